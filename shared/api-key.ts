@@ -1,0 +1,26 @@
+/** API keys: their form, and the hash that alone is stored. */
+
+/** `tt_` and 32 random bytes in base64url. */
+export function newApiKey(): string {
+  return `tt_${toBase64Url(crypto.getRandomValues(new Uint8Array(32)))}`;
+}
+
+/** A random id with a speaking prefix, such as `job_…`: 18 random bytes, 24 characters. */
+export function newId(prefix: string): string {
+  return `${prefix}_${toBase64Url(crypto.getRandomValues(new Uint8Array(18)))
+    .replaceAll("-", "0")
+    .replaceAll("_", "1")}`;
+}
+
+/** SHA-256 in hexadecimal. A key has 256 random bits, so no salt or slow hash is needed. */
+export async function hashApiKey(key: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function toBase64Url(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll("+", "-")
+    .replaceAll("/", "_")
+    .replaceAll("=", "");
+}

@@ -1,0 +1,235 @@
+/**
+ * The public wire contract: what a client may send, and what it gets back.
+ * Requests are valibot schemas (they validate, and their types are inferred); replies are interfaces.
+ * Field names follow the OpenAI API where it has a word, `steering` and `webhook` are ours.
+ */
+import * as v from "valibot";
+import { LIMITS } from "./limits.ts";
+import type { ErrorCode } from "./errors.ts";
+
+const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
+const integer = (min: number, max: number) =>
+  v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
+const text = (charsMax: number) => v.pipe(v.string(), v.maxLength(charsMax));
+const nonEmpty = (charsMax: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(charsMax));
+
+const messageText = v.union(
+  [
+    text(LIMITS.promptCharsMax),
+    v.pipe(
+      v.array(v.strictObject({ type: v.literal("text"), text: text(LIMITS.promptCharsMax) })),
+      v.maxLength(LIMITS.messagesMax),
+    ),
+  ],
+  "Expected a string or an array of text parts",
+);
+
+const message = v.strictObject({
+  role: v.picklist(["system", "developer", "user", "assistant"]),
+  content: messageText,
+  name: v.nullish(text(LIMITS.modelCharsMax)),
+});
+
+const messages = v.pipe(v.array(message), v.minLength(1), v.maxLength(LIMITS.messagesMax));
+
+const prompt = v.union(
+  [
+    text(LIMITS.promptCharsMax),
+    v.pipe(v.array(integer(0, 2 ** 31 - 1)), v.minLength(1), v.maxLength(LIMITS.promptTokensMax)),
+  ],
+  "Expected a string or a non-empty array of token ids",
+);
+
+const steering = v.strictObject({
+  /** Strength of the shift: 0 is the base alone, 1 the paper's setting. Default: the ensemble's. */
+  alpha: v.nullish(number(LIMITS.alphaMin, LIMITS.alphaMax)),
+});
+
+const webhook = v.strictObject({
+  /** Where the signed terminal event is POSTed. */
+  url: v.pipe(
+    v.string(),
+    v.maxLength(LIMITS.webhookUrlCharsMax),
+    v.url(),
+    v.regex(/^https?:\/\//, "Expected an http or https URL"),
+  ),
+});
+
+/** Fields that every way of asking for a generation shares. */
+const generation = {
+  model: nonEmpty(LIMITS.modelCharsMax),
+  max_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
+  temperature: v.nullish(number(0, LIMITS.temperatureMax)),
+  top_p: v.nullish(v.pipe(v.number(), v.gtValue(0), v.maxValue(1))),
+  /** Keep the k likeliest tokens; 0 keeps all. */
+  top_k: v.nullish(integer(0, LIMITS.topKMax)),
+  /** Keep tokens at least this fraction as likely as the likeliest; 0 keeps all. */
+  min_p: v.nullish(number(0, 1)),
+  presence_penalty: v.nullish(number(LIMITS.penaltyMin, LIMITS.penaltyMax)),
+  frequency_penalty: v.nullish(number(LIMITS.penaltyMin, LIMITS.penaltyMax)),
+  repetition_penalty: v.nullish(number(LIMITS.repetitionPenaltyMin, LIMITS.repetitionPenaltyMax)),
+  /** Token id -> number added to its logit. */
+  logit_bias: v.nullish(
+    v.pipe(
+      v.record(
+        v.pipe(v.string(), v.regex(/^\d{1,10}$/, "Expected a token id")),
+        number(LIMITS.logitBiasMin, LIMITS.logitBiasMax),
+      ),
+      v.maxEntries(LIMITS.logitBiasEntriesMax),
+    ),
+  ),
+  stop: v.nullish(
+    v.union(
+      [
+        nonEmpty(LIMITS.stopCharsMax),
+        v.pipe(v.array(nonEmpty(LIMITS.stopCharsMax)), v.maxLength(LIMITS.stopsMax)),
+      ],
+      `Expected a string or at most ${LIMITS.stopsMax} strings of 1 to ${LIMITS.stopCharsMax} characters`,
+    ),
+  ),
+  seed: v.nullish(integer(0, Number.MAX_SAFE_INTEGER)),
+  steering: v.nullish(steering),
+  webhook: v.nullish(webhook),
+  /** Seconds from submission within which the job must end; after that it is expired. */
+  deadline: v.nullish(number(LIMITS.deadlineSecondsMin, LIMITS.deadlineSecondsMax)),
+  metadata: v.nullish(
+    v.pipe(
+      v.record(text(LIMITS.metadataKeyCharsMax), text(LIMITS.metadataValueCharsMax)),
+      v.maxEntries(LIMITS.metadataEntriesMax),
+    ),
+  ),
+  user: v.nullish(text(LIMITS.modelCharsMax)),
+};
+
+/** Fields of the OpenAI protocols that change how the reply is sent, or that only their neutral value is served for. */
+const openai = {
+  stream: v.nullish(v.boolean()),
+  stream_options: v.nullish(v.strictObject({ include_usage: v.nullish(v.boolean()) })),
+  n: v.nullish(v.literal(1)),
+};
+
+/** `POST /v1/jobs` */
+export const JobRequest = v.pipe(
+  v.strictObject({ ...generation, messages: v.optional(messages), prompt: v.optional(prompt) }),
+  v.forward(
+    v.check(
+      (request) => (request.messages === undefined) !== (request.prompt === undefined),
+      "Expected exactly one of messages and prompt",
+    ),
+    ["messages"],
+  ),
+);
+export type JobRequest = v.InferOutput<typeof JobRequest>;
+
+/** `POST /v1/chat/completions` */
+export const ChatRequest = v.strictObject({
+  ...generation,
+  ...openai,
+  messages,
+  max_completion_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
+  logprobs: v.nullish(v.literal(false)),
+  response_format: v.nullish(v.strictObject({ type: v.literal("text") })),
+  store: v.nullish(v.boolean()),
+});
+export type ChatRequest = v.InferOutput<typeof ChatRequest>;
+
+/** `POST /v1/completions` */
+export const CompletionRequest = v.strictObject({
+  ...generation,
+  ...openai,
+  prompt,
+  echo: v.nullish(v.literal(false)),
+  best_of: v.nullish(v.literal(1)),
+  suffix: v.nullish(v.literal("")),
+});
+export type CompletionRequest = v.InferOutput<typeof CompletionRequest>;
+
+export type Message = v.InferOutput<typeof message>;
+
+/** Job states. The last four are terminal: nothing of the job changes after them. */
+export const JOB_STATES = [
+  "queued",
+  "running",
+  "succeeded",
+  "failed",
+  "cancelled",
+  "expired",
+] as const;
+export type JobState = (typeof JOB_STATES)[number];
+export type TerminalState = Exclude<JobState, "queued" | "running">;
+
+export function isTerminal(state: JobState): state is TerminalState {
+  return state !== "queued" && state !== "running";
+}
+
+/** Why generation ended: an end-of-sequence token or stop string, or the token limit. */
+export type FinishReason = "stop" | "length";
+
+export interface Usage {
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+  readonly total_tokens: number;
+}
+
+/** One attempt to deliver a webhook. */
+export interface Delivery {
+  readonly attempt: number;
+  /** Unix seconds. */
+  readonly at: number;
+  /** HTTP status of the receiver, or null if it did not answer. */
+  readonly status: number | null;
+  /** Why it did not answer, or null. */
+  readonly error: string | null;
+  readonly duration_ms: number;
+}
+
+/** The job as clients see it. Times are Unix seconds. */
+export interface Job {
+  readonly id: string;
+  readonly object: "job";
+  readonly model: string;
+  readonly state: JobState;
+  readonly created_at: number;
+  readonly started_at: number | null;
+  readonly ended_at: number | null;
+  /** When the ended job is deleted; null while it has not ended. */
+  readonly deleted_at: number | null;
+  /** How often a worker took the job up; above 1 after a worker was lost. */
+  readonly attempts: number;
+  readonly cancel_requested: boolean;
+  readonly steering: { readonly alpha: number };
+  readonly seed: number;
+  /** Text so far; complete once the state is terminal. */
+  readonly output: { readonly text: string; readonly finish_reason: FinishReason | null };
+  /** Null until the state is terminal. */
+  readonly usage: Usage | null;
+  readonly error: { readonly code: ErrorCode; readonly message: string } | null;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly webhook: { readonly url: string; readonly deliveries: readonly Delivery[] } | null;
+}
+
+/** What happens to a job, in order; `seq` counts from 1 without gaps and is the SSE event id. */
+export type JobEvent = { readonly seq: number } & (
+  | { readonly type: "queued" }
+  | { readonly type: "started"; readonly attempt: number }
+  | { readonly type: "tokens"; readonly ids: readonly number[]; readonly text: string }
+  | ({ readonly type: TerminalState } & Outcome)
+);
+
+/** How a job ended, in full: carried by its terminal event. */
+export interface Outcome {
+  readonly finish_reason: FinishReason | null;
+  readonly usage: Usage;
+  readonly error: { readonly code: ErrorCode; readonly message: string } | null;
+}
+
+/** An ensemble as `GET /v1/models` lists it: the OpenAI members, and what steering it allows. */
+export interface Model {
+  readonly id: string;
+  readonly object: "model";
+  readonly created: number;
+  readonly owned_by: string;
+  readonly description: string;
+  readonly context_tokens: number;
+  readonly alpha: { readonly default: number; readonly max: number };
+}

@@ -1,0 +1,104 @@
+/**
+ * The Lua scripts through which a job changes. Redis runs each as one step, so a job's state, its event log
+ * and the bell never disagree, and a worker that lost its job (a lower attempt number) is refused: the fence.
+ *
+ * All take KEYS[1] = job hash, KEYS[2] = log stream, KEYS[3] = bell channel.
+ */
+
+/** Logs one event under the next sequence number and repeats it on the bell as "seq\ntype\ndata". */
+const EMIT = `
+local function emit(type, data)
+  local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+  redis.call('XADD', KEYS[2], seq .. '-0', 'type', type, 'data', data)
+  redis.call('PUBLISH', KEYS[3], seq .. '\\n' .. type .. '\\n' .. data)
+  return seq
+end
+local function ended(state)
+  return state == 'succeeded' or state == 'failed' or state == 'cancelled' or state == 'expired'
+end
+`;
+
+/** Ends the job: state, text and outcome, the terminal event, and the time to live of record and log. */
+const END = `
+local function finish(state, nowMs, retentionMs, text, outcome)
+  redis.call('HSET', KEYS[1], 'state', state, 'endedAtMs', nowMs, 'text', text, 'outcome', outcome,
+    'deletedAtMs', string.format('%.0f', tonumber(nowMs) + tonumber(retentionMs)))
+  emit(state, outcome)
+  redis.call('PEXPIRE', KEYS[1], retentionMs)
+  redis.call('PEXPIRE', KEYS[2], retentionMs)
+end
+`;
+
+/**
+ * Creates the job and logs \`queued\`.
+ * ARGV: field, value, ... of the job hash.
+ * Returns 1, or 0 if the job exists.
+ */
+export const SUBMIT = `${EMIT}
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV))
+emit('queued', '{}')
+return 1
+`;
+
+/**
+ * A worker takes the job up: the attempt number rises, which fences every earlier worker.
+ * ARGV: nowMs, attemptsMax.
+ * Returns {status, attempt}: 1 claimed; 0 already ended; -1 attempts used up (nothing written); -2 no such job.
+ */
+export const CLAIM = `${EMIT}
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return {-2, 0} end
+local attempt = tonumber(redis.call('HGET', KEYS[1], 'attempt'))
+if ended(state) then return {0, attempt} end
+if attempt >= tonumber(ARGV[2]) then return {-1, attempt} end
+attempt = attempt + 1
+redis.call('HSET', KEYS[1], 'state', 'running', 'attempt', attempt)
+redis.call('HSETNX', KEYS[1], 'startedAtMs', ARGV[1])
+emit('started', '{"attempt":' .. attempt .. '}')
+return {1, attempt}
+`;
+
+/**
+ * Logs one event of a running job.
+ * ARGV: attempt (the fence), type, data (JSON).
+ * Returns 1; 2 if a cancel was asked for; -1 if the caller lost the job or it ended.
+ */
+export const APPEND = `${EMIT}
+local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelRequested')
+if job[1] ~= 'running' or job[2] ~= ARGV[1] then return -1 end
+emit(ARGV[2], ARGV[3])
+if job[3] == '1' then return 2 end
+return 1
+`;
+
+/**
+ * Ends the job.
+ * ARGV: attempt (the fence; 0 for a job that no worker has), state, nowMs, retentionMs, text, outcome (JSON).
+ * Returns 1; 0 if it had ended; -1 if the caller lost the job; -2 no such job.
+ */
+export const FINISH = `${EMIT}${END}
+local job = redis.call('HMGET', KEYS[1], 'state', 'attempt')
+if not job[1] then return -2 end
+if ended(job[1]) then return 0 end
+if job[2] ~= ARGV[1] then return -1 end
+finish(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6])
+return 1
+`;
+
+/**
+ * Cancels the job at once while it is queued; while it runs, asks its worker to.
+ * ARGV: nowMs, retentionMs, outcome (JSON) of a job that never ran.
+ * Returns 1 cancelled; 2 asked; 0 it had ended; -2 no such job.
+ */
+export const CANCEL = `${EMIT}${END}
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return -2 end
+if ended(state) then return 0 end
+redis.call('HSET', KEYS[1], 'cancelRequested', '1')
+if state == 'queued' then
+  finish('cancelled', ARGV[1], ARGV[2], '', ARGV[3])
+  return 1
+end
+return 2
+`;

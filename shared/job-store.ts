@@ -1,0 +1,206 @@
+/**
+ * Jobs in Redis, for both sides: submit, claim, append, finish, cancel, read.
+ * It knows the record and the log, not the queue (BullMQ), not readers waiting for more (follow.ts), not HTTP.
+ */
+import * as v from "valibot";
+import {
+  isTerminal,
+  type Delivery,
+  type Job,
+  type JobEvent,
+  type Outcome,
+  type TerminalState,
+} from "./contract.ts";
+import { JobRecord, toEvent, type NewJob } from "./job.ts";
+import * as scripts from "./job-scripts.ts";
+import { bellChannel, DEADLINES_KEY, deliveriesKey, jobKey, logKey } from "./redis-keys.ts";
+
+/** The part of an ioredis client that the store needs; named here so that this file depends on no client. */
+export interface RedisClient {
+  defineCommand(name: string, definition: { numberOfKeys: number; lua: string }): void;
+  hgetall(key: string): Promise<Record<string, string>>;
+  xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
+  lrange(key: string, start: number, stop: number): Promise<string[]>;
+  zadd(key: string, score: number, member: string): Promise<unknown>;
+  zrem(key: string, member: string): Promise<unknown>;
+  zrange(
+    key: string,
+    min: number,
+    max: number,
+    by: "BYSCORE",
+    limit: "LIMIT",
+    offset: number,
+    count: number,
+  ): Promise<string[]>;
+  rpush(key: string, value: string): Promise<unknown>;
+  pexpire(key: string, ms: number): Promise<unknown>;
+}
+
+type Script = (...args: (string | number)[]) => Promise<unknown>;
+
+export type Claim =
+  | { readonly status: "claimed"; readonly attempt: number }
+  | { readonly status: "ended" | "exhausted"; readonly attempt: number }
+  | { readonly status: "missing" };
+
+export type Append = "ok" | "cancel" | "fenced";
+
+/** What the log says was generated so far: the checkpoint from which a worker goes on. */
+export interface Progress {
+  readonly ids: readonly number[];
+  readonly text: string;
+}
+
+const NOTHING_USED = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
+
+/** Outcome of a job that ended before a worker had it. */
+export const NEVER_RAN: Outcome = { finish_reason: null, usage: NOTHING_USED, error: null };
+
+export class JobStore {
+  readonly #redis: RedisClient;
+  readonly #retentionMs: number;
+
+  /** @param retentionMs how long an ended job can still be read */
+  constructor(redis: RedisClient, retentionMs: number) {
+    this.#redis = redis;
+    this.#retentionMs = retentionMs;
+    for (const [name, lua] of Object.entries(scripts)) {
+      redis.defineCommand(`trimtab${name}`, { numberOfKeys: 3, lua });
+    }
+  }
+
+  #run(
+    script: keyof typeof scripts,
+    jobId: string,
+    ...args: (string | number)[]
+  ): Promise<unknown> {
+    const commands = this.#redis as unknown as Record<string, Script>;
+    const command = commands[`trimtab${script}`]!;
+    return command.call(this.#redis, jobKey(jobId), logKey(jobId), bellChannel(jobId), ...args);
+  }
+
+  /** Writes the record and the first event. The caller queues the job afterwards. */
+  async submit(job: NewJob): Promise<void> {
+    const fields = {
+      id: job.id,
+      tenant: job.tenant,
+      state: "queued",
+      attempt: "0",
+      generation: JSON.stringify(job.generation),
+      webhookUrl: job.webhookUrl ?? "",
+      metadata: JSON.stringify(job.metadata),
+      createdAtMs: String(job.createdAtMs),
+      deadlineMs: String(Math.round(job.deadlineMs)),
+    };
+    await Promise.all([
+      this.#run("SUBMIT", job.id, ...Object.entries(fields).flat()),
+      this.#redis.zadd(DEADLINES_KEY, job.deadlineMs, job.id),
+    ]);
+  }
+
+  async claim(jobId: string, attemptsMax: number): Promise<Claim> {
+    const reply = (await this.#run("CLAIM", jobId, Date.now(), attemptsMax)) as [number, number];
+    const [status, attempt] = reply;
+    if (status === -2) return { status: "missing" };
+    return { status: status === 1 ? "claimed" : status === 0 ? "ended" : "exhausted", attempt };
+  }
+
+  async appendTokens(jobId: string, attempt: number, tokens: Progress): Promise<Append> {
+    const data = JSON.stringify({ ids: tokens.ids, text: tokens.text });
+    const reply = await this.#run("APPEND", jobId, attempt, "tokens", data);
+    return reply === 1 ? "ok" : reply === 2 ? "cancel" : "fenced";
+  }
+
+  /** Ends the job; false if the caller lost it or it had ended already. */
+  async finish(
+    jobId: string,
+    attempt: number,
+    state: TerminalState,
+    text: string,
+    outcome: Outcome,
+  ): Promise<boolean> {
+    const args = [attempt, state, Date.now(), this.#retentionMs, text, JSON.stringify(outcome)];
+    const reply = await this.#run("FINISH", jobId, ...args);
+    await this.#redis.zrem(DEADLINES_KEY, jobId);
+    return reply === 1;
+  }
+
+  /** Idempotent: an ended job stays as it is, a running one is cancelled by its worker at the next token. */
+  async cancel(jobId: string): Promise<void> {
+    const reply = await this.#run(
+      "CANCEL",
+      jobId,
+      Date.now(),
+      this.#retentionMs,
+      JSON.stringify(NEVER_RAN),
+    );
+    if (reply === 1) await this.#redis.zrem(DEADLINES_KEY, jobId);
+  }
+
+  /** Ids of unfinished jobs whose deadline has passed, oldest first. */
+  overdue(nowMs: number, countMax: number): Promise<string[]> {
+    return this.#redis.zrange(DEADLINES_KEY, 0, nowMs, "BYSCORE", "LIMIT", 0, countMax);
+  }
+
+  /** Takes a job off the deadline list, for jobs whose record is gone. */
+  async forgetDeadline(jobId: string): Promise<void> {
+    await this.#redis.zrem(DEADLINES_KEY, jobId);
+  }
+
+  async record(jobId: string): Promise<JobRecord | null> {
+    const fields = await this.#redis.hgetall(jobKey(jobId));
+    return Object.keys(fields).length === 0 ? null : v.parse(JobRecord, fields);
+  }
+
+  /** Events after sequence number `after`, as the log has them now. */
+  async log(jobId: string, after = 0): Promise<JobEvent[]> {
+    const entries = await this.#redis.xrange(logKey(jobId), `(${after}-0`, "+");
+    return entries.map(([id, [, type, , data]]) => toEvent(Number.parseInt(id, 10), type!, data!));
+  }
+
+  async progress(jobId: string): Promise<Progress> {
+    const tokens = (await this.log(jobId)).filter((event) => event.type === "tokens");
+    return {
+      ids: tokens.flatMap((event) => event.ids),
+      text: tokens.map((event) => event.text).join(""),
+    };
+  }
+
+  async recordDelivery(jobId: string, delivery: Delivery): Promise<void> {
+    await this.#redis.rpush(deliveriesKey(jobId), JSON.stringify(delivery));
+    await this.#redis.pexpire(deliveriesKey(jobId), this.#retentionMs);
+  }
+
+  /** The job as its owner sees it. */
+  async view(record: JobRecord): Promise<Job> {
+    const ended = isTerminal(record.state);
+    const outcome = (ended ? record.outcome : NEVER_RAN) as Outcome;
+    const text = ended ? record.text : (await this.progress(record.id)).text;
+    const deliveries = record.webhookUrl
+      ? await this.#redis.lrange(deliveriesKey(record.id), 0, -1)
+      : [];
+    return {
+      id: record.id,
+      object: "job",
+      model: record.generation.model,
+      state: record.state,
+      created_at: seconds(record.createdAtMs),
+      started_at: record.startedAtMs === null ? null : seconds(record.startedAtMs),
+      ended_at: record.endedAtMs === null ? null : seconds(record.endedAtMs),
+      deleted_at: record.deletedAtMs === null ? null : seconds(record.deletedAtMs),
+      attempts: record.attempt,
+      cancel_requested: record.cancelRequested,
+      steering: { alpha: record.generation.alpha },
+      seed: record.generation.seed,
+      output: { text, finish_reason: outcome.finish_reason },
+      usage: ended ? outcome.usage : null,
+      error: outcome.error,
+      metadata: record.metadata,
+      webhook: record.webhookUrl
+        ? { url: record.webhookUrl, deliveries: deliveries.map((d) => JSON.parse(d) as Delivery) }
+        : null,
+    };
+  }
+}
+
+const seconds = (ms: number) => ms / 1000;

@@ -1,0 +1,145 @@
+/**
+ * What crosses Redis: the validated generation, the job record around it, and the API key and tenant records.
+ * Everything read back from Redis is parsed here, so a foreign or older value is an error and never a surprise.
+ */
+import * as v from "valibot";
+import { JOB_STATES, type JobEvent, type Message } from "./contract.ts";
+
+/** A prompt as the caller gave it; each model of the ensemble renders and tokenizes it for itself. */
+export type Input =
+  | {
+      readonly kind: "chat";
+      readonly messages: readonly { role: Message["role"]; content: string }[];
+    }
+  | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "tokens"; readonly ids: readonly number[] };
+
+/** All that decides which tokens come out: same generation, same ensemble, same text. */
+export interface Generation {
+  readonly model: string;
+  readonly input: Input;
+  /** Tokens to generate at most. */
+  readonly maxTokens: number;
+  /** 0 is greedy. */
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 keeps all. */
+  readonly topK: number;
+  readonly minP: number;
+  readonly repetitionPenalty: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** [token id, bias] pairs. */
+  readonly logitBias: readonly (readonly [number, number])[];
+  readonly stop: readonly string[];
+  /** 0 to 2^53 - 1. */
+  readonly seed: number;
+  /** Steering strength; 0 runs the base alone. */
+  readonly alpha: number;
+}
+
+declare const VALID: unique symbol;
+/** A generation within all bounds. Only `edge/validate.ts` makes one, and only this enters the queue. */
+export type ValidGeneration = Generation & { readonly [VALID]: true };
+
+/** A job as it enters the system. */
+export interface NewJob {
+  readonly id: string;
+  readonly tenant: string;
+  readonly generation: ValidGeneration;
+  readonly webhookUrl: string | null;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Unix milliseconds. */
+  readonly createdAtMs: number;
+  /** Unix milliseconds after which the job is expired wherever it is. */
+  readonly deadlineMs: number;
+}
+
+const fromJson = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    try {
+      return JSON.parse(dataset.value) as unknown;
+    } catch {
+      addIssue({ message: "Invalid JSON" });
+      return NEVER;
+    }
+  }),
+);
+const count = v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number));
+const countOrNull = v.optional(
+  v.pipe(
+    v.string(),
+    v.transform((s) => (s === "" ? null : Number(s))),
+  ),
+  "",
+);
+const json = <T>() =>
+  v.pipe(
+    fromJson,
+    v.transform((value) => value as T),
+  );
+
+/** The job hash. Values are strings in Redis; JSON members were written by us from validated values. */
+export const JobRecord = v.object({
+  id: v.string(),
+  tenant: v.string(),
+  state: v.picklist(JOB_STATES),
+  /** How often a worker claimed the job; every write of a worker carries it as its fence. */
+  attempt: count,
+  generation: json<ValidGeneration>(),
+  webhookUrl: v.string(),
+  metadata: json<Record<string, string>>(),
+  createdAtMs: count,
+  deadlineMs: count,
+  startedAtMs: countOrNull,
+  endedAtMs: countOrNull,
+  deletedAtMs: countOrNull,
+  cancelRequested: v.optional(
+    v.pipe(
+      v.string(),
+      v.transform((s) => s === "1"),
+    ),
+    "",
+  ),
+  /** Generated text, present once the job ended; before that it is the fold of the log. */
+  text: v.optional(v.string(), ""),
+  /** The terminal event's data, present once the job ended. */
+  outcome: v.optional(fromJson),
+});
+export type JobRecord = v.InferOutput<typeof JobRecord>;
+
+/** Who a request speaks for. */
+export const ApiKeyRecord = v.object({
+  id: v.string(),
+  name: v.string(),
+  tenant: v.string(),
+  createdAtMs: count,
+});
+export type ApiKeyRecord = v.InferOutput<typeof ApiKeyRecord>;
+
+/** What a worker tells the edge about an ensemble it serves. */
+export const ModelCard = v.object({
+  id: v.string(),
+  description: v.string(),
+  createdAtMs: v.number(),
+  contextTokens: v.number(),
+  vocabSize: v.number(),
+  alphaDefault: v.number(),
+  alphaMax: v.number(),
+});
+export type ModelCard = v.InferOutput<typeof ModelCard>;
+
+/** Payload of the delivery queue: the body is fixed at the job's end, so every attempt sends the same. */
+export const DeliveryPayload = v.object({
+  jobId: v.string(),
+  tenant: v.string(),
+  url: v.string(),
+  body: v.string(),
+});
+export type DeliveryPayload = v.InferOutput<typeof DeliveryPayload>;
+
+/** Rebuilds an event from its log entry: sequence number, type and JSON data. */
+export function toEvent(seq: number, type: string, data: string): JobEvent {
+  return { seq, type, ...(JSON.parse(data) as object) } as JobEvent;
+}
