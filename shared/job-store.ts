@@ -23,11 +23,10 @@ export interface RedisClient {
   lrange(key: string, start: number, stop: number): Promise<string[]>;
   zadd(key: string, score: number, member: string): Promise<unknown>;
   zrem(key: string, member: string): Promise<unknown>;
-  zrange(
+  zrangebyscore(
     key: string,
     min: number,
     max: number,
-    by: "BYSCORE",
     limit: "LIMIT",
     offset: number,
     count: number,
@@ -44,6 +43,9 @@ export type Claim =
   | { readonly status: "missing" };
 
 export type Append = "ok" | "cancel" | "fenced";
+
+/** What a cancel did: ended a queued job, asked the worker of a running one, or found nothing to do. */
+export type Cancel = "cancelled" | "asked" | "ended" | "missing";
 
 /** What the log says was generated so far: the checkpoint from which a worker goes on. */
 export interface Progress {
@@ -126,7 +128,7 @@ export class JobStore {
   }
 
   /** Idempotent: an ended job stays as it is, a running one is cancelled by its worker at the next token. */
-  async cancel(jobId: string): Promise<void> {
+  async cancel(jobId: string): Promise<Cancel> {
     const reply = await this.#run(
       "CANCEL",
       jobId,
@@ -135,11 +137,12 @@ export class JobStore {
       JSON.stringify(NEVER_RAN),
     );
     if (reply === 1) await this.#redis.zrem(DEADLINES_KEY, jobId);
+    return reply === 1 ? "cancelled" : reply === 2 ? "asked" : reply === 0 ? "ended" : "missing";
   }
 
   /** Ids of unfinished jobs whose deadline has passed, oldest first. */
   overdue(nowMs: number, countMax: number): Promise<string[]> {
-    return this.#redis.zrange(DEADLINES_KEY, 0, nowMs, "BYSCORE", "LIMIT", 0, countMax);
+    return this.#redis.zrangebyscore(DEADLINES_KEY, 0, nowMs, "LIMIT", 0, countMax);
   }
 
   /** Takes a job off the deadline list, for jobs whose record is gone. */

@@ -87,6 +87,8 @@ export const JobRecord = v.object({
   state: v.picklist(JOB_STATES),
   /** How often a worker claimed the job; every write of a worker carries it as its fence. */
   attempt: count,
+  /** Sequence number of the last event. */
+  seq: count,
   generation: json<ValidGeneration>(),
   webhookUrl: v.string(),
   metadata: json<Record<string, string>>(),

@@ -1,0 +1,67 @@
+/**
+ * Takes jobs from the generation queue. BullMQ gives each to one worker, renews its lock while it runs, and
+ * gives it to another when the lock runs out; what a job is and how it runs is in run-job.ts.
+ */
+import { Worker, type Job as QueueJob } from "bullmq";
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { enqueueDelivery, type DeliveryQueue } from "../shared/delivery.ts";
+import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
+import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import { runJob, type RunJobDeps } from "./run-job.ts";
+
+export interface ConsumerDeps extends RunJobDeps {
+  readonly connection: Redis;
+  readonly deliveries: DeliveryQueue;
+  readonly log: Logger;
+  /** Jobs in progress at once. */
+  readonly slots: number;
+  /** Milliseconds after which a silent worker's jobs are taken over. */
+  readonly lockMs: number;
+}
+
+export function startConsumer(deps: ConsumerDeps): Worker {
+  const { connection, log, slots, lockMs } = deps;
+  const worker = new Worker(
+    GENERATION_QUEUE,
+    (queueJob: QueueJob<{ id: string }>) => consume(deps, queueJob),
+    {
+      connection,
+      prefix: QUEUE_PREFIX,
+      concurrency: slots,
+      lockDuration: lockMs,
+      // A lost worker is noticed within lockDuration + stalledInterval.
+      stalledInterval: Math.ceil(lockMs / 3),
+      // The bound on attempts is the claim's: it also ends the job, which BullMQ could not.
+      maxStalledCount: Number.MAX_SAFE_INTEGER,
+    },
+  );
+  worker.on("error", (error) => log.warn({ reason: error.message }, "generation queue"));
+  worker.on("stalled", (id) => log.warn({ job: id }, "taking over from a lost worker"));
+  return worker;
+}
+
+async function consume(deps: ConsumerDeps, queueJob: QueueJob<{ id: string }>): Promise<void> {
+  const { store, deliveries, log } = deps;
+  const { id } = queueJob.data;
+  try {
+    const ended = await runJob(deps, id);
+    if (!ended) return;
+    await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
+    const { state, attempt, startedAtMs, endedAtMs } = ended;
+    log.info({ job: id, state, attempt, ms: (endedAtMs ?? 0) - (startedAtMs ?? 0) }, "job ended");
+  } catch (error) {
+    log.error({ job: id, err: error }, "job attempt failed");
+    if (queueJob.attemptsMade + 1 >= (queueJob.opts.attempts ?? 1)) await giveUp(store, id);
+    throw error;
+  }
+}
+
+/** Ends a job that no attempt could finish, so that nobody waits for it for ever. */
+async function giveUp(store: JobStore, id: string): Promise<void> {
+  const record = await store.record(id);
+  if (!record) return;
+  const { text } = await store.progress(id);
+  const error = { code: "internal", message: "the job could not be run" } as const;
+  await store.finish(id, record.attempt, "failed", text, { ...NEVER_RAN, error });
+}

@@ -1,0 +1,45 @@
+/**
+ * Gumbel noise that depends on (seed, position, token id) and on nothing else: not on the batch, the worker,
+ * or what was drawn before. Sampling is then argmax(logit + noise), an exact draw from softmax(logits) (the
+ * Gumbel-max trick), and anyone who knows the seed can repeat the draw at any position.
+ *
+ * The constants are those of MurmurHash3's 32-bit finalizer (public domain). What this file computes is part of
+ * the contract: changing it changes every seeded result.
+ */
+export class GumbelNoise {
+  readonly #seedLow: number;
+  readonly #seedHigh: number;
+  #key0 = 0;
+  #key1 = 0;
+
+  /** @param seed integer, 0 to 2^53 - 1 */
+  constructor(seed: number) {
+    this.#seedLow = seed >>> 0;
+    this.#seedHigh = Math.floor(seed / 2 ** 32);
+  }
+
+  /** Moves to a position: the count of tokens generated before this one. */
+  seek(position: number): void {
+    this.#key0 = mix(this.#seedLow ^ mix(position + 0x9e3779b9));
+    this.#key1 = mix(this.#seedHigh ^ mix(this.#key0 ^ position));
+  }
+
+  /** Standard Gumbel noise for a token at the current position, between -3.7 and GUMBEL_MAX. */
+  at(token: number): number {
+    const high = mix(Math.imul(token, 0x9e3779b1) ^ this.#key0);
+    const low = mix(high ^ this.#key1);
+    // 53 random bits, shifted by half a step: never 0 and never 1.
+    const uniform = ((high >>> 5) * 2 ** 26 + (low >>> 6) + 0.5) * 2 ** -53;
+    return -Math.log(-Math.log(uniform));
+  }
+}
+
+/** No draw is above this: -ln(-ln(1 - 2^-54)), rounded up. */
+export const GUMBEL_MAX = 37.5;
+
+function mix(x: number): number {
+  let h = x | 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}

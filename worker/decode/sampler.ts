@@ -1,0 +1,108 @@
+/**
+ * From steered logits to the next token of one sequence: penalties and bias, temperature, truncation, draw, in this
+ * order. Greedy at temperature 0, else Gumbel-max with noise that the seed and the position alone decide.
+ */
+import { GUMBEL_MAX, GumbelNoise } from "./noise.ts";
+import { truncate, type Truncation } from "./truncate.ts";
+
+export interface Sampling extends Truncation {
+  /** 0 is greedy. */
+  readonly temperature: number;
+  /** Integer, 0 to 2^53 - 1. */
+  readonly seed: number;
+  /** Divides positive and multiplies negative logits of tokens in prompt or output (arXiv 1909.05858); 1 is neutral. */
+  readonly repetitionPenalty: number;
+  /** Subtracted from the logit of every token in the output. */
+  readonly presencePenalty: number;
+  /** Subtracted once for each time that the token is in the output. */
+  readonly frequencyPenalty: number;
+  /** [token id, number added to its logit] */
+  readonly logitBias: readonly (readonly [number, number])[];
+}
+
+export class Sampler {
+  readonly #sampling: Sampling;
+  readonly #noise: GumbelNoise;
+  readonly #seen: Set<number>;
+  readonly #counts = new Map<number, number>();
+  readonly #bannedIds: readonly number[];
+  #position = 0;
+
+  /**
+   * @param promptIds what the repetition penalty counts as seen
+   * @param bannedIds ids inside the vocabulary that no token has: never drawn
+   */
+  constructor(sampling: Sampling, promptIds: readonly number[], bannedIds: readonly number[] = []) {
+    this.#sampling = sampling;
+    this.#noise = new GumbelNoise(sampling.seed);
+    this.#seen = new Set(promptIds);
+    this.#bannedIds = bannedIds;
+  }
+
+  /** Picks the next token. Overwrites `logits` [V] with what it drew from, up to a constant. */
+  pick(logits: Float32Array): number {
+    const { temperature } = this.#sampling;
+    this.#adjust(logits);
+    const token = temperature === 0 ? argmax(logits) : this.#draw(logits, temperature);
+    if (!Number.isFinite(logits[token])) throw new Error("no finite logit to choose from");
+    return token;
+  }
+
+  /** Tells which token was taken at this position (after `pick`, or from an earlier attempt's log). */
+  accept(token: number): void {
+    this.#seen.add(token);
+    this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
+    this.#position++;
+  }
+
+  #adjust(logits: Float32Array): void {
+    const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = this.#sampling;
+    if (repetitionPenalty !== 1) {
+      for (const id of this.#seen) {
+        const logit = logits[id]!;
+        logits[id] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+      }
+    }
+    if (presencePenalty !== 0 || frequencyPenalty !== 0) {
+      for (const [id, count] of this.#counts) {
+        logits[id] = logits[id]! - presencePenalty - frequencyPenalty * count;
+      }
+    }
+    for (const [id, bias] of logitBias) logits[id] = logits[id]! + bias;
+    for (const id of this.#bannedIds) logits[id] = Number.NEGATIVE_INFINITY;
+  }
+
+  #draw(logits: Float32Array, temperature: number): number {
+    const noise = this.#noise;
+    noise.seek(this.#position);
+    for (let i = 0; i < logits.length; i++) logits[i] = logits[i]! / temperature;
+    const kept = truncate(logits, this.#sampling);
+    let best = kept?.[0] ?? argmax(logits);
+    let bestScore = logits[best]! + noise.at(best);
+    const consider = (id: number) => {
+      // Most tokens are so unlikely that no noise could lift them: they need no logarithms.
+      if (logits[id]! + GUMBEL_MAX < bestScore) return;
+      const score = logits[id]! + noise.at(id);
+      if (score > bestScore || (score === bestScore && id < best)) {
+        best = id;
+        bestScore = score;
+      }
+    };
+    if (kept) for (const id of kept) consider(id);
+    else for (let id = 0; id < logits.length; id++) consider(id);
+    return best;
+  }
+}
+
+/** Index of the largest value, the first of equals; NaN is never the largest. */
+export function argmax(values: Float32Array): number {
+  let best = 0;
+  let max = Number.NEGATIVE_INFINITY;
+  for (let i = 0; i < values.length; i++) {
+    if (values[i]! > max) {
+      max = values[i]!;
+      best = i;
+    }
+  }
+  return best;
+}

@@ -1,0 +1,85 @@
+/** The main thread's side of the engine thread: start it, run generations on it, stop it. */
+import { Worker } from "node:worker_threads";
+import type { Generation, ModelCard } from "../../shared/job.ts";
+import type { EngineOptions, FromEngine, RunEvent, ToEngine } from "./messages.ts";
+
+export class EngineClient {
+  /** The ensembles that the engine serves. */
+  readonly cards: readonly ModelCard[];
+  readonly #thread: Worker;
+  readonly #runs = new Map<number, (event: RunEvent) => void>();
+  #lastRun = 0;
+
+  private constructor(thread: Worker, cards: readonly ModelCard[]) {
+    this.#thread = thread;
+    this.cards = cards;
+    thread.on("message", (message: FromEngine) => {
+      if (message.type === "run") this.#runs.get(message.run)?.(message.event);
+    });
+  }
+
+  /**
+   * Starts the thread and waits until every ensemble is loaded and checked; throws with the reason if one is unfit.
+   * @param onCrash called if the thread dies later: its runs are lost, and so should the process be
+   */
+  static async start(
+    options: EngineOptions,
+    onCrash: (error: Error) => void,
+  ): Promise<EngineClient> {
+    const thread = new Worker(new URL("./thread.ts", import.meta.url), { workerData: options });
+    const first = await new Promise<FromEngine>((resolve, reject) => {
+      thread.once("message", resolve);
+      thread.once("error", reject);
+    });
+    if (first.type !== "ready") {
+      throw new Error(first.type === "unfit" ? first.reason : "the engine did not start");
+    }
+    thread.on("error", onCrash);
+    return new EngineClient(thread, first.cards);
+  }
+
+  /**
+   * Runs a generation. The last event says how it ended; a consumer that leaves early stops the run.
+   * @param resume tokens that an earlier attempt has generated
+   * @param signal stops the run at its next token; it then ends with finish null
+   */
+  async *run(
+    generation: Generation,
+    resume: readonly number[],
+    signal: AbortSignal,
+  ): AsyncGenerator<RunEvent, void, undefined> {
+    const run = ++this.#lastRun;
+    const events: RunEvent[] = [];
+    let wake = () => {};
+    this.#runs.set(run, (event) => {
+      events.push(event);
+      wake();
+    });
+    const stop = () => this.#send({ type: "stop", run });
+    signal.addEventListener("abort", stop);
+    try {
+      this.#send({ type: "start", run, generation, resume });
+      if (signal.aborted) stop();
+      for (;;) {
+        for (const event of events.splice(0)) {
+          yield event;
+          if (event.type !== "token") return;
+        }
+        if (events.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      signal.removeEventListener("abort", stop);
+      this.#runs.delete(run);
+      stop();
+    }
+  }
+
+  /** Ends the thread once its runs have ended or been stopped. Never terminates it: that aborts the process. */
+  close(): void {
+    this.#thread.unref();
+  }
+
+  #send(message: ToEngine): void {
+    this.#thread.postMessage(message);
+  }
+}

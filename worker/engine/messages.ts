@@ -1,0 +1,46 @@
+/** What the main thread and the engine thread say to each other. Everything in here is structured-cloned. */
+import type { FinishReason } from "../../shared/contract.ts";
+import type { ErrorCode } from "../../shared/errors.ts";
+import type { Generation, ModelCard } from "../../shared/job.ts";
+
+/** Options of the engine thread, given when it starts. */
+export interface EngineOptions {
+  readonly manifestFile: string;
+  /** Threads inside one operator; 0 lets onnxruntime choose. */
+  readonly intraOpThreads: number;
+}
+
+/** A generation to run, under a number that the client chose. */
+export interface StartRequest {
+  readonly type: "start";
+  readonly run: number;
+  readonly generation: Generation;
+  /** Tokens that an earlier attempt has generated. */
+  readonly resume: readonly number[];
+}
+
+export type ToEngine = StartRequest | { readonly type: "stop"; readonly run: number };
+
+/** One token, and the text that it made final. */
+export interface TokenEvent {
+  readonly type: "token";
+  readonly token: number;
+  readonly text: string;
+}
+
+/** How a run ended; always the last event of a run. */
+export type EndEvent =
+  | {
+      readonly type: "end";
+      /** Null if it was stopped from outside. */
+      readonly finish: FinishReason | null;
+      readonly promptTokens: number;
+    }
+  | { readonly type: "failed"; readonly code: ErrorCode; readonly message: string };
+
+export type RunEvent = TokenEvent | EndEvent;
+
+export type FromEngine =
+  | { readonly type: "ready"; readonly cards: readonly ModelCard[] }
+  | { readonly type: "unfit"; readonly reason: string }
+  | { readonly type: "run"; readonly run: number; readonly event: RunEvent };

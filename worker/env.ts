@@ -1,0 +1,49 @@
+/** The worker's configuration: the only reader of process.env. README.md lists every variable. */
+import { resolve } from "node:path";
+import * as v from "valibot";
+
+const whole = (fallback: number, min: number, max: number) =>
+  v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(/^\d+$/, "Expected a whole number"),
+      v.transform(Number),
+      v.minValue(min),
+      v.maxValue(max),
+    ),
+    String(fallback),
+  );
+
+const Env = v.object({
+  REDIS_URL: v.pipe(v.string(), v.regex(/^rediss?:\/\//, "Expected a redis:// or rediss:// URL")),
+  /** Manifest of the ensembles to serve. */
+  TRIMTAB_MODELS: v.optional(v.string(), "infra/models/ensembles.json"),
+  /** Generations in progress at once. */
+  SLOTS: whole(4, 1, 1_024),
+  /** Milliseconds after which a silent worker's jobs are taken over. */
+  LOCK_MS: whole(6_000, 1_000, 600_000),
+  /** How often a job is taken up at most, before it counts as the cause of the crashes. */
+  ATTEMPTS_MAX: whole(5, 1, 100),
+  /** Seconds for which an ended job can be read. */
+  RESULT_TTL_SECONDS: whole(86_400, 60, 31_536_000),
+  /** Seconds that running jobs get to finish after SIGTERM. */
+  DRAIN_SECONDS: whole(25, 0, 3_600),
+  /** Threads inside one operator; 0 lets onnxruntime choose. */
+  INTRA_OP_THREADS: whole(0, 0, 1_024),
+  /** Port of /healthz and /readyz; 0 turns them off. */
+  HEALTH_PORT: whole(9_090, 0, 65_535),
+  LOG_LEVEL: v.optional(v.picklist(["trace", "debug", "info", "warn", "error", "silent"]), "info"),
+});
+
+export type WorkerEnv = v.InferOutput<typeof Env>;
+
+/** Parses the environment; throws with the variable and the reason. */
+export function readEnv(source: NodeJS.ProcessEnv): WorkerEnv {
+  const parsed = v.safeParse(Env, source);
+  if (!parsed.success) {
+    const [issue] = parsed.issues;
+    const received = issue.received === "undefined" ? "it is not set" : issue.message;
+    throw new Error(`${v.getDotPath(issue)}: ${received}`);
+  }
+  return { ...parsed.output, TRIMTAB_MODELS: resolve(parsed.output.TRIMTAB_MODELS) };
+}

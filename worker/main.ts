@@ -1,0 +1,81 @@
+/**
+ * A worker process: load and check the models, announce them, consume jobs, deliver webhooks, drain on SIGTERM.
+ * The engine has its own thread; everything here must never wait for it.
+ */
+import { Queue } from "bullmq";
+import { pino } from "pino";
+import { JobStore } from "../shared/job-store.ts";
+import { DELIVERY_QUEUE, MODELS_KEY, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import { startConsumer } from "./consumer.ts";
+import { startDeliverer } from "./deliverer.ts";
+import { EngineClient } from "./engine/client.ts";
+import { readEnv, type WorkerEnv } from "./env.ts";
+import { startHealth } from "./health.ts";
+import { connect } from "./redis.ts";
+import { startSweeper } from "./sweeper.ts";
+
+const env = orExit("configuration", () => readEnv(process.env));
+const log = pino({ level: env.LOG_LEVEL, base: { pid: process.pid } });
+await start(env).catch((error: unknown) => {
+  log.fatal(error instanceof Error ? error.message : String(error));
+  process.exit(1);
+});
+
+async function start(env: WorkerEnv): Promise<void> {
+  const startedMs = Date.now();
+  const engine = await EngineClient.start(
+    { manifestFile: env.TRIMTAB_MODELS, intraOpThreads: env.INTRA_OP_THREADS },
+    (error) => {
+      // Its jobs are taken over by the next worker, or by this one after its restart.
+      log.fatal({ err: error }, "the engine thread died");
+      process.exit(1);
+    },
+  );
+  const redis = connect(env.REDIS_URL, log);
+  const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000);
+  const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  deliveries.on("error", (error) => log.warn({ reason: error.message }, "delivery queue"));
+  const cards = engine.cards.flatMap((card) => [card.id, JSON.stringify(card)]);
+  await redis.hset(MODELS_KEY, ...cards);
+
+  const shared = { connection: redis, store, deliveries, log };
+  const consumer = startConsumer({
+    ...shared,
+    engine,
+    attemptsMax: env.ATTEMPTS_MAX,
+    slots: env.SLOTS,
+    lockMs: env.LOCK_MS,
+  });
+  const deliverer = startDeliverer(shared);
+  const stopSweeper = startSweeper(shared);
+  let draining = false;
+  const isReady = () => !draining && redis.status === "ready";
+  const health = env.HEALTH_PORT ? await startHealth(env.HEALTH_PORT, isReady) : null;
+  await Promise.all([consumer.waitUntilReady(), deliverer.waitUntilReady()]);
+  const models = engine.cards.map(({ id }) => id);
+  log.info({ models, slots: env.SLOTS, ms: Date.now() - startedMs }, "ready");
+
+  const drain = async (signal: string) => {
+    if (draining) return;
+    draining = true;
+    log.info({ signal, seconds: env.DRAIN_SECONDS }, "draining");
+    // Whatever is still running afterwards is taken over from its log by another worker.
+    setTimeout(() => process.exit(0), env.DRAIN_SECONDS * 1000).unref();
+    stopSweeper();
+    await Promise.all([consumer.close(), deliverer.close()]);
+    await deliveries.close();
+    health?.close();
+    process.exit(0);
+  };
+  process.on("SIGTERM", (signal) => void drain(signal));
+  process.on("SIGINT", (signal) => void drain(signal));
+}
+
+function orExit<T>(what: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    process.stderr.write(`${what}: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(1);
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * A model folder as the Hugging Face hub has it: config.json, generation_config.json, tokenizer files, and
+ * graphs under onnx/ named after their weight format.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as v from "valibot";
+import { Decoder, type DecoderOptions } from "./decoder.ts";
+
+/** Weight format -> file name, as onnx-community publishes them. */
+const GRAPHS = {
+  fp32: "model.onnx",
+  fp16: "model_fp16.onnx",
+  int8: "model_quantized.onnx",
+  q8: "model_q8.onnx",
+  q4: "model_q4.onnx",
+} as const;
+export type Dtype = keyof typeof GRAPHS;
+export const DTYPES = Object.keys(GRAPHS) as Dtype[];
+
+const positive = v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1)));
+
+const Config = v.object({
+  max_position_embeddings: positive,
+  n_positions: positive,
+  num_attention_heads: positive,
+  n_head: positive,
+  num_key_value_heads: positive,
+  hidden_size: positive,
+  n_embd: positive,
+  head_dim: positive,
+  eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
+});
+/** What config.json and generation_config.json say that serving depends on. */
+export interface ModelConfig {
+  /** Positions that the model was made for, or null if config.json does not say. */
+  readonly contextTokens: number | null;
+  readonly eosIds: readonly number[];
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
+export function readConfig(folder: string): ModelConfig {
+  const raw = readJson(join(folder, "config.json")) as { text_config?: object };
+  // Multimodal models keep the language model's values one level down.
+  const config = v.parse(Config, { ...raw, ...raw.text_config });
+  const generationFile = join(folder, "generation_config.json");
+  const generation = existsSync(generationFile) ? v.parse(Config, readJson(generationFile)) : null;
+  const heads = config.num_attention_heads ?? config.n_head ?? 1;
+  return {
+    contextTokens: config.max_position_embeddings ?? config.n_positions ?? null,
+    // generation_config.json is what generation obeys; chat models list their extra end tokens there.
+    eosIds: [generation?.eos_token_id ?? config.eos_token_id ?? []].flat(),
+    kvHeads: config.num_key_value_heads ?? heads,
+    headDim: config.head_dim ?? (config.hidden_size ?? config.n_embd ?? heads) / heads,
+  };
+}
+
+export async function loadDecoder(
+  folder: string,
+  { dtype, ...options }: DecoderOptions & { dtype: Dtype },
+): Promise<Decoder> {
+  const file = join(folder, "onnx", GRAPHS[dtype]);
+  if (!existsSync(file)) throw new Error(`${file} does not exist`);
+  try {
+    return await Decoder.load(file, readConfig(folder), options);
+  } catch (error) {
+    throw new Error(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+export function readJson(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, "utf8")) as unknown;
+  } catch (error) {
+    throw new Error(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,101 @@
+/** A model folder's tokenizer and chat template, and the only importer of the libraries that read them. */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Template } from "@huggingface/jinja";
+import { Tokenizer } from "@huggingface/tokenizers";
+import type { Input } from "../../shared/job.ts";
+import { readJson } from "./files.ts";
+
+interface TokenizerConfig {
+  readonly chat_template?: string | readonly { name: string; template: string }[];
+  readonly bos_token?: string | { content: string } | null;
+  readonly eos_token?: string | { content: string } | null;
+}
+
+export interface PromptTemplates {
+  /** Jinja file instead of the model's own chat template. */
+  readonly chatTemplate?: string | undefined;
+  /** Jinja text over `prompt` that plain prompts are put into; absent leaves them as they are. */
+  readonly promptTemplate?: string | undefined;
+}
+
+export class ModelTokenizer {
+  readonly #tokenizer: Tokenizer;
+  readonly #chatTemplate: Template | null;
+  readonly #promptTemplate: Template | null;
+  readonly #specialTokens: Record<string, string>;
+
+  /** Reads tokenizer.json, tokenizer_config.json and the chat template of a model folder. */
+  constructor(folder: string, { chatTemplate, promptTemplate }: PromptTemplates) {
+    const configFile = join(folder, "tokenizer_config.json");
+    const config = (existsSync(configFile) ? readJson(configFile) : {}) as TokenizerConfig;
+    this.#tokenizer = new Tokenizer(readJson(join(folder, "tokenizer.json")), config);
+    const template = chatTemplate
+      ? readFileSync(chatTemplate, "utf8")
+      : ownChatTemplate(folder, config);
+    this.#chatTemplate = template === null ? null : new Template(template);
+    this.#promptTemplate = promptTemplate === undefined ? null : new Template(promptTemplate);
+    this.#specialTokens = {
+      bos_token: tokenText(config.bos_token),
+      eos_token: tokenText(config.eos_token),
+    };
+  }
+
+  /** Token text -> id, added tokens included. */
+  get vocab(): Map<string, number> {
+    return this.#tokenizer.get_vocab(true);
+  }
+
+  get hasChatTemplate(): boolean {
+    return this.#chatTemplate !== null;
+  }
+
+  /** The prompt as this model wants it. */
+  encode(input: Input): number[] {
+    switch (input.kind) {
+      case "tokens":
+        return [...input.ids];
+      case "text": {
+        const text = this.#promptTemplate?.render({ prompt: input.text }) ?? input.text;
+        return this.#tokenizer.encode(text).ids;
+      }
+      case "chat": {
+        if (!this.#chatTemplate) throw new Error("the model has no chat template");
+        const messages = input.messages.map(({ role, content }) => ({
+          // Templates know the older name of the role.
+          role: role === "developer" ? "system" : role,
+          content,
+        }));
+        const text = this.#chatTemplate.render({
+          messages,
+          add_generation_prompt: true,
+          ...this.#specialTokens,
+        });
+        // The template writes the special tokens itself.
+        return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+      }
+    }
+  }
+
+  /** Text of generated tokens, special tokens left out; incomplete UTF-8 shows as U+FFFD. */
+  decode(ids: number[]): string {
+    if (ids.length === 0) return "";
+    return this.#tokenizer.decode(ids, {
+      skip_special_tokens: true,
+      clean_up_tokenization_spaces: false,
+    });
+  }
+}
+
+function ownChatTemplate(folder: string, config: TokenizerConfig): string | null {
+  const file = join(folder, "chat_template.jinja");
+  if (existsSync(file)) return readFileSync(file, "utf8");
+  const inConfig = config.chat_template;
+  if (typeof inConfig === "string") return inConfig;
+  const named = inConfig?.find(({ name }) => name === "default") ?? inConfig?.[0];
+  return named?.template ?? null;
+}
+
+function tokenText(token: string | { content: string } | null | undefined): string {
+  return typeof token === "string" ? token : (token?.content ?? "");
+}

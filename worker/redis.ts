@@ -1,0 +1,10 @@
+/** Connections to Redis. */
+import { Redis } from "ioredis";
+import type { Logger } from "pino";
+
+/** A connection that waits out an outage instead of failing its commands, as BullMQ's workers want it. */
+export function connect(url: string, log: Logger): Redis {
+  const redis = new Redis(url, { maxRetriesPerRequest: null, enableReadyCheck: true });
+  redis.on("error", (error) => log.warn({ reason: error.message }, "redis connection"));
+  return redis;
+}

@@ -1,0 +1,99 @@
+/**
+ * One job from claim to end: take it up (fencing any earlier worker), read from the log how far it got, generate the
+ * rest, log every token, end it. It knows the store and the engine, not BullMQ.
+ */
+import type { Outcome, TerminalState } from "../shared/contract.ts";
+import { isTerminal } from "../shared/contract.ts";
+import type { JobRecord } from "../shared/job.ts";
+import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
+import type { EngineClient } from "./engine/client.ts";
+import type { EndEvent } from "./engine/messages.ts";
+import { TokenLog } from "./token-log.ts";
+
+export interface RunJobDeps {
+  readonly store: JobStore;
+  readonly engine: Pick<EngineClient, "run">;
+  readonly attemptsMax: number;
+}
+
+/**
+ * Runs a job as far as this worker may.
+ * @returns the ended job's record, or null if there is none or another worker has it now
+ */
+export async function runJob(deps: RunJobDeps, jobId: string): Promise<JobRecord | null> {
+  const { store, attemptsMax } = deps;
+  const claim = await store.claim(jobId, attemptsMax);
+  if (claim.status === "missing") return null;
+  const record = await store.record(jobId);
+  if (claim.status === "claimed" && record) await generateRest(deps, record, claim.attempt);
+  if (claim.status === "exhausted") {
+    const { text } = await store.progress(jobId);
+    const message = `lost by ${claim.attempt} workers in a row`;
+    const outcome = { ...NEVER_RAN, error: { code: "worker_lost", message } } as const;
+    await store.finish(jobId, claim.attempt, "failed", text, outcome);
+  }
+  const after = await store.record(jobId);
+  return after && isTerminal(after.state) ? after : null;
+}
+
+async function generateRest(
+  { store, engine }: RunJobDeps,
+  record: JobRecord,
+  attempt: number,
+): Promise<void> {
+  const resume = await store.progress(record.id);
+  const stop = new AbortController();
+  let why: TerminalState | "fenced" = "succeeded";
+  const stopFor = (reason: TerminalState | "fenced") => {
+    why = reason;
+    stop.abort();
+  };
+  const log = new TokenLog(
+    resume,
+    (tokens) => store.appendTokens(record.id, attempt, tokens),
+    (reason) => stopFor(reason === "cancel" ? "cancelled" : "fenced"),
+  );
+  const deadline = setTimeout(() => stopFor("expired"), record.deadlineMs - Date.now());
+  let end: EndEvent = { type: "end", finish: null, promptTokens: 0 };
+  try {
+    if (record.cancelRequested) stopFor("cancelled");
+    else {
+      for await (const event of engine.run(record.generation, resume.ids, stop.signal)) {
+        if (event.type === "token") log.push(event.token, event.text);
+        else end = event;
+      }
+    }
+  } finally {
+    clearTimeout(deadline);
+  }
+  await log.drained();
+  if ((why as string) === "fenced") return;
+  const { state, outcome } = outcomeOf(end, why, log.tokenCount);
+  await store.finish(record.id, attempt, state, log.text, outcome);
+}
+
+/** What the end of a run means for the job. A run that finished by itself succeeded, whatever was asked meanwhile. */
+function outcomeOf(
+  end: EndEvent,
+  why: TerminalState,
+  completionTokens: number,
+): { state: TerminalState; outcome: Outcome } {
+  const promptTokens = end.type === "end" ? end.promptTokens : 0;
+  const usage = {
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    total_tokens: promptTokens + completionTokens,
+  };
+  if (end.type === "failed") {
+    const { code, message } = end;
+    return { state: "failed", outcome: { finish_reason: null, usage, error: { code, message } } };
+  }
+  if (end.finish) {
+    return { state: "succeeded", outcome: { finish_reason: end.finish, usage, error: null } };
+  }
+  const error =
+    why === "expired"
+      ? ({ code: "deadline_exceeded", message: "the job's deadline passed" } as const)
+      : null;
+  return { state: why, outcome: { finish_reason: null, usage, error } };
+}

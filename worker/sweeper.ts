@@ -1,0 +1,46 @@
+/**
+ * Expires jobs whose deadline has passed while no worker had them. A running job is its worker's to expire; only
+ * when that is long overdue was there none.
+ */
+import type { Logger } from "pino";
+import { enqueueDelivery, type DeliveryQueue } from "../shared/delivery.ts";
+import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
+
+const SWEEP_INTERVAL_MS = 1_000;
+const JOBS_PER_SWEEP_MAX = 100;
+/** A worker expires its own jobs in time; after this long past the deadline, nobody has them. */
+const RUNNING_OVERDUE_MS = 60_000;
+
+export interface SweeperDeps {
+  readonly store: JobStore;
+  readonly deliveries: DeliveryQueue;
+  readonly log: Logger;
+}
+
+/** @returns a function that stops the sweeping */
+export function startSweeper({ log, ...deps }: SweeperDeps): () => void {
+  let sweeping = false;
+  const timer = setInterval(() => {
+    if (sweeping) return;
+    sweeping = true;
+    sweep(deps)
+      .catch((error: unknown) => log.warn({ err: error }, "sweep"))
+      .finally(() => (sweeping = false));
+  }, SWEEP_INTERVAL_MS);
+  return () => clearInterval(timer);
+}
+
+async function sweep({ store, deliveries }: Omit<SweeperDeps, "log">): Promise<void> {
+  const now = Date.now();
+  for (const id of await store.overdue(now, JOBS_PER_SWEEP_MAX)) {
+    const record = await store.record(id);
+    if (!record) await store.forgetDeadline(id);
+    else if (record.state === "queued" || record.deadlineMs + RUNNING_OVERDUE_MS < now) {
+      const { text } = await store.progress(id);
+      const error = { code: "deadline_exceeded", message: "the job's deadline passed" } as const;
+      await store.finish(id, record.attempt, "expired", text, { ...NEVER_RAN, error });
+      const ended = await store.record(id);
+      if (ended) await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
+    }
+  }
+}
