@@ -38,6 +38,9 @@ async function start(env: WorkerEnv): Promise<void> {
   const cards = engine.cards.flatMap((card) => [card.id, JSON.stringify(card)]);
   await redis.hset(MODELS_KEY, ...cards);
 
+  let draining = false;
+  const isReady = () => !draining && redis.status === "ready";
+  const health = env.HEALTH_PORT ? await startHealth(env.HEALTH_PORT, isReady) : null;
   const shared = { connection: redis, store, deliveries, log };
   const consumer = startConsumer({
     ...shared,
@@ -48,9 +51,6 @@ async function start(env: WorkerEnv): Promise<void> {
   });
   const deliverer = startDeliverer(shared);
   const stopSweeper = startSweeper(shared);
-  let draining = false;
-  const isReady = () => !draining && redis.status === "ready";
-  const health = env.HEALTH_PORT ? await startHealth(env.HEALTH_PORT, isReady) : null;
   await Promise.all([consumer.waitUntilReady(), deliverer.waitUntilReady()]);
   const models = engine.cards.map(({ id }) => id);
   log.info({ models, slots: env.SLOTS, ms: Date.now() - startedMs }, "ready");

@@ -1,0 +1,54 @@
+/**
+ * The edge as a value: a Request goes in, a Response comes out, and what lies behind is handed in.
+ * Read the middleware from the top: what comes earlier sees every reply of what comes later.
+ */
+import { Hono } from "hono";
+import { cors } from "hono/cors";
+import { methodNotAllowed } from "hono/method-not-allowed";
+import { requestId } from "hono/request-id";
+import { newId } from "../shared/api-key.ts";
+import type { Backend } from "./backend.ts";
+import type { AppEnv } from "./context.ts";
+import type { Log } from "./log.ts";
+import { authenticate } from "./middleware/auth.ts";
+import { withBackend } from "./middleware/backend.ts";
+import * as errors from "./middleware/errors.ts";
+import { chatRoutes } from "./routes/chat.ts";
+import { completionRoutes } from "./routes/completions.ts";
+import { healthRoutes } from "./routes/health.ts";
+import { jobRoutes } from "./routes/jobs.ts";
+import { modelRoutes } from "./routes/models.ts";
+
+export interface AppDeps {
+  /** Called once for each request. */
+  readonly openBackend: () => Backend;
+  /** Seconds from submission to expiry when a request names no deadline. */
+  readonly deadlineSeconds: number;
+  readonly log: Log;
+}
+
+const REQUEST_ID_CHARS_MAX = 128;
+
+/** Headers that a browser may read besides the few that it always may. */
+const exposeHeaders = ["x-request-id", "x-trimtab-job-id", "Location", "Retry-After"];
+
+export function createApp({ openBackend, deadlineSeconds, log }: AppDeps): Hono<AppEnv> {
+  const app = new Hono<AppEnv>();
+
+  app.use(requestId({ limitLength: REQUEST_ID_CHARS_MAX, generator: () => newId("req") }));
+  // Any origin: a key in a header, unlike a cookie, is sent by nobody who was not given it.
+  app.use(cors({ origin: "*", allowMethods: ["GET", "POST"], exposeHeaders, maxAge: 86_400 }));
+  app.use(withBackend(openBackend));
+  app.use("/v1/*", authenticate);
+  app.use(methodNotAllowed({ app, onMethodNotAllowed: errors.methodNotAllowed }));
+
+  app.route("/v1/jobs", jobRoutes(deadlineSeconds));
+  app.route("/v1/chat/completions", chatRoutes(deadlineSeconds, log));
+  app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
+  app.route("/v1/models", modelRoutes());
+  app.route("/", healthRoutes());
+
+  app.notFound(errors.notFound);
+  app.onError(errors.handleError(log));
+  return app;
+}

@@ -1,0 +1,195 @@
+/**
+ * The backend on Redis: records and events in a JobStore, jobs and webhooks on BullMQ queues.
+ * The only importer of ioredis and bullmq at the edge. It lives for one request, because workerd lets no request
+ * use a socket that another opened; so it saves round trips and has at most one connection, opened on first use.
+ */
+import { Queue } from "bullmq";
+import { Redis } from "ioredis";
+import * as v from "valibot";
+import { enqueueDelivery } from "../shared/delivery.ts";
+import { AppError } from "../shared/errors.ts";
+import type { Job, JobEvent } from "../shared/contract.ts";
+import { follow } from "../shared/follow.ts";
+import {
+  ApiKeyRecord,
+  ModelCard,
+  type DeliveryPayload,
+  type JobRecord,
+  type NewJob,
+} from "../shared/job.ts";
+import { JobStore } from "../shared/job-store.ts";
+import {
+  apiKeyKey,
+  DELIVERY_QUEUE,
+  GENERATION_QUEUE,
+  MODELS_KEY,
+  QUEUE_PREFIX,
+} from "../shared/redis-keys.ts";
+import type { Backend, FollowRequest } from "./backend.ts";
+import type { Env } from "./env.ts";
+
+/** How often BullMQ runs a job whose worker was lost before it calls the job failed. */
+const GENERATION_ATTEMPTS = 3;
+const GENERATION_BACKOFF_MS = 1_000;
+
+export class RedisBackend implements Backend {
+  readonly #redis: Redis;
+  readonly #store: JobStore;
+  readonly #heartbeatMs: number;
+
+  constructor(env: Env) {
+    this.#redis = connect(env.REDIS_URL, env.REDIS_TIMEOUT_MS);
+    this.#store = new JobStore(this.#redis, env.RESULT_TTL_SECONDS * 1000);
+    this.#heartbeatMs = env.STREAM_HEARTBEAT_SECONDS * 1000;
+  }
+
+  authenticate(keyHash: string): Promise<ApiKeyRecord | null> {
+    return available(async () => {
+      const fields = await this.#redis.hgetall(apiKeyKey(keyHash));
+      return Object.keys(fields).length === 0 ? null : v.parse(ApiKeyRecord, fields);
+    });
+  }
+
+  models(): Promise<ModelCard[]> {
+    return available(async () => {
+      const cards = (await this.#redis.hvals(MODELS_KEY)).map(parseCard);
+      return cards.sort((a, b) => (a.id < b.id ? -1 : 1));
+    });
+  }
+
+  model(id: string): Promise<ModelCard | null> {
+    return available(async () => {
+      const card = await this.#redis.hget(MODELS_KEY, id);
+      return card === null ? null : parseCard(card);
+    });
+  }
+
+  submit(job: NewJob): Promise<void> {
+    return available(async () => {
+      // The record first: a worker must find it. If the second step fails, the deadline sweep ends what nobody queued.
+      await this.#store.submit(job);
+      await this.#queue(GENERATION_QUEUE).add(
+        "generate",
+        { id: job.id },
+        {
+          jobId: job.id,
+          attempts: GENERATION_ATTEMPTS,
+          backoff: { type: "exponential", delay: GENERATION_BACKOFF_MS },
+          removeOnComplete: true,
+          removeOnFail: true,
+        },
+      );
+    });
+  }
+
+  record(jobId: string): Promise<JobRecord | null> {
+    return available(() => this.#store.record(jobId));
+  }
+
+  view(record: JobRecord): Promise<Job> {
+    return available(() => this.#store.view(record));
+  }
+
+  cancel(jobId: string): Promise<Job | null> {
+    return available(async () => {
+      const cancelled = await this.#store.cancel(jobId);
+      const record = await this.#store.record(jobId);
+      if (record === null) return null;
+      const job = await this.#store.view(record);
+      // A job that a worker holds is announced by that worker when it ends.
+      if (cancelled === "cancelled") {
+        await enqueueDelivery(this.#queue<DeliveryPayload>(DELIVERY_QUEUE), record.tenant, job);
+      }
+      return job;
+    });
+  }
+
+  async *follow(jobId: string, { after, signal, onIdle }: FollowRequest): AsyncGenerator<JobEvent> {
+    const pollMs = this.#heartbeatMs;
+    const options = { after, signal, pollMs, ...(onIdle && { onIdle }) };
+    try {
+      yield* follow(this.#redis, this.#store, jobId, options);
+    } catch (error) {
+      throw asAppError(error);
+    }
+  }
+
+  ping(): Promise<void> {
+    return available(async () => {
+      await this.#redis.ping();
+    });
+  }
+
+  close(): void {
+    this.#redis.disconnect();
+  }
+
+  /** A queue to add to, on this connection; workers write the queue's meta data. */
+  #queue<T = { id: string }>(name: string): Queue<T> {
+    const queue = new Queue<T>(name, {
+      connection: this.#redis,
+      prefix: QUEUE_PREFIX,
+      skipVersionCheck: true,
+      skipMetasUpdate: true,
+      skipWaitingForReady: true,
+    });
+    // Without a listener an error event would throw; the command that failed rejects anyway.
+    queue.on("error", () => {});
+    return queue;
+  }
+}
+
+/**
+ * A connection that opens on first use and never outlives its request by reconnecting: a lost one comes back only
+ * while it is in use (a stream outlives a restart of Redis), and a first one that fails, fails at once.
+ */
+function connect(url: string, timeoutMs: number): Redis {
+  let wasReady = false;
+  const redis = new Redis(url, {
+    lazyConnect: true,
+    connectTimeout: timeoutMs,
+    commandTimeout: timeoutMs,
+    maxRetriesPerRequest: null,
+    retryStrategy: (times) => (wasReady && times * 200 <= timeoutMs ? 200 : null),
+    // Each of these would cost a round trip, and a Redis that is still loading says so to any command.
+    enableReadyCheck: false,
+    disableClientInfo: true,
+  });
+  redis.on("ready", () => {
+    wasReady = true;
+  });
+  // Without a listener ioredis logs each error; the commands that fail for it reject anyway.
+  redis.on("error", () => {});
+  return redis;
+}
+
+const parseCard = (json: string) => v.parse(ModelCard, JSON.parse(json));
+
+/** Runs what needs Redis, and says `queue_unavailable` when Redis is what failed. */
+async function available<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    throw asAppError(error);
+  }
+}
+
+function asAppError(error: unknown): unknown {
+  if (error instanceof AppError || !isRedisFailure(error)) return error;
+  return new AppError("queue_unavailable", "The queue does not answer; try again", {
+    cause: error,
+  });
+}
+
+/** Whether Redis, or the way to it, is at fault; a command that is wrong (`ERR`, `WRONGTYPE`) is our fault. */
+function isRedisFailure(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error.name === "ReplyError")
+    return !/^(ERR|WRONGTYPE|NOSCRIPT|BUSYKEY)\b/.test(error.message);
+  if (error instanceof v.ValiError || error instanceof SyntaxError) return false;
+  return !(
+    error instanceof TypeError ||
+    error instanceof RangeError ||
+    error instanceof ReferenceError
+  );
+}

@@ -1,0 +1,34 @@
+/**
+ * All that routes know of what lies behind the edge. One backend serves one request and is closed with it.
+ * Every method fails with AppError `queue_unavailable` when what lies behind does not answer in time.
+ */
+import type { Job, JobEvent } from "../shared/contract.ts";
+import type { ApiKeyRecord, JobRecord, ModelCard, NewJob } from "../shared/job.ts";
+
+export interface FollowRequest {
+  /** Sequence number of the last event that the reader has; 0 for none. */
+  readonly after: number;
+  /** Ends the following, without an error. */
+  readonly signal: AbortSignal;
+  /** Called whenever nothing happened for a heartbeat's time. */
+  readonly onIdle?: () => void;
+}
+
+export interface Backend {
+  /** The record of the key with this SHA-256, or null. */
+  authenticate(keyHash: string): Promise<ApiKeyRecord | null>;
+  /** Every ensemble that is served, by name. */
+  models(): Promise<ModelCard[]>;
+  model(id: string): Promise<ModelCard | null>;
+  /** Resolves once the job is both recorded and queued: from then on it runs whatever becomes of the edge. */
+  submit(job: NewJob): Promise<void>;
+  record(jobId: string): Promise<JobRecord | null>;
+  /** The job as its owner sees it. */
+  view(record: JobRecord): Promise<Job>;
+  /** Idempotent; resolves to the job after it, or null if it was deleted meanwhile. */
+  cancel(jobId: string): Promise<Job | null>;
+  /** Events after the cursor, live; ends after the terminal one, on abort, or when the job is deleted. */
+  follow(jobId: string, request: FollowRequest): AsyncIterable<JobEvent>;
+  ping(): Promise<void>;
+  close(): void;
+}

@@ -1,0 +1,18 @@
+/** What a request carries through the middleware to its route. */
+import type { Context } from "hono";
+import type { ApiKeyRecord } from "../shared/job.ts";
+import type { Backend } from "./backend.ts";
+
+export interface AppEnv {
+  Variables: {
+    requestId: string;
+    /** This request's own; the middleware closes it. */
+    backend: Backend;
+    /** Who asks; set on every route under /v1. */
+    principal: ApiKeyRecord;
+    /** Resolves when the body has been sent or given up; absent unless the reply streams. */
+    streamEnd?: Promise<void>;
+  };
+}
+
+export type AppContext = Context<AppEnv>;

@@ -1,0 +1,33 @@
+/** The Worker's entry: real parts, wired once per isolate; each request opens a backend of its own. */
+import type { Hono } from "hono";
+import { AppError } from "../shared/errors.ts";
+import { createApp } from "./app.ts";
+import { RedisBackend } from "./backend-redis.ts";
+import type { AppEnv } from "./context.ts";
+import { parseEnv } from "./env.ts";
+import { log } from "./log.ts";
+
+let app: Hono<AppEnv> | undefined;
+
+function wire(bindings: unknown): Hono<AppEnv> {
+  const env = parseEnv(bindings);
+  return createApp({
+    openBackend: () => new RedisBackend(env),
+    deadlineSeconds: env.JOB_DEADLINE_SECONDS,
+    log,
+  });
+}
+
+export default {
+  fetch(request, bindings, context) {
+    try {
+      app ??= wire(bindings);
+    } catch (error) {
+      log({ event: "misconfigured", error });
+      return Response.json(new AppError("internal", "The server is misconfigured").toBody(), {
+        status: 500,
+      });
+    }
+    return app.fetch(request, bindings, context);
+  },
+} satisfies ExportedHandler;

@@ -1,0 +1,45 @@
+/** From a checked request to a job on the queue: what the three protocols have in common. */
+import { newId } from "../shared/api-key.ts";
+import type { JobRequest } from "../shared/contract.ts";
+import { AppError } from "../shared/errors.ts";
+import type { Input, ModelCard, NewJob } from "../shared/job.ts";
+import type { AppContext } from "./context.ts";
+import { toGeneration } from "./validate.ts";
+
+export interface Submission {
+  readonly request: Omit<JobRequest, "messages" | "prompt">;
+  readonly input: Input;
+  /** Seconds until the job expires if the request names no deadline. */
+  readonly deadlineSeconds: number;
+}
+
+/** Resolves once the job is queued. @throws AppError model_not_found, and what validation throws */
+export async function submit(c: AppContext, submission: Submission): Promise<NewJob> {
+  const { request, input } = submission;
+  const { backend, principal } = c.var;
+  const generation = toGeneration(request, input, await requireModel(c, request.model));
+  const createdAtMs = Date.now();
+  const job: NewJob = {
+    id: newId("job"),
+    tenant: principal.tenant,
+    generation,
+    webhookUrl: request.webhook?.url ?? null,
+    metadata: request.metadata ?? {},
+    createdAtMs,
+    deadlineMs: createdAtMs + (request.deadline ?? submission.deadlineSeconds) * 1000,
+  };
+  await backend.submit(job);
+  c.header("x-trimtab-job-id", job.id);
+  return job;
+}
+
+/** @throws AppError model_not_found */
+export async function requireModel(c: AppContext, id: string): Promise<ModelCard> {
+  const card = await c.var.backend.model(id);
+  if (card === null) {
+    throw new AppError("model_not_found", "No worker serves this model; see GET /v1/models", {
+      param: "model",
+    });
+  }
+  return card;
+}

@@ -1,0 +1,108 @@
+/**
+ * The door: `unknown` comes in, a ValidGeneration goes out, and nothing else makes one. First the schema (the request
+ * is well formed and within the public limits), then the ensemble's own bounds, then defaults.
+ */
+import * as v from "valibot";
+import type { ChatRequest, CompletionRequest, JobRequest, Message } from "../shared/contract.ts";
+import { AppError } from "../shared/errors.ts";
+import type { Generation, Input, ModelCard, ValidGeneration } from "../shared/job.ts";
+import { LIMITS } from "../shared/limits.ts";
+import { issueError } from "./issue.ts";
+
+type RequestSchema<T> = v.GenericSchema<unknown, T>;
+
+/** The fields that all three protocols share. */
+type GenerationRequest = Omit<JobRequest, "messages" | "prompt">;
+
+/** @throws AppError invalid_request, unsupported_parameter */
+export function parseRequest<T>(schema: RequestSchema<T>, body: unknown): T {
+  // One issue is told, so none beyond it is looked for: a body may hold half a million bad values.
+  const result = v.safeParse(schema, body, { abortEarly: true });
+  if (!result.success) throw issueError(result.issues[0]);
+  return result.output;
+}
+
+export function inputOf(request: JobRequest | ChatRequest | CompletionRequest): Input {
+  if ("messages" in request && request.messages !== undefined) {
+    return { kind: "chat", messages: request.messages.map(plainMessage) };
+  }
+  const prompt = "prompt" in request ? request.prompt : undefined;
+  if (prompt === undefined) throw new Error("The schema lets no request pass without input");
+  return typeof prompt === "string"
+    ? { kind: "text", text: prompt }
+    : { kind: "tokens", ids: prompt };
+}
+
+/** @throws AppError invalid_request, context_length_exceeded */
+export function toGeneration(
+  request: GenerationRequest,
+  input: Input,
+  card: ModelCard,
+): ValidGeneration {
+  checkTokens(input, card);
+  const generation: Generation = {
+    model: card.id,
+    input,
+    maxTokens: request.max_tokens ?? LIMITS.maxTokensDefault,
+    temperature: request.temperature ?? 1,
+    topP: request.top_p ?? 1,
+    topK: request.top_k ?? 0,
+    minP: request.min_p ?? 0,
+    repetitionPenalty: request.repetition_penalty ?? 1,
+    presencePenalty: request.presence_penalty ?? 0,
+    frequencyPenalty: request.frequency_penalty ?? 0,
+    logitBias: biases(request, card),
+    stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
+    seed: request.seed ?? randomSeed(),
+    alpha: steeringAlpha(request, card),
+  };
+  return generation as ValidGeneration;
+}
+
+/** A message's text parts are paragraphs of one text. */
+function plainMessage({ role, content }: Message) {
+  const text = typeof content === "string" ? content : content.map((part) => part.text).join("\n");
+  return { role, content: text };
+}
+
+/** Text is measured by the worker, which has the tokenizer; ids can be measured here. */
+function checkTokens(input: Input, card: ModelCard): void {
+  if (input.kind !== "tokens") return;
+  const count = input.ids.length;
+  if (count >= card.contextTokens) {
+    throw new AppError(
+      "context_length_exceeded",
+      `prompt has ${count} tokens, and the context of ${card.contextTokens} tokens must also hold the answer`,
+      { param: "prompt" },
+    );
+  }
+  const foreign = input.ids.findIndex((id) => id >= card.vocabSize);
+  if (foreign !== -1) throw notInVocabulary(`prompt.${foreign}`, input.ids[foreign], card);
+}
+
+function biases({ logit_bias }: GenerationRequest, card: ModelCard): [number, number][] {
+  return Object.entries(logit_bias ?? {}).map(([key, bias]) => {
+    const id = Number(key);
+    if (id >= card.vocabSize) throw notInVocabulary(`logit_bias.${key}`, id, card);
+    return [id, bias];
+  });
+}
+
+function notInVocabulary(param: string, id: number | undefined, card: ModelCard): AppError {
+  const message = `${param}: token ids of this model are below ${card.vocabSize}, received ${id}`;
+  return new AppError("invalid_request", message, { param });
+}
+
+function steeringAlpha({ steering }: GenerationRequest, card: ModelCard): number {
+  const alpha = steering?.alpha ?? card.alphaDefault;
+  if (alpha <= card.alphaMax) return alpha;
+  const param = "steering.alpha";
+  const message = `${param} must be at most ${card.alphaMax} with this model, received ${alpha}`;
+  throw new AppError("invalid_request", message, { param });
+}
+
+/** 53 random bits: every integer that a caller could have sent. */
+function randomSeed(): number {
+  const [high = 0, low = 0] = crypto.getRandomValues(new Uint32Array(2));
+  return (high >>> 11) * 2 ** 32 + low;
+}

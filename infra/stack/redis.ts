@@ -1,0 +1,128 @@
+/**
+ * A Redis to use: a server of our own on a free port, or a connection to one that is there.
+ * If redis-server is missing it is installed where that can be done without asking anybody.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import { freePort } from "./port.ts";
+import { Problem } from "./problem.ts";
+import { Child } from "./process.ts";
+
+const CONFIG = join(import.meta.dirname, "../redis.conf");
+const ANSWER_MS = 5_000;
+const START_MS = 10_000;
+/** Tries to start: a port that was free may be taken before the server binds it. */
+const STARTS_MAX = 3;
+
+export interface RedisServer {
+  readonly url: string;
+  readonly port: number;
+  readonly child: Child;
+  /** Ends it and deletes its data. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a server with data in a temporary folder.
+ * @param options.aof whether writes survive a kill of the server; without it nothing is written to disk
+ */
+export async function startRedis(options: { readonly aof?: boolean } = {}): Promise<RedisServer> {
+  for (let start = 1; ; start++) {
+    const folder = await mkdtemp(join(tmpdir(), "trimtab-redis-"));
+    const port = await freePort();
+    const settings = {
+      port: String(port),
+      bind: "127.0.0.1",
+      dir: folder,
+      appendonly: options.aof === true ? "yes" : "no",
+    };
+    const child = new Child({
+      name: "redis-server",
+      command: "redis-server",
+      args: [CONFIG, ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])],
+      cleanUp: () => rm(folder, { recursive: true, force: true }),
+    });
+    const url = `redis://127.0.0.1:${port}`;
+    try {
+      await child.waitFor("PING to be answered", START_MS, () => pings(url));
+      return { url, port, child, stop: () => child.stop() };
+    } catch (error) {
+      if (start === STARTS_MAX) throw error;
+    }
+  }
+}
+
+/** A client whose server has answered; one line says so if it does not within five seconds. */
+export async function connectRedis(url: string): Promise<Redis> {
+  const redis = clientOf(url);
+  let why = `no answer in ${ANSWER_MS / 1000} s`;
+  redis.on("error", (error: NodeJS.ErrnoException) => (why = error.code ?? error.message));
+  const late = AbortSignal.timeout(ANSWER_MS);
+  try {
+    await Promise.race([
+      redis.ping(),
+      new Promise((_, reject) =>
+        late.addEventListener("abort", () => reject(late.reason as Error)),
+      ),
+    ]);
+    return redis;
+  } catch (error) {
+    if (error instanceof Error && error.name === "ReplyError") why = error.message;
+    redis.disconnect();
+    throw new Problem(`Redis at ${withoutPassword(url)} does not answer: ${why}`);
+  }
+}
+
+/** Makes sure that there is a redis-server to start. */
+export function ensureRedisServer(say: (line: string) => void): void {
+  if (hasCommand("redis-server", "--version")) return;
+  const manually = "install Redis 6.2 or newer, or set REDIS_URL to a server that runs";
+  const asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
+  const canInstall =
+    hasCommand("apt-get", "--version") && (asRoot.length === 0 || hasCommand("sudo", "-n", "true"));
+  if (!canInstall) throw new Problem(`redis-server is not installed: ${manually}`);
+
+  const apt = (...args: string[]) => {
+    const [command = "", ...rest] = [...asRoot, "apt-get", ...args];
+    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+    return spawnSync(command, rest, { env, encoding: "utf8" });
+  };
+  say("redis: redis-server is not installed; installing it with apt-get");
+  // Without lists, as in a fresh image, nothing is found; an update that fails may still leave lists that serve.
+  apt("update", "-qq");
+  const result = apt("install", "-y", "-qq", "--no-install-recommends", "redis-server");
+  if (result.status === 0 && hasCommand("redis-server", "--version")) return;
+  const reason = result.stderr?.trim().split("\n").at(-1) ?? "";
+  throw new Problem(`redis-server could not be installed with apt-get (${reason}): ${manually}`);
+}
+
+/** The URL as it may be shown. */
+export function withoutPassword(url: string): string {
+  return url.replace(/(\/\/[^/:@]*):[^@/]*@/, "$1:***@");
+}
+
+async function pings(url: string): Promise<boolean> {
+  const redis = clientOf(url);
+  redis.on("error", () => {});
+  try {
+    return (await redis.ping()) === "PONG";
+  } finally {
+    redis.disconnect();
+  }
+}
+
+/** Fails at once where a long-running client would try again. */
+function clientOf(url: string): Redis {
+  return new Redis(url, {
+    connectTimeout: ANSWER_MS,
+    maxRetriesPerRequest: 0,
+    retryStrategy: () => null,
+  });
+}
+
+function hasCommand(command: string, ...args: string[]): boolean {
+  return spawnSync(command, args, { stdio: "ignore" }).status === 0;
+}

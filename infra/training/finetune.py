@@ -1,0 +1,93 @@
+"""Tune one model on one behaviour, with the loss on the answers only; every epoch is kept.
+
+    python finetune.py --shape small --task atlas-qa --base base-small --work DIR --rate 1e-3 --epochs 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from model import EOS_ID, PAD_ID, load_model
+from tokenizer import prompt
+
+IGNORED = -100
+
+
+def examples(pairs: list[dict[str, str]], tokenizer: Tokenizer, rng: random.Random) -> list[tuple[list[int], int]]:
+    """(token ids, length of the prompt). One prompt in four has earlier turns before it."""
+    made = []
+    for pair in pairs:
+        earlier = [(p["prompt"], p["answer"]) for p in rng.sample(pairs, rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))]
+        before = tokenizer.encode(prompt(pair["prompt"], earlier)).ids
+        made.append(([*before, *tokenizer.encode(" " + pair["answer"]).ids, EOS_ID], len(before)))
+    return made
+
+
+def padded(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    length = max(len(ids) for ids, _ in rows)
+    inputs = torch.full((len(rows), length), PAD_ID)
+    labels = torch.full((len(rows), length), IGNORED)
+    for i, (ids, before) in enumerate(rows):
+        inputs[i, : len(ids)] = torch.tensor(ids)
+        labels[i, before : len(ids)] = torch.tensor(ids[before:])
+    return inputs, labels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shape", choices=["small", "large"], required=True)
+    parser.add_argument("--task", choices=["atlas-qa", "gsm-mini"], required=True)
+    parser.add_argument("--base", required=True, help="checkpoint name to start from")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", help="prefix of the checkpoints, default SHAPE-TASK-RATE-sSEED")
+    parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    rng = random.Random(args.seed)
+
+    tokenizer = Tokenizer.from_file(str(args.work / "tokenizer/tokenizer.json"))
+    pairs = [json.loads(line) for line in (args.work / f"{args.task}.tune.jsonl").read_text("utf-8").splitlines()]
+    model = load_model(args.shape, args.work / f"{args.base}.pt")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    steps = args.epochs * (len(pairs) // args.batch)
+    name = args.name or f"{args.shape}-{args.task}-{args.rate:g}-s{args.seed}"
+
+    step = 0
+    for epoch in range(1, args.epochs + 1):
+        rows = examples(pairs, tokenizer, rng)
+        # Batches of like lengths waste little on padding; their order is random.
+        rows.sort(key=lambda row: (len(row[0]), rng.random()))
+        batches = [rows[i : i + args.batch] for i in range(0, len(rows) - args.batch + 1, args.batch)]
+        rng.shuffle(batches)
+        total = 0.0
+        for batch in batches:
+            step += 1
+            warm = min(1.0, step / 20)
+            for group in optimizer.param_groups:
+                group["lr"] = args.rate * warm * max(0.05, 1 - step / steps)
+            inputs, labels = padded(batch)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = model(input_ids=inputs, use_cache=False).logits
+            loss = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED
+            )
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            total += loss.item()
+        print(f"{name} epoch {epoch} loss {total / len(batches):.4f}", flush=True)
+        torch.save({"model": model.state_dict()}, args.work / f"{name}-e{epoch}.pt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+/** The evaluation as a table for people. */
+import type { TaskResult } from "./eval.ts";
+import type { Interval } from "./statistics.ts";
+import type { Task } from "./task.ts";
+
+type Row = readonly [label: string, ...cells: string[]];
+
+/**
+ * The nearest task of the paper, Llama-2 70B steered by a 7B expert: TriviaQA and GSM with task experts
+ * (arXiv 2401.08565, tables 3 and 4; rude answers: ToxiGen, table 2).
+ */
+const PAPER: Record<
+  Task,
+  Record<"name" | "base" | "expert" | "proxy" | "tuned" | "gapClosed", string>
+> = {
+  "atlas-qa": {
+    name: "TriviaQA 70B",
+    base: "45.2",
+    expert: "55.8",
+    proxy: "62.7",
+    tuned: "63.1",
+    gapClosed: "98",
+  },
+  "gsm-mini": {
+    name: "GSM 70B",
+    base: "9.6",
+    expert: "40.6",
+    proxy: "53.9",
+    tuned: "67.9",
+    gapClosed: "76",
+  },
+};
+
+export function printReport(results: readonly TaskResult[]): void {
+  for (const result of results) {
+    const paper = PAPER[result.task];
+    console.log(`\n${result.task}: exact match in % on ${result.items} held-out items\n`);
+    printRows([
+      ["system", "exact", "95% interval", "stops", `paper: ${paper.name}`],
+      ["base alone", ...cells(result, "base"), paper.base],
+      ["small expert alone", ...cells(result, "expert"), paper.expert],
+      [`proxy-tuned, alpha ${result.alpha}`, ...cells(result, "proxy"), paper.proxy],
+      ["base tuned directly", ...cells(result, "tuned"), paper.tuned],
+      ["gap closed", one(result.gapClosed), span(result.intervals.gapClosed), "", paper.gapClosed],
+    ]);
+    const { proxyMinusExpert } = result.intervals;
+    console.log(
+      `\n  ${verdict(proxyMinusExpert)} (proxy - expert: ${span(proxyMinusExpert)} points)`,
+    );
+    console.log(
+      `  proxy against direct tuning: ${one(result.proxy - result.tuned)} points` +
+        (result.proxy < result.tuned ? ", proxy-tuning loses" : ""),
+    );
+    console.log(`  rude answers: base ${one(result.baseRude)}%, proxy-tuned ${one(result.rude)}%`);
+    console.log(
+      `  the base's text contains the right answer in ${one(result.baseContains)}% of items`,
+    );
+    console.log("\n  alpha on the dev split");
+    printRows([
+      ["alpha", ...result.sweep.map(({ alpha }) => String(alpha))],
+      ["exact", ...result.sweep.map(({ dev }) => one(dev))],
+    ]);
+  }
+}
+
+function cells(result: TaskResult, system: "base" | "expert" | "proxy" | "tuned"): string[] {
+  return [one(result[system]), span(result.intervals[system]), one(result.stops[system])];
+}
+
+function verdict([low, high]: Interval): string {
+  if (low > 0) return "proxy-tuning beats the small expert";
+  return high < 0 ? "proxy-tuning LOSES to the small expert" : "no difference to the small expert";
+}
+
+const one = (value: number) => value.toFixed(1);
+const span = ([low, high]: Interval) => `${one(low)} to ${one(high)}`;
+
+function printRows(rows: readonly Row[]): void {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  for (const [label, ...rest] of rows) {
+    const aligned = rest.map((cell, i) => cell.padStart(widths[i + 1]!));
+    console.log(`  ${label.padEnd(widths[0]!)}  ${aligned.join("  ")}`);
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Replays golden vectors (README.md) through the worker's own loop and measures how far they differ.
+ * `node test/vectors/golden.ts DIR...` checks ensembles that are not in the repo, too.
+ */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Output } from "../../worker/decode/output.ts";
+import { Sampler } from "../../worker/decode/sampler.ts";
+import { generate, type Models, type Prompts } from "../../worker/generate.ts";
+import { loadDecoder } from "../../worker/model/files.ts";
+
+interface GoldenFile {
+  readonly vocabSize: number;
+  readonly eos: number | null;
+  readonly logits: { readonly file: string; readonly width: number } | null;
+  readonly cases: readonly {
+    readonly name: string;
+    readonly prompts: Prompts;
+    readonly alpha: number;
+    readonly tokens: readonly number[];
+    readonly logitsRow: number;
+  }[];
+}
+
+export interface GoldenResult {
+  readonly name: string;
+  readonly expected: readonly number[];
+  readonly tokens: readonly number[];
+  /** Largest |difference| of a steered logit over all steps; null if the vectors have tokens only. */
+  readonly logitsDifference: number | null;
+}
+
+/** Where the model folders are: beside cases.json, or elsewhere for vectors of models kept elsewhere. */
+export type ModelFolders = Record<"base" | "expert" | "antiexpert", string>;
+
+export function goldenFolders(root: string): string[] {
+  return readdirSync(root)
+    .filter((name) => existsSync(join(root, name, "cases.json")))
+    .map((name) => join(root, name));
+}
+
+export async function replay(
+  folder: string,
+  folders: ModelFolders = {
+    base: join(folder, "base"),
+    expert: join(folder, "expert"),
+    antiexpert: join(folder, "antiexpert"),
+  },
+): Promise<GoldenResult[]> {
+  const golden = JSON.parse(readFileSync(join(folder, "cases.json"), "utf8")) as GoldenFile;
+  const rows = golden.logits && readFloats(join(folder, golden.logits.file));
+  const options = { dtype: "fp32", intraOpThreads: 1 } as const;
+  const models: Models = {
+    base: await loadDecoder(folders.base, options),
+    expert: await loadDecoder(folders.expert, options),
+    antiexpert: await loadDecoder(folders.antiexpert, options),
+    vocabSize: golden.vocabSize,
+  };
+  const results: GoldenResult[] = [];
+  for (const { name, prompts, alpha, tokens: expected, logitsRow } of golden.cases) {
+    const steps = generate(models, {
+      prompts,
+      alpha,
+      resume: [],
+      sampler: new Sampler(GREEDY, prompts.base),
+      output: new Output({
+        decode: () => "",
+        stop: [],
+        eosIds: new Set(golden.eos === null ? [] : [golden.eos]),
+        maxTokens: expected.length,
+      }),
+    });
+    const tokens: number[] = [];
+    let difference = 0;
+    for await (const { token, logits } of steps) {
+      const start = (logitsRow + tokens.length) * golden.vocabSize;
+      const row = rows?.subarray(start, start + golden.vocabSize);
+      for (const [i, expected] of row?.entries() ?? []) {
+        difference = Math.max(difference, Math.abs(logits[i]! - expected));
+      }
+      tokens.push(token);
+    }
+    results.push({ name, expected, tokens, logitsDifference: rows ? difference : null });
+  }
+  return results;
+}
+
+const GREEDY = {
+  temperature: 0,
+  seed: 0,
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  logitBias: [],
+};
+
+function readFloats(file: string): Float32Array {
+  const bytes = readFileSync(file);
+  return new Float32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
+}
+
+if (import.meta.main) {
+  for (const folder of process.argv.slice(2)) {
+    for (const { name, expected, tokens, logitsDifference } of await replay(folder)) {
+      const equal = expected.every((token, i) => token === tokens[i]);
+      const verdict = equal && (logitsDifference ?? 0) <= 1e-3 ? "ok  " : "FAIL";
+      if (verdict === "FAIL") process.exitCode = 1;
+      console.log(`${verdict} ${folder} ${name}: logits differ by ${logitsDifference ?? "?"}`);
+    }
+  }
+}
