@@ -66,7 +66,7 @@ export async function* generate(
       const antiexpertLogits = await antiexpert.forward(fresh.antiexpert);
       combineLogits(logits, baseLogits, expertLogits, antiexpertLogits, alpha);
     } else {
-      logits.set(baseLogits.subarray(0, logits.length));
+      combineLogits(logits, baseLogits, baseLogits, baseLogits, 0);
     }
     scratch.set(logits);
     const token = sampler.pick(scratch);

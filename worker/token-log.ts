@@ -12,6 +12,8 @@ export class TokenLog {
   #text = "";
   #writing: Promise<void> | null = null;
   #failure: Error | null = null;
+  /** Whether an append was refused or failed: a later one would leave a gap. */
+  #closed = false;
   #written: string;
   #writtenCount: number;
 
@@ -41,6 +43,7 @@ export class TokenLog {
   }
 
   push(token: number, text: string): void {
+    if (this.#closed) return;
     this.#ids.push(token);
     this.#text += text;
     this.#writing ??= this.#write();
@@ -60,11 +63,15 @@ export class TokenLog {
         this.#text = "";
         const reply = await this.#append(tokens);
         if (reply !== "ok") this.#onRefused(reply);
-        if (reply === "fenced") return;
+        if (reply === "fenced") {
+          this.#closed = true;
+          return;
+        }
         this.#written += tokens.text;
         this.#writtenCount += tokens.ids.length;
       }
     } catch (error) {
+      this.#closed = true;
       this.#failure = error instanceof Error ? error : new Error(String(error));
       this.#onRefused("fenced");
     } finally {

@@ -20,22 +20,26 @@ export class GumbelNoise {
 
   /** Moves to a position: the count of tokens generated before this one. */
   seek(position: number): void {
-    this.#key0 = mix(this.#seedLow ^ mix(position + 0x9e3779b9));
+    this.#key0 = mix(this.#seedLow ^ mix(this.#seedHigh ^ mix(position + 0x9e3779b9)));
     this.#key1 = mix(this.#seedHigh ^ mix(this.#key0 ^ position));
   }
 
   /** Standard Gumbel noise for a token at the current position, between -3.7 and GUMBEL_MAX. */
   at(token: number): number {
     const high = mix(Math.imul(token, 0x9e3779b1) ^ this.#key0);
-    const low = mix(high ^ this.#key1);
-    // 53 random bits, shifted by half a step: never 0 and never 1.
-    const uniform = ((high >>> 5) * 2 ** 26 + (low >>> 6) + 0.5) * 2 ** -53;
-    return -Math.log(-Math.log(uniform));
+    return gumbel(high, mix(high ^ this.#key1));
   }
 }
 
-/** No draw is above this: -ln(-ln(1 - 2^-54)), rounded up. */
-export const GUMBEL_MAX = 37.5;
+/** No draw is above this: -ln(-ln(1 - 2^-53)), rounded up. */
+export const GUMBEL_MAX = 36.8;
+
+/** Standard Gumbel noise from two random 32-bit words. */
+export function gumbel(high: number, low: number): number {
+  // 52 random bits, shifted by half a step: never 0 and never 1. With 53, a double has no room for the half.
+  const uniform = ((high >>> 6) * 2 ** 26 + (low >>> 6) + 0.5) * 2 ** -52;
+  return -Math.log(-Math.log(uniform));
+}
 
 function mix(x: number): number {
   let h = x | 0;

@@ -75,7 +75,9 @@ export class Sampler {
   #draw(logits: Float32Array, temperature: number): number {
     const noise = this.#noise;
     noise.seek(this.#position);
-    for (let i = 0; i < logits.length; i++) logits[i] = logits[i]! / temperature;
+    // From the largest down: a temperature near 0 gives it 0 and the others -Infinity, and not all of them ±Infinity.
+    const max = logits[argmax(logits)]!;
+    for (let i = 0; i < logits.length; i++) logits[i] = (logits[i]! - max) / temperature;
     const kept = truncate(logits, this.#sampling);
     let best = kept?.[0] ?? argmax(logits);
     let bestScore = logits[best]! + noise.at(best);

@@ -1,6 +1,7 @@
 /**
- * Finds stop strings in streamed text, also across token borders. Text that may turn out to be the start of a stop
- * string is held back; the stop string itself is never given out.
+ * Finds stop strings in streamed text, also across token borders. The first to be complete ends the text, so it does
+ * not matter in which pieces the text comes. Text that may turn out to be the start of a stop string is held back;
+ * the stop string itself is never given out.
  */
 export class StopStrings {
   readonly #stops: readonly string[];
@@ -13,10 +14,10 @@ export class StopStrings {
   /** Text that is safe to give out, and whether a stop string ended it. */
   push(text: string): { text: string; stopped: boolean } {
     const all = this.#held + text;
-    const ends = this.#stops.map((stop) => all.indexOf(stop)).filter((at) => at >= 0);
-    if (ends.length > 0) {
+    const start = firstStop(all, this.#stops);
+    if (start !== null) {
       this.#held = "";
-      return { text: all.slice(0, Math.min(...ends)), stopped: true };
+      return { text: all.slice(0, start), stopped: true };
     }
     const held = Math.max(0, ...this.#stops.map((stop) => overlap(all, stop)));
     this.#held = all.slice(all.length - held);
@@ -29,6 +30,16 @@ export class StopStrings {
     this.#held = "";
     return held;
   }
+}
+
+/** Where the stop string begins that is complete first, the longest of those; null if there is none. */
+function firstStop(text: string, stops: readonly string[]): number | null {
+  const found = stops
+    .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
+    .filter(({ start }) => start >= 0)
+    .map(({ start, length }) => ({ start, end: start + length }))
+    .sort((a, b) => a.end - b.end || a.start - b.start);
+  return found[0]?.start ?? null;
 }
 
 /** Length of the longest end of `text` that `stop` begins with. */
