@@ -9,9 +9,9 @@ import type { Sequence } from "./model/sequence.ts";
 
 /** The three models as the loop sees them. */
 export interface Models {
-  readonly base: { open(): Sequence };
-  readonly expert: { open(): Sequence };
-  readonly antiexpert: { open(): Sequence };
+  readonly base: { open(): Pick<Sequence, "forward"> };
+  readonly expert: { open(): Pick<Sequence, "forward"> };
+  readonly antiexpert: { open(): Pick<Sequence, "forward"> };
   /** V: tokens that exist. A model's logits may be wider; the rest is padding and never drawn. */
   readonly vocabSize: number;
 }
@@ -66,7 +66,10 @@ export async function* generate(
       const antiexpertLogits = await antiexpert.forward(fresh.antiexpert);
       combineLogits(logits, baseLogits, expertLogits, antiexpertLogits, alpha);
     } else {
-      combineLogits(logits, baseLogits, baseLogits, baseLogits, 0);
+      if (baseLogits.length < logits.length) {
+        throw new RangeError(`logits of ${baseLogits.length} for a vocabulary of ${logits.length}`);
+      }
+      logits.set(baseLogits.subarray(0, logits.length));
     }
     scratch.set(logits);
     const token = sampler.pick(scratch);
