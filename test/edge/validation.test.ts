@@ -141,9 +141,13 @@ describe("the body", () => {
     expect(await errorOf(reply)).toMatchObject({ status: 400, code: "invalid_request" });
   });
 
-  test("must be declared as JSON", async () => {
-    const reply = await client.post("/v1/jobs", "{}", { "content-type": "text/plain" });
-    expect(await errorOf(reply)).toMatchObject({ status: 415, code: "unsupported_media_type" });
+  test("need not be declared as JSON: `curl -d` declares a form", async () => {
+    const type = { "content-type": "application/x-www-form-urlencoded" };
+    const reply = await client.post("/v1/jobs", '{"model":', type);
+    expect(await errorOf(reply)).toMatchObject({
+      status: 400,
+      message: "The body is not valid JSON",
+    });
   });
 
   test("is refused by its length before it is read", async () => {
