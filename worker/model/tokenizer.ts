@@ -43,7 +43,10 @@ export class ModelTokenizer {
 
   /** Token text -> id, added tokens included. */
   get vocab(): Map<string, number> {
-    return this.#tokenizer.get_vocab(true);
+    const vocab: Map<string | undefined, number> = this.#tokenizer.get_vocab(true);
+    // The library's entry for ids that no token has.
+    vocab.delete(undefined);
+    return vocab as Map<string, number>;
   }
 
   get hasChatTemplate(): boolean {

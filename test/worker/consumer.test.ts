@@ -1,0 +1,108 @@
+import { once } from "node:events";
+import { Queue, type Worker } from "bullmq";
+import type { Redis } from "ioredis";
+import { pino } from "pino";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
+import type { NewJob } from "../../shared/job.ts";
+import { JobStore } from "../../shared/job-store.ts";
+import { DELIVERY_QUEUE, GENERATION_QUEUE, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
+import { startConsumer, type ConsumerDeps } from "../../worker/consumer.ts";
+import { connect } from "../../worker/redis.ts";
+import { newJob } from "../support/generation.ts";
+
+const log = pino({ level: "silent" });
+const WEBHOOK = "https://example.com/hook";
+
+let server: RedisServer;
+let redis: Redis;
+let store: JobStore;
+let jobs: Queue;
+let deliveries: Queue;
+let consumer: Worker;
+
+beforeAll(async () => {
+  server = await startRedis();
+  redis = connect(server.url, log);
+  store = new JobStore(redis, 60_000);
+  jobs = new Queue(GENERATION_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+});
+
+afterEach(async () => {
+  await consumer.close();
+});
+
+afterAll(async () => {
+  await Promise.all([jobs.close(), deliveries.close()]);
+  redis.disconnect();
+  await server.stop();
+});
+
+function consume(run: ConsumerDeps["engine"]["run"]): void {
+  const deps = { connection: redis, store, deliveries, log, attemptsMax: 9 };
+  consumer = startConsumer({ ...deps, engine: { run }, slots: 1, lockMs: 5_000 });
+}
+
+/** Submits a job and waits for the end of its last attempt. */
+async function run(changes: Partial<NewJob>, attempts = 1) {
+  const job = newJob(changes);
+  await store.submit(job);
+  const ended = Promise.race([once(consumer, "completed"), failedFor(attempts)]);
+  await jobs.add("generate", { id: job.id }, { attempts });
+  await ended;
+  return { record: await store.record(job.id), delivery: await deliveryOf(job.id) };
+}
+
+async function failedFor(attempts: number): Promise<void> {
+  for (let i = 0; i < attempts; i++) await once(consumer, "failed");
+}
+
+async function deliveryOf(jobId: string): Promise<unknown> {
+  const delivery = await deliveries.getJob(jobId.replace("job_", "msg_"));
+  return delivery && JSON.parse((delivery.data as { body: string }).body);
+}
+
+test("a job that ends has its webhook queued with its result", async () => {
+  consume(async function* () {
+    yield { type: "token", token: 1, text: "hi" };
+    yield { type: "end", finish: "stop", promptTokens: 2 };
+  });
+  const { record, delivery } = await run({ webhookUrl: WEBHOOK });
+  expect(record).toMatchObject({ state: "succeeded", text: "hi" });
+  expect(delivery).toMatchObject({
+    type: "job.succeeded",
+    data: { id: record?.id, output: { text: "hi", finish_reason: "stop" } },
+  });
+});
+
+test("a job that asked for no webhook has none", async () => {
+  consume(async function* () {
+    yield { type: "end", finish: "stop", promptTokens: 2 };
+  });
+  expect((await run({})).delivery).toBeUndefined();
+});
+
+test("an attempt that fails is repeated and takes the log as its start", async () => {
+  const resumed: number[] = [];
+  consume(async function* (_, resume) {
+    resumed.push(resume.length);
+    yield { type: "token", token: 1, text: "a" };
+    if (resumed.length === 1) throw new Error("a bug");
+    yield { type: "end", finish: "length", promptTokens: 2 };
+  });
+  const { record } = await run({}, 2);
+  expect(record).toMatchObject({ state: "succeeded", attempt: 2 });
+  expect(resumed).toEqual([0, 1]);
+});
+
+test("a job that no attempt could run fails, and its owner is told without the details", async () => {
+  // oxlint-disable-next-line require-yield
+  consume(async function* () {
+    throw new Error("a bug in line 7");
+  });
+  const { record, delivery } = await run({ webhookUrl: WEBHOOK }, 2);
+  const error = { code: "internal", message: "the job could not be run" };
+  expect(record).toMatchObject({ state: "failed", attempt: 2, outcome: { error } });
+  expect(delivery).toMatchObject({ type: "job.failed", data: { error } });
+});

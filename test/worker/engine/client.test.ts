@@ -1,0 +1,152 @@
+import { on } from "node:events";
+import { join } from "node:path";
+import { Worker } from "node:worker_threads";
+import { describe, expect, test, vi } from "vitest";
+import type { Generation } from "../../../shared/job.ts";
+import { EngineClient } from "../../../worker/engine/client.ts";
+import type { FromEngine, RunEvent } from "../../../worker/engine/messages.ts";
+import { generation } from "../../support/generation.ts";
+import { folderOf } from "../../support/tokenizers.ts";
+
+const MANIFEST = join(import.meta.dirname, "../../../infra/models/ensembles.json");
+const never = new AbortController().signal;
+
+const start = (manifestFile: string) =>
+  EngineClient.start({ manifestFile, intraOpThreads: 1 }, (error) => {
+    throw error;
+  });
+const engine = await start(MANIFEST);
+
+/** No end token, so that a run takes all its tokens. */
+const endless = (changes: Partial<Generation> = {}) =>
+  generation({ logitBias: [[0, -100]], ...changes });
+
+async function run(
+  generation: Generation,
+  resume: readonly number[] = [],
+  signal = never,
+): Promise<RunEvent[]> {
+  const events: RunEvent[] = [];
+  for await (const event of engine.run(generation, resume, signal)) events.push(event);
+  return events;
+}
+
+const tokensOf = (events: readonly RunEvent[]) =>
+  events.flatMap((event) => (event.type === "token" ? [event.token] : []));
+
+describe("a run", () => {
+  test("gives its tokens, then how it ended", async () => {
+    const events = await run(endless({ maxTokens: 5 }));
+    expect(events.map(({ type }) => type)).toEqual([...Array<string>(5).fill("token"), "end"]);
+    expect(events.at(-1)).toMatchObject({ finish: "length" });
+  });
+
+  test("counts the base's prompt tokens", async () => {
+    const events = await run(endless({ input: { kind: "tokens", ids: [5, 6, 7] }, maxTokens: 1 }));
+    expect(events.at(-1)).toEqual({ type: "end", finish: "length", promptTokens: 3 });
+  });
+
+  test("gives the same tokens for the same seed, others for another", async () => {
+    const [one, again, other] = [
+      await run(endless({ seed: 1 })),
+      await run(endless({ seed: 1 })),
+      await run(endless({ seed: 2 })),
+    ];
+    expect(again).toEqual(one);
+    expect(tokensOf(other)).not.toEqual(tokensOf(one));
+  });
+
+  test("goes on from the tokens of an earlier attempt", async () => {
+    const whole = await run(endless());
+    const rest = await run(endless(), tokensOf(whole).slice(0, 3));
+    expect(rest).toEqual(whole.slice(3));
+  });
+
+  test("ends where the context ends, whatever was asked for", async () => {
+    const ids = Array.from({ length: 509 }, () => 5);
+    const events = await run(endless({ input: { kind: "tokens", ids }, maxTokens: 100 }));
+    expect(tokensOf(events)).toHaveLength(3);
+    expect(events.at(-1)).toMatchObject({ finish: "length" });
+  });
+});
+
+test("several runs take turns and each gives what it gives alone", async () => {
+  const requests = [1, 2, 3].map((seed) => endless({ seed, maxTokens: 6 }));
+  const order: number[] = [];
+  const together = requests.map(async (request, i) => {
+    const events: RunEvent[] = [];
+    for await (const event of engine.run(request, [], never)) {
+      events.push(event);
+      order.push(i);
+    }
+    return events;
+  });
+  const results = await Promise.all(together);
+  // No run waits for the end of another: the last has a token before the first has all.
+  expect(order.indexOf(2)).toBeLessThan(order.lastIndexOf(0));
+  for (const [i, request] of requests.entries()) expect(await run(request)).toEqual(results[i]);
+});
+
+test("a run that is stopped ends at its next token, with no finish", async () => {
+  const stop = new AbortController();
+  const events: RunEvent[] = [];
+  for await (const event of engine.run(endless({ maxTokens: 400 }), [], stop.signal)) {
+    events.push(event);
+    if (events.length === 2) stop.abort();
+  }
+  expect(events.length).toBeLessThan(400);
+  expect(events.at(-1)).toMatchObject({ type: "end", finish: null });
+});
+
+test("a run that is stopped before it starts still ends", async () => {
+  const events = await run(endless({ maxTokens: 400 }), [], AbortSignal.abort());
+  expect(tokensOf(events)).toHaveLength(1);
+  expect(events.at(-1)).toMatchObject({ type: "end", finish: null });
+});
+
+test("a consumer that leaves early stops the run", async () => {
+  const post = vi.spyOn(Worker.prototype, "postMessage");
+  for await (const _ of engine.run(endless({ maxTokens: 400 }), [], never)) break;
+  const thread = post.mock.contexts[0] as Worker;
+  post.mockRestore();
+  for await (const [message] of on(thread, "message") as AsyncIterable<[FromEngine]>) {
+    if (message.type !== "run" || message.event.type === "token") continue;
+    expect(message.event).toMatchObject({ type: "end", finish: null });
+    break;
+  }
+});
+
+describe("a run that cannot be served fails with its reason:", () => {
+  test("an ensemble that is not there", async () => {
+    expect(await run(endless({ model: "nobody" }))).toEqual([
+      {
+        type: "failed",
+        code: "model_not_found",
+        message: "this worker does not serve nobody",
+      },
+    ]);
+  });
+
+  test("a prompt that fills the context", async () => {
+    const ids = Array.from({ length: 512 }, () => 5);
+    expect(await run(endless({ input: { kind: "tokens", ids } }))).toMatchObject([
+      { type: "failed", code: "context_length_exceeded" },
+    ]);
+  });
+
+  test("a prompt without tokens", async () => {
+    expect(await run(endless({ input: { kind: "text", text: "" } }))).toMatchObject([
+      { type: "failed", code: "invalid_request" },
+    ]);
+  });
+});
+
+test("the cards tell what is served", () => {
+  expect(engine.cards.map(({ id }) => id)).toEqual(["atlas-qa", "gsm-mini"]);
+});
+
+test("an unfit manifest is the reason why the start fails", async () => {
+  const folder = folderOf({ "ensembles.json": { ensembles: [] } });
+  await expect(start(join(folder, "ensembles.json"))).rejects.toThrow("ensembles: ");
+  await expect(start("/nowhere.json")).rejects.toThrow("/nowhere.json: ENOENT");
+});

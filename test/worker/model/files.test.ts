@@ -1,0 +1,46 @@
+import { expect, test } from "vitest";
+import { loadDecoder, readConfig } from "../../../worker/model/files.ts";
+import { folderOf } from "../../support/tokenizers.ts";
+
+const LLAMA = { max_position_embeddings: 99, num_attention_heads: 8, hidden_size: 64 };
+const read = (config: object, generation?: object) =>
+  readConfig(
+    folderOf({
+      "config.json": config,
+      ...(generation && { "generation_config.json": generation }),
+    }),
+  );
+
+test("the cache has a head for each attention head, unless there are fewer key/value heads", () => {
+  expect(read(LLAMA)).toMatchObject({ kvHeads: 8, headDim: 8 });
+  expect(read({ ...LLAMA, num_key_value_heads: 2 })).toMatchObject({ kvHeads: 2, headDim: 8 });
+  expect(read({ ...LLAMA, head_dim: 16 })).toMatchObject({ kvHeads: 8, headDim: 16 });
+});
+
+test("the older names of GPT-2 are read", () => {
+  const config = read({ n_positions: 77, n_head: 4, n_embd: 32 });
+  expect(config).toMatchObject({ contextTokens: 77, kvHeads: 4, headDim: 8 });
+});
+
+test("the language model's values may be one level down, and some of them above", () => {
+  const config = read({ eos_token_id: 5, text_config: LLAMA });
+  expect(config).toEqual({ contextTokens: 99, kvHeads: 8, headDim: 8, eosIds: [5] });
+});
+
+test("generation_config.json decides which tokens end the text", () => {
+  expect(read({ eos_token_id: 5 }).eosIds).toEqual([5]);
+  expect(read({ eos_token_id: 5 }, { eos_token_id: [6, 7] }).eosIds).toEqual([6, 7]);
+  expect(read({ eos_token_id: 5 }, {}).eosIds).toEqual([5]);
+  expect(read({}).eosIds).toEqual([]);
+});
+
+test("a context that config.json does not tell is unknown, not zero", () => {
+  expect(read({}).contextTokens).toBeNull();
+});
+
+test("a weight format that the folder does not have is refused with the file", async () => {
+  const folder = folderOf({ "config.json": LLAMA });
+  await expect(loadDecoder(folder, { dtype: "q4", intraOpThreads: 1 })).rejects.toThrow(
+    `${folder}/onnx/model_q4.onnx does not exist`,
+  );
+});

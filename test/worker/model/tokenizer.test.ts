@@ -1,0 +1,120 @@
+import { describe, expect, test } from "vitest";
+import type { Input } from "../../../shared/job.ts";
+import { ModelTokenizer, type PromptTemplates } from "../../../worker/model/tokenizer.ts";
+import { DEMO_MODEL, folderOf, tinyTokenizer, tokenizerJson } from "../../support/tokenizers.ts";
+
+const TOKENS = ["<bos>", "<eos>", "system", "user", "assistant", "hi", "own", "config", "other"];
+const CHAT: Input = { kind: "chat", messages: [{ role: "user", content: "hi" }] };
+
+interface Files {
+  readonly config?: object;
+  readonly jinja?: string;
+}
+
+function tokenizer({ config, jinja }: Files, templates: PromptTemplates = {}): ModelTokenizer {
+  const special = ["<bos>", "<eos>"];
+  const folder = folderOf({
+    "tokenizer.json": tokenizerJson({ tokens: TOKENS, special, bos: "<bos>" }),
+    ...(config && { "tokenizer_config.json": config }),
+    ...(jinja !== undefined && { "chat_template.jinja": jinja }),
+  });
+  return new ModelTokenizer(folder, templates);
+}
+
+const words = (model: ModelTokenizer, input: Input) => model.encode(input).map((id) => TOKENS[id]);
+
+describe("the chat template", () => {
+  const named = (...names: string[]) => ({
+    chat_template: names.map((name) => ({ name, template: name === "default" ? "own" : "other" })),
+  });
+
+  test.each<[string, Files, string]>([
+    ["the file of the folder", { jinja: "own", config: { chat_template: "config" } }, "own"],
+    ["the text in tokenizer_config.json", { config: { chat_template: "config" } }, "config"],
+    ["the default of a named list", { config: named("tool_use", "default") }, "own"],
+    ["the first of a named list without default", { config: named("tool_use", "rag") }, "other"],
+  ])("is %s", (_, files, word) => {
+    const model = tokenizer(files);
+    expect(model.hasChatTemplate).toBe(true);
+    expect(words(model, CHAT)).toEqual([word]);
+  });
+
+  test("is the manifest's, if that names one", () => {
+    const file = `${folderOf({ "chat.jinja": "other" })}/chat.jinja`;
+    expect(words(tokenizer({ jinja: "own" }, { chatTemplate: file }), CHAT)).toEqual(["other"]);
+  });
+
+  test("may be missing, also with the whole configuration", () => {
+    expect(tokenizer({}).hasChatTemplate).toBe(false);
+    expect(tokenizer({ config: { chat_template: null } }).hasChatTemplate).toBe(false);
+    expect(() => tokenizer({}).encode(CHAT)).toThrow("no chat template");
+  });
+
+  test("sees messages, the special tokens and that an answer is to follow", () => {
+    const jinja =
+      "{{ bos_token }}{% for m in messages %} {{ m.role }} {{ m.content }}{{ eos_token }}{% endfor %}" +
+      "{% if add_generation_prompt %} assistant{% endif %}";
+    for (const bos_token of ["<bos>", { content: "<bos>" }]) {
+      const model = tokenizer({ jinja, config: { bos_token, eos_token: "<eos>" } });
+      // No second <bos>: the template has written it.
+      expect(words(model, CHAT)).toEqual(["<bos>", "user", "hi", "<eos>", "assistant"]);
+    }
+  });
+
+  test("knows the developer as system", () => {
+    const model = tokenizer({ jinja: "{{ messages[0].role }}" });
+    const messages = [{ role: "developer", content: "hi" } as const];
+    expect(words(model, { kind: "chat", messages })).toEqual(["system"]);
+  });
+
+  test("may refuse the messages", () => {
+    const model = tokenizer({ jinja: "{{ raise_exception('roles must alternate') }}" });
+    expect(() => model.encode(CHAT)).toThrow("roles must alternate");
+  });
+});
+
+test("a plain prompt gets the tokenizer's special tokens", () => {
+  expect(words(tokenizer({}), { kind: "text", text: "hi other" })).toEqual([
+    "<bos>",
+    "hi",
+    "other",
+  ]);
+});
+
+test("a plain prompt is put into the prompt template, if there is one", () => {
+  const model = tokenizer({}, { promptTemplate: "user {{ prompt }} assistant" });
+  expect(words(model, { kind: "text", text: "hi" })).toEqual(["<bos>", "user", "hi", "assistant"]);
+});
+
+test("token ids are taken as they are", () => {
+  const ids = [5, 5, 1];
+  expect(tokenizer({}, { promptTemplate: "user" }).encode({ kind: "tokens", ids })).toEqual(ids);
+});
+
+test("the vocabulary has the special tokens, generated text has not", () => {
+  const model = tokenizer({});
+  expect(model.vocab.get("<eos>")).toBe(1);
+  expect(model.vocab.size).toBe(TOKENS.length);
+  expect(model.decode([0, 5, 1])).toBe("hi");
+  expect(model.decode([])).toBe("");
+});
+
+test("an id without a token is no entry of the vocabulary", () => {
+  // Of equal words, the last has the token.
+  const model = tinyTokenizer({ tokens: ["a", "a", "b", "b", "b"] });
+  expect([...model.vocab]).toEqual([
+    ["a", 1],
+    ["b", 4],
+  ]);
+});
+
+test("text is not tidied up: a space before a full stop stays", () => {
+  const demo = new ModelTokenizer(DEMO_MODEL, {});
+  const text = "it 's here , or n't .";
+  expect(demo.decode(demo.encode({ kind: "text", text }))).toBe(text);
+});
+
+test("a folder without tokenizer is refused with the missing file", () => {
+  const folder = folderOf({ "config.json": {} });
+  expect(() => new ModelTokenizer(folder, {})).toThrow(`${folder}/tokenizer.json: ENOENT`);
+});
