@@ -58,7 +58,8 @@ export async function replay(
   };
   const results: GoldenResult[] = [];
   for (const { name, prompts, alpha, tokens: expected, logitsRow } of golden.cases) {
-    const steps = generate(models, {
+    const steps = generate({
+      models,
       prompts,
       alpha,
       resume: [],
@@ -72,11 +73,11 @@ export async function replay(
     });
     const tokens: number[] = [];
     let difference = 0;
-    for await (const { token, logits } of steps) {
+    for await (const { token, row: step } of steps) {
       const start = (logitsRow + tokens.length) * golden.vocabSize;
       const row = rows?.subarray(start, start + golden.vocabSize);
       for (const [i, expected] of row?.entries() ?? []) {
-        difference = Math.max(difference, Math.abs(logits[i]! - expected));
+        difference = Math.max(difference, Math.abs(step.logits[i]! - expected));
       }
       tokens.push(token);
     }
