@@ -2,7 +2,8 @@
  * Which generations run: as many as the cache budget allows take each step together, the others wait in order.
  * They join and leave between any two steps, and a place that one gives up is taken at once.
  */
-import { Batch, type GenerateRequest, type Row, type Step } from "../generate.ts";
+import { Batch } from "../generate.ts";
+import type { GenerateRequest, Row, Step } from "../row.ts";
 
 /** A generation and what it is told. */
 export interface Task {

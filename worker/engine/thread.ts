@@ -6,7 +6,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../../shared/errors.ts";
 import { Output } from "../decode/output.ts";
 import { Sampler } from "../decode/sampler.ts";
-import type { Prompts } from "../generate.ts";
+import type { Prompts } from "../row.ts";
 import { loadEnsembles, type Ensemble } from "../model/ensemble.ts";
 import { readManifest } from "../model/manifest.ts";
 import type { EngineOptions, FromEngine, RunEvent, StartRequest, ToEngine } from "./messages.ts";

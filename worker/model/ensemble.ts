@@ -4,7 +4,7 @@
  */
 import type { Input, ModelCard } from "../../shared/job.ts";
 import { AppError } from "../../shared/errors.ts";
-import type { Models, Prompts } from "../generate.ts";
+import type { Models, Prompts } from "../row.ts";
 import type { Decoder } from "./decoder.ts";
 import { loadDecoder, readConfig, type ModelConfig } from "./files.ts";
 import type { EnsembleEntry, Manifest, ModelEntry } from "./manifest.ts";

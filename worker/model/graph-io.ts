@@ -111,7 +111,7 @@ export class GraphIo {
     );
     feed("token_type_ids", [batch, count], () => 0);
     feed("use_cache_branch", [1], () => (capacity > 0 ? 1 : 0));
-    feed("num_logits_to_keep", [], () => 1);
+    feed("num_logits_to_keep", [], () => count);
     return feeds;
   }
 }
@@ -131,13 +131,19 @@ export function cacheTensor(type: PastInput["type"], shape: readonly number[]): 
     : new Tensor(type, new Float32Array(size), shape);
 }
 
-/** One sequence's logits after its last token as float32, from [B, T, width] in float32 or float16. */
+/** Every sequence's or position's logits, from [B, 1, width] or [1, T, width]. */
+export function logitsRows(logits: Tensor): Float32Array[] {
+  const [batch, positions] = logits.dims as [number, number, number];
+  return Array.from({ length: batch * positions }, (_, row) => logitsRow(logits, row));
+}
+
+/** One row of logits as float32, from [B, 1, width] or [1, T, width] in float32 or float16. */
 export function logitsRow(logits: Tensor, row: number): Float32Array {
-  const [, positions, width] = logits.dims as [number, number, number];
-  const end = (row + 1) * positions * width;
+  const width = logits.dims.at(-1)!;
+  const [start, end] = [row * width, (row + 1) * width];
   const { data } = logits;
-  if (data instanceof Float32Array) return data.subarray(end - width, end);
-  if (data instanceof Float16Array) return Float32Array.from(data.subarray(end - width, end));
+  if (data instanceof Float32Array) return data.subarray(start, end);
+  if (data instanceof Float16Array) return Float32Array.from(data.subarray(start, end));
   throw new Error(`logits of type ${logits.type} are not supported`);
 }
 

@@ -4,7 +4,7 @@
  * within 1e-4; int8 activations are scaled per run, which lets neighbours show).
  */
 import type { InferenceSession, Tensor } from "onnxruntime-node";
-import { LOGITS, logitsRow, type Fresh, type GraphIo } from "./graph-io.ts";
+import { LOGITS, logitsRow, logitsRows, type Fresh, type GraphIo } from "./graph-io.ts";
 import { KvCache, type Slot } from "./kv-cache.ts";
 import type { Decoder, Turn } from "./decoder.ts";
 
@@ -69,6 +69,18 @@ export class OwnedDecoder implements Decoder<Slot> {
       return logitsRow(results[LOGITS] as Tensor, row);
     });
   }
+
+  async score(slot: Slot, ids: readonly number[]): Promise<Float32Array[]> {
+    const fresh = [{ ids, past: slot.length }];
+    const results = await this.#run(slot.index, fresh, [LOGITS, ...this.#rowOutputs]);
+    this.#append(slot, results, 0, ids.length);
+    return logitsRows(results[LOGITS] as Tensor);
+  }
+
+  readonly rewind = (slot: Slot, count: number): void => {
+    // Rows beyond the length are masked, and overwritten by the next ones.
+    slot.length -= count;
+  };
 
   #run(
     first: number,

@@ -4,7 +4,14 @@
  */
 import type { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Decoder, Turn } from "./decoder.ts";
-import { bytesPerToken, cacheTensor, LOGITS, logitsRow, type GraphIo } from "./graph-io.ts";
+import {
+  bytesPerToken,
+  cacheTensor,
+  LOGITS,
+  logitsRow,
+  logitsRows,
+  type GraphIo,
+} from "./graph-io.ts";
 
 export interface RefedSequence {
   past: Readonly<Record<string, Tensor>>;
@@ -16,6 +23,7 @@ export class RefedDecoder implements Decoder<RefedSequence> {
   readonly slowBecause: string;
   readonly #session: InferenceSession;
   readonly #io: GraphIo;
+  readonly rewind = null;
   readonly #open = new Set<RefedSequence>();
 
   constructor(session: InferenceSession, io: GraphIo, slowBecause: string) {
@@ -66,6 +74,11 @@ export class RefedDecoder implements Decoder<RefedSequence> {
       rows.push(logitsRow(results[LOGITS] as Tensor, 0));
     }
     return rows;
+  }
+
+  async score(sequence: RefedSequence, ids: readonly number[]): Promise<Float32Array[]> {
+    const results = await this.#run(sequence, ids, [LOGITS]);
+    return logitsRows(results[LOGITS] as Tensor);
   }
 
   async #run(
