@@ -7,7 +7,7 @@ import { AppError } from "../shared/errors.ts";
 import type { NewJob } from "../shared/job.ts";
 import type { AppContext } from "./context.ts";
 import type { Log } from "./log.ts";
-import { toAppError } from "./middleware/errors.ts";
+import { streamErrorBody } from "./middleware/errors.ts";
 import type { Shapes } from "./openai-shapes.ts";
 import { streamFrames, type Frame, type StreamControl } from "./sse.ts";
 
@@ -43,7 +43,11 @@ export async function answer(
   options: AnswerOptions,
 ): Promise<Response> {
   if (!options.stream) return c.json(await wholeAnswer(c, job, shapes));
-  return streamFrames(c, (control) => chunkFrames(c, job, shapes, { ...options, ...control }));
+  return streamFrames(
+    c,
+    (control) => chunkFrames(c, job, shapes, { ...options, ...control }),
+    (error) => ({ data: streamErrorBody(c, options.log, job.id, error) }),
+  );
 }
 
 async function wholeAnswer(c: AppContext, job: NewJob, shapes: Shapes): Promise<object> {
@@ -55,42 +59,37 @@ async function wholeAnswer(c: AppContext, job: NewJob, shapes: Shapes): Promise<
     requireSuccess(event);
     return shapes.whole(text, event.finish_reason, event.usage);
   }
+  // Nobody reads this, and without a cause it is not logged as a fault either.
+  if (signal.aborted) throw new AppError("internal", "The client has gone");
   throw withoutEnd();
 }
 
-/** The protocol's frames; an error becomes the last of them, because the status was sent long ago. */
+/** The protocol's frames; the ids are those of the job's events, from which a broken stream can be read on. */
 async function* chunkFrames(
   c: AppContext,
   job: NewJob,
   shapes: Shapes,
-  { includeUsage, log, signal, heartbeat }: AnswerOptions & StreamControl,
+  { includeUsage, signal, heartbeat }: AnswerOptions & StreamControl,
 ): AsyncGenerator<Frame> {
   const frame = (chunk: object, id?: number): Frame => ({
     ...(id !== undefined && { id }),
     data: JSON.stringify(includeUsage ? { ...chunk, usage: null } : chunk),
   });
-  try {
-    const opening = shapes.opening();
-    if (opening !== null) yield frame(opening);
-    const events = c.var.backend.follow(job.id, { after: 0, signal, onIdle: heartbeat });
-    for await (const event of events) {
-      if (event.type === "tokens" && event.text !== "") {
-        yield frame(shapes.delta(event.text), event.seq);
-      }
-      if (!isEnd(event)) continue;
-      requireSuccess(event);
-      yield frame(shapes.closing(event.finish_reason), event.seq);
-      if (includeUsage) yield { data: JSON.stringify({ ...shapes.bare(), usage: event.usage }) };
-      yield { data: "[DONE]" };
-      return;
+  const opening = shapes.opening();
+  if (opening !== null) yield frame(opening);
+  const events = c.var.backend.follow(job.id, { after: 0, signal, onIdle: heartbeat });
+  for await (const event of events) {
+    if (event.type === "tokens" && event.text !== "") {
+      yield frame(shapes.delta(event.text), event.seq);
     }
-    if (!signal.aborted) throw withoutEnd();
-  } catch (error) {
-    const known = toAppError(error);
-    const { requestId } = c.var;
-    if (known.status >= 500) log({ event: known.code, requestId, jobId: job.id, error });
-    yield { data: JSON.stringify(known.toBody(requestId)) };
+    if (!isEnd(event)) continue;
+    requireSuccess(event);
+    yield frame(shapes.closing(event.finish_reason), event.seq);
+    if (includeUsage) yield { data: JSON.stringify({ ...shapes.bare(), usage: event.usage }) };
+    yield { data: "[DONE]" };
+    return;
   }
+  throw withoutEnd();
 }
 
 type EndEvent = { readonly seq: number; readonly type: TerminalState } & Outcome;
@@ -107,6 +106,6 @@ function requireSuccess({ type, error }: EndEvent): void {
   throw new AppError("internal", "The job failed");
 }
 
-function withoutEnd(): AppError {
-  return new AppError("internal", "The job's events ended before the job did");
+function withoutEnd(): Error {
+  return new Error("The job's events ended before the job did");
 }

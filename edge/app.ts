@@ -42,7 +42,7 @@ export function createApp({ openBackend, deadlineSeconds, log }: AppDeps): Hono<
   app.use("/v1/*", authenticate);
   app.use(methodNotAllowed({ app, onMethodNotAllowed: errors.methodNotAllowed }));
 
-  app.route("/v1/jobs", jobRoutes(deadlineSeconds));
+  app.route("/v1/jobs", jobRoutes(deadlineSeconds, log));
   app.route("/v1/chat/completions", chatRoutes(deadlineSeconds, log));
   app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
   app.route("/v1/models", modelRoutes());

@@ -28,7 +28,7 @@ import {
 import type { Backend, FollowRequest } from "./backend.ts";
 import type { Env } from "./env.ts";
 
-/** How often BullMQ runs a job whose worker was lost before it calls the job failed. */
+/** How often a job is run whose run throws; a job whose worker is lost is counted by the claim, in the worker. */
 const GENERATION_ATTEMPTS = 3;
 const GENERATION_BACKOFF_MS = 1_000;
 

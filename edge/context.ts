@@ -11,7 +11,7 @@ export interface AppEnv {
     /** Who asks; set on every route under /v1. */
     principal: ApiKeyRecord;
     /** Resolves when the body has been sent or given up; absent unless the reply streams. */
-    streamEnd?: Promise<void>;
+    streamEnd?: Promise<unknown>;
   };
 }
 

@@ -29,7 +29,6 @@ function describe(issue: Issue, parents: Keys): AppError {
 /** Says what the union takes, and, where a branch went further into the value than the others, what stopped it there. */
 function describeUnion(issue: Issue, keys: Keys, param: string): AppError {
   const takes = `${param} must be ${expectation(issue.message)}`;
-  if (issue.input === undefined) return invalid(param, `${takes}; it is missing`);
   const inside = issue.issues?.find(({ path }) => path !== undefined);
   if (inside === undefined) return invalid(param, takes);
   const error = describe(inside, keys);
@@ -52,6 +51,7 @@ function complaint(issue: Issue): string {
     case "integer":
       return `must be an integer, received ${shorten(received)}`;
     case "min_length":
+      if (issue.requirement === 1) return "must not be empty";
       return `must have at least ${requirement} ${unit(issue)}, received ${received}`;
     case "max_length":
       return `must have at most ${requirement} ${unit(issue)}, received ${received}`;
@@ -65,7 +65,7 @@ function complaint(issue: Issue): string {
     default:
       return issue.input === undefined
         ? "is required"
-        : `must be ${TYPES[type] ?? issue.expected ?? "valid"}, received ${kind(issue.input)}`;
+        : `must be ${TYPES[type] ?? choices(issue)}, received ${kind(issue.input)}`;
   }
 }
 
@@ -82,6 +82,9 @@ const isUnknownField = ({ type, expected }: Issue) =>
   type === "strict_object" && expected === "never";
 
 const unit = ({ input }: Issue) => (typeof input === "string" ? "characters" : "items");
+
+/** `"a" | "b"`, which valibot puts in parentheses. */
+const choices = ({ expected }: Issue) => expected?.replaceAll(/[()]/g, "") ?? "valid";
 
 /** The schemas' own messages say "Expected …". */
 const expectation = (message: string) => message.replace(/^Expected /, "");

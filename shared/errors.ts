@@ -18,7 +18,6 @@ export const ERRORS = {
   model_not_found: { status: 404, type: "invalid_request_error", retry: false },
   method_not_allowed: { status: 405, type: "invalid_request_error", retry: false },
   payload_too_large: { status: 413, type: "invalid_request_error", retry: false },
-  unsupported_media_type: { status: 415, type: "invalid_request_error", retry: false },
   job_cancelled: { status: 409, type: "invalid_request_error", retry: false },
   queue_unavailable: { status: 503, type: "server_error", retry: true },
   deadline_exceeded: { status: 504, type: "server_error", retry: false },

@@ -42,9 +42,12 @@ export async function* follow(
   const channel = bellChannel(jobId);
   let cursor = after;
   let waiting: JobEvent[] = [];
+  let dropped = false;
   let wake = () => {};
   const onMessage = (from: string, message: string) => {
-    if (from === channel && waiting.length < WAITING_MAX) waiting.push(parseBell(message));
+    if (from !== channel) return;
+    if (waiting.length < WAITING_MAX) waiting.push(parseBell(message));
+    else dropped = true;
     wake();
   };
   const onAbort = () => wake();
@@ -75,8 +78,10 @@ export async function* follow(
       if (signal.aborted) return;
       if (!happened) onIdle?.();
       const rung = waiting.filter((event) => event.seq > cursor);
+      const whole = !dropped && continues(rung, cursor);
       waiting = [];
-      events = continues(rung, cursor) ? rung : await store.log(jobId, cursor);
+      dropped = false;
+      events = whole ? rung : await store.log(jobId, cursor);
       if (!happened && events.length === 0 && (await store.record(jobId)) === null) return;
     }
   } finally {

@@ -123,7 +123,8 @@ export class JobStore {
   ): Promise<boolean> {
     const args = [attempt, state, Date.now(), this.#retentionMs, text, JSON.stringify(outcome)];
     const reply = await this.#run("FINISH", jobId, ...args);
-    await this.#redis.zrem(DEADLINES_KEY, jobId);
+    // Whoever took the job over still has its deadline to meet.
+    if (reply !== -1) await this.#redis.zrem(DEADLINES_KEY, jobId);
     return reply === 1;
   }
 

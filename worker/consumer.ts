@@ -5,8 +5,9 @@
 import { Worker, type Job as QueueJob } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import { isTerminal } from "../shared/contract.ts";
 import { enqueueDelivery, type DeliveryQueue } from "../shared/delivery.ts";
-import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
+import { NEVER_RAN } from "../shared/job-store.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
 import { runJob, type RunJobDeps } from "./run-job.ts";
 
@@ -52,16 +53,20 @@ async function consume(deps: ConsumerDeps, queueJob: QueueJob<{ id: string }>): 
     log.info({ job: id, state, attempt, ms: (endedAtMs ?? 0) - (startedAtMs ?? 0) }, "job ended");
   } catch (error) {
     log.error({ job: id, err: error }, "job attempt failed");
-    if (queueJob.attemptsMade + 1 >= (queueJob.opts.attempts ?? 1)) await giveUp(store, id);
+    if (queueJob.attemptsMade + 1 >= (queueJob.opts.attempts ?? 1)) await giveUp(deps, id);
     throw error;
   }
 }
 
 /** Ends a job that no attempt could finish, so that nobody waits for it for ever. */
-async function giveUp(store: JobStore, id: string): Promise<void> {
+async function giveUp({ store, deliveries }: ConsumerDeps, id: string): Promise<void> {
   const record = await store.record(id);
   if (!record) return;
   const { text } = await store.progress(id);
   const error = { code: "internal", message: "the job could not be run" } as const;
   await store.finish(id, record.attempt, "failed", text, { ...NEVER_RAN, error });
+  const ended = await store.record(id);
+  if (ended && isTerminal(ended.state)) {
+    await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
+  }
 }

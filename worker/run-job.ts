@@ -53,7 +53,8 @@ async function generateRest(
     (tokens) => store.appendTokens(record.id, attempt, tokens),
     (reason) => stopFor(reason === "cancel" ? "cancelled" : "fenced"),
   );
-  const deadline = setTimeout(() => stopFor("expired"), record.deadlineMs - Date.now());
+  const remainingMs = Math.max(0, record.deadlineMs - Date.now());
+  const deadline = setTimeout(() => stopFor("expired"), remainingMs);
   let end: EndEvent = { type: "end", finish: null, promptTokens: 0 };
   try {
     if (record.cancelRequested) stopFor("cancelled");

@@ -2,17 +2,14 @@
 import type { ErrorHandler, NotFoundHandler } from "hono";
 import { AppError, ERRORS } from "../../shared/errors.ts";
 import type { AppContext, AppEnv } from "../context.ts";
-import type { Log } from "../log.ts";
+import type { Log, LogEntry } from "../log.ts";
 
 /** Seconds; long enough for a failover's first step, short enough for a person who waits. */
 const RETRY_AFTER_SECONDS = 2;
 
 export function handleError(log: Log): ErrorHandler<AppEnv> {
   return function handleError(error, c) {
-    const { requestId } = c.var;
-    const known = toAppError(error);
-    if (known.status >= 500) log({ event: known.code, requestId, error });
-    return replyError(c, known);
+    return replyError(c, known(error, log, { requestId: c.var.requestId }));
   };
 }
 
@@ -25,10 +22,25 @@ export function methodNotAllowed(c: AppContext, allowed: string[]): Response {
 export const notFound: NotFoundHandler<AppEnv> = (c) =>
   replyError(c, new AppError("not_found", "There is nothing at this path"));
 
-/** The error as callers may see it: a bug tells them only that it is one. */
-export function toAppError(error: unknown): AppError {
-  if (error instanceof AppError) return error;
-  return new AppError("internal", "An internal error occurred", { cause: error });
+/** The body of an error that befell a job's stream, whose status was sent before. */
+export function streamErrorBody(c: AppContext, log: Log, jobId: string, error: unknown): string {
+  const { requestId } = c.var;
+  return JSON.stringify(known(error, log, { requestId, jobId }).toBody(requestId));
+}
+
+/**
+ * The error as callers may see it: a bug tells them only that it is one. What went wrong here is logged; what went
+ * wrong with a job has no cause here, and its worker logged it.
+ */
+function known(error: unknown, log: Log, request: Omit<LogEntry, "event">): AppError {
+  const known =
+    error instanceof AppError
+      ? error
+      : new AppError("internal", "An internal error occurred", { cause: error });
+  if (known.status >= 500 && known.cause !== undefined) {
+    log({ event: known.code, ...request, error: known });
+  }
+  return known;
 }
 
 function replyError(c: AppContext, error: AppError): Response {

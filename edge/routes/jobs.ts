@@ -5,11 +5,13 @@ import { AppError } from "../../shared/errors.ts";
 import type { JobRecord } from "../../shared/job.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
+import type { Log } from "../log.ts";
+import { streamErrorBody } from "../middleware/errors.ts";
 import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
 import { submit } from "../submission.ts";
 import { inputOf, parseRequest } from "../validate.ts";
 
-export function jobRoutes(deadlineSeconds: number): Hono<AppEnv> {
+export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.post("/", async (c) => {
@@ -38,7 +40,12 @@ export function jobRoutes(deadlineSeconds: number): Hono<AppEnv> {
     // 204 tells an EventSource, which reconnects whenever a stream ends, that there is nothing left.
     if (isTerminal(state) && after >= seq) return c.body(null, 204);
     if (after > seq) throw badCursor(`must be at most ${seq}, the last event so far`);
-    return streamFrames(c, (control) => eventFrames(c, id, after, control));
+    return streamFrames(
+      c,
+      (control) => eventFrames(c, id, after, control),
+      // Without an id, so that a reader which comes back goes on after the last event.
+      (error) => ({ event: "error", data: streamErrorBody(c, log, id, error) }),
+    );
   });
 
   return routes;

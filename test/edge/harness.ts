@@ -1,0 +1,147 @@
+/** The edge as its callers meet it, and the worker's part in a job, played by hand. */
+import { env, exports } from "cloudflare:workers";
+import { EventSourceParserStream } from "eventsource-parser/stream";
+import { Redis } from "ioredis";
+import { vi } from "vitest";
+import { hashApiKey, newApiKey, newId } from "../../shared/api-key.ts";
+import type { Job, JobEvent, Outcome } from "../../shared/contract.ts";
+import type { ErrorBody } from "../../shared/errors.ts";
+import type { ModelCard } from "../../shared/job.ts";
+import { JobStore } from "../../shared/job-store.ts";
+import { apiKeyKey, MODELS_KEY } from "../../shared/redis-keys.ts";
+
+export const redisUrl = (env as unknown as { REDIS_URL: string }).REDIS_URL;
+export const redis = new Redis(redisUrl);
+/** The store as a worker has it. */
+export const store = new JobStore(redis, 60_000);
+
+export const card: ModelCard = {
+  id: "demo",
+  description: "A model for tests",
+  createdAtMs: 1_700_000_000_000,
+  contextTokens: 32,
+  vocabSize: 1_000,
+  alphaDefault: 0.5,
+  alphaMax: 2,
+};
+
+export const usage = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 };
+export const success: Outcome = { finish_reason: "stop", usage, error: null };
+
+/** A new tenant with a key of its own, on an edge that serves the model. */
+export async function newTenant(): Promise<Client> {
+  const key = newApiKey();
+  const record = { id: newId("key"), name: "test", tenant: newId("tenant"), createdAtMs: "1" };
+  await redis.hset(apiKeyKey(await hashApiKey(key)), record);
+  await redis.hset(MODELS_KEY, card.id, JSON.stringify(card));
+  return new Client(key, record.tenant);
+}
+
+export class Client {
+  readonly key: string;
+  readonly tenant: string;
+
+  constructor(key: string, tenant: string) {
+    this.key = key;
+    this.tenant = tenant;
+  }
+
+  get(path: string, headers: Record<string, string> = {}): Promise<Response> {
+    return send(path, { headers: { ...this.#headers(), ...headers } });
+  }
+
+  post(
+    path: string,
+    body?: BodyInit | object,
+    headers: Record<string, string> = {},
+  ): Promise<Response> {
+    return send(path, {
+      method: "POST",
+      headers: { ...this.#headers(), "content-type": "application/json", ...headers },
+      ...(body !== undefined && { body: isBody(body) ? body : JSON.stringify(body) }),
+    });
+  }
+
+  send(path: string, method: string): Promise<Response> {
+    return send(path, { method, headers: this.#headers() });
+  }
+
+  /** Submits a job that is valid but for what is given. */
+  async submit(fields: object = {}): Promise<Job> {
+    const reply = await this.post("/v1/jobs", { model: card.id, prompt: "Hello", ...fields });
+    if (reply.status !== 202) throw new Error(await reply.text());
+    return reply.json();
+  }
+
+  async job(id: string): Promise<Job> {
+    return (await this.get(`/v1/jobs/${id}`)).json();
+  }
+
+  /** Ids of this tenant's jobs that no worker has. */
+  async queuedJobs(): Promise<string[]> {
+    const ids = await store.overdue(Infinity, 1_000);
+    const records = await Promise.all(ids.map((id) => store.record(id)));
+    const mine = records.filter((r) => r?.tenant === this.tenant && r.state === "queued");
+    return mine.map((record) => record!.id);
+  }
+
+  /** The first of them, once there is one. */
+  queuedJob(): Promise<string> {
+    return vi.waitUntil(async () => (await this.queuedJobs())[0], 10_000);
+  }
+
+  #headers(): Record<string, string> {
+    return { authorization: `Bearer ${this.key}` };
+  }
+}
+
+export function send(path: string, init?: RequestInit): Promise<Response> {
+  const edge = (exports as unknown as { default: Fetcher }).default;
+  return edge.fetch(new Request(`http://edge.test${path}`, init));
+}
+
+export async function errorOf(reply: Response): Promise<ErrorBody["error"] & { status: number }> {
+  const { error } = await reply.json<ErrorBody>();
+  return { ...error, status: reply.status };
+}
+
+/** Does a worker's part: takes the job up, says each piece, and ends it. */
+export async function play(jobId: string, pieces: string[], outcome = success): Promise<void> {
+  const { attempt } = await claim(jobId);
+  for (const piece of pieces) await say(jobId, attempt, piece);
+  const state = outcome.error === null ? "succeeded" : "failed";
+  await store.finish(jobId, attempt, state, pieces.join(""), outcome);
+}
+
+export async function claim(jobId: string): Promise<{ attempt: number }> {
+  const claim = await store.claim(jobId, 3);
+  if (claim.status !== "claimed") throw new Error(`The job is ${claim.status}`);
+  return claim;
+}
+
+export function say(jobId: string, attempt: number, text: string) {
+  return store.appendTokens(jobId, attempt, { ids: [text.length], text });
+}
+
+export interface SseEvent {
+  readonly id: string | undefined;
+  readonly event: string | undefined;
+  readonly data: string;
+}
+
+/** The reply's events as they come; leaving the loop hangs up. */
+export async function* sse(reply: Response): AsyncGenerator<SseEvent> {
+  const events = reply.body!.pipeThrough(new TextDecoderStream()).pipeThrough(
+    // The types of the two runtimes' streams differ in what nobody uses.
+    new EventSourceParserStream() as unknown as ReadableWritablePair<SseEvent, string>,
+  );
+  for await (const { id, event, data } of events) yield { id, event, data };
+}
+
+export async function jobEvents(reply: Response): Promise<JobEvent[]> {
+  return (await Array.fromAsync(sse(reply))).map(({ data }) => JSON.parse(data) as JobEvent);
+}
+
+function isBody(body: BodyInit | object): body is BodyInit {
+  return typeof body === "string" || body instanceof Uint8Array || body instanceof ReadableStream;
+}

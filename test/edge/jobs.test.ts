@@ -1,0 +1,149 @@
+/** A job's life as its owner sees it. */
+import { Queue } from "bullmq";
+import { expect, test } from "vitest";
+import type { Job } from "../../shared/contract.ts";
+import { DELIVERY_QUEUE, GENERATION_QUEUE, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
+import {
+  card,
+  claim,
+  errorOf,
+  newTenant,
+  play,
+  redis,
+  say,
+  store,
+  success,
+  usage,
+} from "./harness.ts";
+
+const queue = (name: string) => new Queue(name, { connection: redis, prefix: QUEUE_PREFIX });
+
+test("a submitted job is accepted, named, recorded and queued", async () => {
+  const client = await newTenant();
+  const reply = await client.post("/v1/jobs", { model: card.id, prompt: "Hello", seed: 7 });
+  const job = await reply.json<Job>();
+  expect(reply.status).toBe(202);
+  expect(reply.headers.get("location")).toBe(`/v1/jobs/${job.id}`);
+  expect(reply.headers.get("x-trimtab-job-id")).toBe(job.id);
+  expect(job).toEqual({
+    id: expect.stringMatching(/^job_[A-Za-z0-9]{24}$/),
+    object: "job",
+    model: card.id,
+    state: "queued",
+    created_at: expect.closeTo(Date.now() / 1000, 0),
+    started_at: null,
+    ended_at: null,
+    deleted_at: null,
+    attempts: 0,
+    cancel_requested: false,
+    steering: { alpha: card.alphaDefault },
+    seed: 7,
+    output: { text: "", finish_reason: null },
+    usage: null,
+    error: null,
+    metadata: {},
+    webhook: null,
+  });
+  const queued = await queue(GENERATION_QUEUE).getJob(job.id);
+  expect(queued?.data).toEqual({ id: job.id });
+  expect(queued?.opts.attempts).toBe(3);
+});
+
+test("a job shows its text while it grows and its outcome once it ended", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  const { attempt } = await claim(id);
+  await say(id, attempt, "Hel");
+  await say(id, attempt, "lo");
+  expect(await client.job(id)).toMatchObject({
+    state: "running",
+    attempts: 1,
+    output: { text: "Hello", finish_reason: null },
+    usage: null,
+  });
+  await store.finish(id, attempt, "succeeded", "Hello", success);
+  const job = await client.job(id);
+  expect(job).toMatchObject({
+    state: "succeeded",
+    output: { text: "Hello", finish_reason: "stop" },
+    usage,
+  });
+  expect(job.deleted_at! - job.ended_at!).toBe(60);
+});
+
+test("a failed job tells why", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  const error = { code: "context_length_exceeded", message: "Too long" } as const;
+  await play(id, [], { finish_reason: null, usage, error });
+  expect(await client.job(id)).toMatchObject({ state: "failed", error });
+});
+
+test("a queued job is cancelled at once, and cancelling again changes nothing", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  const first = await client.post(`/v1/jobs/${id}/cancel`);
+  const job = await first.json<Job>();
+  expect(first.status).toBe(200);
+  expect(job).toMatchObject({ state: "cancelled", cancel_requested: true });
+  const again = await client.post(`/v1/jobs/${id}/cancel`);
+  expect(again.status).toBe(200);
+  expect(await again.json()).toEqual(job);
+  expect(await store.claim(id, 3)).toMatchObject({ status: "ended" });
+});
+
+test("cancelling a running job asks its worker, and keeps what was generated", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  const { attempt } = await claim(id);
+  await say(id, attempt, "half");
+  const reply = await client.post(`/v1/jobs/${id}/cancel`);
+  expect(await reply.json()).toMatchObject({ state: "running", cancel_requested: true });
+  expect(await say(id, attempt, " a word")).toBe("cancel");
+  await store.finish(id, attempt, "cancelled", "half a word", { ...success, finish_reason: null });
+  expect(await client.job(id)).toMatchObject({
+    state: "cancelled",
+    output: { text: "half a word" },
+  });
+});
+
+test("cancelling an ended job returns it unchanged", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  await play(id, ["done"]);
+  const before = await client.job(id);
+  expect(await (await client.post(`/v1/jobs/${id}/cancel`)).json()).toEqual(before);
+});
+
+test("the cancel that ends a queued job announces it by webhook, once", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit({ webhook: { url: "https://example.com/hook" } });
+  const cancels = await Promise.all([1, 2, 3].map(() => client.post(`/v1/jobs/${id}/cancel`)));
+  expect(cancels.map((reply) => reply.status)).toEqual([200, 200, 200]);
+  const deliveries = await queue(DELIVERY_QUEUE).getWaiting();
+  const mine = deliveries.filter((delivery) => delivery.data.jobId === id);
+  expect(mine).toHaveLength(1);
+  expect(mine[0]?.id).toBe(id.replace("job_", "msg_"));
+  expect(mine[0]?.data).toMatchObject({ tenant: client.tenant, url: "https://example.com/hook" });
+  const body = JSON.parse(mine[0]?.data.body);
+  expect(body).toMatchObject({ type: "job.cancelled", data: { id, state: "cancelled" } });
+});
+
+test("a job without a webhook announces nothing when it is cancelled", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  await client.post(`/v1/jobs/${id}/cancel`);
+  const deliveries = await queue(DELIVERY_QUEUE).getWaiting();
+  expect(deliveries.filter((delivery) => delivery.data.jobId === id)).toEqual([]);
+});
+
+test("a known path refuses other methods and names its own", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  const put = await client.send(`/v1/jobs/${id}`, "PUT");
+  expect(put.headers.get("allow")).toBe("GET, HEAD");
+  expect(await errorOf(put)).toMatchObject({ status: 405, code: "method_not_allowed" });
+  const get = await client.get("/v1/jobs");
+  expect(get.headers.get("allow")).toBe("POST");
+  expect(get.status).toBe(405);
+});

@@ -1,0 +1,39 @@
+/** A web server that notes what it is sent and answers as it is told. */
+import { once } from "node:events";
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
+
+export interface Received {
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+export interface Receiver {
+  readonly url: string;
+  readonly received: readonly Received[];
+  stop(): Promise<void>;
+}
+
+/** @param answers status of each answer in turn; the last goes on for ever. A redirect leads to /elsewhere. */
+export async function startReceiver(...answers: number[]): Promise<Receiver> {
+  const received: Received[] = [];
+  const server = createServer((request, response) => {
+    void text(request).then((body) => {
+      const status = answers[received.length] ?? answers.at(-1)!;
+      received.push({ path: request.url!, headers: request.headers, body });
+      response.writeHead(status, { location: "/elsewhere" }).end("thanks");
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/hook`,
+    received,
+    stop: async () => {
+      server.closeAllConnections();
+      if (server.listening) await once(server.close(), "close");
+    },
+  };
+}

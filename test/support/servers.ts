@@ -1,0 +1,22 @@
+/** What tests find running: a Redis, and a server that accepts connections and never answers. */
+import { createServer, type AddressInfo, type Socket } from "node:net";
+import { once } from "node:events";
+import type { TestProject } from "vitest/node";
+import { startRedis } from "./redis.ts";
+
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const redis = await startRedis();
+  const sockets = new Set<Socket>();
+  const silent = createServer((socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {}).on("close", () => sockets.delete(socket));
+  }).listen(0, "127.0.0.1");
+  await once(silent, "listening");
+  project.provide("redisUrl", redis.url);
+  project.provide("silentUrl", `redis://127.0.0.1:${(silent.address() as AddressInfo).port}`);
+  return async () => {
+    for (const socket of sockets) socket.destroy();
+    silent.close();
+    await redis.stop();
+  };
+}
