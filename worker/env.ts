@@ -30,6 +30,8 @@ const Env = v.object({
   DRAIN_SECONDS: whole(25, 0, 3_600),
   /** Threads inside one operator; 0 lets onnxruntime choose. */
   INTRA_OP_THREADS: whole(0, 0, 1_024),
+  /** MiB of all KV caches together; jobs wait while it is used up. */
+  KV_CACHE_MIB: whole(1_024, 1, 4_194_304),
   /** Port of /healthz and /readyz; 0 turns them off. */
   HEALTH_PORT: whole(9_090, 0, 65_535),
   LOG_LEVEL: v.optional(v.picklist(["trace", "debug", "info", "warn", "error", "silent"]), "info"),

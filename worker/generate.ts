@@ -1,82 +1,119 @@
 /**
- * THE loop: prefill, combine, sample, stop, yield. One sequence, token by token, over token ids and logits;
- * it knows no queue, no thread and no prompt text.
+ * THE loop: prefill, decode, combine, sample, stop. All running generations take each step together; every row has its
+ * own models, prompts, alpha, sampling and end. It works on token ids and logits and knows no queue, thread or text
+ * template. How a row's logits become its token is in row.ts, drafting ahead in speculate.ts.
  */
-import { combineLogits } from "./decode/combine.ts";
-import type { Accepted, Output } from "./decode/output.ts";
-import type { Sampler } from "./decode/sampler.ts";
-import type { Sequence } from "./model/sequence.ts";
+import { Row, type GenerateRequest, type Step, type Voice } from "./row.ts";
+import { Speculation } from "./speculate.ts";
 
-/** The three models as the loop sees them. */
-export interface Models {
-  readonly base: { open(): Pick<Sequence, "forward"> };
-  readonly expert: { open(): Pick<Sequence, "forward"> };
-  readonly antiexpert: { open(): Pick<Sequence, "forward"> };
-  /** V: tokens that exist. A model's logits may be wider; the rest is padding and never drawn. */
-  readonly vocabSize: number;
+/** Prompt tokens that one step may prefill: the others wait that long for their next token. */
+const PREFILL_CHUNK_TOKENS = 128;
+
+export interface BatchOptions {
+  /** Draft ahead while a row is alone. Changes the speed only. */
+  readonly speculate: boolean;
 }
 
-/** One tokenized prompt per model: each may have its own template, and all share the generated tokens. */
-export interface Prompts {
-  readonly base: readonly number[];
-  readonly expert: readonly number[];
-  readonly antiexpert: readonly number[];
-}
+export class Batch {
+  readonly #rows = new Map<Row, Speculation | null>();
+  readonly #speculate: boolean;
 
-export interface GenerateRequest {
-  readonly prompts: Prompts;
-  /** Strength of the shift. At 0 expert and antiexpert are never run. */
-  readonly alpha: number;
-  readonly sampler: Sampler;
-  readonly output: Output;
-  /** Tokens that an earlier attempt has generated: replayed, not generated again. */
-  readonly resume: readonly number[];
-}
-
-export interface Step extends Accepted {
-  readonly token: number;
-  /** [V] the steered logits before sampling; overwritten by the next step. */
-  readonly logits: Float32Array;
-}
-
-/** Yields each new token until one finishes the output. The step that finishes is yielded too. */
-export async function* generate(
-  models: Models,
-  { prompts, alpha, sampler, output, resume }: GenerateRequest,
-): AsyncGenerator<Step, void, undefined> {
-  for (const token of resume) {
-    sampler.accept(token);
-    if (output.accept(token).finish) return;
+  constructor({ speculate }: BatchOptions = { speculate: true }) {
+    this.#speculate = speculate;
   }
-  const base = models.base.open();
-  const expert = alpha === 0 ? null : models.expert.open();
-  const antiexpert = alpha === 0 ? null : models.antiexpert.open();
-  const logits = new Float32Array(models.vocabSize);
-  const scratch = new Float32Array(models.vocabSize);
-  let fresh: Prompts = {
-    base: [...prompts.base, ...resume],
-    expert: [...prompts.expert, ...resume],
-    antiexpert: [...prompts.antiexpert, ...resume],
-  };
-  for (;;) {
-    // One after the other: on shared cores that beats running them side by side.
-    const baseLogits = await base.forward(fresh.base);
-    if (expert && antiexpert) {
-      const expertLogits = await expert.forward(fresh.expert);
-      const antiexpertLogits = await antiexpert.forward(fresh.antiexpert);
-      combineLogits(logits, baseLogits, expertLogits, antiexpertLogits, alpha);
-    } else {
-      if (baseLogits.length < logits.length) {
-        throw new RangeError(`logits of ${baseLogits.length} for a vocabulary of ${logits.length}`);
-      }
-      logits.set(baseLogits.subarray(0, logits.length));
+
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  /** Adds a row; it takes part from the next step on. Returns null if the resumed tokens already finish the output. */
+  add(request: GenerateRequest): Row | null {
+    for (const token of request.resume) {
+      request.sampler.accept(token);
+      if (request.output.accept(token).finish) return null;
     }
-    scratch.set(logits);
-    const token = sampler.pick(scratch);
-    sampler.accept(token);
-    const accepted = output.accept(token);
-    yield { ...accepted, token, logits };
-    if (accepted.finish) return;
-    fresh = { base: [token], expert: [token], antiexpert: [token] };
+    const row = new Row(request);
+    const drafts = this.#speculate && Speculation.isPossible(row);
+    this.#rows.set(row, drafts ? new Speculation() : null);
+    return row;
+  }
+
+  /** Takes a row out, finished or not; its place in the caches is free at once. */
+  remove(row: Row): void {
+    if (this.#rows.delete(row)) row.close();
+  }
+
+  /** How a row's drafting went so far; null if it does not draft. */
+  speculation(row: Row): Speculation | null {
+    return this.#rows.get(row) ?? null;
+  }
+
+  /** Prefills one chunk, then gives every row whose prompt is through its next token. Rows that finish are taken out. */
+  async step(): Promise<Step[]> {
+    await this.#prefillChunk();
+    const ready = [...this.#rows.keys()].filter((row) =>
+      row.voices.every(({ unseen }) => unseen.length === 1),
+    );
+    const [only] = ready;
+    const alone = this.#rows.size === 1 && only ? this.#rows.get(only) : null;
+    const steps = (alone && (await alone.step(only!))) ?? (await this.#decode(ready));
+    for (const step of steps) if ("error" in step || step.finish) this.remove(step.row);
+    return steps;
+  }
+
+  async #prefillChunk(): Promise<void> {
+    for (const { voices } of this.#rows.keys()) {
+      const voice = voices.find(({ unseen }) => unseen.length > 1);
+      if (!voice) continue;
+      const count = Math.min(PREFILL_CHUNK_TOKENS, voice.unseen.length - 1);
+      await voice.decoder.prefill(voice.sequence, voice.unseen.slice(0, count));
+      voice.unseen = voice.unseen.slice(count);
+      return;
+    }
+  }
+
+  async #decode(rows: readonly Row[]): Promise<Step[]> {
+    const logits = await decodeAll(rows.flatMap(({ voices }) => voices));
+    return rows.map((row) => {
+      const [base, expert, antiexpert] = row.voices.map((voice) => logits.get(voice));
+      const step = row.choose(base!, expert, antiexpert);
+      if (!("error" in step) && this.size === 1) {
+        this.#rows.get(row)?.learn(row, step.token, expert);
+      }
+      return step;
+    });
+  }
+}
+
+/** Decodes the one unseen token of every voice: one run per model, one after the other, which beats side by side. */
+async function decodeAll(voices: readonly Voice[]): Promise<Map<Voice, Float32Array>> {
+  const logits = new Map<Voice, Float32Array>();
+  for (const [decoder, group] of Map.groupBy(voices, (voice) => voice.decoder)) {
+    const startedMs = performance.now();
+    const rows = await decoder.decode(
+      group.map(({ sequence, unseen }) => ({ sequence, id: unseen[0]! })),
+    );
+    if (group.length === 1) group[0]!.runMs.observe(performance.now() - startedMs);
+    for (const [i, voice] of group.entries()) logits.set(voice, rows[i]!);
+  }
+  return logits;
+}
+
+/** One generation alone: yields its steps until it finishes. */
+export async function* generate(
+  request: GenerateRequest,
+  options?: BatchOptions,
+): AsyncGenerator<Exclude<Step, { error: Error }>, void, undefined> {
+  const batch = new Batch(options);
+  const row = batch.add(request);
+  try {
+    while (batch.size > 0) {
+      for (const step of await batch.step()) {
+        if ("error" in step) throw step.error;
+        yield step;
+      }
+    }
+  } finally {
+    if (row) batch.remove(row);
   }
 }

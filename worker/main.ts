@@ -24,13 +24,18 @@ await start(env).catch((error: unknown) => {
 async function start(env: WorkerEnv): Promise<void> {
   const startedMs = Date.now();
   const engine = await EngineClient.start(
-    { manifestFile: env.TRIMTAB_MODELS, intraOpThreads: env.INTRA_OP_THREADS },
+    {
+      manifestFile: env.TRIMTAB_MODELS,
+      intraOpThreads: env.INTRA_OP_THREADS,
+      cacheBytesMax: env.KV_CACHE_MIB * 2 ** 20,
+    },
     (error) => {
       // Its jobs are taken over by the next worker, or by this one after its restart.
       log.fatal({ err: error }, "the engine thread died");
       process.exit(1);
     },
   );
+  for (const warning of engine.warnings) log.warn(warning);
   const redis = connect(env.REDIS_URL, log);
   const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000);
   const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });

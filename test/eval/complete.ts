@@ -36,7 +36,14 @@ export async function complete(
     });
     const sampler = new Sampler(GREEDY, prompts.base, ensemble.unusedIds);
     let text = "";
-    const steps = generate(ensemble.models, { prompts, alpha, resume: [], sampler, output });
+    const steps = generate({
+      models: ensemble.models,
+      prompts,
+      alpha,
+      resume: [],
+      sampler,
+      output,
+    });
     for await (const step of steps) text += step.text;
     completions.push({ text, stopped: output.finish === "stop" });
   }

@@ -6,7 +6,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Output } from "../../worker/decode/output.ts";
 import { Sampler } from "../../worker/decode/sampler.ts";
-import { generate, type Models, type Prompts } from "../../worker/generate.ts";
+import { generate } from "../../worker/generate.ts";
+import type { Models, Prompts } from "../../worker/row.ts";
 import { loadDecoder } from "../../worker/model/files.ts";
 
 interface GoldenFile {
@@ -58,7 +59,8 @@ export async function replay(
   };
   const results: GoldenResult[] = [];
   for (const { name, prompts, alpha, tokens: expected, logitsRow } of golden.cases) {
-    const steps = generate(models, {
+    const request = {
+      models,
       prompts,
       alpha,
       resume: [],
@@ -69,14 +71,15 @@ export async function replay(
         eosIds: new Set(golden.eos === null ? [] : [golden.eos]),
         maxTokens: expected.length,
       }),
-    });
+    };
     const tokens: number[] = [];
     let difference = 0;
-    for await (const { token, logits } of steps) {
+    // Drafts would overwrite the logits of all but the last token of a step.
+    for await (const { token, row: step } of generate(request, { speculate: false })) {
       const start = (logitsRow + tokens.length) * golden.vocabSize;
       const row = rows?.subarray(start, start + golden.vocabSize);
       for (const [i, expected] of row?.entries() ?? []) {
-        difference = Math.max(difference, Math.abs(logits[i]! - expected));
+        difference = Math.max(difference, Math.abs(step.logits[i]! - expected));
       }
       tokens.push(token);
     }

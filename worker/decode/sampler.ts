@@ -23,11 +23,11 @@ export interface Sampling extends Truncation {
 export class Sampler {
   readonly #sampling: Sampling;
   readonly #noise: GumbelNoise;
-  readonly #seen: Set<number>;
+  readonly #promptIds: ReadonlySet<number>;
+  /** Accepted tokens in order, and how often each is among them. */
+  readonly #accepted: number[] = [];
   readonly #counts = new Map<number, number>();
   readonly #bannedIds: readonly number[];
-  #position = 0;
-
   /**
    * @param promptIds what the repetition penalty counts as seen
    * @param bannedIds ids inside the vocabulary that no token has: never drawn
@@ -35,7 +35,7 @@ export class Sampler {
   constructor(sampling: Sampling, promptIds: readonly number[], bannedIds: readonly number[] = []) {
     this.#sampling = sampling;
     this.#noise = new GumbelNoise(sampling.seed);
-    this.#seen = new Set(promptIds);
+    this.#promptIds = new Set(promptIds);
     this.#bannedIds = bannedIds;
   }
 
@@ -50,18 +50,28 @@ export class Sampler {
 
   /** Tells which token was taken at this position (after `pick`, or from an earlier attempt's log). */
   accept(token: number): void {
-    this.#seen.add(token);
+    this.#accepted.push(token);
     this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
-    this.#position++;
+  }
+
+  /** Takes back the last accepted tokens: they were drafts. */
+  rewind(count: number): void {
+    for (const token of this.#accepted.splice(this.#accepted.length - count)) {
+      const left = this.#counts.get(token)! - 1;
+      if (left === 0) this.#counts.delete(token);
+      else this.#counts.set(token, left);
+    }
   }
 
   #adjust(logits: Float32Array): void {
     const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = this.#sampling;
     if (repetitionPenalty !== 1) {
-      for (const id of this.#seen) {
+      const repeat = (id: number) => {
         const logit = logits[id]!;
         logits[id] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
-      }
+      };
+      for (const id of this.#promptIds) repeat(id);
+      for (const id of this.#counts.keys()) if (!this.#promptIds.has(id)) repeat(id);
     }
     if (presencePenalty !== 0 || frequencyPenalty !== 0) {
       for (const [id, count] of this.#counts) {
@@ -74,7 +84,7 @@ export class Sampler {
 
   #draw(logits: Float32Array, temperature: number): number {
     const noise = this.#noise;
-    noise.seek(this.#position);
+    noise.seek(this.#accepted.length);
     // From the largest down: a temperature near 0 gives it 0 and the others -Infinity, and not all of them ±Infinity.
     const max = logits[argmax(logits)]!;
     for (let i = 0; i < logits.length; i++) logits[i] = (logits[i]! - max) / temperature;

@@ -6,13 +6,16 @@ import type { EngineOptions, FromEngine, RunEvent, ToEngine } from "./messages.t
 export class EngineClient {
   /** The ensembles that the engine serves. */
   readonly cards: readonly ModelCard[];
+  /** What works, but slower than it could. */
+  readonly warnings: readonly string[];
   readonly #thread: Worker;
   readonly #runs = new Map<number, (event: RunEvent) => void>();
   #lastRun = 0;
 
-  private constructor(thread: Worker, cards: readonly ModelCard[]) {
+  private constructor(thread: Worker, { cards, warnings }: FromEngine & { type: "ready" }) {
     this.#thread = thread;
     this.cards = cards;
+    this.warnings = warnings;
     thread.on("message", (message: FromEngine) => {
       if (message.type === "run") this.#runs.get(message.run)?.(message.event);
     });
@@ -35,7 +38,7 @@ export class EngineClient {
       throw new Error(first.type === "unfit" ? first.reason : "the engine did not start");
     }
     thread.on("error", onCrash);
-    return new EngineClient(thread, first.cards);
+    return new EngineClient(thread, first);
   }
 
   /**

@@ -8,6 +8,8 @@ export interface EngineOptions {
   readonly manifestFile: string;
   /** Threads inside one operator; 0 lets onnxruntime choose. */
   readonly intraOpThreads: number;
+  /** Bytes of all KV caches together. */
+  readonly cacheBytesMax: number;
 }
 
 /** A generation to run, under a number that the client chose. */
@@ -41,6 +43,11 @@ export type EndEvent =
 export type RunEvent = TokenEvent | EndEvent;
 
 export type FromEngine =
-  | { readonly type: "ready"; readonly cards: readonly ModelCard[] }
+  | {
+      readonly type: "ready";
+      readonly cards: readonly ModelCard[];
+      /** What works, but slower than it could. */
+      readonly warnings: readonly string[];
+    }
   | { readonly type: "unfit"; readonly reason: string }
   | { readonly type: "run"; readonly run: number; readonly event: RunEvent };

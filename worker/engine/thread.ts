@@ -1,42 +1,60 @@
 /**
- * The engine thread: models, caches and the decode loops of all running generations.
- * onnxruntime blocks the thread that calls it, so locks, Redis and health live on the main thread and never here.
- * Runs take turns by themselves: each model run ends in a trip through the event loop, where the others wait.
+ * The engine thread: models, caches and the decode loop. onnxruntime blocks the thread that calls it, so locks, Redis and
+ * health live on the main thread and never here. This file turns messages into tasks of the scheduler and back.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../../shared/errors.ts";
 import { Output } from "../decode/output.ts";
 import { Sampler } from "../decode/sampler.ts";
-import { generate, type Prompts } from "../generate.ts";
+import type { Prompts } from "../row.ts";
 import { loadEnsembles, type Ensemble } from "../model/ensemble.ts";
 import { readManifest } from "../model/manifest.ts";
 import type { EngineOptions, FromEngine, RunEvent, StartRequest, ToEngine } from "./messages.ts";
+import { Scheduler, type Task } from "./scheduler.ts";
 
 const port = parentPort!;
 const send = (message: FromEngine) => port.postMessage(message);
-/** Runs in progress, and whether each was asked to stop. */
-const running = new Map<number, { stopped: boolean }>();
+const { manifestFile, intraOpThreads, cacheBytesMax } = workerData as EngineOptions;
 
 try {
-  const { manifestFile, intraOpThreads } = workerData as EngineOptions;
   const ensembles = await loadEnsembles(readManifest(manifestFile), { intraOpThreads });
+  const scheduler = new Scheduler(cacheBytesMax);
+  const tasks = new Map<number, Task>();
   port.on("message", (message: ToEngine) => {
-    if (message.type === "start") void run(ensembles, message);
-    const state = running.get(message.run);
-    if (state && message.type === "stop") state.stopped = true;
+    const { run } = message;
+    const known = tasks.get(run);
+    if (message.type === "stop") {
+      if (known) scheduler.stop(known);
+      return;
+    }
+    const task = prepareTask(ensembles, message, (event) => {
+      if (event.type !== "token") tasks.delete(run);
+      send({ type: "run", run, event });
+    });
+    if (!task) return;
+    tasks.set(run, task);
+    scheduler.submit(task);
   });
-  send({ type: "ready", cards: Array.from(ensembles.values(), ({ card }) => card) });
+  const loaded = [...ensembles.values()];
+  send({
+    type: "ready",
+    cards: loaded.map(({ card }) => card),
+    warnings: loaded.flatMap(({ warnings }) => warnings),
+  });
 } catch (error) {
   send({ type: "unfit", reason: reasonOf(error) });
 }
 
-async function run(
+/** Tokenizes and bounds a generation. Returns null, having told why, if it cannot run. */
+function prepareTask(
   ensembles: ReadonlyMap<string, Ensemble>,
-  { run, generation, resume }: StartRequest,
-): Promise<void> {
-  const tell = (event: RunEvent) => send({ type: "run", run, event });
-  const state = { stopped: false };
-  running.set(run, state);
+  { generation, resume }: StartRequest,
+  tell: (event: RunEvent) => void,
+): Task | null {
+  const fail = (error: unknown) => {
+    const code = error instanceof AppError ? error.code : "internal";
+    tell({ type: "failed", code, message: reasonOf(error) });
+  };
   try {
     const ensemble = ensembles.get(generation.model);
     if (!ensemble) {
@@ -44,42 +62,40 @@ async function run(
     }
     const prompts = ensemble.encode(generation.input);
     const promptTokens = prompts.base.length;
-    const maxTokens = room(ensemble, prompts, generation.maxTokens);
-    const output = new Output({
-      decode: ensemble.decode,
-      stop: generation.stop,
-      eosIds: ensemble.eosIds,
-      maxTokens,
-    });
-    const sampler = new Sampler(generation, prompts.base, ensemble.unusedIds);
-    const { alpha } = generation;
-    const steps = generate(ensemble.models, { prompts, alpha, resume, sampler, output });
-    for await (const { token, text } of steps) {
-      tell({ type: "token", token, text });
-      if (state.stopped) break;
-    }
-    tell({ type: "end", finish: output.finish, promptTokens });
+    const { maxTokens, tokensMax } = room(ensemble, prompts, generation.maxTokens);
+    const { decode, eosIds, models, unusedIds } = ensemble;
+    const output = new Output({ decode, stop: generation.stop, eosIds, maxTokens });
+    const sampler = new Sampler(generation, prompts.base, unusedIds);
+    return {
+      request: { models, prompts, alpha: generation.alpha, sampler, output, resume },
+      tokensMax,
+      onToken: (token, text) => tell({ type: "token", token, text }),
+      onEnd: (error) =>
+        error ? fail(error) : tell({ type: "end", finish: output.finish, promptTokens }),
+    };
   } catch (error) {
-    const code = error instanceof AppError ? error.code : "internal";
-    tell({ type: "failed", code, message: reasonOf(error) });
-  } finally {
-    running.delete(run);
+    fail(error);
+    return null;
   }
 }
 
-/** Tokens that may be generated: what was asked for, as far as the context reaches. */
-function room(ensemble: Ensemble, prompts: Prompts, maxTokens: number): number {
-  const { contextTokens } = ensemble.card;
+/** Tokens that may be generated: what was asked for, as far as the context reaches; and what the caches then hold. */
+function room(
+  ensemble: Ensemble,
+  prompts: Prompts,
+  asked: number,
+): { maxTokens: number; tokensMax: number } {
+  const { contextTokens, id } = ensemble.card;
   const longest = Math.max(prompts.base.length, prompts.expert.length, prompts.antiexpert.length);
   if (longest >= contextTokens) {
     throw new AppError(
       "context_length_exceeded",
-      `the prompt has ${longest} tokens; the context of ${ensemble.card.id} has room for ` +
-        `${contextTokens - 1} and an answer`,
+      `the prompt has ${longest} tokens; the context of ${id} has room for ${contextTokens - 1} and an answer`,
       { param: "messages" },
     );
   }
-  return Math.min(maxTokens, contextTokens - longest);
+  const maxTokens = Math.min(asked, contextTokens - longest);
+  return { maxTokens, tokensMax: longest + maxTokens };
 }
 
 function reasonOf(error: unknown): string {

@@ -1,202 +1,123 @@
 /**
- * One ONNX decoder with a KV cache in the Hugging Face signature, and the only importer of onnxruntime's session.
- * Names, types and shapes of inputs and outputs are read from the session: exporters differ
- * (no position_ids, int32 masks, fp16 caches, a use_cache_branch switch).
+ * One model as the loop sees it, and how it is loaded. Graphs that can be prepared (prepare.ts) decode in batches over a
+ * cache of ours; the comparison at loading decides, not hope.
  */
-import { InferenceSession, Tensor } from "onnxruntime-node";
-import { Sequence } from "./sequence.ts";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { InferenceSession } from "onnxruntime-node";
+import { GraphIo, type CacheShape } from "./graph-io.ts";
+import { hasRows } from "./kv-cache.ts";
+import { OwnedDecoder } from "./owned-decoder.ts";
+import { prepareGraph } from "./prepare.ts";
+import { RefedDecoder } from "./refed-decoder.ts";
 
-type Metadata = InferenceSession.TensorValueMetadata;
-type IntegerType = "int64" | "int32" | "bool" | "float32";
+/** One sequence's next token. */
+export interface Turn<S> {
+  readonly sequence: S;
+  readonly id: number;
+}
+
+/** A loaded model. S is one inference timeline in it, with its cache. */
+export interface Decoder<S = unknown> {
+  /** Width of a row of logits, or null if the graph does not say before it runs. */
+  readonly logitsWidth: number | null;
+  /** Why this model decodes without a cache of ours, one sequence at a time, or null if it does not. */
+  readonly slowBecause: string | null;
+  /** Bytes of all open sequences' caches. */
+  readonly cacheBytes: number;
+  /** Bytes that the caches of sequences of these lengths come to, together. */
+  cacheBytesFor(lengths: readonly number[]): number;
+  /** Starts a sequence with an empty cache. */
+  open(): S;
+  close(sequence: S): void;
+  /** Puts tokens into the cache; their logits are of no interest. */
+  prefill(sequence: S, ids: readonly number[]): Promise<void>;
+  /**
+   * Runs one more token of each sequence.
+   * @returns logits [>= V] after it, in the order of the turns
+   */
+  decode(turns: readonly Turn<S>[]): Promise<Float32Array[]>;
+  /**
+   * Runs several tokens of one sequence at once, for little more than the price of one.
+   * @returns logits [>= V] after each of them
+   */
+  score(sequence: S, ids: readonly number[]): Promise<Float32Array[]>;
+  /** Forgets the last tokens of a sequence; null where the cache cannot. */
+  readonly rewind: ((sequence: S, count: number) => void) | null;
+}
 
 export interface DecoderOptions {
   /** Threads inside one operator; 0 lets onnxruntime choose. */
   readonly intraOpThreads: number;
 }
 
-/** Dimensions that a graph may leave symbolic, from the model's config.json. */
-export interface CacheShape {
-  readonly kvHeads: number;
-  readonly headDim: number;
+/** What config.json says that running the graph depends on. */
+export interface DecoderConfig extends CacheShape {
+  /** Attention reaches back over a limited number of rows, counted where they lie: masked rows would shift it. */
+  readonly limitedAttention: boolean;
 }
 
-export class Decoder {
-  readonly #session: InferenceSession;
-  readonly #inputs: ReadonlyMap<string, Metadata>;
-  readonly #pastShapes: ReadonlyMap<string, number[]>;
-  readonly #presentNames: ReadonlyMap<string, string>;
-
-  private constructor(session: InferenceSession, cacheShape: CacheShape) {
-    this.#session = session;
-    const inputs = session.inputMetadata.filter((input) => input.isTensor);
-    this.#inputs = new Map(inputs.map((input) => [input.name, input]));
-    const pasts = inputs.filter((input) => input.name.startsWith(PAST));
-    this.#pastShapes = new Map(pasts.map((past) => [past.name, emptyShape(past, cacheShape)]));
-    this.#presentNames = new Map(pasts.map((past) => [past.name, presentName(past.name, session)]));
-    this.#check();
+/** Loads a graph; throws with the reason if it is not a decoder that we can run. */
+export async function loadGraph(
+  file: string,
+  config: DecoderConfig,
+  options: DecoderOptions,
+): Promise<Decoder> {
+  if (existsSync(`${file}_data`) || existsSync(`${file}.data`)) {
+    const session = await createSession(file, options);
+    const why = "its weights are in a file of their own";
+    return new RefedDecoder(session, new GraphIo(session, config), why);
   }
+  const bytes = await readFile(file);
+  const prepared = prepareGraph(bytes);
+  const session = await createSession(prepared?.bytes ?? bytes, options);
+  const io = new GraphIo(session, config);
+  const refed = (why: string) => new RefedDecoder(session, io, why) as Decoder;
+  if (!prepared) return refed("its cache is not made by Concat");
+  if (!io.pasts.every(hasRows)) return refed("its cache is not [batch, heads, tokens, size]");
+  if (!io.takes("position_ids")) return refed("it has no position_ids");
+  if (config.limitedAttention) return refed("its attention has a window");
+  const owned = new OwnedDecoder(session, io, prepared.newRows) as Decoder;
+  const difference = await disagreement(owned, refed(""));
+  return difference > TOLERANCE ? refed(`its logits would change by ${difference}`) : owned;
+}
 
-  /** Loads a graph; throws with the reason if it is not a decoder that we can run. */
-  static async load(
-    file: string,
-    cacheShape: CacheShape,
-    { intraOpThreads }: DecoderOptions,
-  ): Promise<Decoder> {
-    const session = await InferenceSession.create(file, {
-      ...(intraOpThreads > 0 && { intraOpNumThreads: intraOpThreads }),
-      logSeverityLevel: 3,
-      // Each session has its own pool, whose threads spin after a run and starve the other two models:
-      // 55.5 ms a token without this line, 23.0 with it (98M base, 10M experts, two cores).
-      extra: { session: { force_spinning_stop: "1" } },
-    });
-    return new Decoder(session, cacheShape);
-  }
+/** Largest change of a logit, relative to the largest logit, that a prepared graph may show. */
+const TOLERANCE = 1e-3;
 
-  /** Width of a row of logits, or null if the graph does not say before it runs. */
-  get logitsWidth(): number | null {
-    const logits = this.#session.outputMetadata.find((output) => output.name === LOGITS);
-    const width = logits?.isTensor ? logits.shape.at(-1) : undefined;
-    return typeof width === "number" && width > 0 ? width : null;
-  }
+function createSession(
+  model: string | Uint8Array,
+  { intraOpThreads }: DecoderOptions,
+): Promise<InferenceSession> {
+  const options: InferenceSession.SessionOptions = {
+    ...(intraOpThreads > 0 && { intraOpNumThreads: intraOpThreads }),
+    logSeverityLevel: 3,
+    // Each session has its own pool, whose threads spin after a run and starve the other two models:
+    // 55.5 ms a token without this line, 23.0 with it (98M base, 10M experts, two cores).
+    extra: { session: { force_spinning_stop: "1" } },
+  };
+  return typeof model === "string"
+    ? InferenceSession.create(model, options)
+    : InferenceSession.create(model, options);
+}
 
-  /** Starts a sequence with an empty cache. */
-  open(): Sequence {
-    return new Sequence(this);
-  }
-
-  emptyPast(): Record<string, Tensor> {
-    const past: Record<string, Tensor> = {};
-    for (const [name, shape] of this.#pastShapes) {
-      past[name] = emptyTensor(this.#inputs.get(name)!.type, shape);
+/** How far two decoders of one model differ over a prefill and two steps, the second into a bucket with slack. */
+async function disagreement(a: Decoder, b: Decoder): Promise<number> {
+  const sequences = [a.open(), b.open()];
+  const decoders = [a, b];
+  for (const i of [0, 1]) await decoders[i]!.prefill(sequences[i], [1, 2, 3, 4, 5]);
+  let worst = 0;
+  for (const id of [6, 7]) {
+    const [rowA] = await a.decode([{ sequence: sequences[0], id }]);
+    const [rowB] = await b.decode([{ sequence: sequences[1], id }]);
+    let difference = 0;
+    let scale = 1;
+    for (const [i, logit] of rowB!.entries()) {
+      scale = Math.max(scale, Math.abs(logit));
+      difference = Math.max(difference, Math.abs(rowA![i]! - logit));
     }
-    return past;
+    worst = Math.max(worst, difference / scale);
   }
-
-  /**
-   * @param ids new token ids, at least one
-   * @param pastLength tokens in `past`
-   * @returns logits [width] of the last id, and the cache with the new tokens, by input name
-   */
-  async run(
-    ids: readonly number[],
-    pastLength: number,
-    past: Record<string, Tensor>,
-  ): Promise<{ logits: Float32Array; present: Record<string, Tensor> }> {
-    const feeds: Record<string, Tensor> = { ...past };
-    const total = pastLength + ids.length;
-    this.#feed(feeds, "input_ids", [1, ids.length], (i) => ids[i]!);
-    this.#feed(feeds, "attention_mask", [1, total], () => 1);
-    this.#feed(feeds, "position_ids", [1, ids.length], (i) => pastLength + i);
-    this.#feed(feeds, "token_type_ids", [1, ids.length], () => 0);
-    this.#feed(feeds, "use_cache_branch", [1], () => (pastLength > 0 ? 1 : 0));
-    this.#feed(feeds, "num_logits_to_keep", [], () => 1);
-    this.#feed(feeds, "cache_position", [ids.length], (i) => pastLength + i);
-    const results = await this.#session.run(feeds);
-    const present: Record<string, Tensor> = {};
-    for (const [name, output] of this.#presentNames) present[name] = results[output] as Tensor;
-    return { logits: lastRow(results[LOGITS] as Tensor), present };
-  }
-
-  /** Adds an input of integers if the graph has it, in the type that the graph wants. */
-  #feed(
-    feeds: Record<string, Tensor>,
-    name: string,
-    shape: number[],
-    value: (i: number) => number,
-  ): void {
-    const input = this.#inputs.get(name);
-    if (!input) return;
-    // A scalar input may be declared with no axis or with one.
-    const dims = shape.length === 0 && input.shape.length === 1 ? [1] : shape;
-    feeds[name] = integerTensor(input.type as IntegerType, dims, value);
-  }
-
-  #check(): void {
-    const unknown = [...this.#inputs.values()].filter(
-      ({ name, type }) =>
-        !name.startsWith(PAST) && !(FED.has(name) && INTEGER_TYPES.has(type as IntegerType)),
-    );
-    if (!this.#inputs.has("input_ids")) throw new Error("the graph has no input input_ids");
-    if (this.#pastShapes.size === 0) {
-      throw new Error(`the graph has no ${PAST}* inputs: export it with a KV cache`);
-    }
-    if (!this.#session.outputNames.includes(LOGITS))
-      throw new Error("the graph has no output logits");
-    if (unknown.length > 0) {
-      const list = unknown.map(({ name, type }) => `${name} (${type})`).join(", ");
-      throw new Error(`the graph wants inputs that are not known here: ${list}`);
-    }
-  }
-}
-
-const PAST = "past_key_values.";
-const LOGITS = "logits";
-const FED = new Set([
-  "input_ids",
-  "attention_mask",
-  "position_ids",
-  "token_type_ids",
-  "use_cache_branch",
-  "num_logits_to_keep",
-  "cache_position",
-]);
-const INTEGER_TYPES = new Set<IntegerType>(["int64", "int32", "bool", "float32"]);
-
-function presentName(past: string, session: InferenceSession): string {
-  const suffix = past.slice(PAST.length);
-  const name = [`present.${suffix}`, `present_key_values.${suffix}`].find((candidate) =>
-    session.outputNames.includes(candidate),
-  );
-  if (!name) throw new Error(`the graph has input ${past} but no output present.${suffix}`);
-  return name;
-}
-
-/**
- * Shape of a cache without tokens, for one sequence: fixed axes as declared, the batch axis 1, the token axis 0,
- * and what else is symbolic from config.json.
- */
-function emptyShape({ name, shape }: Metadata, { kvHeads, headDim }: CacheShape): number[] {
-  const symbols = shape.map((axis, i) => (typeof axis === "number" && axis > 0 ? null : i));
-  const open = symbols.filter((i) => i !== null);
-  if (open.length === 2) {
-    return shape.map((axis, i) => (i === open[0] ? 1 : i === open[1] ? 0 : (axis as number)));
-  }
-  if (shape.length === 4) return [1, kvHeads, 0, headDim];
-  throw new Error(`cannot tell the shape of ${name} from [${shape.join(", ")}]`);
-}
-
-function emptyTensor(type: Tensor.Type, shape: number[]): Tensor {
-  if (type === "float16") return new Tensor("float16", new Uint16Array(0), shape);
-  if (type === "float32") return new Tensor("float32", new Float32Array(0), shape);
-  throw new Error(`a cache of ${type} is not supported`);
-}
-
-function integerTensor(type: IntegerType, shape: number[], value: (i: number) => number): Tensor {
-  const size = shape.reduce((product, axis) => product * axis, 1);
-  if (type === "int64") {
-    const data = new BigInt64Array(size);
-    for (let i = 0; i < size; i++) data[i] = BigInt(value(i));
-    return new Tensor(type, data, shape);
-  }
-  const data =
-    type === "int32"
-      ? new Int32Array(size)
-      : type === "bool"
-        ? new Uint8Array(size)
-        : new Float32Array(size);
-  for (let i = 0; i < size; i++) data[i] = value(i);
-  return new Tensor(type, data, shape);
-}
-
-/** The last position's logits as float32, from [1, T, width] in float32 or float16. */
-function lastRow(logits: Tensor): Float32Array {
-  const width = logits.dims.at(-1)!;
-  const { data } = logits;
-  if (data instanceof Float32Array) return data.subarray(data.length - width);
-  if (data instanceof Float16Array) return Float32Array.from(data.subarray(data.length - width));
-  if (data instanceof Uint16Array) {
-    const row = data.slice(data.length - width);
-    return Float32Array.from(new Float16Array(row.buffer));
-  }
-  throw new Error(`logits of type ${logits.type} are not supported`);
+  for (const i of [0, 1]) decoders[i]!.close(sequences[i]);
+  return worst;
 }

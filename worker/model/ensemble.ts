@@ -4,7 +4,7 @@
  */
 import type { Input, ModelCard } from "../../shared/job.ts";
 import { AppError } from "../../shared/errors.ts";
-import type { Models, Prompts } from "../generate.ts";
+import type { Models, Prompts } from "../row.ts";
 import type { Decoder } from "./decoder.ts";
 import { loadDecoder, readConfig, type ModelConfig } from "./files.ts";
 import type { EnsembleEntry, Manifest, ModelEntry } from "./manifest.ts";
@@ -26,6 +26,8 @@ export interface Ensemble {
   /** Any model's end token ends the text. */
   readonly eosIds: ReadonlySet<number>;
   readonly unusedIds: readonly number[];
+  /** What works, but slower than it could. */
+  readonly warnings: readonly string[];
   readonly encode: (input: Input) => Prompts;
   readonly decode: (ids: number[]) => string;
 }
@@ -102,6 +104,10 @@ async function assemble(
     models: { ...perRole((role) => models[role].decoder), vocabSize: vocabulary.size },
     eosIds,
     unusedIds: vocabulary.unusedIds,
+    warnings: ROLES.flatMap((role) => {
+      const why = models[role].decoder.slowBecause;
+      return why ? [`${entry.id}: ${role} copies its KV cache at every step: ${why}`] : [];
+    }),
     encode: (input) => encode(tokenizers, input, entry.id),
     decode: (ids) => tokenizers.base.decode(ids),
   };

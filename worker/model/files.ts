@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { Decoder, type DecoderOptions } from "./decoder.ts";
+import { loadGraph, type Decoder, type DecoderConfig, type DecoderOptions } from "./decoder.ts";
 
 /** Weight format -> file name, as onnx-community publishes them. */
 const GRAPHS = {
@@ -29,15 +29,17 @@ const Config = v.object({
   hidden_size: positive,
   n_embd: positive,
   head_dim: positive,
+  sliding_window: v.nullish(v.number()),
+  use_sliding_window: v.nullish(v.boolean()),
+  window_size: v.nullish(v.number()),
+  attention_chunk_size: v.nullish(v.number()),
   eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
 });
 /** What config.json and generation_config.json say that serving depends on. */
-export interface ModelConfig {
+export interface ModelConfig extends DecoderConfig {
   /** Positions that the model was made for, or null if config.json does not say. */
   readonly contextTokens: number | null;
   readonly eosIds: readonly number[];
-  readonly kvHeads: number;
-  readonly headDim: number;
 }
 
 export function readConfig(folder: string): ModelConfig {
@@ -53,7 +55,14 @@ export function readConfig(folder: string): ModelConfig {
     eosIds: [generation?.eos_token_id ?? config.eos_token_id ?? []].flat(),
     kvHeads: config.num_key_value_heads ?? heads,
     headDim: config.head_dim ?? (config.hidden_size ?? config.n_embd ?? heads) / heads,
+    limitedAttention: hasLimitedAttention(config),
   };
+}
+
+/** Attention windows under the names that architectures give them. */
+function hasLimitedAttention(config: v.InferOutput<typeof Config>): boolean {
+  const slides = config.use_sliding_window !== false && Boolean(config.sliding_window);
+  return slides || Boolean(config.window_size) || Boolean(config.attention_chunk_size);
 }
 
 export async function loadDecoder(
@@ -63,7 +72,7 @@ export async function loadDecoder(
   const file = join(folder, "onnx", GRAPHS[dtype]);
   if (!existsSync(file)) throw new Error(`${file} does not exist`);
   try {
-    return await Decoder.load(file, readConfig(folder), options);
+    return await loadGraph(file, readConfig(folder), options);
   } catch (error) {
     throw new Error(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
       cause: error,

@@ -1,0 +1,119 @@
+/**
+ * Which generations run: as many as the cache budget allows take each step together, the others wait in order.
+ * They join and leave between any two steps, and a place that one gives up is taken at once.
+ */
+import { Batch } from "../generate.ts";
+import type { GenerateRequest, Row, Step } from "../row.ts";
+
+/** A generation and what it is told. */
+export interface Task {
+  readonly request: GenerateRequest;
+  /** Tokens that each of its caches holds at most. */
+  readonly tokensMax: number;
+  readonly onToken: (token: number, text: string) => void;
+  /** The last word: finished or stopped (null), or failed. */
+  readonly onEnd: (error: Error | null) => void;
+}
+
+export class Scheduler {
+  readonly #batch = new Batch();
+  readonly #cacheBytesMax: number;
+  readonly #waiting: Task[] = [];
+  readonly #running = new Map<Row, Task>();
+  readonly #stopping = new Set<Task>();
+  #looping = false;
+
+  /** @param cacheBytesMax bytes of all KV caches together */
+  constructor(cacheBytesMax: number) {
+    this.#cacheBytesMax = cacheBytesMax;
+  }
+
+  submit(task: Task): void {
+    const alone = cacheBytes([task]);
+    if (alone > this.#cacheBytesMax) {
+      const [needs, has] = [alone, this.#cacheBytesMax].map((bytes) => Math.ceil(bytes / 2 ** 20));
+      task.onEnd(new Error(`the job needs ${needs} MiB of KV cache; this worker has ${has}`));
+      return;
+    }
+    this.#waiting.push(task);
+    if (!this.#looping) void this.#loop();
+  }
+
+  /** Ends a task before its next token. */
+  stop(task: Task): void {
+    // Not now: a step may be under way, and the caches must not move beneath it.
+    this.#stopping.add(task);
+  }
+
+  async #loop(): Promise<void> {
+    this.#looping = true;
+    for (;;) {
+      this.#dismiss();
+      this.#admit();
+      if (this.#running.size === 0) break;
+      try {
+        for (const step of await this.#batch.step()) this.#tell(step);
+      } catch (error) {
+        this.#failAll(error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+    this.#looping = false;
+  }
+
+  #dismiss(): void {
+    for (const task of this.#stopping) {
+      const at = this.#waiting.indexOf(task);
+      if (at >= 0) this.#waiting.splice(at, 1);
+      const [row] = [...this.#running].find(([, running]) => running === task) ?? [];
+      if (row) this.#leave(row);
+      if (row || at >= 0) task.onEnd(null);
+    }
+    this.#stopping.clear();
+  }
+
+  #admit(): void {
+    for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
+      if (cacheBytes([...this.#running.values(), next]) > this.#cacheBytesMax) return;
+      this.#waiting.shift();
+      const row = this.#batch.add(next.request);
+      if (row) this.#running.set(row, next);
+      else next.onEnd(null);
+    }
+  }
+
+  #tell(step: Step): void {
+    const task = this.#running.get(step.row)!;
+    const error = "error" in step ? step.error : null;
+    if (!("error" in step)) task.onToken(step.token, step.text);
+    if (!("error" in step) && !step.finish) return;
+    this.#leave(step.row);
+    task.onEnd(error);
+  }
+
+  /** A run that throws is the models' failure, not one row's. */
+  #failAll(error: Error): void {
+    for (const [row, task] of this.#running) {
+      this.#leave(row);
+      task.onEnd(error);
+    }
+  }
+
+  #leave(row: Row): void {
+    this.#running.delete(row);
+    this.#batch.remove(row);
+  }
+}
+
+/** Bytes that the caches of some tasks come to when all are as long as they may become. */
+function cacheBytes(tasks: readonly Task[]): number {
+  const voices = tasks.flatMap(({ request: { models, alpha }, tokensMax }) => {
+    const { base, expert, antiexpert } = models;
+    const decoders = alpha === 0 ? [base] : [base, expert, antiexpert];
+    return decoders.map((decoder) => ({ decoder, tokensMax }));
+  });
+  let bytes = 0;
+  for (const [decoder, group] of Map.groupBy(voices, (voice) => voice.decoder)) {
+    bytes += decoder.cacheBytesFor(group.map(({ tokensMax }) => tokensMax));
+  }
+  return bytes;
+}

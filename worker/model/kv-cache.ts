@@ -1,0 +1,172 @@
+/**
+ * The KV cache of one model for all its running sequences, owned by the engine. It goes into the graph as an input that
+ * is never copied, and of a run only the new rows come back. Sequences lie side by side in slots without a gap, so any
+ * run of slots is a batch. Slots and tokens grow by buckets, so most steps write a few rows and allocate nothing;
+ * what lies beyond a sequence's length must be masked.
+ */
+import { Tensor } from "onnxruntime-node";
+import { bytesPerToken, type PastInput } from "./graph-io.ts";
+
+/** Tokens by which slots grow. Growing copies the cache; a larger bucket is more masked rows to read past. */
+const BUCKET_TOKENS = 64;
+
+type Values = Float32Array | Float16Array;
+
+/** One sequence's place. Index and length change as the cache is used. */
+export interface Slot {
+  index: number;
+  /** Tokens in the cache. */
+  length: number;
+}
+
+/** Slots are doubled, because each growth copies all of them. */
+const slotsFor = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
+const rowsFor = (tokens: number) => Math.ceil(tokens / BUCKET_TOKENS) * BUCKET_TOKENS;
+
+/** Whether a cache input has its tokens on the third of four axes, one row each. */
+export function hasRows({ emptyShape }: PastInput): boolean {
+  return emptyShape.length === 4 && emptyShape.indexOf(0) === 2;
+}
+
+export class KvCache {
+  readonly #pasts: readonly PastInput[];
+  readonly #slots: Slot[] = [];
+  #slotCapacity = 0;
+  #capacity = 0;
+  /** By input: [slot capacity, heads, capacity, head size]. */
+  #values: Values[];
+
+  /** @param pasts inputs of shape [1, heads, tokens, head size]; see `hasRows` */
+  constructor(pasts: readonly PastInput[]) {
+    this.#pasts = pasts;
+    this.#values = this.#allocate();
+  }
+
+  /** The open slots, in order of their index. */
+  get slots(): readonly Slot[] {
+    return this.#slots;
+  }
+
+  /** Tokens that each slot has room for. */
+  get capacity(): number {
+    return this.#capacity;
+  }
+
+  /** Bytes held now. */
+  get bytes(): number {
+    return this.#values.reduce((sum, values) => sum + values.byteLength, 0);
+  }
+
+  /** Bytes held when sequences of these lengths are all there is. */
+  bytesFor(lengths: readonly number[]): number {
+    const tokens = slotsFor(lengths.length) * rowsFor(Math.max(0, ...lengths));
+    return tokens * bytesPerToken(this.#pasts);
+  }
+
+  open(): Slot {
+    const slot = { index: this.#slots.length, length: 0 };
+    if (slot.index === this.#slotCapacity) this.#resize(slotsFor(slot.index + 1), this.#capacity);
+    this.#slots.push(slot);
+    return slot;
+  }
+
+  /** Gives a slot back; the last one moves into its place, and an empty cache gives its memory back. */
+  close(slot: Slot): void {
+    const last = this.#slots.pop()!;
+    if (last !== slot) {
+      for (const values of this.#values) {
+        const size = values.length / this.#slotCapacity;
+        values.copyWithin(slot.index * size, last.index * size, (last.index + 1) * size);
+      }
+      last.index = slot.index;
+      this.#slots[slot.index] = last;
+    }
+    if (this.#slots.length === 0) this.#resize(0, 0);
+  }
+
+  /** The graph's inputs by name, for `count` slots from `first`: views, each [count, heads, capacity, head size]. */
+  tensors(first: number, count: number): Record<string, Tensor> {
+    const tensors: Record<string, Tensor> = {};
+    for (const [i, { name, type, emptyShape }] of this.#pasts.entries()) {
+      const values = this.#values[i]!;
+      const size = this.#slotCapacity === 0 ? 0 : values.length / this.#slotCapacity;
+      const view = values.subarray(first * size, (first + count) * size);
+      const dims = [count, emptyShape[1]!, this.#capacity, emptyShape[3]!];
+      tensors[name] = new Tensor(type, view as Float32Array, dims);
+    }
+    return tensors;
+  }
+
+  /**
+   * Appends the rows of new tokens to one slot.
+   * @param rows new rows of an input, [rows in the run, heads, count, head size]
+   * @param row which of the rows in the run is the slot's
+   */
+  append(slot: Slot, rows: (name: string) => Tensor, row: number, count: number): void {
+    const length = slot.length + count;
+    if (length > this.#capacity) this.#resize(this.#slotCapacity, rowsFor(length));
+    for (const [i, { name, emptyShape }] of this.#pasts.entries()) {
+      copyRows(emptyShape, count, {
+        from: rows(name).data as Values,
+        fromSlot: row,
+        fromRows: count,
+        to: this.#values[i]!,
+        toSlot: slot.index,
+        toRows: this.#capacity,
+        at: slot.length,
+      });
+    }
+    slot.length = length;
+  }
+
+  #resize(slotCapacity: number, capacity: number): void {
+    const before = this.#values;
+    const capacityBefore = this.#capacity;
+    this.#slotCapacity = slotCapacity;
+    this.#capacity = capacity;
+    this.#values = this.#allocate();
+    for (const slot of this.#slots) {
+      for (const [i, { emptyShape }] of this.#pasts.entries()) {
+        copyRows(emptyShape, slot.length, {
+          from: before[i]!,
+          fromSlot: slot.index,
+          fromRows: capacityBefore,
+          to: this.#values[i]!,
+          toSlot: slot.index,
+          toRows: capacity,
+          at: 0,
+        });
+      }
+    }
+  }
+
+  #allocate(): Values[] {
+    return this.#pasts.map(({ type, emptyShape }) => {
+      const size = this.#slotCapacity * emptyShape[1]! * this.#capacity * emptyShape[3]!;
+      return type === "float16" ? new Float16Array(size) : new Float32Array(size);
+    });
+  }
+}
+
+/** Copies the first `count` token rows of each head of one slot to row `at` of a slot with other room. */
+function copyRows(
+  emptyShape: readonly number[],
+  count: number,
+  copy: {
+    from: Values;
+    fromSlot: number;
+    fromRows: number;
+    to: Values;
+    toSlot: number;
+    toRows: number;
+    at: number;
+  },
+): void {
+  const [, heads, , size] = emptyShape as [number, number, number, number];
+  const { from, fromSlot, fromRows, to, toSlot, toRows, at } = copy;
+  for (let head = 0; head < heads; head++) {
+    const start = (fromSlot * heads + head) * fromRows * size;
+    const rows = from.subarray(start, start + count * size);
+    to.set(rows, ((toSlot * heads + head) * toRows + at) * size);
+  }
+}

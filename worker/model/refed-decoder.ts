@@ -1,0 +1,99 @@
+/**
+ * A decoder for graphs that cannot be prepared: what such a graph returns as `present` is fed back as `past`, whole, at
+ * every step, and each sequence runs alone. Slower, and right for every export.
+ */
+import type { InferenceSession, Tensor } from "onnxruntime-node";
+import type { Decoder, Turn } from "./decoder.ts";
+import {
+  bytesPerToken,
+  cacheTensor,
+  LOGITS,
+  logitsRow,
+  logitsRows,
+  type GraphIo,
+} from "./graph-io.ts";
+
+export interface RefedSequence {
+  past: Readonly<Record<string, Tensor>>;
+  length: number;
+}
+
+export class RefedDecoder implements Decoder<RefedSequence> {
+  /** Why the whole cache is copied at every step. */
+  readonly slowBecause: string;
+  readonly #session: InferenceSession;
+  readonly #io: GraphIo;
+  readonly rewind = null;
+  readonly #open = new Set<RefedSequence>();
+
+  constructor(session: InferenceSession, io: GraphIo, slowBecause: string) {
+    this.#session = session;
+    this.#io = io;
+    this.slowBecause = slowBecause;
+  }
+
+  get logitsWidth(): number | null {
+    return this.#io.logitsWidth;
+  }
+
+  get cacheBytes(): number {
+    let bytes = 0;
+    for (const { past } of this.#open) {
+      for (const { data } of Object.values(past)) bytes += (data as Float32Array).byteLength;
+    }
+    return bytes;
+  }
+
+  cacheBytesFor(lengths: readonly number[]): number {
+    const tokens = lengths.reduce((sum, length) => sum + length, 0);
+    // What a run returns is made while what it was given is still held.
+    return 2 * tokens * bytesPerToken(this.#io.pasts);
+  }
+
+  open(): RefedSequence {
+    const empty = this.#io.pasts.map(
+      ({ name, type, emptyShape }) => [name, cacheTensor(type, emptyShape)] as const,
+    );
+    const sequence = { past: Object.fromEntries(empty), length: 0 };
+    this.#open.add(sequence);
+    return sequence;
+  }
+
+  close(sequence: RefedSequence): void {
+    this.#open.delete(sequence);
+  }
+
+  async prefill(sequence: RefedSequence, ids: readonly number[]): Promise<void> {
+    await this.#run(sequence, ids, []);
+  }
+
+  async decode(turns: readonly Turn<RefedSequence>[]): Promise<Float32Array[]> {
+    const rows: Float32Array[] = [];
+    for (const { sequence, id } of turns) {
+      const results = await this.#run(sequence, [id], [LOGITS]);
+      rows.push(logitsRow(results[LOGITS] as Tensor, 0));
+    }
+    return rows;
+  }
+
+  async score(sequence: RefedSequence, ids: readonly number[]): Promise<Float32Array[]> {
+    const results = await this.#run(sequence, ids, [LOGITS]);
+    return logitsRows(results[LOGITS] as Tensor);
+  }
+
+  async #run(
+    sequence: RefedSequence,
+    ids: readonly number[],
+    outputs: readonly string[],
+  ): Promise<InferenceSession.ReturnType> {
+    const { past, length } = sequence;
+    const feeds = { ...past, ...this.#io.feeds([{ ids, past: length }], length) };
+    const presents = this.#io.pasts.map(({ present }) => present);
+    const results = await this.#session.run(feeds, [...outputs, ...presents]);
+    sequence.past = Object.fromEntries(
+      this.#io.pasts.map(({ name, present }) => [name, results[present] as Tensor]),
+    );
+    sequence.length += ids.length;
+    return results;
+  }
+}
