@@ -60,14 +60,20 @@ return {1, attempt}
 `;
 
 /**
- * Logs one event of a running job.
- * ARGV: attempt (the fence), type, data (JSON).
- * Returns 1; 2 if a cancel was asked for; -1 if the caller lost the job or it ended.
+ * Logs the next tokens of a running job. A client that lost the connection before it got the reply sends the same
+ * again: tokens that are in the log already are not logged twice.
+ * ARGV: attempt (the fence), count of tokens before these, count after these, data (JSON).
+ * Returns 1; 2 if a cancel was asked for; -1 if the caller lost the job or it ended, or if tokens are missing before these.
  */
 export const APPEND = `${EMIT}
-local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelRequested')
+local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelRequested', 'tokens')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return -1 end
-emit(ARGV[2], ARGV[3])
+local logged = tonumber(job[4] or '0')
+if logged < tonumber(ARGV[2]) then return -1 end
+if logged == tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'tokens', ARGV[3])
+  emit('tokens', ARGV[4])
+end
 if job[3] == '1' then return 2 end
 return 1
 `;

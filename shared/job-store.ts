@@ -107,9 +107,15 @@ export class JobStore {
     return { status: status === 1 ? "claimed" : status === 0 ? "ended" : "exhausted", attempt };
   }
 
-  async appendTokens(jobId: string, attempt: number, tokens: Progress): Promise<Append> {
-    const data = JSON.stringify({ ids: tokens.ids, text: tokens.text });
-    const reply = await this.#run("APPEND", jobId, attempt, "tokens", data);
+  /** @param at count of the job's tokens before these */
+  async appendTokens(
+    jobId: string,
+    attempt: number,
+    at: number,
+    { ids, text }: Progress,
+  ): Promise<Append> {
+    const data = JSON.stringify({ ids, text });
+    const reply = await this.#run("APPEND", jobId, attempt, at, at + ids.length, data);
     return reply === 1 ? "ok" : reply === 2 ? "cancel" : "fenced";
   }
 

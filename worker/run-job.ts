@@ -50,14 +50,15 @@ async function generateRest(
   };
   const log = new TokenLog(
     resume,
-    (tokens) => store.appendTokens(record.id, attempt, tokens),
+    (at, tokens) => store.appendTokens(record.id, attempt, at, tokens),
     (reason) => stopFor(reason === "cancel" ? "cancelled" : "fenced"),
   );
-  const remainingMs = Math.max(0, record.deadlineMs - Date.now());
-  const deadline = setTimeout(() => stopFor("expired"), remainingMs);
+  const remainingMs = record.deadlineMs - Date.now();
+  const deadline = setTimeout(() => stopFor("expired"), Math.max(0, remainingMs));
   let end: EndEvent = { type: "end", finish: null, promptTokens: 0 };
   try {
     if (record.cancelRequested) stopFor("cancelled");
+    else if (remainingMs <= 0) stopFor("expired");
     else {
       for await (const event of engine.run(record.generation, resume.ids, stop.signal)) {
         if (event.type === "token") log.push(event.token, event.text);

@@ -6,7 +6,7 @@
 import type { Append, Progress } from "../shared/job-store.ts";
 
 export class TokenLog {
-  readonly #append: (tokens: Progress) => Promise<Append>;
+  readonly #append: (at: number, tokens: Progress) => Promise<Append>;
   readonly #onRefused: (reason: "cancel" | "fenced") => void;
   #ids: number[] = [];
   #text = "";
@@ -19,11 +19,12 @@ export class TokenLog {
 
   /**
    * @param resume what the log holds already
+   * @param append logs tokens; `at` counts those before them
    * @param onRefused told when a cancel was asked for (the append counts) or the job was lost (it does not)
    */
   constructor(
     resume: Progress,
-    append: (tokens: Progress) => Promise<Append>,
+    append: (at: number, tokens: Progress) => Promise<Append>,
     onRefused: (reason: "cancel" | "fenced") => void,
   ) {
     this.#written = resume.text;
@@ -61,7 +62,7 @@ export class TokenLog {
         const tokens = { ids: this.#ids, text: this.#text };
         this.#ids = [];
         this.#text = "";
-        const reply = await this.#append(tokens);
+        const reply = await this.#append(this.#writtenCount, tokens);
         if (reply !== "ok") this.#onRefused(reply);
         if (reply === "fenced") {
           this.#closed = true;

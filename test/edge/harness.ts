@@ -119,8 +119,12 @@ export async function claim(jobId: string): Promise<{ attempt: number }> {
   return claim;
 }
 
+const said = new Map<string, number>();
+
 export function say(jobId: string, attempt: number, text: string) {
-  return store.appendTokens(jobId, attempt, { ids: [text.length], text });
+  const at = said.get(jobId) ?? 0;
+  said.set(jobId, at + 1);
+  return store.appendTokens(jobId, attempt, at, { ids: [text.length], text });
 }
 
 export interface SseEvent {

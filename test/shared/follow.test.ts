@@ -36,7 +36,12 @@ async function running(): Promise<string> {
   return id;
 }
 
-const say = (id: string, text: string) => store.appendTokens(id, 1, { ids: [1], text });
+const said = new Map<string, number>();
+function say(id: string, text: string) {
+  const at = said.get(id) ?? 0;
+  said.set(id, at + 1);
+  return store.appendTokens(id, 1, at, { ids: [1], text });
+}
 const end = (id: string) => store.finish(id, 1, "succeeded", "", success);
 
 /** A reader as the edge has it: one connection that both listens and reads. */

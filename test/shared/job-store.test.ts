@@ -106,35 +106,50 @@ describe("claim", () => {
 describe("append", () => {
   test("logs tokens from which text and ids can be told at any time", async () => {
     const id = await running();
-    expect(await store.appendTokens(id, 1, piece("ab"))).toBe("ok");
-    expect(await store.appendTokens(id, 1, piece("c\n"))).toBe("ok");
+    expect(await store.appendTokens(id, 1, 0, piece("ab"))).toBe("ok");
+    expect(await store.appendTokens(id, 1, 2, piece("c\n"))).toBe("ok");
     expect(await store.progress(id)).toEqual(piece("abc\n"));
     expect((await store.record(id))?.seq).toBe(4);
     expect(await store.log(id, 3)).toEqual([{ seq: 4, type: "tokens", ...piece("c\n") }]);
   });
 
+  test("logs tokens once, however often they are sent", async () => {
+    const id = await running();
+    await store.appendTokens(id, 1, 0, piece("ab"));
+    expect(await store.appendTokens(id, 1, 0, piece("ab"))).toBe("ok");
+    expect(await store.appendTokens(id, 1, 2, piece("c"))).toBe("ok");
+    expect(await store.progress(id)).toEqual(piece("abc"));
+    expect((await store.record(id))?.seq).toBe(4);
+  });
+
+  test("refuses tokens that would leave a gap", async () => {
+    const id = await running();
+    expect(await store.appendTokens(id, 1, 1, piece("b"))).toBe("fenced");
+    expect((await store.progress(id)).text).toBe("");
+  });
+
   test("refuses a worker that lost the job to another", async () => {
     const id = await running();
     await store.claim(id, 3);
-    expect(await store.appendTokens(id, 1, piece("stale"))).toBe("fenced");
-    expect(await store.appendTokens(id, 2, piece("new"))).toBe("ok");
+    expect(await store.appendTokens(id, 1, 0, piece("stale"))).toBe("fenced");
+    expect(await store.appendTokens(id, 2, 0, piece("new"))).toBe("ok");
     expect((await store.progress(id)).text).toBe("new");
   });
 
   test("refuses a job that is not running", async () => {
     const queued = await submitted();
-    expect(await store.appendTokens(queued, 0, piece("x"))).toBe("fenced");
+    expect(await store.appendTokens(queued, 0, 0, piece("x"))).toBe("fenced");
     const ended = await running();
     await store.finish(ended, 1, "succeeded", "", success);
-    expect(await store.appendTokens(ended, 1, piece("x"))).toBe("fenced");
-    expect(await store.appendTokens("job_missing", 1, piece("x"))).toBe("fenced");
+    expect(await store.appendTokens(ended, 1, 0, piece("x"))).toBe("fenced");
+    expect(await store.appendTokens("job_missing", 1, 0, piece("x"))).toBe("fenced");
     expect(await redis.exists(logKey("job_missing"))).toBe(0);
   });
 
   test("tells its worker that a cancel was asked for, and still logs", async () => {
     const id = await running();
     expect(await store.cancel(id)).toBe("asked");
-    expect(await store.appendTokens(id, 1, piece("x"))).toBe("cancel");
+    expect(await store.appendTokens(id, 1, 0, piece("x"))).toBe("cancel");
     expect((await store.progress(id)).text).toBe("x");
   });
 });
@@ -207,7 +222,7 @@ describe("cancel", () => {
     const id = await running();
     await store.cancel(id);
     await store.claim(id, 3);
-    expect(await store.appendTokens(id, 2, piece("x"))).toBe("cancel");
+    expect(await store.appendTokens(id, 2, 0, piece("x"))).toBe("cancel");
   });
 });
 
@@ -218,7 +233,7 @@ test("the bell says what the log says", async () => {
   listener.on("message", (_, message) => heard.push(message));
   await listener.subscribe(bellChannel(id));
   await store.claim(id, 3);
-  await store.appendTokens(id, 1, piece("a\nb"));
+  await store.appendTokens(id, 1, 0, piece("a\nb"));
   await store.finish(id, 1, "succeeded", "a\nb", success);
   await expect.poll(() => heard).toHaveLength(3);
   listener.disconnect();

@@ -129,7 +129,7 @@ describe("cancelled", () => {
     const id = await submitted();
     const claim = await store.claim(id, ATTEMPTS_MAX);
     expect(claim.status).toBe("claimed");
-    await store.appendTokens(id, 1, { ids: [7], text: "seven" });
+    await store.appendTokens(id, 1, 0, { ids: [7], text: "seven" });
     await store.cancel(id);
     expect(await run(id, noEngine)).toMatchObject(endedAs("cancelled", "seven"));
   });
@@ -167,7 +167,7 @@ describe("taken over", () => {
   test("a job goes on after the tokens in its log", async () => {
     const id = await submitted();
     await store.claim(id, ATTEMPTS_MAX);
-    await store.appendTokens(id, 1, { ids: [0, 1], text: "<0><1>" });
+    await store.appendTokens(id, 1, 0, { ids: [0, 1], text: "<0><1>" });
     const ended = await run(id, engineOf([token(0), token(1), token(2), END]));
     expect(ended).toMatchObject(endedAs("succeeded", "<0><1><2>"));
     expect(ended).toMatchObject({ attempt: 2, outcome: { usage: { completion_tokens: 3 } } });
@@ -193,7 +193,7 @@ describe("taken over", () => {
   test("too often, a job fails as the cause and is not run again", async () => {
     const id = await submitted();
     for (let i = 0; i < ATTEMPTS_MAX; i++) await store.claim(id, ATTEMPTS_MAX);
-    await store.appendTokens(id, ATTEMPTS_MAX, { ids: [7], text: "seven" });
+    await store.appendTokens(id, ATTEMPTS_MAX, 0, { ids: [7], text: "seven" });
     expect(await run(id, noEngine)).toMatchObject(endedAs("failed", "seven", "worker_lost"));
   });
 

@@ -70,7 +70,7 @@ test("a running job is its worker's to expire, until it is long overdue", async 
   const overdue = await submitted({ deadlineMs: past(61_000) });
   const running = await submitted({ deadlineMs: past(5_000) });
   for (const id of [overdue, running]) await store.claim(id, 9);
-  await store.appendTokens(overdue, 1, { ids: [1], text: "so far" });
+  await store.appendTokens(overdue, 1, 0, { ids: [1], text: "so far" });
   expect(await sweep(1)).toEqual([running]);
   expect(await store.record(overdue)).toMatchObject({ state: "expired", text: "so far" });
   expect(await store.record(running)).toMatchObject({ state: "running" });

@@ -9,7 +9,9 @@ function slowLog(resume = NOTHING) {
   const appends: Progress[] = [];
   const refusals: string[] = [];
   const waiting: PromiseWithResolvers<Append>[] = [];
-  const append = (tokens: Progress) => {
+  const places: number[] = [];
+  const append = (at: number, tokens: Progress) => {
+    places.push(at);
     appends.push(tokens);
     waiting.push(Promise.withResolvers<Append>());
     return waiting.at(-1)!.promise;
@@ -22,11 +24,11 @@ function slowLog(resume = NOTHING) {
     else oldest.resolve(reply);
     await new Promise(setImmediate);
   };
-  return { log, appends, refusals, answer };
+  return { log, places, appends, refusals, answer };
 }
 
 test("a token is appended at once; those that come meanwhile go together in the next append", async () => {
-  const { log, appends, answer } = slowLog();
+  const { log, places, appends, answer } = slowLog();
   log.push(1, "a");
   log.push(2, "b");
   log.push(3, "c");
@@ -36,6 +38,7 @@ test("a token is appended at once; those that come meanwhile go together in the 
   await answer("ok");
   log.push(4, "d");
   expect(appends[2]).toEqual({ ids: [4], text: "d" });
+  expect(places).toEqual([0, 1, 3]);
 });
 
 test("what is in the log counts, with what an earlier attempt wrote", async () => {
