@@ -19,7 +19,7 @@ const Env = v.object({
   /** Manifest of the ensembles to serve. */
   TRIMTAB_MODELS: v.optional(v.string(), "infra/models/ensembles.json"),
   /** Generations in progress at once. */
-  SLOTS: whole(4, 1, 1_024),
+  SLOTS: whole(8, 1, 1_024),
   /** Milliseconds after which a silent worker's jobs are taken over. */
   LOCK_MS: whole(6_000, 1_000, 600_000),
   /** How often a job is taken up at most, before it counts as the cause of the crashes. */

@@ -6,7 +6,7 @@ const REDIS_URL = "redis://localhost:6379";
 
 test("all but the Redis URL has a default", () => {
   const env = readEnv({ REDIS_URL });
-  expect(env).toMatchObject({ REDIS_URL, SLOTS: 4, LOCK_MS: 6_000, HEALTH_PORT: 9_090 });
+  expect(env).toMatchObject({ REDIS_URL, SLOTS: 8, LOCK_MS: 6_000, HEALTH_PORT: 9_090 });
   expect(env.TRIMTAB_MODELS).toBe(resolve("infra/models/ensembles.json"));
 });
 

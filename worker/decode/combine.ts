@@ -23,6 +23,8 @@ export function combineLogits(
     );
   }
   for (let i = 0; i < size; i++) {
-    out[i] = base[i]! + alpha * (expert[i]! - antiexpert[i]!);
+    const steered = base[i]! + alpha * (expert[i]! - antiexpert[i]!);
+    // A token that the models themselves mask: -Infinity - -Infinity is no number.
+    out[i] = Number.isNaN(steered) ? Number.NEGATIVE_INFINITY : steered;
   }
 }

@@ -132,6 +132,7 @@ function renderAll(tokenizers: PerRole<ModelTokenizer>, input: Input): Prompts {
   try {
     return perRole((role) => tokenizers[role].encode(input));
   } catch (error) {
+    if (error instanceof AppError) throw error;
     // Templates refuse conversations by raising: roles that do not alternate, a second system message.
     const reason = error instanceof Error ? error.message : String(error);
     throw new AppError("invalid_request", `the chat template refuses the messages: ${reason}`, {

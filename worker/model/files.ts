@@ -43,11 +43,9 @@ export interface ModelConfig extends DecoderConfig {
 }
 
 export function readConfig(folder: string): ModelConfig {
-  const raw = readJson(join(folder, "config.json")) as { text_config?: object };
-  // Multimodal models keep the language model's values one level down.
-  const config = v.parse(Config, { ...raw, ...raw.text_config });
+  const config = parseConfig(join(folder, "config.json"));
   const generationFile = join(folder, "generation_config.json");
-  const generation = existsSync(generationFile) ? v.parse(Config, readJson(generationFile)) : null;
+  const generation = existsSync(generationFile) ? parseConfig(generationFile) : null;
   const heads = config.num_attention_heads ?? config.n_head ?? 1;
   return {
     contextTokens: config.max_position_embeddings ?? config.n_positions ?? null,
@@ -57,6 +55,15 @@ export function readConfig(folder: string): ModelConfig {
     headDim: config.head_dim ?? (config.hidden_size ?? config.n_embd ?? heads) / heads,
     limitedAttention: hasLimitedAttention(config),
   };
+}
+
+function parseConfig(file: string): v.InferOutput<typeof Config> {
+  const raw = readJson(file) as { text_config?: object };
+  // Multimodal models keep the language model's values one level down.
+  const parsed = v.safeParse(Config, { ...raw, ...raw.text_config });
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  throw new Error(`${file}: ${v.getDotPath(issue) ?? "(root)"}: ${issue.message}`);
 }
 
 /** Attention windows under the names that architectures give them. */

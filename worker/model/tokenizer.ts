@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
+import { AppError } from "../../shared/errors.ts";
 import type { Input } from "../../shared/job.ts";
 import { readJson } from "./files.ts";
 
@@ -60,7 +61,7 @@ export class ModelTokenizer {
         return [...input.ids];
       case "text": {
         const text = this.#promptTemplate?.render({ prompt: input.text }) ?? input.text;
-        return this.#tokenizer.encode(text).ids;
+        return this.#idsOf(text, { add_special_tokens: true });
       }
       case "chat": {
         if (!this.#chatTemplate) throw new Error("the model has no chat template");
@@ -75,9 +76,17 @@ export class ModelTokenizer {
           ...this.#specialTokens,
         });
         // The template writes the special tokens itself.
-        return this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+        return this.#idsOf(text, { add_special_tokens: false });
       }
     }
+  }
+
+  #idsOf(text: string, options: { add_special_tokens: boolean }): number[] {
+    const ids: (number | undefined)[] = this.#tokenizer.encode(text, options).ids;
+    if (ids.includes(undefined)) {
+      throw new AppError("invalid_request", "the tokenizer has no token for a part of the prompt");
+    }
+    return ids as number[];
   }
 
   /** Text of generated tokens, special tokens left out; incomplete UTF-8 shows as U+FFFD. */

@@ -24,7 +24,17 @@ test("the older names of GPT-2 are read", () => {
 
 test("the language model's values may be one level down, and some of them above", () => {
   const config = read({ eos_token_id: 5, text_config: LLAMA });
-  expect(config).toEqual({ contextTokens: 99, kvHeads: 8, headDim: 8, eosIds: [5] });
+  expect(config).toMatchObject({ contextTokens: 99, kvHeads: 8, headDim: 8, eosIds: [5] });
+});
+
+test("attention with a window is told from attention without", () => {
+  expect(read(LLAMA).limitedAttention).toBe(false);
+  expect(read({ ...LLAMA, sliding_window: 8 }).limitedAttention).toBe(true);
+  expect(read({ ...LLAMA, sliding_window: 8, use_sliding_window: false }).limitedAttention).toBe(
+    false,
+  );
+  expect(read({ ...LLAMA, sliding_window: null }).limitedAttention).toBe(false);
+  expect(read({ ...LLAMA, window_size: 256 }).limitedAttention).toBe(true);
 });
 
 test("generation_config.json decides which tokens end the text", () => {
