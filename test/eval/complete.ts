@@ -1,51 +1,43 @@
 /** Answers of one ensemble at one alpha, greedy, through the worker's own loop. */
 import { Output } from "../../worker/decode/output.ts";
 import { Sampler } from "../../worker/decode/sampler.ts";
-import { generate } from "../../worker/generate.ts";
+import { Batch } from "../../worker/generate.ts";
 import type { Ensemble } from "../../worker/model/ensemble.ts";
+import type { Row } from "../../worker/row.ts";
+import { sampling } from "../support/sampling.ts";
 import { COMPLETION_TOKENS_MAX, type Completion, type Item } from "./task.ts";
 
-const GREEDY = {
-  temperature: 0,
-  seed: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
+/** Questions answered at once. */
+const ROWS = 16;
 
+/** @returns completions in the order of the items */
 export async function complete(
   ensemble: Ensemble,
   items: readonly Item[],
   alpha: number,
 ): Promise<Completion[]> {
-  const completions: Completion[] = [];
-  for (const { prompt } of items) {
-    const prompts = ensemble.encode({
-      kind: "chat",
-      messages: [{ role: "user", content: prompt }],
-    });
-    const output = new Output({
-      decode: ensemble.decode,
-      stop: [],
-      eosIds: ensemble.eosIds,
-      maxTokens: COMPLETION_TOKENS_MAX,
-    });
-    const sampler = new Sampler(GREEDY, prompts.base, ensemble.unusedIds);
-    let text = "";
-    const steps = generate({
-      models: ensemble.models,
-      prompts,
-      alpha,
-      resume: [],
-      sampler,
-      output,
-    });
-    for await (const step of steps) text += step.text;
-    completions.push({ text, stopped: output.finish === "stop" });
+  const batch = new Batch({ speculate: false });
+  const waiting = [...items.entries()];
+  const indexOf = new Map<Row, number>();
+  const completions = items.map((): Completion => ({ text: "", stopped: false }));
+  while (waiting.length > 0 || batch.size > 0) {
+    for (const [index, item] of waiting.splice(0, ROWS - batch.size)) {
+      indexOf.set(batch.add(requestFor(ensemble, item, alpha))!, index);
+    }
+    for (const step of await batch.step()) {
+      if ("error" in step) throw step.error;
+      const index = indexOf.get(step.row)!;
+      const text = completions[index]!.text + step.text;
+      completions[index] = { text, stopped: step.finish === "stop" };
+    }
   }
   return completions;
+}
+
+function requestFor(ensemble: Ensemble, { prompt }: Item, alpha: number) {
+  const { models, eosIds, decode, unusedIds } = ensemble;
+  const prompts = ensemble.encode({ kind: "chat", messages: [{ role: "user", content: prompt }] });
+  const sampler = new Sampler(sampling({ temperature: 0 }), prompts.base, unusedIds);
+  const output = new Output({ decode, stop: [], eosIds, maxTokens: COMPLETION_TOKENS_MAX });
+  return { models, prompts, alpha, sampler, output, resume: [] };
 }

@@ -9,6 +9,7 @@ import { Sampler } from "../../worker/decode/sampler.ts";
 import { generate } from "../../worker/generate.ts";
 import type { Models, Prompts } from "../../worker/row.ts";
 import { loadDecoder } from "../../worker/model/files.ts";
+import { sampling } from "../support/sampling.ts";
 
 interface GoldenFile {
   readonly vocabSize: number;
@@ -64,7 +65,7 @@ export async function replay(
       prompts,
       alpha,
       resume: [],
-      sampler: new Sampler(GREEDY, prompts.base),
+      sampler: new Sampler(sampling({ temperature: 0 }), prompts.base),
       output: new Output({
         decode: () => "",
         stop: [],
@@ -87,18 +88,6 @@ export async function replay(
   }
   return results;
 }
-
-const GREEDY = {
-  temperature: 0,
-  seed: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
 
 function readFloats(file: string): Float32Array {
   const bytes = readFileSync(file);
