@@ -25,14 +25,18 @@ export interface RedisServer {
   stop(): Promise<void>;
 }
 
-/**
- * Starts a server with data in a temporary folder.
- * @param options.aof whether writes survive a kill of the server; without it nothing is written to disk
- */
-export async function startRedis(options: { readonly aof?: boolean } = {}): Promise<RedisServer> {
+export interface RedisServerOptions {
+  /** To start one again where it was; otherwise a free one. */
+  readonly port?: number;
+  /** Whether writes survive a kill of the server; without it nothing is written to disk. */
+  readonly aof?: boolean;
+}
+
+/** Starts a server with its data in a temporary folder, and waits until it answers. */
+export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
   for (let start = 1; ; start++) {
     const folder = await mkdtemp(join(tmpdir(), "trimtab-redis-"));
-    const port = await freePort();
+    const port = options.port ?? (await freePort());
     const settings = {
       port: String(port),
       bind: "127.0.0.1",
