@@ -64,7 +64,7 @@ function isInstalled(wanted) {
 
 function pathWithoutModules() {
   const folders = (process.env.PATH ?? "").split(delimiter);
-  return folders.filter((folder) => !folder.includes("node_modules")).join(delimiter);
+  return folders.filter((folder) => !folder.startsWith(modules)).join(delimiter);
 }
 
 /**

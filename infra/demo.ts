@@ -59,11 +59,7 @@ const interrupted = stopOnInterrupt(async () => {
 });
 try {
   const parts = await startParts();
-  await show(parts);
-  if (options.once !== true) {
-    printCommands(parts);
-    await anyEnd(parts.children);
-  }
+  await Promise.race([demo(parts), anyEnd(parts.children)]);
 } catch (error) {
   // What is stopped fails in many ways that say nothing.
   if (!interrupted.aborted) console.error(explain(error));
@@ -73,6 +69,13 @@ if (!interrupted.aborted) {
   await forget();
   await stopAllChildren();
   process.exit();
+}
+
+async function demo(parts: Parts): Promise<void> {
+  await show(parts);
+  if (options.once === true) return;
+  printCommands(parts);
+  await new Promise(() => {});
 }
 
 async function startParts(): Promise<Parts> {
@@ -182,10 +185,8 @@ function printCommands({ edgeUrl, apiKey, receiver }: Parts): void {
   console.log(
     "\nEverything is up until Ctrl-C. To paste, an answer as it is made, and a job with a webhook:\n",
   );
-  console.log(
-    curl("-N", "/v1/chat/completions", { ...atlas, stream: true, steering: { alpha: 0.5 } }),
-  );
-  console.log(curl("-s", "/v1/jobs", { ...gsm, webhook: { url: receiver.url } }));
+  console.log(curl("-N", "/v1/chat/completions", { ...gsm, stream: true, steering: { alpha: 1 } }));
+  console.log(curl("-s", "/v1/jobs", { ...atlas, webhook: { url: receiver.url } }));
 }
 
 /** Never resolves; throws when one of the parts has ended. */

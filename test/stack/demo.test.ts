@@ -29,8 +29,8 @@ function startDemoWith(env: Record<string, string>, port: number, ...args: strin
 test("it shows base and steered text, verified webhooks and the time, ends with success and leaves no process", async () => {
   const { child, mark } = startDemo(await freePort(), "--once");
   expect(await child.exited).toEqual({ code: 0, signal: null });
-  expect(child.output).toMatch(/base alone .*\w/);
-  expect(child.output).toMatch(/alpha 1 .*\w/);
+  expect(child.output).toMatch(/base alone +\w/);
+  expect(child.output).toMatch(/alpha [\d.]+ +\w/);
   expect(child.output).toMatch(/job\.succeeded, signature verified/);
   expect(child.output).toMatch(/The first token came \d+\.\d s after the start/);
   await mark.gone();

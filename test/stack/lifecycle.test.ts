@@ -1,5 +1,6 @@
 /** A job from its submission to its end, over HTTP, and what a caller is told who asks for what cannot be. */
 import { describe, expect, test } from "vitest";
+import type { Model } from "../../shared/contract.ts";
 import type { ErrorBody } from "../../shared/errors.ts";
 import { JobClient } from "../../infra/job-client.ts";
 import {
@@ -81,7 +82,8 @@ describe("a job", () => {
       });
     const [base, byDefault, strong] = await Promise.all([steered(0), steered(), steered(2)]);
     expect(base.steering.alpha).toBe(0);
-    expect(byDefault.steering.alpha).toBe(0.5);
+    const card = (await (await stack.client.request("/v1/models/atlas-qa")).json()) as Model;
+    expect(byDefault.steering.alpha).toBe(card.alpha.default);
     expect(strong.output.text).not.toBe(base.output.text);
   });
 
@@ -108,7 +110,7 @@ describe("a request that cannot be served", () => {
   test.for([
     [{ ...SHORT, temperature: 3 }, 400, "invalid_request", "temperature"],
     [{ ...SHORT, max_tokens: 0 }, 400, "invalid_request", "max_tokens"],
-    [{ ...SHORT, steering: { alpha: 3 } }, 400, "invalid_request", "steering.alpha"],
+    [{ ...SHORT, steering: { alpha: 5 } }, 400, "invalid_request", "steering.alpha"],
     [{ ...SHORT, prompt: "and a prompt" }, 400, "invalid_request", "messages"],
     [{ ...SHORT, webhook: { url: "ftp://example.com" } }, 400, "invalid_request", "webhook.url"],
     [{ ...SHORT, model: "gpt-9" }, 404, "model_not_found", "model"],

@@ -6,7 +6,7 @@ import { JobClient, type JobInput } from "../../infra/job-client.ts";
 import { KeyRegistry, type NewKey } from "../../infra/key-registry.ts";
 import { startEdge, type Edge } from "../../infra/stack/edge.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
-import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
+import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { startWorker, type Worker } from "../../infra/stack/worker.ts";
 
 /** No wait of a test may be longer; a busy machine needs most of it. */
@@ -14,6 +14,7 @@ export const DEADLINE_MS = 60_000;
 
 export interface Stack {
   readonly redis: Redis;
+  readonly redisServer: RedisServer;
   readonly edge: Edge;
   readonly keys: KeyRegistry;
   /** A tenant's key, and a client that uses it. */
@@ -27,10 +28,17 @@ export interface Stack {
  * @param worker environment of the worker that is started too, or null for none
  */
 export function useStack(worker: Readonly<Record<string, string>> | null = {}): Stack {
+  const workers: Worker[] = [];
   const stack = {} as { -readonly [K in keyof Stack]: Stack[K] };
   beforeAll(async () => {
-    const redisUrl = (await startRedis()).url;
-    stack.startWorker = (env) => startWorker({ redisUrl, env: { LOG_LEVEL: "warn", ...env } });
+    // Tests of crashes need what was written; it costs nothing that the others notice.
+    stack.redisServer = await startRedis({ aof: true });
+    const redisUrl = stack.redisServer.url;
+    stack.startWorker = async (env) => {
+      const worker = await startWorker({ redisUrl, env: { LOG_LEVEL: "warn", ...env } });
+      workers.push(worker);
+      return worker;
+    };
     const [edge, redis] = await Promise.all([
       startEdge({ redisUrl }),
       connectRedis(redisUrl),
@@ -42,6 +50,8 @@ export function useStack(worker: Readonly<Record<string, string>> | null = {}): 
   });
   afterAll(async () => {
     stack.redis?.disconnect();
+    // First, because they take their leave of Redis, which is the youngest child after a crash.
+    await Promise.all(workers.map((worker) => worker.stop()));
     await stopAllChildren();
   });
   return stack;

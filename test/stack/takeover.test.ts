@@ -81,7 +81,7 @@ test("what a worker cannot finish in its drain time, the next one goes on with",
   const reader = new Reader(client, id);
   await reader.hasTokens(30);
   worker.child.kill("SIGTERM");
-  await worker.child.exited;
+  expect(await worker.child.exited).toEqual({ code: 0, signal: null });
 
   const next = await stack.startWorker();
   const events = await reader.ended;
