@@ -16,7 +16,7 @@ export function installPeers(): string | null {
   );
   const npm = spawnSync(
     "npm",
-    ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+    ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
     {
       cwd: folder,
       stdio: "inherit",
