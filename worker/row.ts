@@ -83,9 +83,10 @@ export class Row {
     antiexpert: Float32Array | undefined,
   ): Step {
     const { alpha, models, sampler, output } = this.request;
-    if (expert && antiexpert) combineLogits(this.logits, base, expert, antiexpert, alpha);
-    else this.logits.set(base.subarray(0, models.vocabSize));
     try {
+      if (expert && antiexpert) combineLogits(this.logits, base, expert, antiexpert, alpha);
+      else if (base.length >= models.vocabSize) this.logits.set(base.subarray(0, models.vocabSize));
+      else throw new RangeError(`logits of ${base.length} for a vocabulary of ${models.vocabSize}`);
       const token = this.draw(this.logits);
       sampler.accept(token);
       this.tokens.push(token);

@@ -6,7 +6,7 @@
 /** Tokens that one verification may emit. */
 export const DRAFT_TOKENS_MAX = 8;
 /** Verifying one more token costs this fraction of a run (98M fp32, two cores: 1.15 to 1.5 times for 8). */
-const EXTRA_TOKEN_COST = 0.06;
+export const EXTRA_TOKEN_COST = 0.06;
 
 /** What the choice depends on; measured while running. */
 export interface DraftCosts {

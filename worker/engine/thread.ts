@@ -21,6 +21,8 @@ try {
   const scheduler = new Scheduler(cacheBytesMax);
   const tasks = new Map<number, Task>();
   port.on("message", (message: ToEngine) => {
+    // Read between two model runs, never within one: ending a thread there would abort the process.
+    if (message.type === "exit") process.exit();
     const { run } = message;
     const known = tasks.get(run);
     if (message.type === "stop") {

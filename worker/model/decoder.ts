@@ -79,7 +79,8 @@ export async function loadGraph(
   if (config.limitedAttention) return refed("its attention has a window");
   const owned = new OwnedDecoder(session, io, prepared.newRows) as Decoder;
   const difference = await disagreement(owned, refed(""));
-  return difference > TOLERANCE ? refed(`its logits would change by ${difference}`) : owned;
+  // Not the other way around: NaN is no agreement.
+  return difference <= TOLERANCE ? owned : refed(`its logits would change by ${difference}`);
 }
 
 /** Largest change of a logit, relative to the largest logit, that a prepared graph may show. */
