@@ -130,5 +130,5 @@ const client = await start(options);
 process.send!(
   options.measure === "heartbeat" ? await heartbeat(client) : await jobs(client, options.jobs),
 );
-client.close();
+await client.close();
 process.disconnect();

@@ -51,7 +51,7 @@ const COPIED = [
 /** Folders of a family, made first if need be. */
 export function family(name: FamilyName): Family {
   if (name === "demo") return SOURCES;
-  const folder = join(CACHE, `inflated-${codeVersion()}`);
+  const folder = join(CACHE, `inflated-${version()}`);
   const built = (role: Role) => join(folder, role);
   for (const role of ROLES) if (!existsSync(built(role))) build(role, built(role));
   return { base: built("base"), expert: built("expert"), antiexpert: built("antiexpert") };
@@ -128,11 +128,12 @@ function portsOf(
   };
 }
 
-/** Changes with the files that decide what is built. */
-function codeVersion(): string {
+/** Changes with the files that decide what is built, code and models. */
+function version(): string {
   const hash = createHash("sha256");
   for (const file of ["family.ts", "inflate.ts", "onnx.ts", "quantize.ts"]) {
     hash.update(readFileSync(join(here, file)));
   }
+  for (const role of ROLES) hash.update(readFileSync(join(SOURCES[role], "onnx/model.onnx")));
   return hash.digest("hex").slice(0, 8);
 }
