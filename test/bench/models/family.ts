@@ -14,7 +14,8 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { inflate, type Shape } from "./inflate.ts";
+import { writeGguf } from "./gguf.ts";
+import { inflate, rotaryFrequencies, type Shape } from "./inflate.ts";
 import { readGraph, writeModel, type Graph, type Port } from "./onnx.ts";
 import { quantize } from "./quantize.ts";
 
@@ -74,6 +75,18 @@ function build(role: Role, folder: string): void {
     writeModel(join(unfinished, "onnx", file), { ...graph, ...ports }, 18);
   write("model.onnx", graph);
   write("model_quantized.onnx", quantize(graph));
+  if (role === "base") {
+    const from = shapeOf(config);
+    const options = {
+      shape: to,
+      vocabSize: Number(config["vocab_size"]),
+      contextTokens: CONTEXT_TOKENS,
+      epsilon: (Number(config["rms_norm_eps"]) * from.width) / to.width,
+      frequencies: rotaryFrequencies(from, to),
+    };
+    writeGguf(join(unfinished, "llama-fp32.gguf"), graph.weights, { ...options, quantized: false });
+    writeGguf(join(unfinished, "llama-int8.gguf"), graph.weights, { ...options, quantized: true });
+  }
   for (const file of COPIED) copyFileSync(join(source, file), join(unfinished, file));
   const inflated = {
     ...config,
@@ -131,7 +144,7 @@ function portsOf(
 /** Changes with the files that decide what is built, code and models. */
 function version(): string {
   const hash = createHash("sha256");
-  for (const file of ["family.ts", "inflate.ts", "onnx.ts", "quantize.ts"]) {
+  for (const file of ["family.ts", "gguf.ts", "inflate.ts", "onnx.ts", "quantize.ts"]) {
     hash.update(readFileSync(join(here, file)));
   }
   for (const role of ROLES) hash.update(readFileSync(join(SOURCES[role], "onnx/model.onnx")));

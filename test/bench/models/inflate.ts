@@ -138,18 +138,21 @@ function resize(node: Node, from: Shape, to: Shape): Node {
     return constantNode(output, { dims, data: BigInt64Array.of(BigInt(to.headSize)) });
   }
   if (dims.length === 3 && dims[1] === from.headSize / 2) {
-    const half = to.headSize / 2;
-    const wide = Float32Array.from(
-      { length: half },
-      (_, i) => (data[i] as number) ?? 1e4 ** (-i / half),
-    );
-    return constantNode(output, { dims: [1, half, 1], data: wide });
+    const wide = rotaryFrequencies(from, to);
+    return constantNode(output, { dims: [1, wide.length, 1], data: wide });
   }
   if (data.length === 1 && Math.abs((data[0] as number) - 1e-6) < 1e-9) {
     const scaled = Float32Array.of(((data[0] as number) * from.width) / to.width);
     return constantNode(output, { dims, data: scaled });
   }
   return node;
+}
+
+/** Radians per position by which pairs of a head's entries turn: the trained ones first. */
+export function rotaryFrequencies(from: Shape, to: Shape): Float32Array {
+  return Float32Array.from({ length: to.headSize / 2 }, (_, i) =>
+    i < from.headSize / 2 ? 1e4 ** ((-2 * i) / from.headSize) : 1e4 ** ((-2 * i) / to.headSize),
+  );
 }
 
 /** Puts small weights into large ones. Matrices are [in, out]. */
