@@ -61,7 +61,7 @@ export class Row {
       decoder: models[role],
       sequence: models[role].open(),
       unseen: [...prompts[role], ...resume],
-      runMs: new RunningMean(1),
+      runMs: new RunningMean(1, 0),
     });
     this.request = request;
     this.base = voice("base");

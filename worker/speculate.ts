@@ -14,7 +14,7 @@ export class Speculation {
   /** Drafted tokens that were verified, and how many of them were right. */
   drafted = 0;
   accepted = 0;
-  readonly #acceptance = { expert: new RunningMean(0.7), lookup: new RunningMean(0.5) };
+  readonly #acceptance = { expert: new RunningMean(0.7, 10), lookup: new RunningMean(0.5, 10) };
 
   /** Whether every model of the row can take tokens back. */
   static isPossible(row: Row): boolean {

@@ -51,14 +51,18 @@ export function lookUp(history: readonly number[], count: number): number[] {
   return [];
 }
 
-/** A mean that forgets: the last twenty or so observations count. */
+/** The least weight of an observation: the last twenty or so count. */
+const WEIGHT_MIN = 0.05;
+
+/** A mean that forgets. */
 export class RunningMean {
   #mean: number;
-  readonly #weight: number;
+  #observations: number;
 
-  constructor(initial: number, weight = 0.05) {
+  /** @param belief observations that the initial value stands for; 0 if the first real one replaces it */
+  constructor(initial: number, belief: number) {
     this.#mean = initial;
-    this.#weight = weight;
+    this.#observations = belief;
   }
 
   get value(): number {
@@ -66,6 +70,7 @@ export class RunningMean {
   }
 
   observe(value: number): void {
-    this.#mean += this.#weight * (value - this.#mean);
+    this.#observations++;
+    this.#mean += Math.max(WEIGHT_MIN, 1 / this.#observations) * (value - this.#mean);
   }
 }

@@ -64,6 +64,7 @@ function prepareTask(
     }
     const prompts = ensemble.encode(generation.input);
     const promptTokens = prompts.base.length;
+    checkIds([...prompts.base, ...prompts.expert, ...prompts.antiexpert, ...resume], ensemble);
     const { maxTokens, tokensMax } = room(ensemble, prompts, generation.maxTokens);
     const { decode, eosIds, models, unusedIds } = ensemble;
     const output = new Output({ decode, stop: generation.stop, eosIds, maxTokens });
@@ -98,6 +99,15 @@ function room(
   }
   const maxTokens = Math.min(asked, contextTokens - longest);
   return { maxTokens, tokensMax: longest + maxTokens };
+}
+
+/** An id without an embedding makes onnxruntime fail the whole batch; a log may be older than the models. */
+function checkIds(ids: readonly number[], { card: { id, vocabSize } }: Ensemble): void {
+  const bad = ids.find((token) => token >= vocabSize);
+  if (bad === undefined) return;
+  throw new AppError("invalid_request", `token ${bad} is not among the ${vocabSize} of ${id}`, {
+    param: "prompt",
+  });
 }
 
 function reasonOf(error: unknown): string {

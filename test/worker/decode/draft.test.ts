@@ -81,10 +81,17 @@ test.each([
 });
 
 test("a running mean starts where it is told, and comes to what it sees", () => {
-  const mean = new RunningMean(0.7);
+  const mean = new RunningMean(0.7, 6);
   expect(mean.value).toBe(0.7);
   mean.observe(0);
-  expect(mean.value).toBeCloseTo(0.665, 10);
+  expect(mean.value).toBeCloseTo(0.6, 10);
   for (let i = 0; i < 200; i++) mean.observe(3);
   expect(mean.value).toBeCloseTo(3, 3);
+});
+
+test("a running mean that believes nothing takes the first observation as it is", () => {
+  const mean = new RunningMean(1, 0);
+  mean.observe(40);
+  mean.observe(20);
+  expect(mean.value).toBe(30);
 });
