@@ -19,7 +19,8 @@ export interface Slot {
 
 /** Slots are doubled, because each growth copies all of them. */
 const slotsFor = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
-const rowsFor = (tokens: number) => Math.ceil(tokens / BUCKET_TOKENS) * BUCKET_TOKENS;
+/** At least a bucket: graphs that reshape their cache read a dimension of 0 as "as before". */
+const rowsFor = (tokens: number) => Math.max(1, Math.ceil(tokens / BUCKET_TOKENS)) * BUCKET_TOKENS;
 
 /** Whether a cache input has its tokens on the third of four axes, one row each. */
 export function hasRows({ emptyShape }: PastInput): boolean {
@@ -30,7 +31,7 @@ export class KvCache {
   readonly #pasts: readonly PastInput[];
   readonly #slots: Slot[] = [];
   #slotCapacity = 0;
-  #capacity = 0;
+  #capacity = rowsFor(0);
   /** By input: [slot capacity, heads, capacity, head size]. */
   #values: CacheValues[];
 
