@@ -55,6 +55,7 @@ export function toGeneration(
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
     alpha: steeringAlpha(request, card),
+    ...reports(request),
   };
   return generation as ValidGeneration;
 }
@@ -100,6 +101,21 @@ function steeringAlpha({ steering }: GenerationRequest, card: ModelCard): number
   const message = `${param} must be at most ${card.alphaMax} with this model, received ${alpha}`;
   throw new AppError("invalid_request", message, { param });
 }
+
+/** What to tell of tokens: a job's log, and who reads it at once, must hold all of it. */
+function reports({ logprobs, steering, max_tokens }: GenerationRequest) {
+  const trace = steering?.trace ?? false;
+  const perToken = (logprobs == null ? 0 : 1 + logprobs) + (trace ? REPORT_ENTRIES_PER_SHIFT : 0);
+  const tokensMax = Math.floor(LIMITS.reportEntriesMax / perToken);
+  if ((max_tokens ?? LIMITS.maxTokensDefault) > tokensMax) {
+    const message = `max_tokens must be at most ${tokensMax} with these logprobs and trace, received ${max_tokens}`;
+    throw new AppError("invalid_request", message, { param: "max_tokens" });
+  }
+  return { ...(logprobs != null && { logprobs }), ...(trace && { trace }) };
+}
+
+/** The token, the base's, and three promoted and demoted each. */
+const REPORT_ENTRIES_PER_SHIFT = 8;
 
 /** 53 random bits: every integer that a caller could have sent. */
 function randomSeed(): number {

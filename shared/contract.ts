@@ -43,6 +43,8 @@ const prompt = v.union(
 const steering = v.strictObject({
   /** Strength of the shift: 0 is the base alone, 1 the paper's setting. Default: the ensemble's. */
   alpha: v.nullish(number(LIMITS.alphaMin, LIMITS.alphaMax)),
+  /** Whether to tell of every token what steering did to it. */
+  trace: v.nullish(v.boolean()),
 });
 
 const webhook = v.strictObject({
@@ -108,9 +110,17 @@ const openai = {
   n: v.nullish(v.literal(1)),
 };
 
+/** Log-probabilities of every token, and of this many of the likeliest at its place. */
+const topLogprobs = v.nullish(integer(0, LIMITS.topLogprobsMax));
+
 /** `POST /v1/jobs` */
 export const JobRequest = v.pipe(
-  v.strictObject({ ...generation, messages: v.optional(messages), prompt: v.optional(prompt) }),
+  v.strictObject({
+    ...generation,
+    messages: v.optional(messages),
+    prompt: v.optional(prompt),
+    logprobs: topLogprobs,
+  }),
   v.forward(
     v.check(
       (request) => (request.messages === undefined) !== (request.prompt === undefined),
@@ -122,15 +132,25 @@ export const JobRequest = v.pipe(
 export type JobRequest = v.InferOutput<typeof JobRequest>;
 
 /** `POST /v1/chat/completions` */
-export const ChatRequest = v.strictObject({
-  ...generation,
-  ...openai,
-  messages,
-  max_completion_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
-  logprobs: v.nullish(v.literal(false)),
-  response_format: v.nullish(v.strictObject({ type: v.literal("text") })),
-  store: v.nullish(v.boolean()),
-});
+export const ChatRequest = v.pipe(
+  v.strictObject({
+    ...generation,
+    ...openai,
+    messages,
+    max_completion_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
+    logprobs: v.nullish(v.boolean()),
+    top_logprobs: topLogprobs,
+    response_format: v.nullish(v.strictObject({ type: v.literal("text") })),
+    store: v.nullish(v.boolean()),
+  }),
+  v.forward(
+    v.check(
+      ({ logprobs, top_logprobs }) => logprobs === true || (top_logprobs ?? null) === null,
+      "Expected true where top_logprobs is given",
+    ),
+    ["logprobs"],
+  ),
+);
 export type ChatRequest = v.InferOutput<typeof ChatRequest>;
 
 /** `POST /v1/completions` */
@@ -138,6 +158,7 @@ export const CompletionRequest = v.strictObject({
   ...generation,
   ...openai,
   prompt,
+  logprobs: topLogprobs,
   echo: v.nullish(v.literal(false)),
   best_of: v.nullish(v.literal(1)),
   suffix: v.nullish(v.literal("")),
@@ -197,10 +218,13 @@ export interface Job {
   /** How often a worker took the job up; above 1 after a worker was lost. */
   readonly attempts: number;
   readonly cancel_requested: boolean;
-  readonly steering: { readonly alpha: number };
+  readonly steering: { readonly alpha: number; readonly trace?: boolean };
   readonly seed: number;
   /** Text so far; complete once the state is terminal. */
-  readonly output: { readonly text: string; readonly finish_reason: FinishReason | null };
+  readonly output: {
+    readonly text: string;
+    readonly finish_reason: FinishReason | null;
+  } & TokenReports;
   /** Null until the state is terminal. */
   readonly usage: Usage | null;
   readonly error: { readonly code: ErrorCode; readonly message: string } | null;
@@ -212,9 +236,61 @@ export interface Job {
 export type JobEvent = { readonly seq: number } & (
   | { readonly type: "queued" }
   | { readonly type: "started"; readonly attempt: number }
-  | { readonly type: "tokens"; readonly ids: readonly number[]; readonly text: string }
+  | ({
+      readonly type: "tokens";
+      readonly ids: readonly number[];
+      readonly text: string;
+    } & TokenReports)
   | ({ readonly type: TerminalState } & Outcome)
 );
+
+/** What was asked to be told of tokens: one entry for each id, in order. */
+export interface TokenReports {
+  readonly logprobs?: readonly TokenLogprob[];
+  readonly trace?: readonly TokenShift[];
+}
+
+/** A token by id and text. */
+export interface TokenName {
+  readonly id: number;
+  /** Its text; bytes that are not whole characters as `\xf0\x9f`. */
+  readonly token: string;
+  /** Its bytes, where the text is not whole characters. */
+  readonly bytes?: readonly number[];
+}
+
+/**
+ * Natural logarithm of a token's probability in the steered distribution: after combining and guards, before penalties,
+ * bias, temperature and truncation. Rounded to four decimals; -9999 is as good as impossible.
+ */
+export interface TokenLogprob extends TokenName {
+  readonly logprob: number;
+  /** The likeliest tokens at this place, likeliest first. */
+  readonly top: readonly (TokenName & { readonly logprob: number })[];
+}
+
+/** What steering did to one token. Log-probabilities are the token's, in nats, as in TokenLogprob. */
+export interface TokenShift {
+  readonly id: number;
+  /** Strength at this token. */
+  readonly alpha: number;
+  readonly base: number;
+  /** Null where expert and antiexpert are not run. */
+  readonly expert: number | null;
+  readonly antiexpert: number | null;
+  readonly steered: number;
+  /** steered - base. */
+  readonly gain: number;
+  /** KL(steered || base), in nats. */
+  readonly kl: number;
+  /** Whether the base would have taken the same token here, under the same seed and sampling. */
+  readonly same: boolean;
+  /** The token that it would have taken. */
+  readonly base_token: TokenName;
+  /** Up to three tokens whose probability rose most, largest change first; and fell most. */
+  readonly promoted: readonly (TokenName & { readonly change: number })[];
+  readonly demoted: readonly (TokenName & { readonly change: number })[];
+}
 
 /** How a job ended, in full: carried by its terminal event. */
 export interface Outcome {

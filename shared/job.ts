@@ -36,6 +36,10 @@ export interface Generation {
   readonly seed: number;
   /** Steering strength; 0 runs the base alone. */
   readonly alpha: number;
+  /** How many of the likeliest tokens to tell log-probabilities of, beside the token's; absent for none at all. */
+  readonly logprobs?: number;
+  /** Whether to tell of each token what steering did to it. */
+  readonly trace?: boolean;
 }
 
 declare const VALID: unique symbol;

@@ -3,6 +3,7 @@ import { combineLogits } from "./decode/combine.ts";
 import { RunningMean } from "./decode/draft.ts";
 import type { Accepted, Output } from "./decode/output.ts";
 import type { Sampler } from "./decode/sampler.ts";
+import { Reporter, type Report, type ReportOptions } from "./decode/trace.ts";
 import type { Decoder } from "./model/decoder.ts";
 
 const ROLES = ["base", "expert", "antiexpert"] as const;
@@ -24,6 +25,8 @@ export interface GenerateRequest {
   readonly alpha: number;
   readonly sampler: Sampler;
   readonly output: Output;
+  /** What to tell of each token; absent for nothing. */
+  readonly report?: ReportOptions;
   /** Tokens that an earlier attempt has generated: replayed, not generated again. */
   readonly resume: readonly number[];
 }
@@ -40,7 +43,7 @@ export interface Voice {
 
 /** A row's new token, or why the row could not go on. */
 export type Step =
-  | ({ readonly row: Row; readonly token: number } & Accepted)
+  | ({ readonly row: Row; readonly token: number; readonly report: Report | null } & Accepted)
   | { readonly row: Row; readonly error: Error };
 
 export class Row {
@@ -54,9 +57,10 @@ export class Row {
   /** Tokens generated so far, an earlier attempt's included. */
   readonly tokens: number[];
   readonly #scratch: Float32Array;
+  readonly #reporter: Reporter | null;
 
   constructor(request: GenerateRequest) {
-    const { models, prompts, alpha, resume } = request;
+    const { models, prompts, alpha, resume, report } = request;
     const voice = (role: Role): Voice => ({
       decoder: models[role],
       sequence: models[role].open(),
@@ -70,6 +74,7 @@ export class Row {
     this.logits = new Float32Array(models.vocabSize);
     this.tokens = [...resume];
     this.#scratch = new Float32Array(models.vocabSize);
+    this.#reporter = report ? new Reporter(report, models.vocabSize) : null;
   }
 
   get voices(): Voice[] {
@@ -87,10 +92,11 @@ export class Row {
     else this.logits.set(base.subarray(0, models.vocabSize));
     try {
       const token = this.draw(this.logits);
+      const report = this.#report(token, alpha, base, expert, antiexpert);
       sampler.accept(token);
       this.tokens.push(token);
       for (const voice of this.voices) voice.unseen = [token];
-      return { row: this, token, ...output.accept(token) };
+      return { row: this, token, report, ...output.accept(token) };
     } catch (error) {
       return { row: this, error: error instanceof Error ? error : new Error(String(error)) };
     }
@@ -100,6 +106,25 @@ export class Row {
   draw(logits: Float32Array): number {
     this.#scratch.set(logits.subarray(0, this.#scratch.length));
     return this.request.sampler.pick(this.#scratch);
+  }
+
+  /** Before the sampler accepts the token: what the base would have taken is asked of the same position. */
+  #report(
+    token: number,
+    alpha: number,
+    ...rows: readonly [Float32Array, Float32Array | undefined, Float32Array | undefined]
+  ): Report | null {
+    if (!this.#reporter) return null;
+    const [base, expert, antiexpert] = rows.map((row) => row?.subarray(0, this.logits.length));
+    return this.#reporter.report({
+      base: base!,
+      expert: expert ?? null,
+      antiexpert: antiexpert ?? null,
+      steered: this.logits,
+      alpha,
+      token,
+      baseToken: this.#reporter.traces && alpha !== 0 ? this.draw(base!) : token,
+    });
   }
 
   close(): void {

@@ -34,6 +34,14 @@ const refusals: Refusal[] = [
     "steering.alpha must be at most 2 with this model, received 3",
   ],
   [{ steering: { alpha: -1 } }, "steering.alpha", /must be at least 0, received -1/],
+  [{ steering: { trace: 1 } }, "steering.trace", /must be true or false, received a number/],
+  [{ logprobs: 21 }, "logprobs", "logprobs must be at most 20, received 21"],
+  [{ logprobs: true }, "logprobs", "logprobs must be a number, received a boolean"],
+  [
+    { logprobs: 20, steering: { trace: true }, max_tokens: 32_768 },
+    "max_tokens",
+    /^max_tokens must be at most 9039 with these logprobs and trace, received 32768$/,
+  ],
   [{ steering: 1 }, "steering", "steering must be an object, received a number"],
   [
     { steering: { beta: 1 } },
@@ -90,7 +98,6 @@ test.each(refusals)("%j is refused and %s is named", async (fields, param, messa
 
 test.each<[object, string]>([
   [{ n: 2 }, "n"],
-  [{ logprobs: true }, "logprobs"],
   [{ response_format: { type: "json_object" } }, "response_format.type"],
   [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
   [{ prompt: "x" }, "prompt"],
@@ -104,10 +111,23 @@ test.each<[object, string]>([
   [{ best_of: 2 }, "best_of"],
   [{ echo: true }, "echo"],
   [{ suffix: "x" }, "suffix"],
-  [{ logprobs: 1 }, "logprobs"],
 ])("a completion request with %j names what is not supported", async (fields, param) => {
   const reply = await client.post("/v1/completions", { model: card.id, prompt: "x", ...fields });
   expect(await errorOf(reply)).toMatchObject({ status: 400, code: "unsupported_parameter", param });
+});
+
+test("a chat's top_logprobs need logprobs", async () => {
+  const messages = [{ role: "user", content: "x" }];
+  const chat = { model: card.id, messages, top_logprobs: 2 };
+  const error = await errorOf(await client.post("/v1/chat/completions", chat));
+  expect(error).toMatchObject({ status: 400, code: "invalid_request", param: "logprobs" });
+  expect(error.message).toBe("logprobs must be true where top_logprobs is given");
+});
+
+test("a trace alone may be as long as any output", async () => {
+  const steering = { trace: true };
+  const { id } = await client.submit({ steering, max_tokens: LIMITS.maxTokensMax });
+  expect((await store.record(id))?.generation).toMatchObject({ trace: true });
 });
 
 test("a long text of the caller is not repeated", async () => {
