@@ -2,16 +2,10 @@
  * Answering a request of the OpenAI protocols from a job's events: at once when it ended, or chunk by chunk.
  * The client's going ends the answer, never the job, which can still be read under the id in `x-trimtab-job-id`.
  */
-import {
-  isTerminal,
-  type JobEvent,
-  type Outcome,
-  type TerminalState,
-  type TokenReports,
-} from "../shared/contract.ts";
+import { isTerminal, type JobEvent, type Outcome, type TerminalState } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
 import type { NewJob } from "../shared/job.ts";
-import { joinReports } from "../shared/reports.ts";
+import { joinReports, type TokenReports } from "../shared/reports.ts";
 import type { AppContext } from "./context.ts";
 import type { Log } from "./log.ts";
 import { streamErrorBody } from "./middleware/errors.ts";

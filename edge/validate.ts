@@ -54,7 +54,7 @@ export function toGeneration(
     logitBias: biases(request, card),
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
-    alpha: steeringAlpha(request, card),
+    ...steeringOf(request, card),
     ...reports(request),
   };
   return generation as ValidGeneration;
@@ -94,12 +94,26 @@ function notInVocabulary(param: string, id: number | undefined, card: ModelCard)
   return new AppError("invalid_request", message, { param });
 }
 
-function steeringAlpha({ steering }: GenerationRequest, card: ModelCard): number {
-  const alpha = steering?.alpha ?? card.alphaDefault;
-  if (alpha <= card.alphaMax) return alpha;
-  const param = "steering.alpha";
-  const message = `${param} must be at most ${card.alphaMax} with this model, received ${alpha}`;
-  throw new AppError("invalid_request", message, { param });
+function steeringOf({ steering }: GenerationRequest, card: ModelCard) {
+  const knots = steering?.schedule;
+  const alphas = knots?.map(([, alpha]) => alpha) ?? [steering?.alpha ?? card.alphaDefault];
+  const tooLarge = alphas.findIndex((alpha) => alpha > card.alphaMax);
+  if (tooLarge !== -1) {
+    const param = knots ? `steering.schedule.${tooLarge}.1` : "steering.alpha";
+    const message = `${param} must be at most ${card.alphaMax} with this model, received ${alphas[tooLarge]}`;
+    throw new AppError("invalid_request", message, { param });
+  }
+  const { base_nucleus, kl_budget, fallback } = steering?.guards ?? {};
+  const guards = {
+    ...(base_nucleus != null && { baseNucleus: base_nucleus }),
+    ...(kl_budget != null && { klBudget: kl_budget }),
+    ...(fallback != null && { fallback }),
+  };
+  return {
+    alpha: Math.max(...alphas),
+    ...(knots && { schedule: knots }),
+    ...(Object.keys(guards).length > 0 && { guards }),
+  };
 }
 
 /** What to tell of tokens: a job's log, and who reads it at once, must hold all of it. */

@@ -6,6 +6,7 @@
 import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { TokenReports } from "./reports.ts";
 
 const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
 const integer = (min: number, max: number) =>
@@ -40,12 +41,46 @@ const prompt = v.union(
   "Expected a string or a non-empty array of token ids",
 );
 
-const steering = v.strictObject({
-  /** Strength of the shift: 0 is the base alone, 1 the paper's setting. Default: the ensemble's. */
-  alpha: v.nullish(number(LIMITS.alphaMin, LIMITS.alphaMax)),
-  /** Whether to tell of every token what steering did to it. */
-  trace: v.nullish(v.boolean()),
+const alpha = number(LIMITS.alphaMin, LIMITS.alphaMax);
+const share = v.pipe(v.number(), v.gtValue(0), v.maxValue(1));
+
+const schedule = v.pipe(
+  v.array(v.strictTuple([integer(0, LIMITS.maxTokensMax), alpha])),
+  v.minLength(1),
+  v.maxLength(LIMITS.scheduleKnotsMax),
+  v.check(
+    (knots) => knots.every(([position], i) => i === 0 || position > knots[i - 1]![0]),
+    "Expected knots by rising position",
+  ),
+);
+
+const guards = v.strictObject({
+  /** Only tokens of the base's nucleus of this mass may come out; 1 lets all. */
+  base_nucleus: v.nullish(share),
+  /** Nats that KL(steered || base) of a token may come to; alpha is scaled down to it. */
+  kl_budget: v.nullish(v.pipe(v.number(), v.gtValue(0), v.maxValue(LIMITS.klBudgetMax))),
+  /** No shift where expert and antiexpert differ by less (total variation distance). */
+  fallback: v.nullish(share),
 });
+
+const steering = v.pipe(
+  v.strictObject({
+    /** Strength of the shift: 0 is the base alone, 1 the paper's setting. Default: the ensemble's. */
+    alpha: v.nullish(alpha),
+    /** Instead of alpha: [position, alpha] knots with lines between them, level before the first and after the last. */
+    schedule: v.nullish(schedule),
+    guards: v.nullish(guards),
+    /** Whether to tell of every token what steering did to it. */
+    trace: v.nullish(v.boolean()),
+  }),
+  v.forward(
+    v.check(
+      ({ alpha, schedule }) => (alpha ?? null) === null || (schedule ?? null) === null,
+      "Expected absent where alpha is given",
+    ),
+    ["schedule"],
+  ),
+);
 
 const webhook = v.strictObject({
   /** Where the signed terminal event is POSTed. */
@@ -204,6 +239,12 @@ export interface Delivery {
   readonly duration_ms: number;
 }
 
+export interface Guards {
+  readonly base_nucleus?: number;
+  readonly kl_budget?: number;
+  readonly fallback?: number;
+}
+
 /** The job as clients see it. Times are Unix seconds. */
 export interface Job {
   readonly id: string;
@@ -218,7 +259,13 @@ export interface Job {
   /** How often a worker took the job up; above 1 after a worker was lost. */
   readonly attempts: number;
   readonly cancel_requested: boolean;
-  readonly steering: { readonly alpha: number; readonly trace?: boolean };
+  readonly steering: {
+    /** With a schedule, the most that it comes to. */
+    readonly alpha: number;
+    readonly schedule?: readonly (readonly [number, number])[];
+    readonly guards?: Guards;
+    readonly trace?: boolean;
+  };
   readonly seed: number;
   /** Text so far; complete once the state is terminal. */
   readonly output: {
@@ -243,54 +290,6 @@ export type JobEvent = { readonly seq: number } & (
     } & TokenReports)
   | ({ readonly type: TerminalState } & Outcome)
 );
-
-/** What was asked to be told of tokens: one entry for each id, in order. */
-export interface TokenReports {
-  readonly logprobs?: readonly TokenLogprob[];
-  readonly trace?: readonly TokenShift[];
-}
-
-/** A token by id and text. */
-export interface TokenName {
-  readonly id: number;
-  /** Its text; bytes that are not whole characters as `\xf0\x9f`. */
-  readonly token: string;
-  /** Its bytes, where the text is not whole characters. */
-  readonly bytes?: readonly number[];
-}
-
-/**
- * Natural logarithm of a token's probability in the steered distribution: after combining and guards, before penalties,
- * bias, temperature and truncation. Rounded to four decimals; -9999 is as good as impossible.
- */
-export interface TokenLogprob extends TokenName {
-  readonly logprob: number;
-  /** The likeliest tokens at this place, likeliest first. */
-  readonly top: readonly (TokenName & { readonly logprob: number })[];
-}
-
-/** What steering did to one token. Log-probabilities are the token's, in nats, as in TokenLogprob. */
-export interface TokenShift {
-  readonly id: number;
-  /** Strength at this token. */
-  readonly alpha: number;
-  readonly base: number;
-  /** Null where expert and antiexpert are not run. */
-  readonly expert: number | null;
-  readonly antiexpert: number | null;
-  readonly steered: number;
-  /** steered - base. */
-  readonly gain: number;
-  /** KL(steered || base), in nats. */
-  readonly kl: number;
-  /** Whether the base would have taken the same token here, under the same seed and sampling. */
-  readonly same: boolean;
-  /** The token that it would have taken. */
-  readonly base_token: TokenName;
-  /** Up to three tokens whose probability rose most, largest change first; and fell most. */
-  readonly promoted: readonly (TokenName & { readonly change: number })[];
-  readonly demoted: readonly (TokenName & { readonly change: number })[];
-}
 
 /** How a job ended, in full: carried by its terminal event. */
 export interface Outcome {

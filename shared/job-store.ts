@@ -10,11 +10,10 @@ import {
   type JobEvent,
   type Outcome,
   type TerminalState,
-  type TokenReports,
 } from "./contract.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as scripts from "./job-scripts.ts";
-import { joinReports } from "./reports.ts";
+import { joinReports, type TokenReports } from "./reports.ts";
 import { bellChannel, DEADLINES_KEY, deliveriesKey, jobKey, logKey } from "./redis-keys.ts";
 
 /** The part of an ioredis client that the store needs; named here so that this file depends on no client. */
@@ -224,8 +223,21 @@ export class JobStore {
   }
 }
 
-function steeringOf({ alpha, trace }: Generation): Job["steering"] {
-  return { alpha, ...(trace && { trace }) };
+function steeringOf({ alpha, schedule, guards, trace }: Generation): Job["steering"] {
+  return {
+    alpha,
+    ...(schedule && { schedule }),
+    ...(guards && { guards: publicGuards(guards) }),
+    ...(trace && { trace }),
+  };
+}
+
+function publicGuards({ baseNucleus, klBudget, fallback }: NonNullable<Generation["guards"]>) {
+  return {
+    ...(baseNucleus !== undefined && { base_nucleus: baseNucleus }),
+    ...(klBudget !== undefined && { kl_budget: klBudget }),
+    ...(fallback !== undefined && { fallback }),
+  };
 }
 
 const seconds = (ms: number) => ms / 1000;

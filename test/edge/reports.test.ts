@@ -1,7 +1,7 @@
 /** What is told of tokens (log-probabilities, the shift trace) on its way from the log to each kind of reader. */
 import OpenAI from "openai";
 import { beforeEach, expect, test } from "vitest";
-import type { TokenLogprob, TokenShift } from "../../shared/contract.ts";
+import type { TokenLogprob, TokenShift } from "../../shared/reports.ts";
 import type { Generation } from "../../shared/job.ts";
 import { card, claim, jobEvents, newTenant, send, store, success, type Client } from "./harness.ts";
 

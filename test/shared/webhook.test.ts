@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import type { Job, TokenLogprob } from "../../shared/contract.ts";
+import type { Job } from "../../shared/contract.ts";
+import type { TokenLogprob } from "../../shared/reports.ts";
 import { LIMITS } from "../../shared/limits.ts";
 import { webhookBody } from "../../shared/webhook.ts";
 

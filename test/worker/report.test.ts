@@ -97,6 +97,39 @@ describe.each([0, 1])("at temperature %i", (temperature) => {
   });
 });
 
+describe("a schedule with guards", () => {
+  const steered: Partial<GenerateRequest> = {
+    alpha: 1.5,
+    schedule: [
+      [2, 1.5],
+      [8, 0],
+      [12, 1],
+    ],
+    guards: { baseNucleus: 0.95, klBudget: 0.4, fallback: 0.01 },
+  };
+
+  test("steers as the schedule says, within the guards", async () => {
+    const told = await run({ ...steered, guards: {} });
+    const alphas = told.map(({ report }) => report!.shift!.alpha);
+    expect(alphas.slice(0, 13)).toEqual([
+      1.5, 1.5, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0, 0.25, 0.5, 0.75, 1,
+    ]);
+    const guarded = await run(steered);
+    for (const [i, { report }] of guarded.entries()) {
+      expect(report!.shift!.kl).toBeLessThanOrEqual(0.4);
+      expect(report!.shift!.alpha).toBeLessThanOrEqual(alphas[i]!);
+    }
+    expect(guarded.some(({ report }, i) => report!.shift!.alpha < alphas[i]!)).toBe(true);
+  });
+
+  test("comes out the same with drafts and after taking over", async () => {
+    const whole = await run(steered);
+    expect(difference(await run(steered, { speculate: true }), whole)).toBeLessThan(TOLERANCE);
+    const resume = whole.slice(0, 10).map(({ token }) => token);
+    expect(difference(await run({ ...steered, resume }), whole.slice(10))).toBeLessThan(TOLERANCE);
+  });
+});
+
 test("at alpha 0 the pair is not run, and nothing is shifted", async () => {
   for (const { token, report } of await run({ alpha: 0 })) {
     const { shift, logprobs } = report!;

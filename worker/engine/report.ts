@@ -1,6 +1,5 @@
 /** Puts names to the token ids of a report: from what decode/trace.ts measures to what clients read. */
-import type { TokenName } from "../../shared/contract.ts";
-import type { TokenReport } from "../../shared/reports.ts";
+import type { TokenReport, TokenName } from "../../shared/reports.ts";
 import type { Rated, Report } from "../decode/trace.ts";
 import type { TokenText } from "../model/token-text.ts";
 

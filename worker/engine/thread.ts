@@ -71,13 +71,15 @@ function prepareTask(
     const { maxTokens, tokensMax } = room(ensemble, prompts, generation.maxTokens);
     const { decode, eosIds, models, tokenText, unusedIds } = ensemble;
     const output = new Output({ decode, stop: generation.stop, eosIds, maxTokens });
-    const { logprobs = null, trace = false } = generation;
+    const { schedule, guards, logprobs = null, trace = false } = generation;
     const sampler = new Sampler(generation, prompts.base, unusedIds);
     return {
       request: {
         models,
         prompts,
         alpha: generation.alpha,
+        ...(schedule && { schedule }),
+        ...(guards && { guards }),
         sampler,
         output,
         resume,
