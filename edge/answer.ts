@@ -5,6 +5,7 @@
 import { isTerminal, type JobEvent, type Outcome, type TerminalState } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
 import type { NewJob } from "../shared/job.ts";
+import { joinReports, type TokenReports } from "../shared/reports.ts";
 import type { AppContext } from "./context.ts";
 import type { Log } from "./log.ts";
 import { streamErrorBody } from "./middleware/errors.ts";
@@ -53,11 +54,15 @@ export async function answer(
 async function wholeAnswer(c: AppContext, job: NewJob, shapes: Shapes): Promise<object> {
   const { signal } = c.req.raw;
   let text = "";
+  const reports: TokenReports[] = [];
   for await (const event of c.var.backend.follow(job.id, { after: 0, signal })) {
-    if (event.type === "tokens") text += event.text;
+    if (event.type === "tokens") {
+      text += event.text;
+      reports.push(event);
+    }
     if (!isEnd(event)) continue;
     requireSuccess(event);
-    return shapes.whole(text, event.finish_reason, event.usage);
+    return shapes.whole({ text, ...joinReports(reports) }, event.finish_reason, event.usage);
   }
   // Nobody reads this, and without a cause it is not logged as a fault either.
   if (signal.aborted) throw new AppError("internal", "The client has gone");
@@ -79,8 +84,8 @@ async function* chunkFrames(
   if (opening !== null) yield frame(opening);
   const events = c.var.backend.follow(job.id, { after: 0, signal, onIdle: heartbeat });
   for await (const event of events) {
-    if (event.type === "tokens" && event.text !== "") {
-      yield frame(shapes.delta(event.text), event.seq);
+    if (event.type === "tokens" && (event.text !== "" || event.logprobs || event.trace)) {
+      yield frame(shapes.delta(event), event.seq);
     }
     if (!isEnd(event)) continue;
     requireSuccess(event);

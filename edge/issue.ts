@@ -74,6 +74,7 @@ const TYPES: Readonly<Record<string, string>> = {
   number: "a number",
   boolean: "true or false",
   array: "an array",
+  strict_tuple: "a pair",
   strict_object: "an object",
   record: "an object",
 };

@@ -54,7 +54,8 @@ export function toGeneration(
     logitBias: biases(request, card),
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
-    alpha: steeringAlpha(request, card),
+    ...steeringOf(request, card),
+    ...reports(request),
   };
   return generation as ValidGeneration;
 }
@@ -93,13 +94,42 @@ function notInVocabulary(param: string, id: number | undefined, card: ModelCard)
   return new AppError("invalid_request", message, { param });
 }
 
-function steeringAlpha({ steering }: GenerationRequest, card: ModelCard): number {
-  const alpha = steering?.alpha ?? card.alphaDefault;
-  if (alpha <= card.alphaMax) return alpha;
-  const param = "steering.alpha";
-  const message = `${param} must be at most ${card.alphaMax} with this model, received ${alpha}`;
-  throw new AppError("invalid_request", message, { param });
+function steeringOf({ steering }: GenerationRequest, card: ModelCard) {
+  const knots = steering?.schedule;
+  const alphas = knots?.map(([, alpha]) => alpha) ?? [steering?.alpha ?? card.alphaDefault];
+  const tooLarge = alphas.findIndex((alpha) => alpha > card.alphaMax);
+  if (tooLarge !== -1) {
+    const param = knots ? `steering.schedule.${tooLarge}.1` : "steering.alpha";
+    const message = `${param} must be at most ${card.alphaMax} with this model, received ${alphas[tooLarge]}`;
+    throw new AppError("invalid_request", message, { param });
+  }
+  const { base_nucleus, kl_budget, fallback } = steering?.guards ?? {};
+  const guards = {
+    ...(base_nucleus != null && { baseNucleus: base_nucleus }),
+    ...(kl_budget != null && { klBudget: kl_budget }),
+    ...(fallback != null && { fallback }),
+  };
+  return {
+    alpha: Math.max(...alphas),
+    ...(knots && { schedule: knots }),
+    ...(Object.keys(guards).length > 0 && { guards }),
+  };
 }
+
+/** What to tell of tokens: a job's log, and who reads it at once, must hold all of it. */
+function reports({ logprobs, steering, max_tokens }: GenerationRequest) {
+  const trace = steering?.trace ?? false;
+  const perToken = (logprobs == null ? 0 : 1 + logprobs) + (trace ? REPORT_ENTRIES_PER_SHIFT : 0);
+  const tokensMax = Math.floor(LIMITS.reportEntriesMax / perToken);
+  if ((max_tokens ?? LIMITS.maxTokensDefault) > tokensMax) {
+    const message = `max_tokens must be at most ${tokensMax} with these logprobs and trace, received ${max_tokens}`;
+    throw new AppError("invalid_request", message, { param: "max_tokens" });
+  }
+  return { ...(logprobs != null && { logprobs }), ...(trace && { trace }) };
+}
+
+/** The token, the base's, and three promoted and demoted each. */
+const REPORT_ENTRIES_PER_SHIFT = 8;
 
 /** 53 random bits: every integer that a caller could have sent. */
 function randomSeed(): number {

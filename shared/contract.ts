@@ -6,6 +6,7 @@
 import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { TokenReports } from "./reports.ts";
 
 const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
 const integer = (min: number, max: number) =>
@@ -40,10 +41,46 @@ const prompt = v.union(
   "Expected a string or a non-empty array of token ids",
 );
 
-const steering = v.strictObject({
-  /** Strength of the shift: 0 is the base alone, 1 the paper's setting. Default: the ensemble's. */
-  alpha: v.nullish(number(LIMITS.alphaMin, LIMITS.alphaMax)),
+const alpha = number(LIMITS.alphaMin, LIMITS.alphaMax);
+const share = v.pipe(v.number(), v.gtValue(0), v.maxValue(1));
+
+const schedule = v.pipe(
+  v.array(v.strictTuple([integer(0, LIMITS.maxTokensMax), alpha])),
+  v.minLength(1),
+  v.maxLength(LIMITS.scheduleKnotsMax),
+  v.check(
+    (knots) => knots.every(([position], i) => i === 0 || position > knots[i - 1]![0]),
+    "Expected knots by rising position",
+  ),
+);
+
+const guards = v.strictObject({
+  /** Only tokens of the base's nucleus of this mass may come out; 1 lets all. */
+  base_nucleus: v.nullish(share),
+  /** Nats that KL(steered || base) of a token may come to; alpha is scaled down to it. */
+  kl_budget: v.nullish(v.pipe(v.number(), v.gtValue(0), v.maxValue(LIMITS.klBudgetMax))),
+  /** No shift where expert and antiexpert differ by less (total variation distance). */
+  fallback: v.nullish(share),
 });
+
+const steering = v.pipe(
+  v.strictObject({
+    /** Strength of the shift: 0 is the base alone, 1 the paper's setting. Default: the ensemble's. */
+    alpha: v.nullish(alpha),
+    /** Instead of alpha: [position, alpha] knots with lines between them, level before the first and after the last. */
+    schedule: v.nullish(schedule),
+    guards: v.nullish(guards),
+    /** Whether to tell of every token what steering did to it. */
+    trace: v.nullish(v.boolean()),
+  }),
+  v.forward(
+    v.check(
+      ({ alpha, schedule }) => (alpha ?? null) === null || (schedule ?? null) === null,
+      "Expected absent where alpha is given",
+    ),
+    ["schedule"],
+  ),
+);
 
 const webhook = v.strictObject({
   /** Where the signed terminal event is POSTed. */
@@ -108,9 +145,17 @@ const openai = {
   n: v.nullish(v.literal(1)),
 };
 
+/** Log-probabilities of every token, and of this many of the likeliest at its place. */
+const topLogprobs = v.nullish(integer(0, LIMITS.topLogprobsMax));
+
 /** `POST /v1/jobs` */
 export const JobRequest = v.pipe(
-  v.strictObject({ ...generation, messages: v.optional(messages), prompt: v.optional(prompt) }),
+  v.strictObject({
+    ...generation,
+    messages: v.optional(messages),
+    prompt: v.optional(prompt),
+    logprobs: topLogprobs,
+  }),
   v.forward(
     v.check(
       (request) => (request.messages === undefined) !== (request.prompt === undefined),
@@ -122,15 +167,25 @@ export const JobRequest = v.pipe(
 export type JobRequest = v.InferOutput<typeof JobRequest>;
 
 /** `POST /v1/chat/completions` */
-export const ChatRequest = v.strictObject({
-  ...generation,
-  ...openai,
-  messages,
-  max_completion_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
-  logprobs: v.nullish(v.literal(false)),
-  response_format: v.nullish(v.strictObject({ type: v.literal("text") })),
-  store: v.nullish(v.boolean()),
-});
+export const ChatRequest = v.pipe(
+  v.strictObject({
+    ...generation,
+    ...openai,
+    messages,
+    max_completion_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
+    logprobs: v.nullish(v.boolean()),
+    top_logprobs: topLogprobs,
+    response_format: v.nullish(v.strictObject({ type: v.literal("text") })),
+    store: v.nullish(v.boolean()),
+  }),
+  v.forward(
+    v.check(
+      ({ logprobs, top_logprobs }) => logprobs === true || (top_logprobs ?? null) === null,
+      "Expected true where top_logprobs is given",
+    ),
+    ["logprobs"],
+  ),
+);
 export type ChatRequest = v.InferOutput<typeof ChatRequest>;
 
 /** `POST /v1/completions` */
@@ -138,6 +193,7 @@ export const CompletionRequest = v.strictObject({
   ...generation,
   ...openai,
   prompt,
+  logprobs: topLogprobs,
   echo: v.nullish(v.literal(false)),
   best_of: v.nullish(v.literal(1)),
   suffix: v.nullish(v.literal("")),
@@ -183,6 +239,12 @@ export interface Delivery {
   readonly duration_ms: number;
 }
 
+export interface Guards {
+  readonly base_nucleus?: number;
+  readonly kl_budget?: number;
+  readonly fallback?: number;
+}
+
 /** The job as clients see it. Times are Unix seconds. */
 export interface Job {
   readonly id: string;
@@ -197,10 +259,19 @@ export interface Job {
   /** How often a worker took the job up; above 1 after a worker was lost. */
   readonly attempts: number;
   readonly cancel_requested: boolean;
-  readonly steering: { readonly alpha: number };
+  readonly steering: {
+    /** With a schedule, the most that it comes to. */
+    readonly alpha: number;
+    readonly schedule?: readonly (readonly [number, number])[];
+    readonly guards?: Guards;
+    readonly trace?: boolean;
+  };
   readonly seed: number;
   /** Text so far; complete once the state is terminal. */
-  readonly output: { readonly text: string; readonly finish_reason: FinishReason | null };
+  readonly output: {
+    readonly text: string;
+    readonly finish_reason: FinishReason | null;
+  } & TokenReports;
   /** Null until the state is terminal. */
   readonly usage: Usage | null;
   readonly error: { readonly code: ErrorCode; readonly message: string } | null;
@@ -212,7 +283,11 @@ export interface Job {
 export type JobEvent = { readonly seq: number } & (
   | { readonly type: "queued" }
   | { readonly type: "started"; readonly attempt: number }
-  | { readonly type: "tokens"; readonly ids: readonly number[]; readonly text: string }
+  | ({
+      readonly type: "tokens";
+      readonly ids: readonly number[];
+      readonly text: string;
+    } & TokenReports)
   | ({ readonly type: TerminalState } & Outcome)
 );
 

@@ -11,8 +11,9 @@ import {
   type Outcome,
   type TerminalState,
 } from "./contract.ts";
-import { JobRecord, toEvent, type NewJob } from "./job.ts";
+import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as scripts from "./job-scripts.ts";
+import { joinReports, type TokenReports } from "./reports.ts";
 import { bellChannel, DEADLINES_KEY, deliveriesKey, jobKey, logKey } from "./redis-keys.ts";
 
 /** The part of an ioredis client that the store needs; named here so that this file depends on no client. */
@@ -48,7 +49,7 @@ export type Append = "ok" | "cancel" | "fenced";
 export type Cancel = "cancelled" | "asked" | "ended" | "missing";
 
 /** What the log says was generated so far: the checkpoint from which a worker goes on. */
-export interface Progress {
+export interface Progress extends TokenReports {
   readonly ids: readonly number[];
   readonly text: string;
 }
@@ -112,9 +113,10 @@ export class JobStore {
     jobId: string,
     attempt: number,
     at: number,
-    { ids, text }: Progress,
+    tokens: Progress,
   ): Promise<Append> {
-    const data = JSON.stringify({ ids, text });
+    const { ids } = tokens;
+    const data = JSON.stringify(tokens);
     const reply = await this.#run("APPEND", jobId, attempt, at, at + ids.length, data);
     return reply === 1 ? "ok" : reply === 2 ? "cancel" : "fenced";
   }
@@ -173,6 +175,7 @@ export class JobStore {
     return {
       ids: tokens.flatMap((event) => event.ids),
       text: tokens.map((event) => event.text).join(""),
+      ...joinReports(tokens),
     };
   }
 
@@ -181,11 +184,18 @@ export class JobStore {
     await this.#redis.pexpire(deliveriesKey(jobId), this.#retentionMs);
   }
 
+  /** Text and reports; the log is read only where the record does not have all. */
+  async #output({ id, text, generation }: JobRecord, ended: boolean) {
+    if (ended && generation.logprobs === undefined && !generation.trace) return { text };
+    const { ids: _, ...output } = await this.progress(id);
+    return ended ? { ...output, text } : output;
+  }
+
   /** The job as its owner sees it. */
   async view(record: JobRecord): Promise<Job> {
     const ended = isTerminal(record.state);
     const outcome = (ended ? record.outcome : NEVER_RAN) as Outcome;
-    const text = ended ? record.text : (await this.progress(record.id)).text;
+    const output = await this.#output(record, ended);
     const deliveries = record.webhookUrl
       ? await this.#redis.lrange(deliveriesKey(record.id), 0, -1)
       : [];
@@ -200,9 +210,9 @@ export class JobStore {
       deleted_at: record.deletedAtMs === null ? null : seconds(record.deletedAtMs),
       attempts: record.attempt,
       cancel_requested: record.cancelRequested,
-      steering: { alpha: record.generation.alpha },
+      steering: steeringOf(record.generation),
       seed: record.generation.seed,
-      output: { text, finish_reason: outcome.finish_reason },
+      output: { ...output, finish_reason: outcome.finish_reason },
       usage: ended ? outcome.usage : null,
       error: outcome.error,
       metadata: record.metadata,
@@ -211,6 +221,23 @@ export class JobStore {
         : null,
     };
   }
+}
+
+function steeringOf({ alpha, schedule, guards, trace }: Generation): Job["steering"] {
+  return {
+    alpha,
+    ...(schedule && { schedule }),
+    ...(guards && { guards: publicGuards(guards) }),
+    ...(trace && { trace }),
+  };
+}
+
+function publicGuards({ baseNucleus, klBudget, fallback }: NonNullable<Generation["guards"]>) {
+  return {
+    ...(baseNucleus !== undefined && { base_nucleus: baseNucleus }),
+    ...(klBudget !== undefined && { kl_budget: klBudget }),
+    ...(fallback !== undefined && { fallback }),
+  };
 }
 
 const seconds = (ms: number) => ms / 1000;

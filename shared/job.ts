@@ -34,8 +34,19 @@ export interface Generation {
   readonly stop: readonly string[];
   /** 0 to 2^53 - 1. */
   readonly seed: number;
-  /** Steering strength; 0 runs the base alone. */
+  /** Steering strength, and with a schedule the most that it comes to; 0 runs the base alone. */
   readonly alpha: number;
+  /** [position, alpha] knots; a position is the count of tokens generated before. */
+  readonly schedule?: readonly (readonly [number, number])[];
+  readonly guards?: {
+    readonly baseNucleus?: number;
+    readonly klBudget?: number;
+    readonly fallback?: number;
+  };
+  /** How many of the likeliest tokens to tell log-probabilities of, beside the token's; absent for none at all. */
+  readonly logprobs?: number;
+  /** Whether to tell of each token what steering did to it. */
+  readonly trace?: boolean;
 }
 
 declare const VALID: unique symbol;

@@ -25,6 +25,17 @@ export const LIMITS = {
   /** repetition_penalty divides logits, so it must stay above 0. */
   repetitionPenaltyMin: 0.01,
   repetitionPenaltyMax: 10,
+  /** Knots of an alpha schedule: every position is looked up among them. */
+  scheduleKnotsMax: 32,
+  /** Nats. The likeliest token of any base has more than exp(-13) (V below 400,000): twice that binds nothing sane. */
+  klBudgetMax: 26,
+  /** As in the OpenAI API. */
+  topLogprobsMax: 20,
+  /**
+   * Tokens with a number that a job may tell: 1 + logprobs, and 8 for a trace, for each of max_tokens. At 45 bytes each
+   * a log stays below 12 MB; a trace alone fits the largest max_tokens.
+   */
+  reportEntriesMax: 262_144,
   logitBiasEntriesMax: 1_024,
   logitBiasMin: -100,
   logitBiasMax: 100,

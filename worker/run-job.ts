@@ -61,7 +61,7 @@ async function generateRest(
     else if (remainingMs <= 0) stopFor("expired");
     else {
       for await (const event of engine.run(record.generation, resume.ids, stop.signal)) {
-        if (event.type === "token") log.push(event.token, event.text);
+        if (event.type === "token") log.push(event.token, event.text, event.report);
         else end = event;
       }
     }

@@ -4,12 +4,14 @@
  * never a wait in the decode loop.
  */
 import type { Append, Progress } from "../shared/job-store.ts";
+import { gatherReports, type TokenReport } from "../shared/reports.ts";
 
 export class TokenLog {
   readonly #append: (at: number, tokens: Progress) => Promise<Append>;
   readonly #onRefused: (reason: "cancel" | "fenced") => void;
   #ids: number[] = [];
   #text = "";
+  #reports: TokenReport[] = [];
   #writing: Promise<void> | null = null;
   #failure: Error | null = null;
   /** Whether an append was refused or failed: a later one would leave a gap. */
@@ -43,10 +45,11 @@ export class TokenLog {
     return this.#writtenCount;
   }
 
-  push(token: number, text: string): void {
+  push(token: number, text: string, report: TokenReport = {}): void {
     if (this.#closed) return;
     this.#ids.push(token);
     this.#text += text;
+    this.#reports.push(report);
     this.#writing ??= this.#write();
   }
 
@@ -59,9 +62,10 @@ export class TokenLog {
   async #write(): Promise<void> {
     try {
       while (this.#ids.length > 0) {
-        const tokens = { ids: this.#ids, text: this.#text };
+        const tokens = { ids: this.#ids, text: this.#text, ...gatherReports(this.#reports) };
         this.#ids = [];
         this.#text = "";
+        this.#reports = [];
         const reply = await this.#append(this.#writtenCount, tokens);
         if (reply !== "ok") this.#onRefused(reply);
         if (reply === "fenced") {

@@ -15,7 +15,9 @@ export function chatRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
   routes.post("/", async (c) => {
     const body = parseRequest(ChatRequest, await readJson(c.req.raw));
     // The newer name wins, as at OpenAI, where the older one is deprecated.
-    const request = { ...body, max_tokens: body.max_completion_tokens ?? body.max_tokens };
+    const max_tokens = body.max_completion_tokens ?? body.max_tokens;
+    const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
+    const request = { ...body, max_tokens, logprobs };
     const job = await submit(c, { request, input: inputOf(body), deadlineSeconds });
     return answer(c, job, chatShapes(job), answerOptions(body, log));
   });

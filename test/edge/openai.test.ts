@@ -2,8 +2,18 @@
 import OpenAI from "openai";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Outcome } from "../../shared/contract.ts";
-import { card, claim, jobEvents, newTenant, play, say, send, store, usage } from "./harness.ts";
-import type { Client } from "./harness.ts";
+import {
+  card,
+  claim,
+  jobEvents,
+  newTenant,
+  play,
+  say,
+  send,
+  store,
+  usage,
+  type Client,
+} from "./harness.ts";
 
 const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: "user", content: "Hi" }];
 const chat = { model: card.id, messages };

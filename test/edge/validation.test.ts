@@ -34,6 +34,67 @@ const refusals: Refusal[] = [
     "steering.alpha must be at most 2 with this model, received 3",
   ],
   [{ steering: { alpha: -1 } }, "steering.alpha", /must be at least 0, received -1/],
+  [{ steering: { trace: 1 } }, "steering.trace", /must be true or false, received a number/],
+  [
+    { steering: { alpha: 1, schedule: [[0, 1]] } },
+    "steering.schedule",
+    "steering.schedule must be absent where alpha is given",
+  ],
+  [{ steering: { schedule: [] } }, "steering.schedule", "steering.schedule must not be empty"],
+  [
+    { steering: { schedule: Array.from({ length: 33 }, (_, i) => [i, 1]) } },
+    "steering.schedule",
+    /must have at most 32 items, received 33$/,
+  ],
+  [
+    {
+      steering: {
+        schedule: [
+          [3, 1],
+          [3, 0],
+        ],
+      },
+    },
+    "steering.schedule",
+    "steering.schedule must be knots by rising position",
+  ],
+  [{ steering: { schedule: [[0]] } }, "steering.schedule.0.1", "steering.schedule.0.1 is required"],
+  [
+    { steering: { schedule: [1] } },
+    "steering.schedule.0",
+    "steering.schedule.0 must be a pair, received a number",
+  ],
+  [{ steering: { schedule: [[-1, 1]] } }, "steering.schedule.0.0", /at least 0, received -1$/],
+  [{ steering: { schedule: [[0, 5]] } }, "steering.schedule.0.1", /at most 4, received 5$/],
+  [
+    {
+      steering: {
+        schedule: [
+          [0, 2],
+          [9, 3],
+        ],
+      },
+    },
+    "steering.schedule.1.1",
+    "steering.schedule.1.1 must be at most 2 with this model, received 3",
+  ],
+  [{ steering: { guards: { kl_budget: 0 } } }, "steering.guards.kl_budget", /greater than 0/],
+  [{ steering: { guards: { kl_budget: 27 } } }, "steering.guards.kl_budget", /at most 26/],
+  [{ steering: { guards: { base_nucleus: 1.1 } } }, "steering.guards.base_nucleus", /at most 1,/],
+  [{ steering: { guards: { fallback: 0 } } }, "steering.guards.fallback", /greater than 0/],
+  [
+    { steering: { guards: { entropy: 1 } } },
+    "steering.guards.entropy",
+    /is not a supported parameter$/,
+    "unsupported_parameter",
+  ],
+  [{ logprobs: 21 }, "logprobs", "logprobs must be at most 20, received 21"],
+  [{ logprobs: true }, "logprobs", "logprobs must be a number, received a boolean"],
+  [
+    { logprobs: 20, steering: { trace: true }, max_tokens: 32_768 },
+    "max_tokens",
+    /^max_tokens must be at most 9039 with these logprobs and trace, received 32768$/,
+  ],
   [{ steering: 1 }, "steering", "steering must be an object, received a number"],
   [
     { steering: { beta: 1 } },
@@ -90,7 +151,6 @@ test.each(refusals)("%j is refused and %s is named", async (fields, param, messa
 
 test.each<[object, string]>([
   [{ n: 2 }, "n"],
-  [{ logprobs: true }, "logprobs"],
   [{ response_format: { type: "json_object" } }, "response_format.type"],
   [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
   [{ prompt: "x" }, "prompt"],
@@ -104,10 +164,39 @@ test.each<[object, string]>([
   [{ best_of: 2 }, "best_of"],
   [{ echo: true }, "echo"],
   [{ suffix: "x" }, "suffix"],
-  [{ logprobs: 1 }, "logprobs"],
 ])("a completion request with %j names what is not supported", async (fields, param) => {
   const reply = await client.post("/v1/completions", { model: card.id, prompt: "x", ...fields });
   expect(await errorOf(reply)).toMatchObject({ status: 400, code: "unsupported_parameter", param });
+});
+
+test("a chat's top_logprobs need logprobs", async () => {
+  const messages = [{ role: "user", content: "x" }];
+  const chat = { model: card.id, messages, top_logprobs: 2 };
+  const error = await errorOf(await client.post("/v1/chat/completions", chat));
+  expect(error).toMatchObject({ status: 400, code: "invalid_request", param: "logprobs" });
+  expect(error.message).toBe("logprobs must be true where top_logprobs is given");
+});
+
+test("a schedule and guards reach the queue, and the job says them", async () => {
+  const schedule = [
+    [0, 2],
+    [64, 0.25],
+  ];
+  const guards = { base_nucleus: 0.9, kl_budget: 2, fallback: null };
+  const job = await client.submit({ steering: { schedule, guards } });
+  expect((await store.record(job.id))?.generation).toMatchObject({
+    alpha: 2,
+    schedule,
+    guards: { baseNucleus: 0.9, klBudget: 2 },
+  });
+  const told = { alpha: 2, schedule, guards: { base_nucleus: 0.9, kl_budget: 2 } };
+  expect(job.steering).toEqual(told);
+});
+
+test("a trace alone may be as long as any output", async () => {
+  const steering = { trace: true };
+  const { id } = await client.submit({ steering, max_tokens: LIMITS.maxTokensMax });
+  expect((await store.record(id))?.generation).toMatchObject({ trace: true });
 });
 
 test("a long text of the caller is not repeated", async () => {

@@ -252,6 +252,30 @@ test("the owner's view of a job has its deliveries", async () => {
   expect(view).toMatchObject({ metadata: { a: "b" }, seed: 3, steering: { alpha: 1 } });
 });
 
+test("what is told of tokens is in the log, and in the owner's view before and after the end", async () => {
+  const generation = {
+    model: "demo",
+    alpha: 1,
+    seed: 3,
+    logprobs: 0,
+  } as unknown as ValidGeneration;
+  const id = await submitted({ generation });
+  await store.claim(id, 3);
+  const entries = ["a", "b", "c"].map((token, i) => ({
+    id: 97 + i,
+    token,
+    logprob: -1 - i,
+    top: [],
+  }));
+  await store.appendTokens(id, 1, 0, { ...piece("a"), logprobs: entries.slice(0, 1) });
+  await store.appendTokens(id, 1, 1, { ...piece("bc"), logprobs: entries.slice(1) });
+  const output = async () => (await store.view((await store.record(id))!)).output;
+  const told = { text: "abc", finish_reason: null, logprobs: entries };
+  expect(await output()).toEqual(told);
+  await store.finish(id, 1, "succeeded", "abc", success);
+  expect(await output()).toEqual({ ...told, finish_reason: "stop" });
+});
+
 test("a record that something else wrote is an error, not a surprise", async () => {
   const id = await submitted();
   await redis.hset(jobKey(id), "state", "confused");

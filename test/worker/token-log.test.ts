@@ -41,6 +41,17 @@ test("a token is appended at once; those that come meanwhile go together in the 
   expect(places).toEqual([0, 1, 3]);
 });
 
+test("what is told of tokens goes with them, one entry for each", async () => {
+  const { log, appends, answer } = slowLog();
+  const entry = (id: number) => ({ id, token: "x", logprob: -1, top: [] });
+  for (const id of [1, 2, 3]) log.push(id, "x", { logprobs: entry(id) });
+  await answer("ok");
+  expect(appends).toEqual([
+    { ids: [1], text: "x", logprobs: [entry(1)] },
+    { ids: [2, 3], text: "xx", logprobs: [entry(2), entry(3)] },
+  ]);
+});
+
 test("what is in the log counts, with what an earlier attempt wrote", async () => {
   const { log, answer } = slowLog({ ids: [7, 8], text: "xy" });
   log.push(1, "a");

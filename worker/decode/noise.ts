@@ -26,8 +26,28 @@ export class GumbelNoise {
 
   /** Standard Gumbel noise for a token at the current position, between -3.7 and GUMBEL_MAX. */
   at(token: number): number {
-    const high = mix(Math.imul(token, 0x9e3779b1) ^ this.#key0);
+    const high = this.#high(token);
     return gumbel(high, mix(high ^ this.#key1));
+  }
+
+  /**
+   * The same, or -Infinity if it is certainly at most `floor`: then one word tells and no logarithm is taken, which makes
+   * a draw from 32,000 tokens six times faster (two cores).
+   */
+  above(token: number, floor: number): number {
+    const high = this.#high(token);
+    if (floor > 0) {
+      // Noise is at most the floor where uniform <= exp(-e), e = exp(-floor), and so where 1 - uniform >= e; and e is
+      // below one over the first terms of exp(floor).
+      const uniform = ((high >>> 6) + 1) * 2 ** -26;
+      const terms = 1 + floor * (1 + floor * (1 / 2 + floor / 6));
+      if ((1 - uniform) * terms > 1) return Number.NEGATIVE_INFINITY;
+    }
+    return gumbel(high, mix(high ^ this.#key1));
+  }
+
+  #high(token: number): number {
+    return mix(Math.imul(token, 0x9e3779b1) ^ this.#key0);
   }
 }
 

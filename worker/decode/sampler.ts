@@ -94,7 +94,7 @@ export class Sampler {
     const consider = (id: number) => {
       // Most tokens are so unlikely that no noise could lift them: they need no logarithms.
       if (logits[id]! + GUMBEL_MAX < bestScore) return;
-      const score = logits[id]! + noise.at(id);
+      const score = logits[id]! + noise.above(id, bestScore - logits[id]!);
       if (score > bestScore || (score === bestScore && id < best)) {
         best = id;
         bestScore = score;

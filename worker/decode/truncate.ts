@@ -63,7 +63,7 @@ export function truncate(logits: Float32Array, { topK, topP, minP }: Truncation)
 }
 
 /** The smallest prefix of the ranking that holds `topP` of the mass; ranks only as far as it must. */
-function nucleus(logits: Float32Array, ranked: number[] | null, topP: number): number[] {
+export function nucleus(logits: Float32Array, ranked: number[] | null, topP: number): number[] {
   let ids = ranked ?? topIds(logits, 64);
   const max = logits[ids[0]!]!;
   let total = 0;

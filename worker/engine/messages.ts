@@ -2,6 +2,7 @@
 import type { FinishReason } from "../../shared/contract.ts";
 import type { ErrorCode } from "../../shared/errors.ts";
 import type { Generation, ModelCard } from "../../shared/job.ts";
+import type { TokenReport } from "../../shared/reports.ts";
 
 /** Options of the engine thread, given when it starts. */
 export interface EngineOptions {
@@ -31,6 +32,8 @@ export interface TokenEvent {
   readonly type: "token";
   readonly token: number;
   readonly text: string;
+  /** What was asked to be told of it. */
+  readonly report?: TokenReport;
 }
 
 /** How a run ended; always the last event of a run. */

@@ -3,6 +3,7 @@
  * They join and leave between any two steps, and a place that one gives up is taken at once.
  */
 import { Batch } from "../generate.ts";
+import type { Report } from "../decode/trace.ts";
 import type { GenerateRequest, Row, Step } from "../row.ts";
 
 /** A generation and what it is told. */
@@ -10,7 +11,7 @@ export interface Task {
   readonly request: GenerateRequest;
   /** Tokens that each of its caches holds at most. */
   readonly tokensMax: number;
-  readonly onToken: (token: number, text: string) => void;
+  readonly onToken: (token: number, text: string, report: Report | null) => void;
   /** The last word: finished or stopped (null), or failed. */
   readonly onEnd: (error: Error | null) => void;
 }
@@ -88,7 +89,7 @@ export class Scheduler {
   #tell(step: Step): void {
     const task = this.#running.get(step.row)!;
     const error = "error" in step ? step.error : null;
-    if (!("error" in step)) task.onToken(step.token, step.text);
+    if (!("error" in step)) task.onToken(step.token, step.text, step.report);
     if (!("error" in step) && !step.finish) return;
     this.#leave(step.row);
     task.onEnd(error);

@@ -9,6 +9,7 @@ import type { Decoder } from "./decoder.ts";
 import { loadDecoder, readConfig, type ModelConfig } from "./files.ts";
 import type { EnsembleEntry, Manifest, ModelEntry } from "./manifest.ts";
 import { ModelTokenizer } from "./tokenizer.ts";
+import type { TokenText } from "./token-text.ts";
 import { commonVocabulary } from "./vocabulary.ts";
 
 const ROLES = ["base", "expert", "antiexpert"] as const;
@@ -30,6 +31,7 @@ export interface Ensemble {
   readonly warnings: readonly string[];
   readonly encode: (input: Input) => Prompts;
   readonly decode: (ids: number[]) => string;
+  readonly tokenText: (id: number) => TokenText;
 }
 
 /** Loads every ensemble of a manifest; a model that several share is loaded once. */
@@ -110,6 +112,7 @@ async function assemble(
     }),
     encode: (input) => encode(tokenizers, input, entry.id),
     decode: (ids) => tokenizers.base.decode(ids),
+    tokenText: (id) => tokenizers.base.textOf(id),
   };
 }
 

@@ -6,6 +6,7 @@ import { Tokenizer } from "@huggingface/tokenizers";
 import { AppError } from "../../shared/errors.ts";
 import type { Input } from "../../shared/job.ts";
 import { readJson } from "./files.ts";
+import { entryReader, textOf, utf8, type DecoderSpec, type TokenText } from "./token-text.ts";
 
 interface TokenizerConfig {
   readonly chat_template?: string | readonly { name: string; template: string }[];
@@ -25,12 +26,16 @@ export class ModelTokenizer {
   readonly #chatTemplate: Template | null;
   readonly #promptTemplate: Template | null;
   readonly #specialTokens: Record<string, string>;
+  readonly #readEntry: (entry: string) => Uint8Array;
+  readonly #texts = new Map<number, TokenText>();
 
   /** Reads tokenizer.json, tokenizer_config.json and the chat template of a model folder. */
   constructor(folder: string, { chatTemplate, promptTemplate }: PromptTemplates) {
     const configFile = join(folder, "tokenizer_config.json");
     const config = (existsSync(configFile) ? readJson(configFile) : {}) as TokenizerConfig;
-    this.#tokenizer = new Tokenizer(readJson(join(folder, "tokenizer.json")), config);
+    const tokenizer = readJson(join(folder, "tokenizer.json")) as { decoder?: DecoderSpec | null };
+    this.#tokenizer = new Tokenizer(tokenizer, config);
+    this.#readEntry = entryReader(tokenizer.decoder ?? null);
     const template = chatTemplate
       ? readFileSync(chatTemplate, "utf8")
       : ownChatTemplate(folder, config);
@@ -87,6 +92,17 @@ export class ModelTokenizer {
       throw new AppError("invalid_request", "the tokenizer has no token for a part of the prompt");
     }
     return ids as number[];
+  }
+
+  /** One token by itself; special tokens show as they are written. */
+  textOf(id: number): TokenText {
+    const known = this.#texts.get(id);
+    if (known) return known;
+    const entry = this.#tokenizer.id_to_token(id) ?? "";
+    const added = this.#tokenizer.get_added_tokens_decoder().has(id);
+    const text = textOf(added ? utf8(entry) : this.#readEntry(entry));
+    this.#texts.set(id, text);
+    return text;
   }
 
   /** Text of generated tokens, special tokens left out; incomplete UTF-8 shows as U+FFFD. */

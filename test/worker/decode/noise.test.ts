@@ -74,3 +74,20 @@ test("no noise is above GUMBEL_MAX or below -3.7, whatever the random bits", () 
     }),
   );
 });
+
+test("noise above a floor is the noise, and what is left out is not above it", () => {
+  const floors = fc.integer({ min: -40, max: 400 }).map((tenths) => tenths / 10);
+  let leftOut = 0;
+  fc.assert(
+    fc.property(seeds, positions, tokens, floors, (seed, position, token, floor) => {
+      const noise = new GumbelNoise(seed);
+      noise.seek(position);
+      const above = noise.above(token, floor);
+      const isLeftOut = above === Number.NEGATIVE_INFINITY;
+      if (isLeftOut) leftOut++;
+      expect(isLeftOut ? noise.at(token) <= floor : above === noise.at(token)).toBe(true);
+    }),
+    { numRuns: 2_000 },
+  );
+  expect(leftOut).toBeGreaterThan(500);
+});
