@@ -31,7 +31,7 @@ export const FULL: Plan = {
   contexts: [128, 1024],
   batches: [4, 8, 16],
   rounds: (context) => (context > 512 ? 3 : 7),
-  jobs: 10_000,
+  jobs: Number(process.env.JOBS ?? 10_000),
 };
 
 export const QUICK: Plan = {

@@ -23,8 +23,8 @@ export async function loadLlama({ family, dtype }: SubjectOptions): Promise<Subj
   const file = join(family.base, `llama-${dtype}.gguf`);
   if (!existsSync(file)) throw new Error("no GGUF is made of this family");
   const name: string = "node-llama-cpp";
-  const { getLlama } = (await import(name)) as NodeLlama;
-  const llama = await getLlama({
+  const library = (await import(name)) as NodeLlama;
+  const llama = await library.getLlama({
     gpu: false,
     build: "never",
     skipDownload: true,
