@@ -64,7 +64,7 @@ function isInstalled(wanted) {
 
 function pathWithoutModules() {
   const folders = (process.env.PATH ?? "").split(delimiter);
-  return folders.filter((folder) => !folder.includes("node_modules")).join(delimiter);
+  return folders.filter((folder) => !folder.startsWith(modules)).join(delimiter);
 }
 
 /**
@@ -87,6 +87,13 @@ function run(script, args) {
   };
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) process.on(signal, forward);
+  // npm does not pass on every signal that ends it, and what it started would go on without it.
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.env.npm_lifecycle_event === undefined || process.ppid === parent) return;
+    clearInterval(watch);
+    forward("SIGTERM");
+  }, 1_000);
   child.on("error", (error) => fail(`${script}: ${error.message}`));
   child.on("exit", (code, signal) => {
     if (signal === null) process.exit(code);

@@ -16,6 +16,9 @@ const bundled = {
   rolldownOptions: { external: builtinModules.flatMap((name) => [name, `node:${name}`]) },
 };
 
+/** No test measures time: a limit is there to end what hangs, also on a machine that is busy with other things. */
+const SLOW_MACHINE_MS = 60_000;
+
 export default defineConfig({
   root,
   test: {
@@ -24,7 +27,11 @@ export default defineConfig({
     projects: [
       {
         root,
-        test: { name: "unit", include: ["test/{shared,worker,infra}/**/*.test.ts"] },
+        test: {
+          name: "unit",
+          include: ["test/{shared,worker,infra}/**/*.test.ts"],
+          testTimeout: SLOW_MACHINE_MS,
+        },
       },
       {
         root,
@@ -39,6 +46,7 @@ export default defineConfig({
         test: {
           name: "edge",
           include: ["test/edge/**/*.test.ts"],
+          testTimeout: SLOW_MACHINE_MS,
           deps: { optimizer: { ssr: bundled } },
         },
       },

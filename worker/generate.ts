@@ -48,9 +48,9 @@ export class Batch {
     return this.#rows.get(row) ?? null;
   }
 
-  /** Prefills one chunk, then gives every row whose prompt is through its next token. Rows that finish are taken out. */
+  /** Prefills up to a chunk, then gives every row whose prompt is through its next token. Rows that finish are taken out. */
   async step(): Promise<Step[]> {
-    await this.#prefillChunk();
+    await this.#prefillSome();
     const ready = [...this.#rows.keys()].filter((row) =>
       row.voices.every(({ unseen }) => unseen.length === 1),
     );
@@ -61,14 +61,14 @@ export class Batch {
     return steps;
   }
 
-  async #prefillChunk(): Promise<void> {
-    for (const { voices } of this.#rows.keys()) {
-      const voice = voices.find(({ unseen }) => unseen.length > 1);
-      if (!voice) continue;
-      const count = Math.min(PREFILL_CHUNK_TOKENS, voice.unseen.length - 1);
+  async #prefillSome(): Promise<void> {
+    let room = PREFILL_CHUNK_TOKENS;
+    for (const voice of [...this.#rows.keys()].flatMap(({ voices }) => voices)) {
+      const count = Math.min(room, voice.unseen.length - 1);
+      if (count === 0) continue;
       await voice.decoder.prefill(voice.sequence, voice.unseen.slice(0, count));
       voice.unseen = voice.unseen.slice(count);
-      return;
+      room -= count;
     }
   }
 

@@ -2,6 +2,7 @@
  * A worker process: load and check the models, announce them, consume jobs, deliver webhooks, drain on SIGTERM.
  * The engine has its own thread; everything here must never wait for it.
  */
+import { setTimeout } from "node:timers/promises";
 import { Queue } from "bullmq";
 import { pino } from "pino";
 import { JobStore } from "../shared/job-store.ts";
@@ -45,7 +46,7 @@ async function start(env: WorkerEnv): Promise<void> {
 
   let draining = false;
   const isReady = () => !draining && redis.status === "ready";
-  const health = env.HEALTH_PORT ? await startHealth(env.HEALTH_PORT, isReady) : null;
+  if (env.HEALTH_PORT) await startHealth(env.HEALTH_PORT, isReady);
   const shared = { connection: redis, store, deliveries, log };
   const consumer = startConsumer({
     ...shared,
@@ -64,12 +65,11 @@ async function start(env: WorkerEnv): Promise<void> {
     if (draining) return;
     draining = true;
     log.info({ signal, seconds: env.DRAIN_SECONDS }, "draining");
-    // Whatever is still running afterwards is taken over from its log by another worker.
-    setTimeout(() => process.exit(0), env.DRAIN_SECONDS * 1000).unref();
     stopSweeper();
-    await Promise.all([consumer.close(), deliverer.close()]);
-    await deliveries.close();
-    health?.close();
+    const drained = Promise.all([consumer.close(), deliverer.close()]);
+    // Whatever is still running afterwards is taken over from its log by another worker.
+    await Promise.race([drained, setTimeout(env.DRAIN_SECONDS * 1000)]);
+    await engine.close();
     process.exit(0);
   };
   process.on("SIGTERM", (signal) => void drain(signal));

@@ -70,7 +70,7 @@ export class Row {
       decoder: models[role],
       sequence: models[role].open(),
       unseen: [...prompts[role], ...resume],
-      runMs: new RunningMean(1),
+      runMs: new RunningMean(1, 0),
     });
     this.request = request;
     this.base = voice("base");
@@ -94,9 +94,9 @@ export class Row {
     antiexpert: Float32Array | undefined,
   ): Step {
     const { sampler, output } = this.request;
-    const rows = [base, expert, antiexpert].map((row) => row && this.#withoutPadding(row));
-    const alpha = this.#steer(rows[0]!, rows[1], rows[2]);
     try {
+      const rows = [base, expert, antiexpert].map((row) => row && this.#withoutPadding(row));
+      const alpha = this.#steer(rows[0]!, rows[1], rows[2]);
       const token = this.draw(this.logits);
       const report = this.#report(token, alpha, rows);
       sampler.accept(token);

@@ -4,7 +4,7 @@
  * noise, so what comes out is what would have come out without drafts; a draft only decides whether the logits of
  * the next position are there already.
  */
-import { draftLength, lookUp, RunningMean } from "./decode/draft.ts";
+import { draftLength, EXTRA_TOKEN_COST, lookUp, RunningMean } from "./decode/draft.ts";
 import type { Row, Step, Voice } from "./row.ts";
 
 type Drafter = "expert" | "lookup";
@@ -14,7 +14,7 @@ export class Speculation {
   /** Drafted tokens that were verified, and how many of them were right. */
   drafted = 0;
   accepted = 0;
-  readonly #acceptance = { expert: new RunningMean(0.7), lookup: new RunningMean(0.5) };
+  readonly #acceptance = { expert: new RunningMean(0.7, 10), lookup: new RunningMean(0.5, 10) };
 
   /** Whether every model of the row can take tokens back. */
   static isPossible(row: Row): boolean {
@@ -26,22 +26,25 @@ export class Speculation {
     const { base, expert, antiexpert } = row;
     const othersMs = base.runMs.value + (antiexpert?.runMs.value ?? 0);
     const expertMs = expert?.runMs.value ?? 0;
+    // Beyond the last token that may come there is no room, neither in the cache budget nor among the positions.
+    const left = row.request.output.tokensLeft;
     const lookup = draftLength({
       acceptance: this.#acceptance.lookup.value,
       draftMs: 0,
       verifyMs: othersMs + expertMs,
     });
-    const found = lookUp([...row.request.prompts.base, ...row.tokens], lookup - 1);
+    const history = [...row.request.prompts.base, ...row.tokens];
+    const found = lookUp(history, Math.min(lookup, left) - 1);
     if (found.length > 0) {
-      const ids = [base.unseen[0]!, ...found];
-      return this.#verify(row, "lookup", ids, expert ? await score(expert, ids) : null);
+      return this.#verify(row, "lookup", found, expert ? await score(expert, found) : null);
     }
     if (!expert) return null;
     const acceptance = this.#acceptance.expert.value;
-    const count = draftLength({ acceptance, draftMs: expertMs, verifyMs: othersMs });
+    const length = draftLength({ acceptance, draftMs: expertMs, verifyMs: othersMs });
+    const count = Math.min(length, left);
     if (count === 1) return null;
-    const { ids, logits } = await draftByExpert(row, expert, count);
-    return this.#verify(row, "expert", ids, logits);
+    const { drafts, logits } = await draftByExpert(row, expert, count);
+    return this.#verify(row, "expert", drafts, logits);
   }
 
   /** Learns from a position that was decoded without drafts. */
@@ -52,29 +55,29 @@ export class Speculation {
     if (found !== undefined) this.#acceptance.lookup.observe(found === token ? 1 : 0);
     if (!expertLogits) return;
     sampler.rewind(1);
-    this.#acceptance.expert.observe(row.draw(expertLogits) === token ? 1 : 0);
+    this.#acceptance.expert.observe(drawDraft(row, expertLogits) === token ? 1 : 0);
     sampler.accept(token);
   }
 
-  /** @param ids the last token and the drafts after it; the expert has seen them already */
+  /** @param expertLogits after the last token and after each draft: the expert has seen them already */
   async #verify(
     row: Row,
     drafter: Drafter,
-    ids: readonly number[],
+    drafts: readonly number[],
     expertLogits: readonly Float32Array[] | null,
   ): Promise<Step[]> {
-    const antiexpertLogits = row.antiexpert ? await score(row.antiexpert, ids) : null;
-    const baseLogits = await score(row.base, ids);
+    const antiexpertLogits = row.antiexpert ? await score(row.antiexpert, drafts) : null;
+    const baseLogits = await score(row.base, drafts);
     const steps: Step[] = [];
-    for (const i of ids.keys()) {
-      const step = row.choose(baseLogits[i]!, expertLogits?.[i], antiexpertLogits?.[i]);
+    for (const [i, logits] of baseLogits.entries()) {
+      const step = row.choose(logits, expertLogits?.[i], antiexpertLogits?.[i]);
       steps.push(step);
       if ("error" in step) break;
-      const draft = ids[i + 1];
+      const draft = drafts[i];
       if (draft !== undefined) this.#count(drafter, step.token === draft);
       if (step.finish || step.token !== draft) break;
     }
-    const unused = ids.length - steps.length;
+    const unused = baseLogits.length - steps.length;
     if (unused > 0)
       for (const { decoder, sequence } of row.voices) decoder.rewind!(sequence, unused);
     return steps;
@@ -87,30 +90,45 @@ export class Speculation {
   }
 }
 
-/** The expert goes `count` tokens ahead, each drawn from its own logits with the noise of that position. */
+/** The expert runs `count` times, each draft drawn from its own logits with the noise of that position. */
 async function draftByExpert(
   row: Row,
   expert: Voice,
   count: number,
-): Promise<{ ids: number[]; logits: Float32Array[] }> {
+): Promise<{ drafts: number[]; logits: Float32Array[] }> {
   const { sampler } = row.request;
-  const ids = [expert.unseen[0]!];
+  const drafts: number[] = [];
   const logits: Float32Array[] = [];
   for (let i = 0; i < count; i++) {
     const startedMs = performance.now();
-    const turn = { sequence: expert.sequence, id: ids[i]! };
+    const turn = { sequence: expert.sequence, id: drafts.at(-1) ?? expert.unseen[0]! };
     const [next] = await expert.decoder.decode([turn]);
     expert.runMs.observe(performance.now() - startedMs);
     logits.push(next!);
     if (i === count - 1) break;
-    const draft = row.draw(next!);
+    const draft = drawDraft(row, next!);
+    if (draft === null) break;
     sampler.accept(draft);
-    ids.push(draft);
+    drafts.push(draft);
   }
-  sampler.rewind(count - 1);
-  return { ids, logits };
+  sampler.rewind(drafts.length);
+  return { drafts, logits };
 }
 
-function score({ decoder, sequence }: Voice, ids: readonly number[]): Promise<Float32Array[]> {
-  return decoder.score(sequence, ids);
+/** What the expert alone would take, or null if it is at a loss: the row itself may never come to where it is. */
+function drawDraft(row: Row, expertLogits: Float32Array): number | null {
+  try {
+    return row.draw(expertLogits);
+  } catch {
+    return null;
+  }
+}
+
+/** Logits after the last token that a voice was given (prompts may end in different ones) and after each draft. */
+async function score(voice: Voice, drafts: readonly number[]): Promise<Float32Array[]> {
+  const startedMs = performance.now();
+  const logits = await voice.decoder.score(voice.sequence, [voice.unseen[0]!, ...drafts]);
+  const extra = EXTRA_TOKEN_COST * drafts.length;
+  voice.runMs.observe((performance.now() - startedMs) / (1 + extra));
+  return logits;
 }

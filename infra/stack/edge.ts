@@ -1,10 +1,9 @@
-/** The edge under workerd, Cloudflare's runtime, run locally by `wrangler dev`. */
+/** The edge under workerd as a process of its own. */
 import { join } from "node:path";
 import { freePort } from "./port.ts";
 import { Child } from "./process.ts";
 
-const ROOT = join(import.meta.dirname, "../..");
-const WRANGLER = join(ROOT, "node_modules/wrangler/bin/wrangler.js");
+const MAIN = join(import.meta.dirname, "../edge.ts");
 /** Bundling and starting workerd takes two to three seconds; a busy machine gets more. */
 const READY_MS = 60_000;
 
@@ -12,8 +11,8 @@ export interface EdgeOptions {
   readonly redisUrl: string;
   /** Default: a free one. */
   readonly port?: number;
-  /** Further variables (edge/env.ts). */
-  readonly vars?: Readonly<Record<string, string>>;
+  /** Further environment variables (edge/env.ts). */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export interface Edge {
@@ -23,28 +22,15 @@ export interface Edge {
 }
 
 /** Starts the edge and waits until it reaches Redis. */
-export async function startEdge(options: EdgeOptions): Promise<Edge> {
-  const port = options.port ?? (await freePort());
-  const variables = Object.entries({ REDIS_URL: options.redisUrl, ...options.vars });
+export async function startEdge({ redisUrl, port, env }: EdgeOptions): Promise<Edge> {
+  const listen = port ?? (await freePort());
   const child = new Child({
     name: "edge",
     command: process.execPath,
-    args: [
-      WRANGLER,
-      "dev",
-      `--config=${join(ROOT, "wrangler.toml")}`,
-      "--local",
-      "--ip=127.0.0.1",
-      `--port=${port}`,
-      // The default is one fixed port, on which a second edge would meet the first.
-      `--inspector-port=${await freePort()}`,
-      "--show-interactive-dev-session=false",
-      "--log-level=warn",
-      ...variables.map(([name, value]) => `--var=${name}:${value}`),
-    ],
-    env: { WRANGLER_SEND_METRICS: "false", CI: "true" },
+    args: [MAIN],
+    env: { REDIS_URL: redisUrl, PORT: String(listen), WRANGLER_SEND_METRICS: "false", ...env },
   });
-  const url = `http://127.0.0.1:${port}`;
+  const url = `http://127.0.0.1:${listen}`;
   await child.waitForUrl(`${url}/readyz`, READY_MS);
   return { child, url, stop: () => child.stop() };
 }

@@ -5,19 +5,28 @@ import { stopAllChildren } from "./process.ts";
 /** Exit code of a shell for a process that a signal ended. */
 const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
-/** At the first such event calls `say` (if given), ends all children and this process; later events change nothing. */
-export function stopOnInterrupt(say: () => void = () => {}): void {
-  let stopping = false;
-  const stop = (exitCode: number) => {
-    if (stopping) return;
-    stopping = true;
-    say();
-    stopAllChildren()
-      .catch((error: unknown) => console.error(explain(error)))
-      .finally(() => process.exit(exitCode));
+/**
+ * At the first such event aborts the returned signal, calls `before` (if given), and ends all children and this process.
+ * Later events change nothing.
+ */
+export function stopOnInterrupt(before: () => Promise<void> | void = () => {}): AbortSignal {
+  const interrupted = new AbortController();
+  const stop = async (exitCode: number) => {
+    if (interrupted.signal.aborted) return;
+    interrupted.abort();
+    try {
+      await before();
+    } catch (error) {
+      console.error(explain(error));
+    }
+    await stopAllChildren();
+    process.exit(exitCode);
   };
   for (const [signal, exitCode] of Object.entries(EXIT_CODES)) {
-    process.on(signal, () => stop(exitCode));
+    process.on(signal, () => void stop(exitCode));
   }
-  process.once("disconnect", () => stop(1));
+  process.once("disconnect", () => void stop(1));
+  // Listening must not keep a process alive that has nothing left to do.
+  process.channel?.unref();
+  return interrupted.signal;
 }

@@ -17,38 +17,80 @@ const START_MS = 10_000;
 /** Tries to start: a port that was free may be taken before the server binds it. */
 const STARTS_MAX = 3;
 
-export interface RedisServer {
-  readonly url: string;
-  readonly port: number;
-  readonly child: Child;
-  /** Ends it and deletes its data. */
-  stop(): Promise<void>;
+export interface RedisServerOptions {
+  /** To start one again where it was; otherwise a free one. */
+  readonly port?: number;
+  /** Whether writes survive a crash of the server; without it nothing is written to disk. */
+  readonly aof?: boolean;
 }
 
-/**
- * Starts a server with data in a temporary folder.
- * @param options.aof whether writes survive a kill of the server; without it nothing is written to disk
- */
-export async function startRedis(options: { readonly aof?: boolean } = {}): Promise<RedisServer> {
-  for (let start = 1; ; start++) {
-    const folder = await mkdtemp(join(tmpdir(), "trimtab-redis-"));
-    const port = await freePort();
+/** A server with its data in a temporary folder. */
+export class RedisServer {
+  readonly port: number;
+  readonly url: string;
+  readonly #folder: string;
+  readonly #aof: boolean;
+  #child: Child;
+  #keepsData = false;
+
+  constructor(folder: string, port: number, aof: boolean) {
+    this.port = port;
+    this.url = `redis://127.0.0.1:${port}`;
+    this.#folder = folder;
+    this.#aof = aof;
+    this.#child = this.#spawn();
+  }
+
+  get child(): Child {
+    return this.#child;
+  }
+
+  async answers(): Promise<void> {
+    await this.#child.waitFor("PING to be answered", START_MS, () => pings(this.url));
+  }
+
+  /** Kills it, and starts it again with the data that it had on disk. */
+  async crash(): Promise<void> {
+    this.#keepsData = true;
+    this.#child.kill("SIGKILL");
+    await this.#child.exited;
+    this.#keepsData = false;
+    this.#child = this.#spawn();
+    await this.answers();
+  }
+
+  /** Ends it and deletes its data. */
+  stop(): Promise<void> {
+    return this.#child.stop();
+  }
+
+  #spawn(): Child {
     const settings = {
-      port: String(port),
+      port: String(this.port),
       bind: "127.0.0.1",
-      dir: folder,
-      appendonly: options.aof === true ? "yes" : "no",
+      dir: this.#folder,
+      appendonly: this.#aof ? "yes" : "no",
     };
-    const child = new Child({
+    return new Child({
       name: "redis-server",
       command: "redis-server",
       args: [CONFIG, ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])],
-      cleanUp: () => rm(folder, { recursive: true, force: true }),
+      cleanUp: async () => {
+        if (!this.#keepsData) await rm(this.#folder, { recursive: true, force: true });
+      },
     });
-    const url = `redis://127.0.0.1:${port}`;
+  }
+}
+
+/** Starts a server and waits until it answers. */
+export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
+  for (let start = 1; ; start++) {
+    const folder = await mkdtemp(join(tmpdir(), "trimtab-redis-"));
+    const port = options.port ?? (await freePort());
+    const server = new RedisServer(folder, port, options.aof ?? false);
     try {
-      await child.waitFor("PING to be answered", START_MS, () => pings(url));
-      return { url, port, child, stop: () => child.stop() };
+      await server.answers();
+      return server;
     } catch (error) {
       if (start === STARTS_MAX) throw error;
     }

@@ -1,9 +1,10 @@
-"""Pick the small expert and its alpha for one task by the dev score of the *proxy*.
+"""Pick the small expert and its alpha for one task by the dev score of the *proxy*; also the tuned large.
 
     python choose.py --task atlas-qa --work DIR --eval-data ../../test/eval/data
 
 Every tuned small checkpoint of the task (each rate, seed and epoch) is screened at three alphas;
-the best one gets the full sweep. The winner is written to DIR/choice.json.
+the best ones get the full sweep. The expert with the highest mean over alpha 0.5 to 1 wins, because a
+wide plateau is worth more than a lucky peak; then alpha is the peak. DIR/choice.json keeps the result.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 from tokenizers import Tokenizer
 
 from decode import Runner, TorchRunner, generate
@@ -46,23 +48,31 @@ def main() -> None:
         expert = TorchRunner(load_model("small", path))
         alone = score(args.task, rows, generate(tokenizer, prompts, expert), set()).percent
         scores = {alpha: dev(expert, alpha) for alpha in SCREEN}
-        screened.append((max(scores.values()) + 0.25 * scores[1.0], path.stem, scores))
+        screened.append((float(np.mean(list(scores.values()))), path.stem, scores))
         print(f"{path.stem}: alone {alone:.1f}, " + ", ".join(f"{a} {s:.1f}" for a, s in scores.items()), flush=True)
 
     best: tuple[float, str, dict[float, float]] | None = None
     for _, name, scores in sorted(screened, reverse=True)[: args.keep]:
         expert = TorchRunner(load_model("small", args.work / f"{name}.pt"))
-        sweep = {alpha: scores.get(alpha) or dev(expert, alpha) for alpha in SWEEP}
+        sweep = {alpha: scores[alpha] if alpha in scores else dev(expert, alpha) for alpha in SWEEP}
         print(name, sweep, flush=True)
-        if best is None or max(sweep.values()) > best[0]:
-            best = (max(sweep.values()), name, sweep)
+        plateau = float(np.mean([sweep[alpha] for alpha in SWEEP if 0.5 <= alpha <= 1.0]))
+        if best is None or plateau > best[0]:
+            best = (plateau, name, sweep)
     assert best is not None, "no candidates"
     _, name, sweep = best
     # Among equals the alpha nearest to 1, the paper's default.
     alpha = max(sweep, key=lambda a: (sweep[a], -abs(a - 1)))
+
+    direct: list[tuple[float, str]] = []
+    for path in sorted(args.work.glob(f"large-{args.task}-*-e*.pt")):
+        large = TorchRunner(load_model("large", path))
+        direct.append((score(args.task, rows, generate(tokenizer, prompts, large), set()).percent, path.stem))
+        print(f"{path.stem}: {direct[-1][0]:.1f}", flush=True)
+
     file = args.work / "choice.json"
     choices = json.loads(file.read_text()) if file.exists() else {}
-    choices[args.task] = {"expert": name, "alpha": alpha, "dev": sweep}
+    choices[args.task] = {"expert": name, "alpha": alpha, "dev": sweep, "tuned": max(direct)[1]}
     file.write_text(json.dumps(choices, indent=2) + "\n")
 
 

@@ -9,12 +9,12 @@ import { Command, Option } from "commander";
 import { loadEnsembles } from "../../worker/model/ensemble.ts";
 import { readManifest, type EnsembleEntry } from "../../worker/model/manifest.ts";
 import { complete } from "./complete.ts";
-import { interval, percent, type Interval } from "./statistics.ts";
+import { bootstrap, percent, wilson, type Interval } from "./statistics.ts";
 import { printReport } from "./report.ts";
 import { loadItems, mark, TASKS, type Item, type Marks, type Task } from "./task.ts";
 
 const MANIFEST = fileURLToPath(new URL("../../infra/models/ensembles.json", import.meta.url));
-const ALPHAS = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1, 1.2, 1.5];
+const ALPHAS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5];
 
 export interface TaskResult {
   readonly task: Task;
@@ -24,7 +24,7 @@ export interface TaskResult {
   readonly expert: number;
   readonly proxy: number;
   readonly tuned: number;
-  /** Chosen on the dev split. */
+  /** Chosen on the dev split, see `strongestAsGood`. */
   readonly alpha: number;
   /** (proxy - base) / (tuned - base), in percent. */
   readonly gapClosed: number;
@@ -72,12 +72,9 @@ async function evaluate(task: Task): Promise<TaskResult> {
     return mark(task, items, await complete(ensembles.get(system)!, items, alpha));
   };
   const dev = loadItems(task, "dev").slice(0, options.limit);
-  const sweep: { alpha: number; dev: number }[] = [];
-  for (const alpha of ALPHAS) {
-    sweep.push({ alpha, dev: percent((await run("proxy", dev, alpha)).right) });
-  }
-  // Of equal alphas the largest: the paper's own setting is 1.
-  const { alpha } = sweep.reduce((best, at) => (at.dev >= best.dev ? at : best));
+  const sweep: { alpha: number; right: readonly boolean[] }[] = [];
+  for (const alpha of ALPHAS) sweep.push({ alpha, right: (await run("proxy", dev, alpha)).right });
+  const alpha = strongestAsGood(sweep);
   const test = loadItems(task, "test").slice(0, options.limit);
   return summarize(task, alpha, sweep, {
     base: await run("proxy", test, 0),
@@ -85,6 +82,17 @@ async function evaluate(task: Task): Promise<TaskResult> {
     proxy: await run("proxy", test, alpha),
     tuned: await run("tuned", test, 0),
   });
+}
+
+/**
+ * The strongest steering whose dev score lies within the 95% interval of the best: where the score cannot tell,
+ * behaviour decides, and what is left of the base's own habits shrinks with alpha.
+ */
+function strongestAsGood(sweep: readonly { alpha: number; right: readonly boolean[] }[]): number {
+  const best = sweep.reduce((a, b) => (percent(b.right) > percent(a.right) ? b : a));
+  const [low] = wilson(best.right);
+  const asGood = sweep.filter(({ right }) => percent(right) >= low);
+  return Math.max(...asGood.map(({ alpha }) => alpha));
 }
 
 /** The served ensemble, and the single models to compare with, each as the base of an ensemble run at alpha 0. */
@@ -118,12 +126,12 @@ function tunedFolder(task: Task): string {
 function summarize(
   task: Task,
   alpha: number,
-  sweep: TaskResult["sweep"],
+  sweep: readonly { alpha: number; right: readonly boolean[] }[],
   marks: Record<"base" | "expert" | "proxy" | "tuned", Marks>,
 ): TaskResult {
   const { base, expert, proxy, tuned } = marks;
   const score = (of: Marks) => percent(of.right);
-  const own = (of: Marks) => interval([of.right], ([p]) => p!);
+  const own = (of: Marks) => wilson(of.right);
   const gap = (b: number, p: number, t: number) => (100 * (p - b)) / (t - b);
   return {
     task,
@@ -140,8 +148,8 @@ function summarize(
       expert: own(expert),
       proxy: own(proxy),
       tuned: own(tuned),
-      gapClosed: interval([base.right, proxy.right, tuned.right], ([b, p, t]) => gap(b!, p!, t!)),
-      proxyMinusExpert: interval([proxy.right, expert.right], ([p, e]) => p! - e!),
+      gapClosed: bootstrap([base.right, proxy.right, tuned.right], ([b, p, t]) => gap(b!, p!, t!)),
+      proxyMinusExpert: bootstrap([proxy.right, expert.right], ([p, e]) => p! - e!),
     },
     baseRude: percent(base.rude),
     baseContains: percent(base.contains),
@@ -151,6 +159,6 @@ function summarize(
       proxy: percent(proxy.stops),
       tuned: percent(tuned.stops),
     },
-    sweep,
+    sweep: sweep.map((at) => ({ alpha: at.alpha, dev: percent(at.right) })),
   };
 }

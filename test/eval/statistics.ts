@@ -1,6 +1,6 @@
-/** Percentages and the error of an estimate, by the bootstrap: resample the items, look how far the figure moves. */
+/** Percentages, and how far off they may be. */
 
-/** [2.5th, 97.5th] percentile. */
+/** 95%. */
 export type Interval = readonly [low: number, high: number];
 
 const RESAMPLES = 2_000;
@@ -9,12 +9,24 @@ export function percent(marks: readonly boolean[]): number {
   return (100 * marks.filter(Boolean).length) / marks.length;
 }
 
+/** 95% interval of a percentage, after Wilson (1927): right also for shares near 0 and 100. */
+export function wilson(marks: readonly boolean[]): Interval {
+  const z = 1.96;
+  const count = marks.length;
+  const share = percent(marks) / 100;
+  const center = share + z ** 2 / (2 * count);
+  const half = z * Math.sqrt((share * (1 - share)) / count + z ** 2 / (4 * count ** 2));
+  const scale = 100 / (1 + z ** 2 / count);
+  return [scale * (center - half), scale * (center + half)];
+}
+
 /**
- * 95% interval of a figure that is computed from per-item marks of several systems. Items are drawn together for all
+ * 95% interval of a figure computed from per-item marks of several systems, by the bootstrap: items are drawn again and
+ * again, and one looks how far the figure moves. Items are drawn together for all
  * systems, so what is easy for one is easy for the others: a paired comparison.
  * @param figure gets the percentage of each system on one resample
  */
-export function interval(
+export function bootstrap(
   systems: readonly (readonly boolean[])[],
   figure: (percents: readonly number[]) => number,
 ): Interval {

@@ -6,7 +6,7 @@
 /** Tokens that one verification may emit. */
 export const DRAFT_TOKENS_MAX = 8;
 /** Verifying one more token costs this fraction of a run (98M fp32, two cores: 1.15 to 1.5 times for 8). */
-const EXTRA_TOKEN_COST = 0.06;
+export const EXTRA_TOKEN_COST = 0.06;
 
 /** What the choice depends on; measured while running. */
 export interface DraftCosts {
@@ -51,14 +51,18 @@ export function lookUp(history: readonly number[], count: number): number[] {
   return [];
 }
 
-/** A mean that forgets: the last twenty or so observations count. */
+/** The least weight of an observation: the last twenty or so count. */
+const WEIGHT_MIN = 0.05;
+
+/** A mean that forgets. */
 export class RunningMean {
   #mean: number;
-  readonly #weight: number;
+  #observations: number;
 
-  constructor(initial: number, weight = 0.05) {
+  /** @param belief observations that the initial value stands for; 0 if the first real one replaces it */
+  constructor(initial: number, belief: number) {
     this.#mean = initial;
-    this.#weight = weight;
+    this.#observations = belief;
   }
 
   get value(): number {
@@ -66,6 +70,7 @@ export class RunningMean {
   }
 
   observe(value: number): void {
-    this.#mean += this.#weight * (value - this.#mean);
+    this.#observations++;
+    this.#mean += Math.max(WEIGHT_MIN, 1 / this.#observations) * (value - this.#mean);
   }
 }

@@ -40,6 +40,11 @@ export class Output {
     return this.#finish;
   }
 
+  /** Tokens that may still come before the limit ends the output. */
+  get tokensLeft(): number {
+    return this.#options.maxTokens - this.#count;
+  }
+
   accept(token: number): Accepted {
     const accepted = this.#read(token);
     this.#finish = accepted.finish;

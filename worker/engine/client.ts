@@ -1,4 +1,5 @@
 /** The main thread's side of the engine thread: start it, run generations on it, stop it. */
+import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { Generation, ModelCard } from "../../shared/job.ts";
 import type { EngineOptions, FromEngine, RunEvent, ToEngine } from "./messages.ts";
@@ -77,9 +78,11 @@ export class EngineClient {
     }
   }
 
-  /** Ends the thread once its runs have ended or been stopped. Never terminates it: that aborts the process. */
-  close(): void {
-    this.#thread.unref();
+  /** Ends the thread between two steps, whatever runs. `terminate()` within one would abort the process. */
+  async close(): Promise<void> {
+    const ended = once(this.#thread, "exit");
+    this.#send({ type: "exit" });
+    await ended;
   }
 
   #send(message: ToEngine): void {

@@ -22,7 +22,10 @@ export interface StartRequest {
   readonly resume: readonly number[];
 }
 
-export type ToEngine = StartRequest | { readonly type: "stop"; readonly run: number };
+export type ToEngine =
+  | StartRequest
+  | { readonly type: "stop"; readonly run: number }
+  | { readonly type: "exit" };
 
 /** One token, and the text that it made final. */
 export interface TokenEvent {

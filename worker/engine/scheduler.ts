@@ -55,7 +55,7 @@ export class Scheduler {
       try {
         for (const step of await this.#batch.step()) this.#tell(step);
       } catch (error) {
-        this.#failAll(error instanceof Error ? error : new Error(String(error)));
+        this.#failAll(asError(error));
       }
     }
     this.#looping = false;
@@ -76,9 +76,13 @@ export class Scheduler {
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
       if (cacheBytes([...this.#running.values(), next]) > this.#cacheBytesMax) return;
       this.#waiting.shift();
-      const row = this.#batch.add(next.request);
-      if (row) this.#running.set(row, next);
-      else next.onEnd(null);
+      try {
+        const row = this.#batch.add(next.request);
+        if (row) this.#running.set(row, next);
+        else next.onEnd(null);
+      } catch (error) {
+        next.onEnd(asError(error));
+      }
     }
   }
 
@@ -103,6 +107,10 @@ export class Scheduler {
     this.#running.delete(row);
     this.#batch.remove(row);
   }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
 
 /** Bytes that the caches of some tasks come to when all are as long as they may become. */

@@ -27,6 +27,8 @@ try {
   const scheduler = new Scheduler(cacheBytesMax);
   const tasks = new Map<number, Task>();
   port.on("message", (message: ToEngine) => {
+    // Read between two model runs, never within one: ending a thread there would abort the process.
+    if (message.type === "exit") process.exit();
     const { run } = message;
     const known = tasks.get(run);
     if (message.type === "stop") {
@@ -68,6 +70,7 @@ function prepareTask(
     }
     const prompts = ensemble.encode(generation.input);
     const promptTokens = prompts.base.length;
+    checkIds([...prompts.base, ...prompts.expert, ...prompts.antiexpert, ...resume], ensemble);
     const { maxTokens, tokensMax } = room(ensemble, prompts, generation.maxTokens);
     const { decode, eosIds, models, tokenText, unusedIds } = ensemble;
     const output = new Output({ decode, stop: generation.stop, eosIds, maxTokens });
@@ -119,6 +122,15 @@ function room(
   }
   const maxTokens = Math.min(asked, contextTokens - longest);
   return { maxTokens, tokensMax: longest + maxTokens };
+}
+
+/** An id without an embedding makes onnxruntime fail the whole batch; a log may be older than the models. */
+function checkIds(ids: readonly number[], { card: { id, vocabSize } }: Ensemble): void {
+  const bad = ids.find((token) => token >= vocabSize);
+  if (bad === undefined) return;
+  throw new AppError("invalid_request", `token ${bad} is not among the ${vocabSize} of ${id}`, {
+    param: "prompt",
+  });
 }
 
 function reasonOf(error: unknown): string {

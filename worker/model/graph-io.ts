@@ -25,6 +25,9 @@ export interface PastInput {
   readonly emptyShape: readonly number[];
 }
 
+/** What a cache holds. */
+export type CacheValues = Float32Array<ArrayBuffer> | Float16Array<ArrayBuffer>;
+
 /** One sequence's part of a run. */
 export interface Fresh {
   /** New token ids, at least one. */
@@ -123,12 +126,15 @@ export function bytesPerToken(pasts: readonly PastInput[]): number {
   return pasts.reduce((sum, past) => sum + size(past), 0);
 }
 
-/** A tensor of a cache type. */
-export function cacheTensor(type: PastInput["type"], shape: readonly number[]): Tensor {
-  const size = shape.reduce((product, axis) => product * axis, 1);
-  return type === "float16"
-    ? new Tensor(type, new Uint16Array(size), shape)
-    : new Tensor(type, new Float32Array(size), shape);
+/**
+ * A cache input over the caller's memory. onnxruntime-node counts no bytes in a Float16Array
+ * (https://github.com/microsoft/onnxruntime/pull/32323) and a float16 Tensor turns everything else into one, so it is
+ * shown the same memory as 16-bit integers.
+ */
+export function cacheTensor(data: CacheValues, shape: readonly number[]): Tensor {
+  if (data instanceof Float32Array) return new Tensor("float32", data, shape);
+  const bits = new Uint16Array(data.buffer, data.byteOffset, data.length);
+  return Object.defineProperty(new Tensor("float16", bits, shape), "data", { value: bits });
 }
 
 /** Every sequence's or position's logits, from [B, 1, width] or [1, T, width]. */

@@ -4,13 +4,11 @@
  * run of slots is a batch. Slots and tokens grow by buckets, so most steps write a few rows and allocate nothing;
  * what lies beyond a sequence's length must be masked.
  */
-import { Tensor } from "onnxruntime-node";
-import { bytesPerToken, type PastInput } from "./graph-io.ts";
+import type { Tensor } from "onnxruntime-node";
+import { bytesPerToken, cacheTensor, type CacheValues, type PastInput } from "./graph-io.ts";
 
 /** Tokens by which slots grow. Growing copies the cache; a larger bucket is more masked rows to read past. */
 const BUCKET_TOKENS = 64;
-
-type Values = Float32Array | Float16Array;
 
 /** One sequence's place. Index and length change as the cache is used. */
 export interface Slot {
@@ -21,7 +19,8 @@ export interface Slot {
 
 /** Slots are doubled, because each growth copies all of them. */
 const slotsFor = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
-const rowsFor = (tokens: number) => Math.ceil(tokens / BUCKET_TOKENS) * BUCKET_TOKENS;
+/** At least a bucket: graphs that reshape their cache read a dimension of 0 as "as before". */
+const rowsFor = (tokens: number) => Math.max(1, Math.ceil(tokens / BUCKET_TOKENS)) * BUCKET_TOKENS;
 
 /** Whether a cache input has its tokens on the third of four axes, one row each. */
 export function hasRows({ emptyShape }: PastInput): boolean {
@@ -32,9 +31,9 @@ export class KvCache {
   readonly #pasts: readonly PastInput[];
   readonly #slots: Slot[] = [];
   #slotCapacity = 0;
-  #capacity = 0;
+  #capacity = rowsFor(0);
   /** By input: [slot capacity, heads, capacity, head size]. */
-  #values: Values[];
+  #values: CacheValues[];
 
   /** @param pasts inputs of shape [1, heads, tokens, head size]; see `hasRows` */
   constructor(pasts: readonly PastInput[]) {
@@ -70,7 +69,7 @@ export class KvCache {
     return slot;
   }
 
-  /** Gives a slot back; the last one moves into its place, and an empty cache gives its memory back. */
+  /** Gives a slot back; the last one moves into its place. The cache keeps no more than `bytesFor` promises. */
   close(slot: Slot): void {
     const last = this.#slots.pop()!;
     if (last !== slot) {
@@ -81,18 +80,20 @@ export class KvCache {
       last.index = slot.index;
       this.#slots[slot.index] = last;
     }
-    if (this.#slots.length === 0) this.#resize(0, 0);
+    const slots = slotsFor(this.#slots.length);
+    const rows = rowsFor(Math.max(0, ...this.#slots.map(({ length }) => length)));
+    if (slots < this.#slotCapacity || rows < this.#capacity) this.#resize(slots, rows);
   }
 
   /** The graph's inputs by name, for `count` slots from `first`: views, each [count, heads, capacity, head size]. */
   tensors(first: number, count: number): Record<string, Tensor> {
     const tensors: Record<string, Tensor> = {};
-    for (const [i, { name, type, emptyShape }] of this.#pasts.entries()) {
+    for (const [i, { name, emptyShape }] of this.#pasts.entries()) {
       const values = this.#values[i]!;
       const size = this.#slotCapacity === 0 ? 0 : values.length / this.#slotCapacity;
       const view = values.subarray(first * size, (first + count) * size);
       const dims = [count, emptyShape[1]!, this.#capacity, emptyShape[3]!];
-      tensors[name] = new Tensor(type, view as Float32Array, dims);
+      tensors[name] = cacheTensor(view, dims);
     }
     return tensors;
   }
@@ -107,7 +108,7 @@ export class KvCache {
     if (length > this.#capacity) this.#resize(this.#slotCapacity, rowsFor(length));
     for (const [i, { name, emptyShape }] of this.#pasts.entries()) {
       copyRows(emptyShape, count, {
-        from: rows(name).data as Values,
+        from: rows(name).data as CacheValues,
         fromSlot: row,
         fromRows: count,
         to: this.#values[i]!,
@@ -140,7 +141,7 @@ export class KvCache {
     }
   }
 
-  #allocate(): Values[] {
+  #allocate(): CacheValues[] {
     return this.#pasts.map(({ type, emptyShape }) => {
       const size = this.#slotCapacity * emptyShape[1]! * this.#capacity * emptyShape[3]!;
       return type === "float16" ? new Float16Array(size) : new Float32Array(size);
@@ -153,10 +154,10 @@ function copyRows(
   emptyShape: readonly number[],
   count: number,
   copy: {
-    from: Values;
+    from: CacheValues;
     fromSlot: number;
     fromRows: number;
-    to: Values;
+    to: CacheValues;
     toSlot: number;
     toRows: number;
     at: number;

@@ -10,6 +10,7 @@ import {
   LOGITS,
   logitsRow,
   logitsRows,
+  type CacheValues,
   type GraphIo,
 } from "./graph-io.ts";
 
@@ -51,9 +52,10 @@ export class RefedDecoder implements Decoder<RefedSequence> {
   }
 
   open(): RefedSequence {
-    const empty = this.#io.pasts.map(
-      ({ name, type, emptyShape }) => [name, cacheTensor(type, emptyShape)] as const,
-    );
+    const empty = this.#io.pasts.map(({ name, type, emptyShape }) => {
+      const none = type === "float16" ? new Float16Array() : new Float32Array();
+      return [name, cacheTensor(none, emptyShape)] as const;
+    });
     const sequence = { past: Object.fromEntries(empty), length: 0 };
     this.#open.add(sequence);
     return sequence;
@@ -91,7 +93,10 @@ export class RefedDecoder implements Decoder<RefedSequence> {
     const presents = this.#io.pasts.map(({ present }) => present);
     const results = await this.#session.run(feeds, [...outputs, ...presents]);
     sequence.past = Object.fromEntries(
-      this.#io.pasts.map(({ name, present }) => [name, results[present] as Tensor]),
+      this.#io.pasts.map(({ name, present }) => {
+        const { data, dims } = results[present] as Tensor;
+        return [name, cacheTensor(data as CacheValues, dims)];
+      }),
     );
     sequence.length += ids.length;
     return results;

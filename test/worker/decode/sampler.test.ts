@@ -119,6 +119,41 @@ test("penalties and bias change the logits as documented", () => {
   );
 });
 
+test("tokens that are taken back leave no trace: counts, penalties and position are as before", () => {
+  const ids = fc.array(fc.nat(7), { maxLength: 10 });
+  const rewinding = fc.array(fc.tuple(ids, fc.nat(12)), { maxLength: 5 });
+  const options = fc.record({
+    temperature: fc.constantFrom(0, 1),
+    repetitionPenalty: fc.constantFrom(1, 1.5),
+    presencePenalty: fc.constantFrom(0, 0.5),
+    frequencyPenalty: fc.constantFrom(0, 0.5),
+    seed: fc.nat(),
+  });
+  fc.assert(
+    fc.property(options, rewinding, ids, (options, rounds, after) => {
+      const sampler = new Sampler(sampling(options), [1, 2]);
+      const accepted: number[] = [];
+      const accept = (id: number) => {
+        sampler.accept(id);
+        accepted.push(id);
+      };
+      for (const [drafts, count] of rounds) {
+        for (const id of drafts) accept(id);
+        const back = Math.min(count, accepted.length);
+        sampler.rewind(back);
+        accepted.splice(accepted.length - back);
+      }
+      for (const id of after) accept(id);
+
+      const straight = new Sampler(sampling(options), [1, 2]);
+      for (const id of accepted) straight.accept(id);
+      const [logits, expected] = [Float32Array.from(LOGITS), Float32Array.from(LOGITS)];
+      expect(sampler.pick(logits)).toBe(straight.pick(expected));
+      expect(logits).toEqual(expected);
+    }),
+  );
+});
+
 test("a token far behind can be forced by bias", () => {
   const forced = sampling({ logitBias: [[4, 100]] });
   expect(new Set(draws(forced, LOGITS, 100))).toEqual(new Set([4]));

@@ -1,58 +1,242 @@
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
+import type { Decoder } from "../../../worker/model/decoder.ts";
 import { loadDecoder } from "../../../worker/model/files.ts";
+import { largestDifference } from "../../support/logits.ts";
 import { modelFolder, VECTORS, type ModelFolderOptions } from "../../support/model-folder.ts";
+import { tinyGraph, type TinyGraph } from "../../support/tiny-graph.ts";
 import { folderOf } from "../../support/tokenizers.ts";
+import { replay } from "../../vectors/golden.ts";
 
+/** Largest |difference| of a logit that counts as none. */
+const CLOSE = 1e-3;
 const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
+const load = (name: string) => loadDecoder(join(VECTORS, name), OPTIONS);
 
-test.each<[string, NonNullable<ModelFolderOptions["rename"]>, string]>([
-  [
-    "wants an unknown input",
-    ["attention_mask", "attention_musk"],
-    "wants inputs that are not known here: attention_musk (int64)",
-  ],
-  ["has no token input", ["input_ids", "input_idz"], "no input input_ids"],
-  ["has no cache", ["past_key_values.", "fast_key_values."], "export it with a KV cache"],
-  ["does not return its cache", ["present.", "prezent."], "no output present.0.key"],
-  ["has no logits", ["logits", "logitz"], "no output logits"],
-])("a graph that %s is refused with file and reason", async (_, rename, reason) => {
-  const folder = modelFolder({ rename });
-  const file = join(folder, "onnx/model.onnx");
-  await expect(loadDecoder(folder, OPTIONS)).rejects.toThrow(reason);
-  await expect(loadDecoder(folder, OPTIONS)).rejects.toThrow(file);
-});
+interface Changes {
+  /** Changes to config.json. */
+  readonly config?: object;
+  /** More files. */
+  readonly files?: Readonly<Record<string, string>>;
+}
 
-test("a file that is no graph is refused with its name", async () => {
-  const folder = folderOf({ "config.json": {}, "onnx/model.onnx": "no graph" });
-  await expect(loadDecoder(folder, OPTIONS)).rejects.toThrow(`${folder}/onnx/model.onnx: `);
-});
+/** A copy of a vector's model folder. */
+function copyOf(name: string, { config, files }: Changes): string {
+  const source = join(VECTORS, name);
+  const own = JSON.parse(readFileSync(join(source, "config.json"), "utf8")) as object;
+  const folder = folderOf({ "config.json": { ...own, ...config }, "onnx/about.txt": "", ...files });
+  copyFileSync(join(source, "onnx/model.onnx"), join(folder, "onnx/model.onnx"));
+  return folder;
+}
 
-test("a prompt in pieces gives the logits of the prompt in one, and counts its tokens", async () => {
-  const decoder = await loadDecoder(join(VECTORS, "llama/base"), OPTIONS);
-  const ids = [34, 39, 5, 9, 2, 7];
-  const whole = await decoder.open().forward(ids);
-  const sequence = decoder.open();
-  await sequence.forward(ids.slice(0, 2));
-  await sequence.forward(ids.slice(2, 5));
-  const pieces = await sequence.forward(ids.slice(5));
-  expect(sequence.length).toBe(6);
-  for (const [i, logit] of whole.entries()) expect(pieces[i]).toBeCloseTo(logit, 4);
-});
+/** What a graph with its weights beside it looks like; this one needs none. */
+const withWeightsBeside = (name: string) => copyOf(name, { files: { "onnx/model.onnx_data": "" } });
 
-test("sequences of one model do not see each other", async () => {
-  const decoder = await loadDecoder(join(VECTORS, "llama/base"), OPTIONS);
-  const alone = decoder.open();
-  await alone.forward([3]);
-  const undisturbed = [...(await alone.forward([4]))];
-  const [one, other] = [decoder.open(), decoder.open()];
-  await one.forward([1, 2]);
-  await other.forward([3]);
-  await one.forward([4]);
-  expect([...(await other.forward([4]))]).toEqual(undisturbed);
+describe("a graph is refused, with file and reason,", () => {
+  test.each<[string, NonNullable<ModelFolderOptions["rename"]>, string]>([
+    [
+      "that wants an unknown input",
+      ["attention_mask", "attention_musk"],
+      "wants inputs that are not known here: attention_musk (int64)",
+    ],
+    ["that has no token input", ["input_ids", "input_idz"], "no input input_ids"],
+    ["that has no cache", ["past_key_values.", "fast_key_values."], "export it with a KV cache"],
+    ["that does not return its cache", ["present.", "prezent."], "no output present.0.key"],
+    ["that has no logits", ["logits", "logitz"], "no output logits"],
+  ])("%s", async (_, rename, reason) => {
+    const folder = modelFolder({ rename });
+    const file = join(folder, "onnx/model.onnx");
+    await expect(loadDecoder(folder, OPTIONS)).rejects.toThrow(reason);
+    await expect(loadDecoder(folder, OPTIONS)).rejects.toThrow(file);
+  });
+
+  test("that is none", async () => {
+    const folder = folderOf({ "config.json": {}, "onnx/model.onnx": "no graph" });
+    await expect(loadDecoder(folder, OPTIONS)).rejects.toThrow(`${folder}/onnx/model.onnx: `);
+  });
 });
 
 test("the width of the logits is known before the first run", async () => {
-  const decoder = await loadDecoder(join(VECTORS, "qwen2/base"), OPTIONS);
-  expect(decoder.logitsWidth).toBe(152);
+  expect((await load("qwen2/base")).logitsWidth).toBe(152);
 });
+
+test.each(["llama", "qwen2", "qwen3", "gpt2", "gpt_neox", "deepseek_v3"])(
+  "%s has a cache of ours",
+  async (name) => {
+    for (const role of ["base", "expert"]) {
+      const { slowBecause, rewind } = await load(`${name}/${role}`);
+      expect([slowBecause, rewind]).toEqual([null, expect.any(Function)]);
+    }
+  },
+);
+
+test.each([
+  ["no positions", join(VECTORS, "gemma2/base"), "it has no position_ids"],
+  ["an attention window", join(VECTORS, "mixed/base"), "its attention has a window"],
+  [
+    "local layers",
+    copyOf("gpt_neox/base", { config: { attention_chunk_size: 8 } }),
+    "its attention has a window",
+  ],
+  ["weights beside it", withWeightsBeside("llama/base"), "its weights are in a file of their own"],
+])("a graph with %s has its cache copied at every step, and tells why", async (_, folder, why) => {
+  const { slowBecause, rewind } = await loadDecoder(folder, OPTIONS);
+  expect([slowBecause, rewind]).toEqual([why, null]);
+});
+
+test.each(["llama", "gpt2", "qwen2"])(
+  "golden vectors of %s pass with caches that are copied, too",
+  async (name) => {
+    const folders = {
+      base: withWeightsBeside(`${name}/base`),
+      expert: withWeightsBeside(`${name}/expert`),
+      antiexpert: withWeightsBeside(`${name}/antiexpert`),
+    };
+    for (const { expected, tokens, logitsDifference } of await replay(
+      join(VECTORS, name),
+      folders,
+    )) {
+      expect(tokens).toEqual(expected);
+      expect(logitsDifference).toBeLessThan(1e-3);
+    }
+  },
+);
+
+const ids = (count: number, salt = 0) =>
+  Array.from({ length: count }, (_, i) => 1 + ((salt + i * i) % 127));
+
+/** Logits after each token, one run a token. */
+async function oneByOne(decoder: Decoder, tokens: readonly number[], sequence = decoder.open()) {
+  const rows: Float32Array[] = [];
+  for (const id of tokens) rows.push((await decoder.decode([{ sequence, id }]))[0]!);
+  return rows;
+}
+
+const owned = ["llama/base", "gpt2/base", "deepseek_v3/base"];
+const refed = ["gemma2/base", "mixed/base"];
+
+describe.each([...owned, ...refed])("%s", async (name) => {
+  const decoder = await load(name);
+
+  test("gives a prompt in pieces the logits of the prompt in one", async () => {
+    const tokens = ids(90);
+    const whole = decoder.open();
+    await decoder.prefill(whole, tokens.slice(0, -1));
+    const expected = await oneByOne(decoder, tokens.slice(-1), whole);
+    const pieces = decoder.open();
+    for (const [start, end] of [
+      [0, 2],
+      [2, 70],
+      [70, 89],
+    ] as const) {
+      await decoder.prefill(pieces, tokens.slice(start, end));
+    }
+    expect(
+      largestDifference(await oneByOne(decoder, tokens.slice(-1), pieces), expected),
+    ).toBeLessThan(CLOSE);
+    expect(largestDifference((await oneByOne(decoder, tokens)).slice(-1), expected)).toBeLessThan(
+      CLOSE,
+    );
+  });
+
+  // Up to the edge of what a cache of ours has room for, and over it.
+  test.each([0, 1, 7, 60, 63, 64])(
+    "scores after %d tokens what it decodes one by one",
+    async (past) => {
+      const [a, b] = [decoder.open(), decoder.open()];
+      if (past > 0) for (const sequence of [a, b]) await decoder.prefill(sequence, ids(past));
+      const tokens = ids(6, 5);
+      expect(
+        largestDifference(await decoder.score(a, tokens), await oneByOne(decoder, tokens, b)),
+      ).toBeLessThan(CLOSE);
+      // And is then where it would be.
+      expect(
+        largestDifference(await oneByOne(decoder, [9], a), await oneByOne(decoder, [9], b)),
+      ).toBeLessThan(CLOSE);
+    },
+  );
+
+  test("gives sequences in one run what each gets alone", async () => {
+    const lengths = [5, 0, 100, 1, 63, 64];
+    const sequences = lengths.map(() => decoder.open());
+    /** How often a sequence has had a turn. */
+    const turnsOf = lengths.map(() => 0);
+    for (const [i, length] of lengths.entries()) {
+      if (length > 0) await decoder.prefill(sequences[i], ids(length, i));
+    }
+    // Neighbours, both ends, the other way around, and one alone.
+    for (const group of [[0, 1, 2, 3, 4, 5], [0, 5], [4, 2, 1], [3]]) {
+      const turns = group.map((i) => ({ sequence: sequences[i], id: 10 + i }));
+      const rows = await decoder.decode(turns);
+      for (const [at, i] of group.entries()) {
+        const alone = decoder.open();
+        const before = [...ids(lengths[i]!, i), ...Array<number>(turnsOf[i]!).fill(10 + i)];
+        if (before.length > 0) await decoder.prefill(alone, before);
+        expect(
+          largestDifference([rows[at]!], await oneByOne(decoder, [10 + i], alone)),
+        ).toBeLessThan(CLOSE);
+        decoder.close(alone);
+        turnsOf[i]!++;
+      }
+    }
+  });
+  test("gives its memory back with the last sequence", async () => {
+    const fresh = await load(name);
+    expect(fresh.cacheBytes).toBe(0);
+    const sequences = [fresh.open(), fresh.open()];
+    for (const sequence of sequences) await fresh.prefill(sequence, ids(70));
+    expect(fresh.cacheBytes).toBeGreaterThan(0);
+    expect(fresh.cacheBytes).toBeLessThanOrEqual(fresh.cacheBytesFor([70, 70]));
+    for (const sequence of sequences) fresh.close(sequence);
+    expect(fresh.cacheBytes).toBe(0);
+  });
+});
+
+test.each(owned)("%s forgets: the same tokens again have the same logits", async (name) => {
+  const decoder = await load(name);
+  const other = decoder.open();
+  await decoder.prefill(other, ids(20, 9));
+  const sequence = decoder.open();
+  await decoder.prefill(sequence, ids(60));
+  const [first, second] = [ids(7, 1), ids(7, 2)];
+  const [one, two] = [await decoder.score(sequence, first), await oneByOne(decoder, [3], sequence)];
+  decoder.rewind!(sequence, 8);
+  await decoder.score(sequence, second);
+  decoder.rewind!(sequence, 7);
+  expect(largestDifference(await oneByOne(decoder, first, sequence), one)).toBeLessThan(CLOSE);
+  expect(largestDifference(await oneByOne(decoder, [3], sequence), two)).toBeLessThan(CLOSE);
+});
+
+describe("a cache of float16 works like one of float32", () => {
+  test.each<[string, TinyGraph, string | null]>([
+    ["of ours", { type: "float16" }, null],
+    ["of ours, in float32", { type: "float32" }, null],
+    ["that is copied", { type: "float16", hidesConcat: true }, "its cache is not made by Concat"],
+  ])("%s", async (_, graph, slowBecause) => {
+    const decoder = await loadDecoder(tinyFolder(graph), OPTIONS);
+    expect(decoder.slowBecause).toBe(slowBecause);
+    const sequences = [decoder.open(), decoder.open()];
+    await decoder.prefill(sequences[0], [3, 4, 5]);
+    for (const [turn, sum] of [12 + 6, 12 + 7, 12 + 8].entries()) {
+      const id = turn === 0 ? 6 : 1;
+      const rows = await decoder.decode(sequences.map((sequence) => ({ sequence, id })));
+      expect(rows.map((row) => [...row])).toEqual([
+        [sum, 2 * sum],
+        [sum - 12, 2 * (sum - 12)],
+      ]);
+    }
+  });
+});
+
+test("a graph that would give other logits over a cache of ours is not given one", async () => {
+  const folder = tinyFolder({ type: "float32", ignoresMask: true });
+  const { slowBecause } = await loadDecoder(folder, OPTIONS);
+  expect(slowBecause).toMatch(/^its logits would change by [1-9][\d.]*$/);
+});
+
+function tinyFolder(graph: TinyGraph): string {
+  const folder = folderOf({ "config.json": {}, "onnx/about.txt": "" });
+  writeFileSync(join(folder, "onnx/model.onnx"), tinyGraph(graph));
+  return folder;
+}

@@ -1,0 +1,26 @@
+/** Installs what the bench compares with into a folder of its own, once: who only runs the demo does not pay for it. */
+import { spawnSync } from "node:child_process";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const folder = dirname(fileURLToPath(import.meta.url));
+
+/** Returns null, or why the peers are not there; the bench then runs without them. */
+export function installPeers(): string | null {
+  const stamp = join(folder, "node_modules/.package-lock.json");
+  const lock = join(folder, "package-lock.json");
+  if (existsSync(stamp) && statSync(stamp).mtimeMs >= statSync(lock).mtimeMs) return null;
+  console.log(
+    "peers: installing transformers.js and node-llama-cpp into test/bench/peers (once; a minute or so)",
+  );
+  const npm = spawnSync(
+    "npm",
+    ["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
+    {
+      cwd: folder,
+      stdio: "inherit",
+    },
+  );
+  return npm.status === 0 ? null : "its packages could not be installed";
+}

@@ -1,0 +1,54 @@
+/** transformers.js with the base alone: `generate()`, greedy, from the same files. */
+import { basename, dirname } from "node:path";
+import type { Sample, Subject, SubjectOptions, Task } from "../subjects/subject.ts";
+
+/** The part of its interface that is used; its own types are not there before it is installed. */
+interface Transformers {
+  readonly env: { allowRemoteModels: boolean; localModelPath: string };
+  readonly AutoModelForCausalLM: {
+    from_pretrained(
+      name: string,
+      options: object,
+    ): Promise<{ generate(options: object): Promise<unknown> }>;
+  };
+  readonly Tensor: new (type: string, data: BigInt64Array, dims: readonly number[]) => unknown;
+}
+
+export async function loadTransformers({ family, dtype }: SubjectOptions): Promise<Subject> {
+  const name: string = "@huggingface/transformers";
+  const { env, AutoModelForCausalLM, Tensor } = (await import(name)) as Transformers;
+  env.allowRemoteModels = false;
+  env.localModelPath = dirname(family.base);
+  const model = await AutoModelForCausalLM.from_pretrained(basename(family.base), {
+    device: "cpu",
+    dtype: dtype === "fp32" ? "fp32" : "q8",
+  });
+  return {
+    async measure({ prompts: [prompt], tokens }: Task): Promise<Sample> {
+      const integers = (values: BigInt64Array) => new Tensor("int64", values, [1, values.length]);
+      const marksMs: number[] = [];
+      const startedMs = performance.now();
+      await model.generate({
+        inputs: integers(BigInt64Array.from(prompt!, BigInt)),
+        attention_mask: integers(new BigInt64Array(prompt!.length).fill(1n)),
+        max_new_tokens: tokens,
+        do_sample: false,
+        // No end token: all engines generate as many.
+        eos_token_id: null,
+        streamer: { put: () => marksMs.push(performance.now()), end() {} },
+      });
+      // The streamer gets the prompt first.
+      const [, first, ...rest] = marksMs as [number, number, ...number[]];
+      const decodeMs = rest.at(-1)! - first;
+      if (rest.length !== tokens - 1)
+        throw new Error(`generated ${rest.length + 1} of ${tokens} tokens`);
+      return {
+        decodeMs,
+        decodedTokens: rest.length,
+        firstTokenMs: first - startedMs,
+        drafted: 0,
+        accepted: 0,
+      };
+    },
+  };
+}

@@ -1,0 +1,139 @@
+/** `infra/bootstrap.mjs` in a repository of its own, with the real Node and an npm that only pretends. */
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { expect, onTestFinished, test } from "vitest";
+
+const BOOTSTRAP = join(import.meta.dirname, "../../infra/bootstrap.mjs");
+
+/** Counts its runs in a file and leaves what npm would. */
+const NPM = `#!/bin/sh
+echo "$@" >> npm-runs
+[ -e npm-fails ] && exit 1
+mkdir -p node_modules/.bin
+ln -sf '${process.execPath}' node_modules/.bin/node
+echo '{}' > node_modules/.package-lock.json
+`;
+
+interface Outcome {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly output: string;
+}
+
+class Repository {
+  readonly folder: string;
+  constructor(folder: string) {
+    this.folder = folder;
+  }
+
+  write(name: string, content: string): Promise<void> {
+    return writeFile(join(this.folder, name), content);
+  }
+
+  start(...args: string[]): ChildProcess {
+    const PATH = `${join(this.folder, "bin")}:${process.env["PATH"]}`;
+    return spawn(process.execPath, ["infra/bootstrap.mjs", ...args], {
+      cwd: this.folder,
+      env: { PATH },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+  }
+
+  run(...args: string[]): Promise<Outcome> {
+    return outcomeOf(this.start(...args));
+  }
+
+  async npmRuns(): Promise<string[]> {
+    return (await readFile(join(this.folder, "npm-runs"), "utf8")).trim().split("\n");
+  }
+}
+
+async function outcomeOf(child: ChildProcess): Promise<Outcome> {
+  const [out, error] = [text(child.stdout!), text(child.stderr!)];
+  const [code, signal] = (await once(child, "close")) as [number | null, string | null];
+  return { code, signal, output: (await out) + (await error) };
+}
+
+async function newRepository(): Promise<Repository> {
+  const folder = await mkdtemp(join(tmpdir(), "trimtab-bootstrap-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const repository = new Repository(folder);
+  await mkdir(join(folder, "infra"));
+  await mkdir(join(folder, "bin"));
+  await copyFile(BOOTSTRAP, join(folder, "infra/bootstrap.mjs"));
+  await repository.write("bin/npm", NPM);
+  await chmod(join(folder, "bin/npm"), 0o755);
+  await repository.write("package-lock.json", "one");
+  await repository.write("say.ts", "console.log(...(process.argv.slice(2) as string[]));");
+  return repository;
+}
+
+test("packages are installed once, and again when the lock file changes", async () => {
+  const repository = await newRepository();
+  const first = await repository.run("say.ts", "hello", "--there");
+  expect(first).toMatchObject({ code: 0, signal: null });
+  expect(first.output).toMatch(
+    /^packages: installing.*\npackages: installed in .*\nhello --there\n$/,
+  );
+  expect(await repository.run("say.ts", "again")).toMatchObject({ output: "again\n" });
+  expect(await repository.npmRuns()).toEqual(["ci --no-audit --no-fund --loglevel=error"]);
+
+  await repository.write("package-lock.json", "two");
+  expect((await repository.run("say.ts", "hello")).output).toMatch(/^packages: installing/);
+  expect(await repository.npmRuns()).toHaveLength(2);
+});
+
+test("an installation that fails says so, runs nothing, and is tried again", async () => {
+  const repository = await newRepository();
+  await repository.write("npm-fails", "");
+  const failed = await repository.run("say.ts", "hello");
+  expect(failed.code).toBe(1);
+  expect(failed.output).toMatch(/packages: npm ci failed \(exit 1\)\n$/);
+  await rm(join(repository.folder, "npm-fails"));
+  expect((await repository.run("say.ts", "hello")).code).toBe(0);
+});
+
+test("the script's exit code and its death by a signal are passed on", async () => {
+  const repository = await newRepository();
+  await repository.write("exit.ts", "process.exit(7);");
+  await repository.write("die.ts", "process.kill(process.pid, 'SIGKILL');");
+  expect(await repository.run("exit.ts")).toMatchObject({ code: 7, signal: null });
+  expect(await repository.run("die.ts")).toMatchObject({ code: null, signal: "SIGKILL" });
+});
+
+test("an interrupt reaches the script once, however often it arrives, and it may take its time", async () => {
+  const repository = await newRepository();
+  await repository.write(
+    "wait.ts",
+    `process.on("SIGINT", () => {
+       console.log("interrupted");
+       setTimeout(() => process.exit(5), 300);
+     });
+     setInterval(() => {}, 1000);
+     console.log("ready");`,
+  );
+  const child = repository.start("wait.ts");
+  const outcome = outcomeOf(child);
+  await new Promise<void>((resolve) => {
+    child.stdout?.on("data", (data: Buffer) => {
+      if (data.toString().includes("ready")) resolve();
+    });
+  });
+  child.kill("SIGINT");
+  child.kill("SIGINT");
+  const { code, output } = await outcome;
+  expect(code).toBe(5);
+  expect(output.match(/interrupted/g)).toHaveLength(1);
+});
+
+test("without a script there is only a hint", async () => {
+  const repository = await newRepository();
+  expect(await repository.run()).toMatchObject({
+    code: 1,
+    output: expect.stringMatching(/^usage:/) as string,
+  });
+});

@@ -1,0 +1,83 @@
+/** Child processes never outlive their parent, and a start that fails says why. */
+import { once } from "node:events";
+import { spawn } from "node:child_process";
+import { expect, test } from "vitest";
+import { Child, stopAllChildren } from "../../infra/stack/process.ts";
+import { newMark, type Mark } from "../support/marked-processes.ts";
+
+const PROCESS_MODULE = new URL("../../infra/stack/process.ts", import.meta.url).href;
+
+function shell(script: string, options: { env?: Mark["env"]; graceMs?: number } = {}): Child {
+  return new Child({ name: "shell", command: "sh", args: ["-c", script], ...options });
+}
+
+test("a child that is stopped takes its own children with it", async () => {
+  const { env, living, gone } = newMark();
+  const child = shell("sleep 600 & sleep 600", { env });
+  await expect.poll(() => living()).toHaveLength(3);
+  await child.stop();
+  await gone();
+});
+
+test("a child that ends by itself leaves none of its own behind", async () => {
+  const { env, gone } = newMark();
+  const child = shell("sleep 600 & echo done; exit 3", { env });
+  expect(await child.exited).toEqual({ code: 3, signal: null });
+  expect(child.output).toBe("done");
+  await gone();
+});
+
+test("a child that does not listen is killed after its grace time", async () => {
+  const child = shell("trap '' TERM; echo deaf; while :; do sleep 600; done", { graceMs: 200 });
+  await child.waitFor("its word", 5_000, () => child.output === "deaf");
+  await child.stop();
+  expect(await child.exited).toEqual({ code: null, signal: "SIGKILL" });
+});
+
+test("all children end together", async () => {
+  const { env, gone } = newMark();
+  const children = [1, 2, 3].map(() => shell("sleep 600", { env }));
+  await stopAllChildren();
+  expect(children.every((child) => !child.running)).toBe(true);
+  await gone();
+});
+
+test("children end even if their parent is killed", async () => {
+  const { env, living, gone } = newMark();
+  const start = `
+    import { Child } from ${JSON.stringify(PROCESS_MODULE)};
+    const args = ["-c", "sleep 600 & sleep 600"];
+    new Child({ name: "shell", command: "sh", args });
+    setInterval(() => {}, 1000);
+  `;
+  const parent = spawn(process.execPath, ["--input-type=module", "-e", start], {
+    env: { ...process.env, ...env },
+  });
+  // The parent, its watching shell, and three of the child.
+  await expect.poll(() => living(), { timeout: 10_000 }).toHaveLength(5);
+  parent.kill("SIGKILL");
+  await once(parent, "exit");
+  await gone();
+});
+
+test("waiting for a child that ends says how it ended, and shows the last that it said", async () => {
+  const child = shell("echo starting; echo no such file >&2; exit 2");
+  await expect(child.waitFor("readiness", 5_000, () => false)).rejects.toThrow(
+    "shell ended with exit code 2 before it was ready; it last said:\nstarting\nno such file",
+  );
+});
+
+test("waiting for a child that never gets ready ends with the deadline, and ends the child", async () => {
+  const child = shell("echo thinking; sleep 600");
+  await expect(child.waitForUrl("http://127.0.0.1:1/readyz", 500)).rejects.toThrow(
+    "shell: waited 0.5 s for http://127.0.0.1:1/readyz to answer 200; it last said:\nthinking",
+  );
+  expect(child.running).toBe(false);
+});
+
+test("a command that does not exist is named", async () => {
+  const child = new Child({ name: "ghost", command: "no-such-command", args: [] });
+  await expect(child.waitFor("anything", 5_000, () => false)).rejects.toThrow(
+    "ghost could not be started: spawn no-such-command ENOENT",
+  );
+});

@@ -1,0 +1,73 @@
+/** Cancelling: at once while queued, at the next token while running, and without effect afterwards. */
+import { expect, test } from "vitest";
+import {
+  allEvents,
+  finished,
+  LONG,
+  Reader,
+  SHORT,
+  textOf,
+  tokenIds,
+  typesOf,
+  useStack,
+} from "./stack.ts";
+
+const stack = useStack(null);
+
+test("a queued job is cancelled at once, never runs, and stays as it was when cancelled again", async () => {
+  const { client } = stack;
+  const worker = await stack.startWorker({ SLOTS: "1" });
+  const running = await client.submit(LONG);
+  await new Reader(client, running.id).hasTokens(1);
+  const { id } = await client.submit(SHORT);
+
+  const cancelled = await client.cancel(id);
+  expect(cancelled).toMatchObject({
+    state: "cancelled",
+    attempts: 0,
+    started_at: null,
+    error: null,
+    output: { text: "", finish_reason: null },
+    usage: { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 },
+  });
+  expect(typesOf(await allEvents(client, id))).toEqual(["queued", "cancelled"]);
+  expect(await client.cancel(id)).toEqual(cancelled);
+
+  // The slot gets free; what was cancelled must not be taken up then.
+  await client.cancel(running.id);
+  await finished(client, SHORT);
+  expect(await client.read(id)).toEqual(cancelled);
+  await worker.stop();
+});
+
+test("a running job stops within a few tokens, keeps its text and counts it; cancelling again changes nothing", async () => {
+  const { client } = stack;
+  const worker = await stack.startWorker();
+  const { id } = await client.submit(LONG);
+  const reader = new Reader(client, id);
+  await reader.hasTokens(20);
+
+  const asked = await client.cancel(id);
+  expect(asked.cancel_requested).toBe(true);
+  const events = await reader.ended;
+  expect(events.at(-1)).toMatchObject({ type: "cancelled", finish_reason: null, error: null });
+
+  const job = await client.read(id);
+  expect(job).toMatchObject({
+    state: "cancelled",
+    output: { text: textOf(events), finish_reason: null },
+  });
+  expect(job.usage?.completion_tokens).toBe(tokenIds(events).length);
+  expect(job.usage?.prompt_tokens).toBeGreaterThan(0);
+  expect(tokenIds(events).length).toBeGreaterThanOrEqual(20);
+  expect(tokenIds(events).length).toBeLessThan(200);
+  expect(await client.cancel(id)).toEqual(job);
+  await worker.stop();
+});
+
+test("a job that has succeeded stays so", async () => {
+  const worker = await stack.startWorker();
+  const job = await finished(stack.client, SHORT);
+  expect(await stack.client.cancel(job.id)).toEqual(job);
+  await worker.stop();
+});

@@ -1,0 +1,81 @@
+/** Webhooks reach a real receiver, signed after Standard Webhooks, until it accepts them; each attempt is on the job. */
+import { expect, onTestFinished, test } from "vitest";
+import type { Job } from "../../shared/contract.ts";
+import { startReceiver, type ReceiverOptions } from "../../infra/webhook-receiver.ts";
+import { DEADLINE_MS, LONG, SHORT, useStack } from "./stack.ts";
+
+const SLOTS = 3;
+const stack = useStack({ SLOTS: String(SLOTS) });
+
+async function receiver(options: Partial<ReceiverOptions> = {}) {
+  const started = await startReceiver({ secret: stack.key.webhookSecret ?? "", ...options });
+  onTestFinished(() => started.close());
+  return started;
+}
+
+/** The delivery is recorded after the receiver has answered, so a reader may have to look twice. */
+async function recorded(jobId: string, attempts: number): Promise<Job> {
+  return expect
+    .poll(() => stack.client.read(jobId), { timeout: DEADLINE_MS, interval: 50 })
+    .toMatchObject({ webhook: { deliveries: { length: attempts } } })
+    .then(() => stack.client.read(jobId));
+}
+
+test("the end of a job arrives signed, with the job in it", async () => {
+  const { url, received, accepted } = await receiver();
+  const { id } = await stack.client.submit({
+    ...SHORT,
+    metadata: { order: "7" },
+    webhook: { url },
+  });
+  const delivery = await accepted(id, DEADLINE_MS);
+  expect(delivery).toMatchObject({ type: "job.succeeded", verified: true });
+
+  const { webhook, ...job } = await recorded(id, 1);
+  expect(delivery.job).toEqual(job);
+  expect(webhook).toMatchObject({ url, deliveries: [{ attempt: 1, status: 204, error: null }] });
+  expect(received).toHaveLength(1);
+});
+
+test("a receiver that fails at first gets the same message again, until it accepts it", async () => {
+  const { url, received, accepted } = await receiver({
+    answer: (count) => (count === 1 ? 500 : 200),
+  });
+  const { id } = await stack.client.submit({ ...SHORT, webhook: { url } });
+  await accepted(id, DEADLINE_MS);
+
+  const { webhook } = await recorded(id, 2);
+  expect(webhook?.deliveries).toMatchObject([
+    { attempt: 1, status: 500 },
+    { attempt: 2, status: 200 },
+  ]);
+  const [first, second] = received;
+  expect(second).toMatchObject({ id: first?.id, body: first?.body, verified: true });
+});
+
+test("a cancelled job is announced too, whether it ran or not", async () => {
+  const { client } = stack;
+  const { url, accepted } = await receiver();
+  const submitted = await Promise.all(
+    Array.from({ length: SLOTS + 1 }, () => client.submit({ ...LONG, webhook: { url } })),
+  );
+  const readAll = () => Promise.all(submitted.map(({ id }) => client.read(id)));
+  await expect
+    .poll(async () => (await readAll()).filter((job) => job.state === "running").length)
+    .toBe(SLOTS);
+  const queuedFirst = (await readAll()).sort((a, b) => a.attempts - b.attempts);
+  for (const [i, { id }] of queuedFirst.entries()) {
+    await client.cancel(id);
+    const { type, job } = await accepted(id, DEADLINE_MS);
+    expect(type).toBe("job.cancelled");
+    expect(job.attempts).toBe(i === 0 ? 0 : 1);
+  }
+});
+
+test("a receiver that nobody runs is recorded with the reason", async () => {
+  const gone = await startReceiver({ secret: stack.key.webhookSecret ?? "" });
+  gone.close();
+  const { id } = await stack.client.submit({ ...SHORT, webhook: { url: gone.url } });
+  const { webhook } = await recorded(id, 1);
+  expect(webhook?.deliveries).toMatchObject([{ status: null, error: "ECONNREFUSED" }]);
+});

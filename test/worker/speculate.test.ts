@@ -1,0 +1,288 @@
+import * as fc from "fast-check";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import { DRAFT_TOKENS_MAX } from "../../worker/decode/draft.ts";
+import { Batch } from "../../worker/generate.ts";
+import { FakeDecoder, fakeClock, noiseLogits, type LogitsOf } from "../support/fake-decoder.ts";
+import {
+  EOS,
+  NO_EOS,
+  PROMPTS,
+  request,
+  stepsOf,
+  tokensOf,
+  vectorModels,
+  type RowOptions,
+} from "../support/rows.ts";
+
+const VOCAB = 12;
+const WRONG = 11;
+const PLAIN = { speculate: false } as const;
+const SAME = { base: [1, 2, 3], expert: [1, 2, 3], antiexpert: [1, 2, 3] };
+
+// How far drafts go depends on what runs take, which fake models decide.
+beforeEach(() => {
+  vi.spyOn(performance, "now").mockImplementation(() => fakeClock.ms);
+});
+
+type Three = Readonly<Record<"base" | "expert" | "antiexpert", LogitsOf>>;
+
+/** Models that have some noise in common, and each this much of its own. */
+function alike(distance: number): Three {
+  const disturbed = (salt: number) => (ids: readonly number[]) => {
+    // Of the last tokens, because the models' prompts differ.
+    const own = noiseLogits(salt, VOCAB)(ids);
+    return noiseLogits(1, VOCAB)(ids.slice(-2)).map((logit, id) => logit + distance * own[id]!);
+  };
+  return { base: disturbed(2), expert: disturbed(3), antiexpert: disturbed(4) };
+}
+
+/** By how good the expert's drafts are. */
+const KINDS = {
+  /** With the same prompts the three are one model. */
+  right: (vocab = VOCAB): Three => {
+    const noise = noiseLogits(1, vocab);
+    return { base: noise, expert: noise, antiexpert: noise };
+  },
+  wrong: (vocab = VOCAB): Three => {
+    const insistent = () => new Float32Array(vocab).fill(100, WRONG, WRONG + 1);
+    const base = (ids: readonly number[]) =>
+      noiseLogits(1, vocab)(ids).fill(-1000, WRONG, WRONG + 1);
+    return { base, expert: insistent, antiexpert: insistent };
+  },
+  close: () => alike(0.2),
+  random: () => alike(5),
+  /** The base mostly goes round in circles, which is what the text's own repetitions foretell. */
+  circling: (): Three => {
+    const noise = noiseLogits(5, VOCAB);
+    const base = (ids: readonly number[]) =>
+      noise(ids).map((logit, id) => (id === 1 + (ids.at(-1)! % 5) ? logit + 6 : logit));
+    return { base, expert: noise, antiexpert: noise };
+  },
+};
+type Kind = keyof typeof KINDS;
+
+function modelsOf(kind: Kind, { baseMs, expertMs } = { baseMs: 10, expertMs: 1 }, vocab = VOCAB) {
+  const { base, expert, antiexpert } = KINDS[kind](vocab);
+  return {
+    base: new FakeDecoder(base, { runMs: baseMs }),
+    expert: new FakeDecoder(expert, { runMs: expertMs }),
+    antiexpert: new FakeDecoder(antiexpert, { runMs: expertMs }),
+    vocabSize: vocab,
+  };
+}
+
+/** In so many tokens, three never stand together twice by chance. */
+const manyTokens = (kind: Kind) => modelsOf(kind, undefined, 2000);
+
+/** Runs a row alone, and tells for each step what was drafted (by fake models) and what came. */
+async function draftsOf(options: RowOptions) {
+  const batch = new Batch();
+  const row = batch.add(request(options))!;
+  const speculation = batch.speculation(row)!;
+  const scored = (options.models.base as FakeDecoder).scored ?? [];
+  const steps: { drafts: number[]; tokens: number[] }[] = [];
+  while (batch.size > 0) {
+    const before = scored.length;
+    const tokens = (await batch.step()).map((step) => {
+      if ("error" in step) throw step.error;
+      return step.token;
+    });
+    if (tokens.length > 0) steps.push({ drafts: scored[before]?.slice(1) ?? [], tokens });
+  }
+  return { speculation, steps, tokens: row.tokens };
+}
+
+const samplings: fc.Arbitrary<NonNullable<RowOptions["sampling"]>> = fc.record({
+  temperature: fc.constantFrom(0, 0.7, 1, 2),
+  seed: fc.nat(),
+  topK: fc.constantFrom(0, 0, 3),
+  topP: fc.constantFrom(1, 1, 0.8),
+  minP: fc.constantFrom(0, 0, 0.1),
+  repetitionPenalty: fc.constantFrom(1, 1, 1.4),
+  presencePenalty: fc.constantFrom(0, 0, 0.7, -0.3),
+  frequencyPenalty: fc.constantFrom(0, 0, 0.5, -0.2),
+  logitBias: fc.constantFrom([], [NO_EOS], [[3, 2] as const], [[EOS, 2] as const]),
+});
+
+describe("speculation changes nothing but the speed:", () => {
+  const kinds = fc.constantFrom(...(Object.keys(KINDS) as Kind[]));
+  const speeds = fc.record({ baseMs: fc.constantFrom(1, 10, 100), expertMs: fc.nat(20) });
+
+  test(
+    "the same tokens, texts and ends as one token at a time, from any cut",
+    { timeout: 30_000 },
+    async () => {
+      let drafted = 0;
+      const options = fc.record({
+        prompts: fc.constantFrom(PROMPTS, SAME),
+        alpha: fc.constantFrom(0, 1, 0.5, -1),
+        sampling: samplings,
+        maxTokens: fc.integer({ min: 1, max: 40 }),
+        stop: fc.constantFrom([], ["b"], ["cd", "jk"], ["zz"], ["bcde"]),
+      });
+      await fc.assert(
+        fc.asyncProperty(kinds, speeds, options, fc.nat(), async (kind, speeds, options, at) => {
+          const whole = await stepsOf({ ...options, models: modelsOf(kind) }, PLAIN);
+          const cut = at % whole.length;
+          const resume = whole.slice(0, cut).map(({ token }) => token);
+          for (const earlier of [[], resume]) {
+            const models = modelsOf(kind, speeds);
+            const steps = await stepsOf({ ...options, resume: earlier, models });
+            expect(steps).toEqual(whole.slice(earlier.length));
+            expect(models.base.running + models.expert.running + models.antiexpert.running).toBe(0);
+            drafted += models.base.scored.length;
+          }
+        }),
+        { numRuns: 200 },
+      );
+      expect(drafted).toBeGreaterThan(200);
+    },
+  );
+
+  test.each([0, 1])(
+    "the same tokens with real models at temperature %d",
+    { timeout: 30_000 },
+    async (temperature) => {
+      const models = await vectorModels("llama", 128);
+      for (const alpha of [0, 0.3]) {
+        const sampling = { temperature, seed: 5, repetitionPenalty: 1.1, logitBias: [NO_EOS] };
+        const options = { models, alpha, sampling, maxTokens: 40 };
+        const { tokens } = await draftsOf(options);
+        expect(tokens).toEqual(await tokensOf(options, PLAIN));
+        expect(tokens).toHaveLength(40);
+      }
+      expect(models.base.cacheBytes).toBe(0);
+    },
+  );
+
+  test("each model's own last prompt token comes before the drafts", async () => {
+    const models = modelsOf("right");
+    await draftsOf({ models, maxTokens: 4 });
+    expect(models.base.scored[0]![0]).toBe(PROMPTS.base.at(-1));
+    expect(models.antiexpert.scored[0]![0]).toBe(PROMPTS.antiexpert.at(-1));
+  });
+
+  test("an expert that is at a loss after a wrong draft is not asked for more", async () => {
+    const { base, antiexpert } = KINDS.wrong();
+    // WRONG is what it drafts, and what the text never goes on with.
+    const expert = (ids: readonly number[]) =>
+      ids.at(-1) === WRONG ? new Float32Array(VOCAB).fill(Number.NaN) : antiexpert(ids);
+    const models = () => ({
+      ...modelsOf("wrong"),
+      base: new FakeDecoder(base, { runMs: 10 }),
+      expert: new FakeDecoder(expert),
+    });
+    const options = { sampling: { logitBias: [NO_EOS] }, prompts: SAME };
+    const { tokens, speculation } = await draftsOf({ ...options, models: models() });
+    expect(speculation.drafted).toBeGreaterThan(0);
+    expect(tokens).toEqual(await tokensOf({ ...options, models: models() }, PLAIN));
+  });
+
+  test("an expert without any finite logit is no reason to fail while the sum has one", async () => {
+    const infinite = () => new Float32Array(VOCAB).fill(Number.POSITIVE_INFINITY, 3, 4);
+    // Infinity minus infinity is no number, and never drawn; the expert alone would have nothing else.
+    const models = () => ({
+      ...modelsOf("random", { baseMs: 1, expertMs: 100 }),
+      expert: new FakeDecoder(infinite, { runMs: 100 }),
+      antiexpert: new FakeDecoder(infinite, { runMs: 100 }),
+    });
+    const tokens = await tokensOf({ models: models() }, PLAIN);
+    expect(await tokensOf({ models: models() })).toEqual(tokens);
+  });
+});
+
+describe("drafts", () => {
+  const sampling = { logitBias: [NO_EOS] };
+
+  test("of an expert that is always right are all accepted, and save runs of the base", async () => {
+    const models = manyTokens("right");
+    const { speculation, tokens } = await draftsOf({
+      models,
+      prompts: SAME,
+      sampling,
+      maxTokens: 200,
+    });
+    expect(tokens).toHaveLength(200);
+    expect(speculation.drafted).toBeGreaterThan(120);
+    expect(speculation.accepted).toBe(speculation.drafted);
+    expect(models.base.scored.length + models.base.turns.length).toBeLessThan(200 / 4);
+  });
+
+  test("of an expert that is always wrong are never accepted, and end", async () => {
+    const models = manyTokens("wrong");
+    const options = { models, prompts: SAME, sampling, maxTokens: 300 };
+    const { speculation, steps } = await draftsOf(options);
+    expect(speculation.drafted).toBeGreaterThan(0);
+    expect(speculation.accepted).toBe(0);
+    expect(steps).toHaveLength(300);
+    // Towards the end it has learned that one token at a time is faster.
+    expect(models.base.asked.slice(-100).every((ids) => ids.length === 1)).toBe(true);
+  });
+
+  test("come from the text's own repetitions where there is no expert", async () => {
+    const models = modelsOf("circling");
+    const options = { models, alpha: 0, sampling: { ...sampling, temperature: 0 }, maxTokens: 100 };
+    const { speculation, tokens } = await draftsOf(options);
+    expect(tokens).toHaveLength(100);
+    expect(speculation.accepted).toBeGreaterThan(60);
+    expect(models.base.scored.length + models.base.turns.length).toBeLessThan(40);
+    expect(models.expert.opened).toBe(0);
+  });
+
+  test.each(Object.keys(KINDS) as Kind[])(
+    "are counted as far as they are verified: %s",
+    async (kind) => {
+      const { speculation, steps } = await draftsOf({ models: modelsOf(kind), maxTokens: 60 });
+      const verified = steps.flatMap(({ drafts, tokens }) =>
+        drafts.slice(0, tokens.length).map((draft, i) => draft === tokens[i]),
+      );
+      expect(speculation.drafted).toBe(verified.length);
+      expect(speculation.accepted).toBe(verified.filter(Boolean).length);
+    },
+  );
+
+  test.each(Object.keys(KINDS) as Kind[])(
+    "give a step one token more than is right: %s",
+    async (kind) => {
+      const { steps } = await draftsOf({ models: modelsOf(kind), maxTokens: 60, sampling });
+      for (const { drafts, tokens } of steps.slice(0, -1)) {
+        const wrong = drafts.findIndex((draft, i) => draft !== tokens[i]);
+        expect(tokens).toHaveLength(1 + (wrong < 0 ? drafts.length : wrong));
+      }
+    },
+  );
+
+  test.each([true, false])("are made only while a row is alone (alone: %s)", async (isAlone) => {
+    const models = modelsOf("right");
+    const batch = new Batch();
+    batch.add(request({ models, prompts: SAME, sampling }));
+    if (!isAlone) batch.add(request({ models, prompts: SAME, sampling, alpha: 0 }));
+    for (let step = 0; step < 6; step++) await batch.step();
+    expect(models.base.scored.length > 0).toBe(isAlone);
+  });
+
+  test("are not made where a cache cannot forget", async () => {
+    const models = {
+      ...modelsOf("right"),
+      antiexpert: new FakeDecoder(KINDS.right().base, { canRewind: false }),
+    };
+    const batch = new Batch();
+    const row = batch.add(request({ models, prompts: SAME }))!;
+    expect(batch.speculation(row)).toBeNull();
+    // At alpha 0 that model takes no part.
+    expect(batch.speculation(batch.add(request({ models, alpha: 0 }))!)).not.toBeNull();
+  });
+
+  test.each<[from: string, kind: Kind, alpha: number]>([
+    ["the expert", "right", 1],
+    ["repetitions", "circling", 0],
+  ])("from %s never reach beyond the last token that may come", async (_, kind, alpha) => {
+    for (let maxTokens = 1; maxTokens < 5 * DRAFT_TOKENS_MAX; maxTokens++) {
+      const models = modelsOf(kind);
+      await draftsOf({ models, alpha, prompts: SAME, sampling, maxTokens });
+      for (const model of [models.base, models.expert, models.antiexpert]) {
+        expect(model.longest).toBeLessThanOrEqual(SAME.base.length + maxTokens - 1);
+      }
+    }
+  });
+});

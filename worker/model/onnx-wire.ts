@@ -1,0 +1,147 @@
+/**
+ * As much of the ONNX file format as rewriting a decoder's graph needs: nodes are read and made, everything else (weights
+ * above all) is passed on as bytes. Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx).
+ */
+import { Reader, Writer } from "protobufjs/minimal.js";
+
+export const MODEL_GRAPH = 7;
+export const GRAPH_NODE = 1;
+export const GRAPH_INPUT = 11;
+export const GRAPH_OUTPUT = 12;
+const VALUE_INFO_NAME = 1;
+const INT64 = 7;
+
+export interface GraphNode {
+  readonly op: string;
+  /** Null where the standard operators are meant. */
+  readonly domain: string | null;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  /** AttributeProto messages. */
+  readonly attributes: readonly Uint8Array[];
+}
+
+/** The wanted fields of a message in file order, each a view of its bytes; weights are skipped, not read. */
+export function* lengthDelimited(
+  message: Uint8Array,
+  wanted: readonly number[],
+): Generator<[field: number, bytes: Uint8Array]> {
+  const reader = Reader.create(message);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (!wanted.includes(tag >>> 3)) {
+      reader.skipType(tag & 7);
+      continue;
+    }
+    const length = reader.uint32();
+    yield [tag >>> 3, message.subarray(reader.pos, reader.pos + length)];
+    reader.skip(length);
+  }
+}
+
+/** Every field of a message as it stands in the file, tag included. */
+export function* wholeFields(
+  message: Uint8Array,
+): Generator<{ field: number; whole: Uint8Array; content: Uint8Array }> {
+  const reader = Reader.create(message);
+  while (reader.pos < reader.len) {
+    const start = reader.pos;
+    const tag = reader.uint32();
+    let from = reader.pos;
+    if ((tag & 7) === 2) {
+      const length = reader.uint32();
+      from = reader.pos;
+      reader.skip(length);
+    } else {
+      reader.skipType(tag & 7);
+    }
+    const whole = message.subarray(start, reader.pos);
+    yield { field: tag >>> 3, whole, content: message.subarray(from, reader.pos) };
+  }
+}
+
+/** A length-delimited field around bytes that are not copied. */
+export function fieldHead(field: number, length: number): Uint8Array {
+  return Writer.create().uint32(key(field)).uint32(length).finish();
+}
+
+export function nameOf(valueInfo: Uint8Array): string {
+  return strings(valueInfo, VALUE_INFO_NAME)[0] ?? "";
+}
+
+/** A graph output whose type is left to onnxruntime. */
+export function untypedOutput(name: string): Uint8Array {
+  const writer = Writer.create().uint32(key(GRAPH_OUTPUT)).fork();
+  return writer.uint32(key(VALUE_INFO_NAME)).string(name).ldelim().finish();
+}
+
+export function readNode(message: Uint8Array): GraphNode {
+  return {
+    inputs: strings(message, 1),
+    outputs: strings(message, 2),
+    op: strings(message, 4)[0] ?? "",
+    domain: strings(message, 7)[0] ?? null,
+    attributes: Array.from(lengthDelimited(message, [5]), ([, bytes]) => bytes),
+  };
+}
+
+/** A node as a field of the graph. */
+export function writeNode({ op, domain, inputs, outputs, attributes }: GraphNode): Uint8Array {
+  const writer = Writer.create().uint32(key(GRAPH_NODE)).fork();
+  for (const name of inputs) writer.uint32(key(1)).string(name);
+  for (const name of outputs) writer.uint32(key(2)).string(name);
+  writer.uint32(key(4)).string(op);
+  for (const attribute of attributes) writer.uint32(key(5)).bytes(attribute);
+  if (domain !== null) writer.uint32(key(7)).string(domain);
+  return writer.ldelim().finish();
+}
+
+export function standardNode(
+  op: string,
+  inputs: readonly string[],
+  output: string,
+  attributes: readonly Uint8Array[] = [],
+): GraphNode {
+  return { op, domain: null, inputs, outputs: [output], attributes };
+}
+
+export function integerAttribute(name: string, value: number): Uint8Array {
+  const writer = Writer.create().uint32(key(1)).string(name);
+  return writer
+    .uint32(3 << 3)
+    .int64(value)
+    .uint32(20 << 3)
+    .int32(2)
+    .finish();
+}
+
+/** A Constant with a vector of integers. */
+export function integersNode(output: string, values: readonly bigint[]): GraphNode {
+  const raw = new Uint8Array(BigInt64Array.from(values).buffer);
+  const attribute = Writer.create().uint32(key(1)).string("value");
+  const tensor = attribute
+    .uint32(key(5))
+    .fork()
+    .uint32(1 << 3)
+    .int64(values.length);
+  tensor
+    .uint32(2 << 3)
+    .int32(INT64)
+    .uint32(key(9))
+    .bytes(raw)
+    .ldelim();
+  return standardNode("Constant", [], output, [
+    tensor
+      .uint32(20 << 3)
+      .int32(4)
+      .finish(),
+  ]);
+}
+
+function strings(message: Uint8Array, field: number): string[] {
+  const decoder = new TextDecoder();
+  return Array.from(lengthDelimited(message, [field]), ([, bytes]) => decoder.decode(bytes));
+}
+
+/** Tag of a length-delimited field. */
+const key = (field: number) => (field << 3) | 2;
