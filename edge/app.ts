@@ -11,12 +11,14 @@ import type { Backend } from "./backend.ts";
 import type { AppEnv } from "./context.ts";
 import type { Log } from "./log.ts";
 import { authenticate } from "./middleware/auth.ts";
+import { authorize } from "./middleware/authorize.ts";
 import { withBackend } from "./middleware/backend.ts";
 import * as errors from "./middleware/errors.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { jobRoutes } from "./routes/jobs.ts";
+import { keyRoutes } from "./routes/keys.ts";
 import { modelRoutes } from "./routes/models.ts";
 
 export interface AppDeps {
@@ -37,15 +39,18 @@ export function createApp({ openBackend, deadlineSeconds, log }: AppDeps): Hono<
 
   app.use(requestId({ limitLength: REQUEST_ID_CHARS_MAX, generator: () => newId("req") }));
   // Any origin: a key in a header, unlike a cookie, is sent by nobody who was not given it.
-  app.use(cors({ origin: "*", allowMethods: ["GET", "POST"], exposeHeaders, maxAge: 86_400 }));
+  app.use(
+    cors({ origin: "*", allowMethods: ["GET", "POST", "DELETE"], exposeHeaders, maxAge: 86_400 }),
+  );
   app.use(withBackend(openBackend));
-  app.use("/v1/*", authenticate);
+  app.use("/v1/*", authenticate, authorize);
   app.use(methodNotAllowed({ app, onMethodNotAllowed: errors.methodNotAllowed }));
 
   app.route("/v1/jobs", jobRoutes(deadlineSeconds, log));
   app.route("/v1/chat/completions", chatRoutes(deadlineSeconds, log));
   app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
   app.route("/v1/models", modelRoutes());
+  app.route("/v1/keys", keyRoutes());
   app.route("/", healthRoutes());
 
   app.notFound(errors.notFound);

@@ -11,15 +11,15 @@ import { AppError } from "../shared/errors.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
 import { follow } from "../shared/follow.ts";
 import {
-  ApiKeyRecord,
   ModelCard,
+  type ApiKeyRecord,
   type DeliveryPayload,
   type JobRecord,
   type NewJob,
 } from "../shared/job.ts";
+import { KeyRegistry } from "../shared/key-registry.ts";
 import { JobStore } from "../shared/job-store.ts";
 import {
-  apiKeyKey,
   DELIVERY_QUEUE,
   GENERATION_QUEUE,
   MODELS_KEY,
@@ -44,10 +44,11 @@ export class RedisBackend implements Backend {
   }
 
   authenticate(keyHash: string): Promise<ApiKeyRecord | null> {
-    return available(async () => {
-      const fields = await this.#redis.hgetall(apiKeyKey(keyHash));
-      return Object.keys(fields).length === 0 ? null : v.parse(ApiKeyRecord, fields);
-    });
+    return this.keys((keys) => keys.authenticate(keyHash));
+  }
+
+  keys<T>(work: (keys: KeyRegistry) => Promise<T>): Promise<T> {
+    return available(() => work(new KeyRegistry(this.#redis)));
   }
 
   models(): Promise<ModelCard[]> {

@@ -4,6 +4,7 @@
  */
 import type { Job, JobEvent } from "../shared/contract.ts";
 import type { ApiKeyRecord, JobRecord, ModelCard, NewJob } from "../shared/job.ts";
+import type { KeyRegistry } from "../shared/key-registry.ts";
 
 export interface FollowRequest {
   /** Sequence number of the last event that the reader has; 0 for none. */
@@ -17,6 +18,8 @@ export interface FollowRequest {
 export interface Backend {
   /** The record of the key with this SHA-256, or null. */
   authenticate(keyHash: string): Promise<ApiKeyRecord | null>;
+  /** Works on the API keys. */
+  keys<T>(work: (keys: KeyRegistry) => Promise<T>): Promise<T>;
   /** Every ensemble that is served, by name. */
   models(): Promise<ModelCard[]>;
   model(id: string): Promise<ModelCard | null>;

@@ -6,7 +6,7 @@ import { Command, InvalidArgumentError } from "commander";
 import type { Redis } from "ioredis";
 import type { Job, Model } from "../shared/contract.ts";
 import { JobClient, type JobInput } from "./job-client.ts";
-import { KeyRegistry } from "./key-registry.ts";
+import { KeyRegistry } from "../shared/key-registry.ts";
 import { startEdge } from "./stack/edge.ts";
 import { stopOnInterrupt } from "./stack/interrupt.ts";
 import { isPortFree } from "./stack/port.ts";

@@ -1,4 +1,4 @@
-/** API keys: their form, and the hash that alone is stored. */
+/** Secrets and ids: their forms, and the hash of a key that alone is stored. */
 
 /** `tt_` and 32 random bytes in base64url. */
 export function newApiKey(): string {
@@ -18,9 +18,13 @@ export async function hashApiKey(key: string): Promise<string> {
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** As Standard Webhooks writes a symmetric secret. */
+export function newWebhookSecret(): string {
+  return `whsec_${toBase64(crypto.getRandomValues(new Uint8Array(32)))}`;
+}
+
+const toBase64 = (bytes: Uint8Array) => btoa(String.fromCharCode(...bytes));
+
 function toBase64Url(bytes: Uint8Array): string {
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll("+", "-")
-    .replaceAll("/", "_")
-    .replaceAll("=", "");
+  return toBase64(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }

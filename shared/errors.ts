@@ -5,6 +5,7 @@
 type ErrorType =
   | "invalid_request_error"
   | "authentication_error"
+  | "permission_error"
   | "rate_limit_error"
   | "server_error";
 
@@ -14,6 +15,7 @@ export const ERRORS = {
   unsupported_parameter: { status: 400, type: "invalid_request_error", retry: false },
   context_length_exceeded: { status: 400, type: "invalid_request_error", retry: false },
   invalid_api_key: { status: 401, type: "authentication_error", retry: false },
+  permission_denied: { status: 403, type: "permission_error", retry: false },
   not_found: { status: 404, type: "invalid_request_error", retry: false },
   model_not_found: { status: 404, type: "invalid_request_error", retry: false },
   method_not_allowed: { status: 405, type: "invalid_request_error", retry: false },

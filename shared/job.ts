@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import { JOB_STATES, type JobEvent, type Message } from "./contract.ts";
+import { KeyLimits, Scope } from "./policy.ts";
 
 /** A prompt as the caller gave it; each model of the ensemble renders and tokenizes it for itself. */
 export type Input =
@@ -128,6 +129,8 @@ export const ApiKeyRecord = v.object({
   name: v.string(),
   tenant: v.string(),
   createdAtMs: count,
+  scopes: v.pipe(fromJson, v.array(Scope)),
+  limits: v.pipe(fromJson, KeyLimits),
 });
 export type ApiKeyRecord = v.InferOutput<typeof ApiKeyRecord>;
 

@@ -44,6 +44,16 @@ export const LIMITS = {
   /** Steering strength. An ensemble may set a lower maximum; negative values need a key policy. */
   alphaMin: 0,
   alphaMax: 4,
+  /** Steering strength that a key's policy may allow: the widest there is. */
+  policyAlphaMin: -4,
+  policyAlphaMax: 4,
+  /** A limit of a key beyond this limits nothing. */
+  policyRateMax: 1_000_000_000,
+  policyModelsMax: 64,
+  /** Keys of one tenant, so that limits for each key limit something. */
+  keysPerTenantMax: 100,
+  /** Seconds for which a rotated key may go on: 30 days. */
+  keyOverlapSecondsMax: 30 * 24 * 3600,
   /** Seconds from submission within which a job may be asked to end. */
   deadlineSecondsMin: 1,
   deadlineSecondsMax: 7 * 24 * 3600,

@@ -1,6 +1,6 @@
 /**
  * Names of everything in Redis, spelled nowhere else.
- * The braces are hash tags: in a cluster all keys of one job live in one slot, so one script may touch them.
+ * The braces are a hash tag: in a cluster all lives in one slot, so that one script may touch a job and its key's limits.
  */
 export const QUEUE_PREFIX = "{trimtab}";
 /** BullMQ queue of jobs to generate. */
@@ -8,21 +8,27 @@ export const GENERATION_QUEUE = "generate";
 /** BullMQ queue of webhook deliveries. */
 export const DELIVERY_QUEUE = "deliver";
 
-export const jobKey = (jobId: string) => `trimtab:{${jobId}}:job`;
+export const jobKey = (jobId: string) => `{trimtab}:job:${jobId}`;
 /** Stream of the job's events; an entry's id is `<sequence number>-0`. */
-export const logKey = (jobId: string) => `trimtab:{${jobId}}:log`;
+export const logKey = (jobId: string) => `{trimtab}:log:${jobId}`;
 /** Channel that repeats each event as it is logged. */
-export const bellChannel = (jobId: string) => `trimtab:{${jobId}}:bell`;
+export const bellChannel = (jobId: string) => `{trimtab}:bell:${jobId}`;
 /** List of webhook delivery attempts. */
-export const deliveriesKey = (jobId: string) => `trimtab:{${jobId}}:deliveries`;
+export const deliveriesKey = (jobId: string) => `{trimtab}:deliveries:${jobId}`;
 
 /** Sorted set of unfinished job ids by the time (ms) at which they expire. */
-export const DEADLINES_KEY = "trimtab:deadlines";
+export const DEADLINES_KEY = "{trimtab}:deadlines";
 /** Hash of model cards by ensemble name, written by workers. */
-export const MODELS_KEY = "trimtab:models";
-/** Hash of an API key's record by the SHA-256 of the key. */
-export const apiKeyKey = (sha256: string) => `trimtab:key:${sha256}`;
-/** Hash of key id -> SHA-256, so that keys can be listed and revoked. */
-export const API_KEYS_KEY = "trimtab:keys";
+export const MODELS_KEY = "{trimtab}:models";
+/** An API key's id by the SHA-256 of its secret; expires with an overlap. */
+export const KEY_HASH_PREFIX = "{trimtab}:key-hash:";
+export const keyHashKey = (sha256: string) => `${KEY_HASH_PREFIX}${sha256}`;
+/** Hash of an API key's record by its id. */
+export const API_KEY_PREFIX = "{trimtab}:key:";
+export const apiKeyKey = (keyId: string) => `${API_KEY_PREFIX}${keyId}`;
+/** Set of all key ids. */
+export const API_KEYS_KEY = "{trimtab}:keys";
+/** Set of a tenant's key ids. */
+export const tenantKeysKey = (tenant: string) => `{trimtab}:tenant-keys:${tenant}`;
 /** Hash of a tenant's settings (webhook secret). */
-export const tenantKey = (tenant: string) => `trimtab:tenant:${tenant}`;
+export const tenantKey = (tenant: string) => `{trimtab}:tenant:${tenant}`;

@@ -1,8 +1,6 @@
 /** Who may ask, and what of others they see. */
 import { expect, test } from "vitest";
-import { hashApiKey } from "../../shared/api-key.ts";
-import { apiKeyKey } from "../../shared/redis-keys.ts";
-import { errorOf, newTenant, play, redis, send } from "./harness.ts";
+import { errorOf, keys, newTenant, play, send } from "./harness.ts";
 
 test("a request without a key is refused in the body shape that openai clients parse", async () => {
   const reply = await send("/v1/models");
@@ -45,6 +43,6 @@ test("a job of another tenant cannot be told from one that does not exist", asyn
 test("a revoked key is refused from the next request on", async () => {
   const owner = await newTenant();
   expect((await owner.get("/v1/models")).status).toBe(200);
-  await redis.del(apiKeyKey(await hashApiKey(owner.key)));
+  await keys.revoke(owner.keyId);
   expect((await owner.get("/v1/models")).status).toBe(401);
 });

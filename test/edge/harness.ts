@@ -2,13 +2,15 @@
 import { env, exports } from "cloudflare:workers";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { Redis } from "ioredis";
+import * as v from "valibot";
 import { vi } from "vitest";
-import { hashApiKey, newApiKey, newId } from "../../shared/api-key.ts";
 import type { Job, JobEvent, Outcome } from "../../shared/contract.ts";
 import type { ErrorBody } from "../../shared/errors.ts";
 import type { ModelCard } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
-import { apiKeyKey, MODELS_KEY } from "../../shared/redis-keys.ts";
+import { KeyRegistry } from "../../shared/key-registry.ts";
+import { Policy } from "../../shared/policy.ts";
+import { MODELS_KEY } from "../../shared/redis-keys.ts";
 
 export const redisUrl = (env as unknown as { REDIS_URL: string }).REDIS_URL;
 export const redis = new Redis(redisUrl);
@@ -28,22 +30,27 @@ export const card: ModelCard = {
 export const usage = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 };
 export const success: Outcome = { finish_reason: "stop", usage, error: null };
 
-/** A new tenant with a key of its own, on an edge that serves the model. */
-export async function newTenant(): Promise<Client> {
-  const key = newApiKey();
-  const record = { id: newId("key"), name: "test", tenant: newId("tenant"), createdAtMs: "1" };
-  await redis.hset(apiKeyKey(await hashApiKey(key)), record);
+export const keys = new KeyRegistry(redis);
+
+/** A new tenant, or another key of one, on an edge that serves the model. */
+export async function newTenant(
+  policy: v.InferInput<typeof Policy> = {},
+  ofTenant?: string,
+): Promise<Client> {
+  const { id, key, tenant } = await keys.create("test", ofTenant, v.parse(Policy, policy));
   await redis.hset(MODELS_KEY, card.id, JSON.stringify(card));
-  return new Client(key, record.tenant);
+  return new Client(key, tenant, id);
 }
 
 export class Client {
   readonly key: string;
   readonly tenant: string;
+  readonly keyId: string;
 
-  constructor(key: string, tenant: string) {
+  constructor(key: string, tenant: string, keyId: string) {
     this.key = key;
     this.tenant = tenant;
+    this.keyId = keyId;
   }
 
   get(path: string, headers: Record<string, string> = {}): Promise<Response> {

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { hashApiKey } from "../../shared/api-key.ts";
-import { apiKeyKey } from "../../shared/redis-keys.ts";
+import { KeyRegistry } from "../../shared/key-registry.ts";
+import { keyHashKey } from "../../shared/redis-keys.ts";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 
 const KEYS = join(import.meta.dirname, "../../infra/keys.ts");
@@ -41,14 +42,16 @@ test("a key is shown once, and only its hash is stored", async () => {
   expect(key).toMatch(/^tt_[\w-]{43}$/);
 
   const redis = await connectRedis(server.url);
-  expect(await redis.hgetall(apiKeyKey(await hashApiKey(key)))).toMatchObject({
+  expect(await new KeyRegistry(redis).authenticate(await hashApiKey(key))).toMatchObject({
     id: valueOf(out, "key id"),
     name: "acme production",
     tenant: valueOf(out, "tenant"),
+    scopes: ["jobs:write", "jobs:read"],
+    limits: {},
   });
   for (const name of await redis.keys("*")) {
     expect(name).not.toContain(key);
-    expect(JSON.stringify(await redis.hgetall(name))).not.toContain(key);
+    expect(JSON.stringify(await redis.dump(name))).not.toContain(key);
   }
   redis.disconnect();
 });
@@ -72,6 +75,46 @@ test("keys made without a tenant do not share one", async () => {
   expect(valueOf(a?.out ?? "", "tenant")).not.toBe(valueOf(b?.out ?? "", "tenant"));
 });
 
+test("a key has the scopes and limits that it was made with", async () => {
+  const limits =
+    "--requests-per-minute 5 --tokens-per-minute 900 --concurrent-jobs 2 --alpha -1..3 --models a,b";
+  const made = ["create", "--name", "a", "--scopes", "jobs:read,admin", ...limits.split(" ")];
+  const { out } = await keys(made);
+  const redis = await connectRedis(server.url);
+  expect(await new KeyRegistry(redis).read(valueOf(out, "key id"))).toMatchObject({
+    scopes: ["jobs:read", "admin"],
+    limits: {
+      requests_per_minute: 5,
+      tokens_per_minute: 900,
+      concurrent_jobs: 2,
+      alpha: { min: -1, max: 3 },
+      models: ["a", "b"],
+    },
+  });
+  redis.disconnect();
+  expect((await keys(["create", "--name", "a", "--alpha", "3..1"])).error).toBe(
+    "limits.alpha.max must be at least min\n",
+  );
+  expect((await keys(["create", "--name", "a", "--concurrent-jobs", "few"])).error).toMatch(
+    /expected a number/,
+  );
+});
+
+test("a rotated key keeps its id and gets a new secret; the old one goes on as long as was said", async () => {
+  const { out } = await keys(["create", "--name", "old"]);
+  const id = valueOf(out, "key id");
+  const hash = await hashApiKey(valueOf(out, "API key"));
+  const rotated = await keys(["rotate", id, "--overlap", "3600"]);
+  const redis = await connectRedis(server.url);
+  const registry = new KeyRegistry(redis);
+  expect(await registry.authenticate(hash)).toMatchObject({ id });
+  expect(await redis.ttl(keyHashKey(hash))).toBeGreaterThan(3_500);
+  const newHash = await hashApiKey(valueOf(rotated.out, "API key"));
+  expect(await registry.authenticate(newHash)).toMatchObject({ id });
+  expect(await redis.ttl(keyHashKey(newHash))).toBe(-1);
+  redis.disconnect();
+});
+
 test("a revoked key is gone from the list and from Redis", async () => {
   const { out } = await keys(["create", "--name", "brief"]);
   const id = valueOf(out, "key id");
@@ -79,7 +122,7 @@ test("a revoked key is gone from the list and from Redis", async () => {
   expect((await keys(["revoke", id])).out).toBe(`revoked ${id}\n`);
   expect((await keys(["list"])).out).not.toContain(id);
   const redis = await connectRedis(server.url);
-  expect(await redis.exists(apiKeyKey(await hashApiKey(valueOf(out, "API key"))))).toBe(0);
+  expect(await redis.exists(keyHashKey(await hashApiKey(valueOf(out, "API key"))))).toBe(0);
   redis.disconnect();
   expect(await keys(["revoke", id])).toMatchObject({ code: 1, error: `there is no key ${id}\n` });
 });
@@ -97,7 +140,7 @@ test("without a Redis, or with a bad name, it says what to give", async () => {
     code: 1,
     error: "set REDIS_URL or pass --redis <url>\n",
   });
-  expect((await keys(["create", "--name", ""])).error).toMatch(/^a key's name has 1 to 128/);
+  expect((await keys(["create", "--name", ""])).error).toMatch(/^name must be 1 to 128/);
   expect((await keys(["create", "--name", "x", "--tenant", "a b"])).error).toMatch(
     /^a tenant has 1 to 64/,
   );

@@ -3,7 +3,7 @@ import type { Redis } from "ioredis";
 import { afterAll, beforeAll } from "vitest";
 import type { Job, JobEvent } from "../../shared/contract.ts";
 import { JobClient, type JobInput } from "../../infra/job-client.ts";
-import { KeyRegistry, type NewKey } from "../../infra/key-registry.ts";
+import { KeyRegistry, type NewKey } from "../../shared/key-registry.ts";
 import { startEdge, type Edge } from "../../infra/stack/edge.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
