@@ -4,6 +4,7 @@ import type { JobRequest } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Input, ModelCard, NewJob } from "../shared/job.ts";
 import type { AppContext } from "./context.ts";
+import type { NamedPair } from "./steering.ts";
 import { toGeneration } from "./validate.ts";
 
 export interface Submission {
@@ -17,7 +18,9 @@ export interface Submission {
 export async function submit(c: AppContext, submission: Submission): Promise<NewJob> {
   const { request, input } = submission;
   const { backend, principal } = c.var;
-  const generation = toGeneration(request, input, await requireModel(c, request.model));
+  const card = await requireModel(c, request.model);
+  const pairs = await namedPairs(c, request.steering?.pairs);
+  const generation = toGeneration(request, input, card, pairs);
   const createdAtMs = Date.now();
   const job: NewJob = {
     id: newId("job"),
@@ -33,12 +36,23 @@ export async function submit(c: AppContext, submission: Submission): Promise<New
   return job;
 }
 
+type Pairs = NonNullable<JobRequest["steering"]>["pairs"];
+
+async function namedPairs(c: AppContext, pairs: Pairs): Promise<NamedPair[] | null> {
+  if (!pairs) return null;
+  const named = pairs.map(async ({ model, weight }, i) => {
+    const card = await requireModel(c, model, `steering.pairs.${i}.model`);
+    return { card, weight: weight ?? 1 };
+  });
+  return Promise.all(named);
+}
+
 /** @throws AppError model_not_found */
-export async function requireModel(c: AppContext, id: string): Promise<ModelCard> {
+export async function requireModel(c: AppContext, id: string, param = "model"): Promise<ModelCard> {
   const card = await c.var.backend.model(id);
   if (card === null) {
     throw new AppError("model_not_found", "No worker serves this model; see GET /v1/models", {
-      param: "model",
+      param,
     });
   }
   return card;

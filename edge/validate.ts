@@ -8,6 +8,7 @@ import { AppError } from "../shared/errors.ts";
 import type { Generation, Input, ModelCard, ValidGeneration } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
 import { issueError } from "./issue.ts";
+import { steeringOf, type NamedPair } from "./steering.ts";
 
 type RequestSchema<T> = v.GenericSchema<unknown, T>;
 
@@ -38,6 +39,7 @@ export function toGeneration(
   request: GenerationRequest,
   input: Input,
   card: ModelCard,
+  pairs: readonly NamedPair[] | null,
 ): ValidGeneration {
   checkTokens(input, card);
   const generation: Generation = {
@@ -54,7 +56,7 @@ export function toGeneration(
     logitBias: biases(request, card),
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
-    ...steeringOf(request, card),
+    ...steeringOf(request.steering, card, pairs),
     ...reports(request),
   };
   return generation as ValidGeneration;
@@ -92,28 +94,6 @@ function biases({ logit_bias }: GenerationRequest, card: ModelCard): [number, nu
 function notInVocabulary(param: string, id: number | undefined, card: ModelCard): AppError {
   const message = `${param}: token ids of this model are below ${card.vocabSize}, received ${id}`;
   return new AppError("invalid_request", message, { param });
-}
-
-function steeringOf({ steering }: GenerationRequest, card: ModelCard) {
-  const knots = steering?.schedule;
-  const alphas = knots?.map(([, alpha]) => alpha) ?? [steering?.alpha ?? card.alphaDefault];
-  const tooLarge = alphas.findIndex((alpha) => alpha > card.alphaMax);
-  if (tooLarge !== -1) {
-    const param = knots ? `steering.schedule.${tooLarge}.1` : "steering.alpha";
-    const message = `${param} must be at most ${card.alphaMax} with this model, received ${alphas[tooLarge]}`;
-    throw new AppError("invalid_request", message, { param });
-  }
-  const { base_nucleus, kl_budget, fallback } = steering?.guards ?? {};
-  const guards = {
-    ...(base_nucleus != null && { baseNucleus: base_nucleus }),
-    ...(kl_budget != null && { klBudget: kl_budget }),
-    ...(fallback != null && { fallback }),
-  };
-  return {
-    alpha: Math.max(...alphas),
-    ...(knots && { schedule: knots }),
-    ...(Object.keys(guards).length > 0 && { guards }),
-  };
 }
 
 /** What to tell of tokens: a job's log, and who reads it at once, must hold all of it. */

@@ -54,6 +54,23 @@ const schedule = v.pipe(
   ),
 );
 
+const pairs = v.pipe(
+  v.array(
+    v.strictObject({
+      /** An ensemble over the same base, whose expert and antiexpert are meant. */
+      model: nonEmpty(LIMITS.modelCharsMax),
+      /** Default: 1. */
+      weight: v.nullish(v.pipe(v.number(), v.gtValue(0), v.maxValue(LIMITS.pairWeightMax))),
+    }),
+  ),
+  v.minLength(1),
+  v.maxLength(LIMITS.pairsMax),
+  v.check(
+    (pairs) => new Set(pairs.map(({ model }) => model)).size === pairs.length,
+    "Expected different models",
+  ),
+);
+
 const guards = v.strictObject({
   /** Only tokens of the base's nucleus of this mass may come out; 1 lets all. */
   base_nucleus: v.nullish(share),
@@ -69,6 +86,8 @@ const steering = v.pipe(
     alpha: v.nullish(alpha),
     /** Instead of alpha: [position, alpha] knots with lines between them, level before the first and after the last. */
     schedule: v.nullish(schedule),
+    /** What steers instead of the ensemble's own pair: base + alpha * sum of weight * (expert - antiexpert). */
+    pairs: v.nullish(pairs),
     guards: v.nullish(guards),
     /** Whether to tell of every token what steering did to it. */
     trace: v.nullish(v.boolean()),
@@ -263,6 +282,7 @@ export interface Job {
     /** With a schedule, the most that it comes to. */
     readonly alpha: number;
     readonly schedule?: readonly (readonly [number, number])[];
+    readonly pairs?: readonly { readonly model: string; readonly weight: number }[];
     readonly guards?: Guards;
     readonly trace?: boolean;
   };

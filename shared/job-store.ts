@@ -223,10 +223,11 @@ export class JobStore {
   }
 }
 
-function steeringOf({ alpha, schedule, guards, trace }: Generation): Job["steering"] {
+function steeringOf({ alpha, schedule, pairs, guards, trace }: Generation): Job["steering"] {
   return {
     alpha,
     ...(schedule && { schedule }),
+    ...(pairs && { pairs }),
     ...(guards && { guards: publicGuards(guards) }),
     ...(trace && { trace }),
   };

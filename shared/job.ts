@@ -39,6 +39,8 @@ export interface Generation {
   readonly alpha: number;
   /** [position, alpha] knots; a position is the count of tokens generated before. */
   readonly schedule?: readonly (readonly [number, number])[];
+  /** Ensembles whose experts and antiexperts steer instead of the own ensemble's; all are over one base. */
+  readonly pairs?: readonly { readonly model: string; readonly weight: number }[];
   readonly guards?: {
     readonly baseNucleus?: number;
     readonly klBudget?: number;
@@ -143,6 +145,8 @@ export const ModelCard = v.object({
   vocabSize: v.number(),
   alphaDefault: v.number(),
   alphaMax: v.number(),
+  /** The same for all ensembles over one base. */
+  base: v.string(),
 });
 export type ModelCard = v.InferOutput<typeof ModelCard>;
 

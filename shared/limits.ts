@@ -25,6 +25,10 @@ export const LIMITS = {
   /** repetition_penalty divides logits, so it must stay above 0. */
   repetitionPenaltyMin: 0.01,
   repetitionPenaltyMax: 10,
+  /** Expert/antiexpert pairs of one request: each costs up to two models' runs and caches. */
+  pairsMax: 4,
+  /** Share of a pair in the shift; alpha times it is bounded by the pair's ensemble. */
+  pairWeightMax: 4,
   /** Knots of an alpha schedule: every position is looked up among them. */
   scheduleKnotsMax: 32,
   /** Nats. The likeliest token of any base has more than exp(-13) (V below 400,000): twice that binds nothing sane. */

@@ -75,10 +75,9 @@ export class Batch {
   async #decode(rows: readonly Row[]): Promise<Step[]> {
     const logits = await decodeAll(rows.flatMap(({ voices }) => voices));
     return rows.map((row) => {
-      const [base, expert, antiexpert] = row.voices.map((voice) => logits.get(voice));
-      const step = row.choose(base!, expert, antiexpert);
+      const step = row.choose(row.voices.map((voice) => logits.get(voice)!));
       if (!("error" in step) && this.size === 1) {
-        this.#rows.get(row)?.learn(row, step.token, expert);
+        this.#rows.get(row)?.learn(row, step.token, row.drafter && logits.get(row.drafter)!);
       }
       return step;
     });

@@ -2,29 +2,15 @@
 import { combineLogits } from "./decode/combine.ts";
 import { RunningMean } from "./decode/draft.ts";
 import { Guard, type Guards } from "./decode/guards.ts";
+import { mixLogits } from "./decode/mix.ts";
 import type { Accepted, Output } from "./decode/output.ts";
 import type { Sampler } from "./decode/sampler.ts";
 import { alphaAt, type Knot } from "./decode/schedule.ts";
-import { Reporter, type Report, type ReportOptions } from "./decode/trace.ts";
+import { Reporter, type Position, type Report, type ReportOptions } from "./decode/trace.ts";
 import type { Decoder } from "./model/decoder.ts";
+import { partsOf, type Casting, type PairParts } from "./parts.ts";
 
-const ROLES = ["base", "expert", "antiexpert"] as const;
-type Role = (typeof ROLES)[number];
-
-/** The three models of a row. */
-export interface Models extends Readonly<Record<Role, Decoder>> {
-  /** V: tokens that exist. A model's logits may be wider; the rest is padding and never drawn. */
-  readonly vocabSize: number;
-}
-
-/** One tokenized prompt per model: each may have its own template, and all share the generated tokens. */
-export type Prompts = Readonly<Record<Role, readonly number[]>>;
-
-export interface GenerateRequest {
-  readonly models: Models;
-  readonly prompts: Prompts;
-  /** Strength of the shift; with a schedule, the most that it comes to. At 0 expert and antiexpert are never run. */
-  readonly alpha: number;
+export interface GenerateRequest extends Casting {
   readonly schedule?: readonly Knot[];
   readonly guards?: Guards;
   readonly sampler: Sampler;
@@ -50,55 +36,75 @@ export type Step =
   | ({ readonly row: Row; readonly token: number; readonly report: Report | null } & Accepted)
   | { readonly row: Row; readonly error: Error };
 
+/** The logits [V] of a position. */
+type Rows = Pick<Position, "base" | "expert" | "antiexpert">;
+
 export class Row {
   readonly request: GenerateRequest;
-  readonly base: Voice;
-  /** Absent at alpha 0. */
-  readonly expert: Voice | null;
-  readonly antiexpert: Voice | null;
+  /** The base's first; every model once. */
+  readonly voices: readonly Voice[];
+  /** The expert of the heaviest pair, which foretells best what comes out; null at alpha 0. */
+  readonly drafter: Voice | null;
   /** [V] the steered logits of the last step, before sampling. */
   readonly logits: Float32Array;
   /** Tokens generated so far, an earlier attempt's included. */
   readonly tokens: number[];
+  /** With weights that add up to 1. */
+  readonly #pairs: readonly PairParts[];
+  /** What the pairs' weights add up to. */
+  readonly #weight: number;
   readonly #scratch: Float32Array;
+  /** [V] what several experts say together, and several antiexperts. */
+  readonly #mixed: Readonly<Record<"expert" | "antiexpert", Float32Array>> | null;
   readonly #guard: Guard | null;
   readonly #reporter: Reporter | null;
 
   constructor(request: GenerateRequest) {
-    const { models, prompts, alpha, resume, guards, report } = request;
-    const voice = (role: Role): Voice => ({
-      decoder: models[role],
-      sequence: models[role].open(),
-      unseen: [...prompts[role], ...resume],
-      runMs: new RunningMean(1, 0),
-    });
+    const { resume, guards, report } = request;
+    const { vocabSize } = request.models;
+    const { parts, pairs } = partsOf(request);
+    const voices: Voice[] = [];
     this.request = request;
-    this.base = voice("base");
-    this.expert = alpha === 0 ? null : voice("expert");
-    this.antiexpert = alpha === 0 ? null : voice("antiexpert");
-    this.logits = new Float32Array(models.vocabSize);
+    this.voices = voices;
+    try {
+      for (const { decoder, prompt } of parts) {
+        const unseen = [...prompt, ...resume];
+        voices.push({ decoder, sequence: decoder.open(), unseen, runMs: new RunningMean(1, 0) });
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    const heaviest = pairs.toSorted((a, b) => b.weight - a.weight)[0];
+    this.drafter = heaviest ? voices[heaviest.expert]! : null;
+    this.logits = new Float32Array(vocabSize);
     this.tokens = [...resume];
-    this.#scratch = new Float32Array(models.vocabSize);
-    this.#guard = guards ? new Guard(guards, models.vocabSize) : null;
-    this.#reporter = report ? new Reporter(report, models.vocabSize) : null;
+    const total = pairs.reduce((sum, { weight }) => sum + weight, 0);
+    this.#weight = total;
+    this.#pairs = pairs.map((pair) => ({ ...pair, weight: pair.weight / total }));
+    this.#scratch = new Float32Array(vocabSize);
+    const row = () => new Float32Array(vocabSize);
+    this.#mixed = pairs.length > 1 ? { expert: row(), antiexpert: row() } : null;
+    this.#guard = guards ? new Guard(guards, vocabSize) : null;
+    this.#reporter = report ? new Reporter(report, vocabSize) : null;
   }
 
-  get voices(): Voice[] {
-    return [this.base, this.expert, this.antiexpert].filter((voice) => voice !== null);
-  }
-
-  /** Combines the logits [>= V] of a position, and takes its token from them. */
-  choose(
-    base: Float32Array,
-    expert: Float32Array | undefined,
-    antiexpert: Float32Array | undefined,
-  ): Step {
+  /**
+   * Combines the logits of a position, and takes its token from them.
+   * @param logits [>= V] of each voice, in order
+   */
+  choose(logits: readonly Float32Array[]): Step {
     const { sampler, output } = this.request;
     try {
-      const rows = [base, expert, antiexpert].map((row) => row && this.#withoutPadding(row));
-      const alpha = this.#steer(rows[0]!, rows[1], rows[2]);
+      const rows = logits.map((row) => this.#withoutPadding(row));
+      const position: Rows = {
+        base: rows[0]!,
+        expert: this.#mix(rows, "expert"),
+        antiexpert: this.#mix(rows, "antiexpert"),
+      };
+      const alpha = this.#steer(position);
       const token = this.draw(this.logits);
-      const report = this.#report(token, alpha, rows);
+      const report = this.#report(token, alpha, position);
       sampler.accept(token);
       this.tokens.push(token);
       for (const voice of this.voices) voice.unseen = [token];
@@ -114,34 +120,45 @@ export class Row {
     return this.request.sampler.pick(this.#scratch);
   }
 
+  /** The weighted mean of the pairs' rows, null without pairs. A mean, so that its log-probabilities mean something. */
+  #mix(rows: readonly Float32Array[], role: "expert" | "antiexpert"): Float32Array | null {
+    const [only] = this.#pairs;
+    if (!this.#mixed) return only ? rows[only[role]]! : null;
+    const out = this.#mixed[role];
+    mixLogits(
+      out,
+      this.#pairs.map((pair) => rows[pair[role]]!),
+      this.#pairs.map(({ weight }) => weight),
+    );
+    return out;
+  }
+
   /** Fills `logits`; returns the strength that schedule and guards left. */
-  #steer(base: Float32Array, expert?: Float32Array, antiexpert?: Float32Array): number {
+  #steer({ base, expert, antiexpert }: Rows): number {
     const { alpha: most, schedule } = this.request;
     const alpha = schedule ? alphaAt(schedule, this.tokens.length) : most;
     if (!expert || !antiexpert || alpha === 0) {
       this.logits.set(base);
       return 0;
     }
-    if (this.#guard) return this.#guard.steer(this.logits, base, expert, antiexpert, alpha);
-    combineLogits(this.logits, base, expert, antiexpert, alpha);
+    // The sum of the weighted shifts is their mean, as often as the weights add up to.
+    const strength = alpha * this.#weight;
+    if (this.#guard) {
+      return this.#guard.steer(this.logits, base, expert, antiexpert, strength) / this.#weight;
+    }
+    combineLogits(this.logits, base, expert, antiexpert, strength);
     return alpha;
   }
 
   /** Before the sampler accepts the token: what the base would have taken is asked of the same position. */
-  #report(
-    token: number,
-    alpha: number,
-    [base, expert, antiexpert]: readonly (Float32Array | undefined)[],
-  ): Report | null {
+  #report(token: number, alpha: number, rows: Rows): Report | null {
     if (!this.#reporter) return null;
     return this.#reporter.report({
-      base: base!,
-      expert: expert ?? null,
-      antiexpert: antiexpert ?? null,
+      ...rows,
       steered: this.logits,
       alpha,
       token,
-      baseToken: this.#reporter.traces && alpha !== 0 ? this.draw(base!) : token,
+      baseToken: this.#reporter.traces && alpha !== 0 ? this.draw(rows.base) : token,
     });
   }
 

@@ -23,24 +23,22 @@ export class Speculation {
 
   /** Drafts and verifies. Returns null, having run nothing, where one token at a time is faster. */
   async step(row: Row): Promise<Step[] | null> {
-    const { base, expert, antiexpert } = row;
-    const othersMs = base.runMs.value + (antiexpert?.runMs.value ?? 0);
-    const expertMs = expert?.runMs.value ?? 0;
+    const { drafter: expert, voices } = row;
+    const allMs = voices.reduce((sum, { runMs }) => sum + runMs.value, 0);
     // Beyond the last token that may come there is no room, neither in the cache budget nor among the positions.
     const left = row.request.output.tokensLeft;
     const lookup = draftLength({
       acceptance: this.#acceptance.lookup.value,
       draftMs: 0,
-      verifyMs: othersMs + expertMs,
+      verifyMs: allMs,
     });
     const history = [...row.request.prompts.base, ...row.tokens];
     const found = lookUp(history, Math.min(lookup, left) - 1);
-    if (found.length > 0) {
-      return this.#verify(row, "lookup", found, expert ? await score(expert, found) : null);
-    }
+    if (found.length > 0) return this.#verify(row, "lookup", found);
     if (!expert) return null;
     const acceptance = this.#acceptance.expert.value;
-    const length = draftLength({ acceptance, draftMs: expertMs, verifyMs: othersMs });
+    const draftMs = expert.runMs.value;
+    const length = draftLength({ acceptance, draftMs, verifyMs: allMs - draftMs });
     const count = Math.min(length, left);
     if (count === 1) return null;
     const { drafts, logits } = await draftByExpert(row, expert, count);
@@ -48,7 +46,7 @@ export class Speculation {
   }
 
   /** Learns from a position that was decoded without drafts. */
-  learn(row: Row, token: number, expertLogits: Float32Array | undefined): void {
+  learn(row: Row, token: number, expertLogits: Float32Array | null): void {
     const { sampler, prompts } = row.request;
     const before = [...prompts.base, ...row.tokens.slice(0, -1)];
     const [found] = lookUp(before, 1);
@@ -59,25 +57,29 @@ export class Speculation {
     sampler.accept(token);
   }
 
-  /** @param expertLogits after the last token and after each draft: the expert has seen them already */
+  /** @param expertLogits after the last token and after each draft, where the drafter has seen them already */
   async #verify(
     row: Row,
     drafter: Drafter,
     drafts: readonly number[],
-    expertLogits: readonly Float32Array[] | null,
+    expertLogits: readonly Float32Array[] | null = null,
   ): Promise<Step[]> {
-    const antiexpertLogits = row.antiexpert ? await score(row.antiexpert, drafts) : null;
-    const baseLogits = await score(row.base, drafts);
+    const logits: (readonly Float32Array[])[] = [];
+    for (const voice of row.voices) {
+      const isKnown = expertLogits && voice === row.drafter;
+      logits.push(isKnown ? expertLogits : await score(voice, drafts));
+    }
+    const positions = drafts.length + 1;
     const steps: Step[] = [];
-    for (const [i, logits] of baseLogits.entries()) {
-      const step = row.choose(logits, expertLogits?.[i], antiexpertLogits?.[i]);
+    for (let i = 0; i < positions; i++) {
+      const step = row.choose(logits.map((rows) => rows[i]!));
       steps.push(step);
       if ("error" in step) break;
       const draft = drafts[i];
       if (draft !== undefined) this.#count(drafter, step.token === draft);
       if (step.finish || step.token !== draft) break;
     }
-    const unused = baseLogits.length - steps.length;
+    const unused = positions - steps.length;
     if (unused > 0)
       for (const { decoder, sequence } of row.voices) decoder.rewind!(sequence, unused);
     return steps;

@@ -25,6 +25,7 @@ export const card: ModelCard = {
   vocabSize: 1_000,
   alphaDefault: 0.5,
   alphaMax: 2,
+  base: "base",
 };
 
 export const usage = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 };

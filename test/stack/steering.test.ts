@@ -2,7 +2,7 @@
 import OpenAI from "openai";
 import { expect, test } from "vitest";
 import type { JobInput } from "../../infra/job-client.ts";
-import { allEvents, LONG, Reader, SHORT, tokenIds, useStack } from "./stack.ts";
+import { allEvents, finished, LONG, Reader, SHORT, tokenIds, useStack } from "./stack.ts";
 
 const stack = useStack(null);
 
@@ -63,5 +63,29 @@ test("a job whose worker is killed is told of every token once, within its guard
   const plain = await client.submit(SHORT);
   await allEvents(client, plain.id);
   expect((await client.read(plain.id)).output).not.toHaveProperty("trace");
+  await second.stop();
+});
+
+test("two ensembles over one base steer it together, with the text of an undisturbed run after a takeover", async () => {
+  const { client } = stack;
+  const pairs = [
+    { model: "atlas-qa", weight: 0.7 },
+    { model: "gsm-mini", weight: 0.3 },
+  ];
+  const job = { ...LONG, max_tokens: 120, steering: { alpha: 1, pairs, trace: true } };
+  const first = await stack.startWorker();
+  const { id } = await client.submit(job);
+  const reader = new Reader(client, id);
+  await reader.hasTokens(10);
+  first.child.kill("SIGKILL");
+  const second = await stack.startWorker();
+  const events = await reader.ended;
+  const { output, steering, attempts } = await client.read(id);
+  expect([attempts, steering.pairs]).toEqual([2, pairs]);
+  const undisturbed = await finished(client, job);
+  expect(output.text).toBe(undisturbed.output.text);
+  expect(tokenIds(events)).toHaveLength(120);
+  const alone = await finished(client, { ...job, steering: { alpha: 0.7 } });
+  expect(alone.output.text).not.toBe(output.text);
   await second.stop();
 });

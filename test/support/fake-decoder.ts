@@ -35,13 +35,13 @@ export class FakeDecoder implements Decoder {
   opened = 0;
   /** The most tokens that a sequence ever held. */
   longest = 0;
-  readonly #logitsOf: LogitsOf;
+  readonly logitsOf: LogitsOf;
   readonly #runMs: number;
   readonly #open = new Set<unknown>();
   #isBusy = false;
 
   constructor(logitsOf: LogitsOf, { canRewind = true, runMs = 1 }: FakeOptions = {}) {
-    this.#logitsOf = logitsOf;
+    this.logitsOf = logitsOf;
     this.#runMs = runMs;
     this.rewind = canRewind ? (sequence, count) => this.#rewind(sequence, count) : null;
   }
@@ -114,7 +114,7 @@ export class FakeDecoder implements Decoder {
     return fresh.map((id) => {
       ids.push(id);
       this.longest = Math.max(this.longest, ids.length);
-      return this.#logitsOf(ids);
+      return this.logitsOf(ids);
     });
   }
 

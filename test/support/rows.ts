@@ -4,7 +4,8 @@ import { Output, type Finish } from "../../worker/decode/output.ts";
 import { Sampler, type Sampling } from "../../worker/decode/sampler.ts";
 import { generate, type BatchOptions } from "../../worker/generate.ts";
 import { loadDecoder } from "../../worker/model/files.ts";
-import type { GenerateRequest, Models, Prompts } from "../../worker/row.ts";
+import type { Models, Pair, Prompts } from "../../worker/parts.ts";
+import type { GenerateRequest } from "../../worker/row.ts";
 import { VECTORS } from "./model-folder.ts";
 import { sampling } from "./sampling.ts";
 
@@ -17,6 +18,7 @@ export interface RowOptions {
   readonly models: Models;
   readonly prompts?: Prompts;
   readonly alpha?: number;
+  readonly pairs?: readonly Pair[];
   readonly sampling?: Partial<Sampling>;
   readonly resume?: readonly number[];
   readonly maxTokens?: number;
@@ -26,11 +28,13 @@ export interface RowOptions {
 /** A request with a sampler and an output of its own. A token's text is one letter, "a" for 0. */
 export function request(options: RowOptions): GenerateRequest {
   const { models, prompts = PROMPTS, alpha = 1, resume = [], maxTokens = 24, stop = [] } = options;
+  const { pairs } = options;
   const decode = (ids: number[]) => ids.map((id) => String.fromCodePoint(97 + id)).join("");
   return {
     models,
     prompts,
     alpha,
+    ...(pairs && { pairs }),
     resume,
     sampler: new Sampler(sampling(options.sampling), prompts.base),
     output: new Output({ decode, stop, eosIds: new Set([EOS]), maxTokens }),

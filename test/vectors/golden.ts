@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Output } from "../../worker/decode/output.ts";
 import { Sampler } from "../../worker/decode/sampler.ts";
 import { generate } from "../../worker/generate.ts";
-import type { Models, Prompts } from "../../worker/row.ts";
+import type { Models, Prompts } from "../../worker/parts.ts";
 import { loadDecoder } from "../../worker/model/files.ts";
 import { sampling } from "../support/sampling.ts";
 

@@ -16,6 +16,8 @@ interface Plan {
   readonly ensemble: number;
   readonly lengths: readonly [number, number, number];
   readonly alpha: number;
+  /** Whether another ensemble's pair steers with its own. */
+  readonly isMixed: boolean;
   readonly temperature: number;
   readonly seed: number;
   readonly maxTokens: number;
@@ -29,6 +31,7 @@ const plan = (ensembles: number, promptMax: number): fc.Arbitrary<Plan> => {
     ensemble: fc.nat(ensembles - 1),
     lengths: fc.tuple(length, length, length),
     alpha: fc.constantFrom(0, 1, 0.6, -0.5),
+    isMixed: fc.boolean(),
     temperature: fc.constantFrom(0, 1),
     seed: fc.nat(1000),
     maxTokens: fc.integer({ min: 1, max: 16 }),
@@ -42,10 +45,17 @@ function rowOf(plan: Plan, ensembles: readonly RowOptions["models"][]): RowOptio
   const [base, expert, antiexpert] = plan.lengths.map((length, role) =>
     Array.from({ length }, (_, i) => 1 + ((plan.seed + role + i * i) % (models.vocabSize - 1))),
   );
+  const prompts = { base: base!, expert: expert!, antiexpert: antiexpert! };
+  const other = ensembles[(plan.ensemble + 1) % ensembles.length]!;
+  const pairs = [
+    { weight: 0.7, models, prompts },
+    { weight: 0.5, models: other, prompts },
+  ];
   return {
     models,
-    prompts: { base: base!, expert: expert!, antiexpert: antiexpert! },
+    prompts,
     alpha: plan.alpha,
+    ...(plan.isMixed && { pairs }),
     maxTokens: plan.maxTokens,
     sampling: { temperature: plan.temperature, seed: plan.seed },
   };

@@ -6,7 +6,8 @@ import { Sampler, type Sampling } from "../../worker/decode/sampler.ts";
 import type { Report } from "../../worker/decode/trace.ts";
 import { generate } from "../../worker/generate.ts";
 import { loadDecoder } from "../../worker/model/files.ts";
-import type { GenerateRequest, Models } from "../../worker/row.ts";
+import type { Models } from "../../worker/parts.ts";
+import type { GenerateRequest } from "../../worker/row.ts";
 import { VECTORS } from "../support/model-folder.ts";
 import { sampling } from "../support/sampling.ts";
 

@@ -2,6 +2,7 @@ import * as fc from "fast-check";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { DRAFT_TOKENS_MAX } from "../../worker/decode/draft.ts";
 import { Batch } from "../../worker/generate.ts";
+import type { Models, Pair, Prompts } from "../../worker/parts.ts";
 import { FakeDecoder, fakeClock, noiseLogits, type LogitsOf } from "../support/fake-decoder.ts";
 import {
   EOS,
@@ -71,6 +72,16 @@ function modelsOf(kind: Kind, { baseMs, expertMs } = { baseMs: 10, expertMs: 1 }
   };
 }
 
+/** The models' own pair, and one that shares its antiexpert. */
+const withAnother = (models: Models, prompts: Prompts, weight: number): Pair[] => [
+  { weight: 1, models, prompts },
+  {
+    weight,
+    models: { ...models, expert: new FakeDecoder(noiseLogits(8, models.vocabSize)) },
+    prompts,
+  },
+];
+
 /** In so many tokens, three never stand together twice by chance. */
 const manyTokens = (kind: Kind) => modelsOf(kind, undefined, 2000);
 
@@ -120,14 +131,21 @@ describe("speculation changes nothing but the speed:", () => {
         maxTokens: fc.integer({ min: 1, max: 40 }),
         stop: fc.constantFrom([], ["b"], ["cd", "jk"], ["zz"], ["bcde"]),
       });
+      const others = fc.constantFrom(null, 0.4, 2);
       await fc.assert(
-        fc.asyncProperty(kinds, speeds, options, fc.nat(), async (kind, speeds, options, at) => {
-          const whole = await stepsOf({ ...options, models: modelsOf(kind) }, PLAIN);
+        fc.asyncProperty(kinds, speeds, options, others, fc.nat(), async (...drawn) => {
+          const [kind, speeds, options, other, at] = drawn;
+          const over = (models: Models) => ({
+            ...options,
+            models,
+            ...(other && { pairs: withAnother(models, options.prompts, other) }),
+          });
+          const whole = await stepsOf(over(modelsOf(kind)), PLAIN);
           const cut = at % whole.length;
           const resume = whole.slice(0, cut).map(({ token }) => token);
           for (const earlier of [[], resume]) {
             const models = modelsOf(kind, speeds);
-            const steps = await stepsOf({ ...options, resume: earlier, models });
+            const steps = await stepsOf({ ...over(models), resume: earlier });
             expect(steps).toEqual(whole.slice(earlier.length));
             expect(models.base.running + models.expert.running + models.antiexpert.running).toBe(0);
             drafted += models.base.scored.length;

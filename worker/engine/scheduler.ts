@@ -4,6 +4,7 @@
  */
 import { Batch } from "../generate.ts";
 import type { Report } from "../decode/trace.ts";
+import { partsOf } from "../parts.ts";
 import type { GenerateRequest, Row, Step } from "../row.ts";
 
 /** A generation and what it is told. */
@@ -115,11 +116,9 @@ function asError(error: unknown): Error {
 
 /** Bytes that the caches of some tasks come to when all are as long as they may become. */
 function cacheBytes(tasks: readonly Task[]): number {
-  const voices = tasks.flatMap(({ request: { models, alpha }, tokensMax }) => {
-    const { base, expert, antiexpert } = models;
-    const decoders = alpha === 0 ? [base] : [base, expert, antiexpert];
-    return decoders.map((decoder) => ({ decoder, tokensMax }));
-  });
+  const voices = tasks.flatMap(({ request, tokensMax }) =>
+    partsOf(request).parts.map(({ decoder }) => ({ decoder, tokensMax })),
+  );
   let bytes = 0;
   for (const [decoder, group] of Map.groupBy(voices, (voice) => voice.decoder)) {
     bytes += decoder.cacheBytesFor(group.map(({ tokensMax }) => tokensMax));

@@ -7,9 +7,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../../shared/errors.ts";
 import { Output } from "../decode/output.ts";
 import { Sampler } from "../decode/sampler.ts";
-import type { Prompts } from "../row.ts";
 import { loadEnsembles, type Ensemble } from "../model/ensemble.ts";
 import { readManifest } from "../model/manifest.ts";
+import { cast, checkIds, type Cast } from "./casting.ts";
 import type { EngineOptions, FromEngine, RunEvent, StartRequest, ToEngine } from "./messages.ts";
 import { nameReport } from "./report.ts";
 import { Scheduler, type Task } from "./scheduler.ts";
@@ -64,23 +64,18 @@ function prepareTask(
     tell({ type: "failed", code, message: reasonOf(error) });
   };
   try {
-    const ensemble = ensembles.get(generation.model);
-    if (!ensemble) {
-      throw new AppError("model_not_found", `this worker does not serve ${generation.model}`);
-    }
-    const prompts = ensemble.encode(generation.input);
-    const promptTokens = prompts.base.length;
-    checkIds([...prompts.base, ...prompts.expert, ...prompts.antiexpert, ...resume], ensemble);
-    const { maxTokens, tokensMax } = room(ensemble, prompts, generation.maxTokens);
-    const { decode, eosIds, models, tokenText, unusedIds } = ensemble;
+    const play = cast(ensembles, generation);
+    const { casting, ensemble, eosIds } = play;
+    const prompt = casting.prompts.base;
+    checkIds(resume, ensemble);
+    const { maxTokens, tokensMax } = room(play, generation.maxTokens);
+    const { decode, tokenText, unusedIds } = ensemble;
     const output = new Output({ decode, stop: generation.stop, eosIds, maxTokens });
     const { schedule, guards, logprobs = null, trace = false } = generation;
-    const sampler = new Sampler(generation, prompts.base, unusedIds);
+    const sampler = new Sampler(generation, prompt, unusedIds);
     return {
       request: {
-        models,
-        prompts,
-        alpha: generation.alpha,
+        ...casting,
         ...(schedule && { schedule }),
         ...(guards && { guards }),
         sampler,
@@ -97,7 +92,9 @@ function prepareTask(
           ...(report && { report: nameReport(token, report, tokenText) }),
         }),
       onEnd: (error) =>
-        error ? fail(error) : tell({ type: "end", finish: output.finish, promptTokens }),
+        error
+          ? fail(error)
+          : tell({ type: "end", finish: output.finish, promptTokens: prompt.length }),
     };
   } catch (error) {
     fail(error);
@@ -107,30 +104,19 @@ function prepareTask(
 
 /** Tokens that may be generated: what was asked for, as far as the context reaches; and what the caches then hold. */
 function room(
-  ensemble: Ensemble,
-  prompts: Prompts,
+  { ensemble, promptTokensMax, contextTokens }: Cast,
   asked: number,
 ): { maxTokens: number; tokensMax: number } {
-  const { contextTokens, id } = ensemble.card;
-  const longest = Math.max(prompts.base.length, prompts.expert.length, prompts.antiexpert.length);
-  if (longest >= contextTokens) {
+  const left = contextTokens - promptTokensMax;
+  if (left <= 0) {
     throw new AppError(
       "context_length_exceeded",
-      `the prompt has ${longest} tokens; the context of ${id} has room for ${contextTokens - 1} and an answer`,
+      `the prompt has ${promptTokensMax} tokens; the context of ${ensemble.card.id} has room for ${contextTokens - 1} and an answer`,
       { param: "messages" },
     );
   }
-  const maxTokens = Math.min(asked, contextTokens - longest);
-  return { maxTokens, tokensMax: longest + maxTokens };
-}
-
-/** An id without an embedding makes onnxruntime fail the whole batch; a log may be older than the models. */
-function checkIds(ids: readonly number[], { card: { id, vocabSize } }: Ensemble): void {
-  const bad = ids.find((token) => token >= vocabSize);
-  if (bad === undefined) return;
-  throw new AppError("invalid_request", `token ${bad} is not among the ${vocabSize} of ${id}`, {
-    param: "prompt",
-  });
+  const maxTokens = Math.min(asked, left);
+  return { maxTokens, tokensMax: promptTokensMax + maxTokens };
 }
 
 function reasonOf(error: unknown): string {

@@ -2,9 +2,10 @@
  * An ensemble is checked before it serves: what does not fit together is refused with its reason, when the worker
  * starts and not in the middle of somebody's answer. Nothing is truncated silently.
  */
+import { createHash } from "node:crypto";
 import type { Input, ModelCard } from "../../shared/job.ts";
 import { AppError } from "../../shared/errors.ts";
-import type { Models, Prompts } from "../row.ts";
+import type { Models, Prompts } from "../parts.ts";
 import type { Decoder } from "./decoder.ts";
 import { loadDecoder, readConfig, type ModelConfig } from "./files.ts";
 import type { EnsembleEntry, Manifest, ModelEntry } from "./manifest.ts";
@@ -40,9 +41,9 @@ export async function loadEnsembles(
   options: { intraOpThreads: number },
 ): Promise<Map<string, Ensemble>> {
   const loaded = new Map<string, Promise<LoadedModel>>();
-  const load = ({ path, dtype }: ModelEntry): Promise<LoadedModel> => {
-    const key = `${dtype} ${path}`;
-    const model = loaded.get(key) ?? loadModel(path, dtype, options);
+  const load = (entry: ModelEntry): Promise<LoadedModel> => {
+    const key = keyOf(entry);
+    const model = loaded.get(key) ?? loadModel(entry.path, entry.dtype, options);
     loaded.set(key, model);
     return model;
   };
@@ -57,6 +58,9 @@ export async function loadEnsembles(
   }
   return ensembles;
 }
+
+/** Entries with the same key are one model. */
+const keyOf = ({ path, dtype }: ModelEntry) => `${dtype} ${path}`;
 
 async function loadModel(
   path: string,
@@ -102,6 +106,7 @@ async function assemble(
       vocabSize: vocabulary.size,
       alphaDefault: entry.alpha,
       alphaMax: entry.alphaMax,
+      base: createHash("sha256").update(keyOf(entry.base)).digest("hex"),
     },
     models: { ...perRole((role) => models[role].decoder), vocabSize: vocabulary.size },
     eosIds,

@@ -3,7 +3,8 @@ import { Output } from "../../../worker/decode/output.ts";
 import { Sampler } from "../../../worker/decode/sampler.ts";
 import { Batch } from "../../../worker/generate.ts";
 import { loadDecoder } from "../../../worker/model/files.ts";
-import type { Models, Row } from "../../../worker/row.ts";
+import type { Models } from "../../../worker/parts.ts";
+import type { Row } from "../../../worker/row.ts";
 import {
   ALPHA,
   GREEDY,

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Scheduler, type Task } from "../../../worker/engine/scheduler.ts";
-import type { Models } from "../../../worker/row.ts";
+import type { Models } from "../../../worker/parts.ts";
 import { FakeDecoder, fakeModels, noiseLogits } from "../../support/fake-decoder.ts";
 import {
   NO_EOS,
@@ -136,6 +136,21 @@ describe("the cache budget", () => {
     submit(...["a", "b", "c"].map((name) => task(name, { models, alpha: 0 })));
     await ended();
     expect(models.base.turns).toContain(3);
+  });
+
+  test("counts every pair's models, and once what pairs share", async () => {
+    const models = fakeModels(VOCAB);
+    const second = { ...models, expert: new FakeDecoder(noiseLogits(4, VOCAB)) };
+    const pairs = [models, second].map((of) => ({ weight: 0.5, models: of, prompts: PROMPTS }));
+    const most = async (cacheBytesMax: number) => {
+      models.base.turns.length = 0;
+      const { task, submit, ended } = tasksOver(new Scheduler(cacheBytesMax));
+      submit(...["a", "b"].map((name) => task(name, { models, pairs })));
+      await ended();
+      return Math.max(...models.base.turns);
+    };
+    const four = 4 * (PROMPT_TOKENS + 24);
+    expect([await most(2 * four - 1), await most(2 * four)]).toEqual([1, 2]);
   });
 
   test("fails a task that could never fit, with both numbers, and no other", async () => {
