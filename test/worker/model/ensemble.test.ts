@@ -50,6 +50,10 @@ describe("an ensemble that fits", () => {
     expect(two.base).toBe(one.base);
     expect(two.antiexpert).toBe(one.base);
     expect(two.expert).not.toBe(one.base);
+    const bases = [...ensembles.values()].map(({ card }) => card.base);
+    expect(bases[0]).toBe(bases[1]);
+    const { card } = await loadOne(ensembleEntry(expert));
+    expect(card.base).not.toBe(bases[0]);
   });
 
   test("renders a prompt for each model with the model's own template", async () => {
