@@ -39,6 +39,15 @@ export function modelFolder(options: ModelFolderOptions = {}): string {
   return folder;
 }
 
+/** A copy of a vector's model folder with changes to config.json. */
+export function copyOf(name: string, config: object = {}): string {
+  const source = join(VECTORS, name);
+  const own = JSON.parse(readFileSync(join(source, "config.json"), "utf8")) as object;
+  const folder = folderOf({ "config.json": { ...own, ...config }, "onnx/about.txt": "" });
+  copyFileSync(join(source, "onnx/model.onnx"), join(folder, "onnx/model.onnx"));
+  return folder;
+}
+
 /** An ensemble of one folder in all three roles, with what a test changes. */
 export function ensembleEntry(
   folder: string,

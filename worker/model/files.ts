@@ -5,7 +5,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import { loadGraph, type Decoder, type DecoderConfig, type DecoderOptions } from "./decoder.ts";
+import type { Decoder } from "./decoder.ts";
+import { loadGraph, prepareFile, type DecoderConfig, type GraphSource } from "./load-graph.ts";
+import type { Prepared } from "./prepared-file.ts";
+import type { SessionOptions } from "./session.ts";
 
 /** Weight format -> file name, as onnx-community publishes them. */
 const GRAPHS = {
@@ -72,14 +75,34 @@ function hasLimitedAttention(config: v.InferOutput<typeof Config>): boolean {
   return slides || Boolean(config.window_size) || Boolean(config.attention_chunk_size);
 }
 
-export async function loadDecoder(
+/** A graph of a model folder. */
+export interface GraphOptions extends SessionOptions {
+  readonly dtype: Dtype;
+}
+
+export function loadDecoder(folder: string, options: GraphOptions): Promise<Decoder> {
+  return withGraph(folder, options, loadGraph);
+}
+
+/** Prepares a graph, also if that was done before. */
+export function prepareDecoder(folder: string, options: GraphOptions): Promise<Prepared> {
+  return withGraph(folder, options, prepareFile);
+}
+
+/** The file of a weight format, which need not exist. */
+export function graphFile(folder: string, dtype: Dtype): string {
+  return join(folder, "onnx", GRAPHS[dtype]);
+}
+
+async function withGraph<T>(
   folder: string,
-  { dtype, ...options }: DecoderOptions & { dtype: Dtype },
-): Promise<Decoder> {
-  const file = join(folder, "onnx", GRAPHS[dtype]);
+  { dtype, ...options }: GraphOptions,
+  use: (source: GraphSource) => Promise<T>,
+): Promise<T> {
+  const file = graphFile(folder, dtype);
   if (!existsSync(file)) throw new Error(`${file} does not exist`);
   try {
-    return await loadGraph(file, readConfig(folder), options);
+    return await use({ file, config: readConfig(folder), options });
   } catch (error) {
     throw new Error(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
       cause: error,

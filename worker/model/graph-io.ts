@@ -18,8 +18,8 @@ export interface CacheShape {
 /** One `past_key_values.*` input of a graph. */
 export interface PastInput {
   readonly name: string;
-  /** The output that holds this cache after a run. */
-  readonly present: string;
+  /** The output that holds, after a run, the whole cache or (of a prepared graph) its new rows. */
+  readonly output: string;
   readonly type: "float32" | "float16";
   /** Shape without tokens, for one sequence. */
   readonly emptyShape: readonly number[];
@@ -53,13 +53,23 @@ export class GraphIo {
   readonly logitsWidth: number | null;
   readonly #inputs: ReadonlyMap<string, Metadata>;
 
-  /** @throws with the reason if the graph is not a decoder that we can run */
-  constructor(session: InferenceSession, cacheShape: CacheShape) {
+  /**
+   * @param newRows of a prepared graph: cache input -> output with its new rows
+   * @throws with the reason if the graph is not a decoder that we can run
+   */
+  constructor(
+    session: InferenceSession,
+    cacheShape: CacheShape,
+    newRows: ReadonlyMap<string, string> = new Map(),
+  ) {
     const inputs = session.inputMetadata.filter((input) => input.isTensor);
     this.#inputs = new Map(inputs.map((input) => [input.name, input]));
     this.pasts = inputs
       .filter(({ name }) => name.startsWith(PAST))
-      .map((input) => describePast(input, session, cacheShape));
+      .map((input) => ({
+        ...describeCache(input, cacheShape),
+        output: newRows.get(input.name) ?? presentOf(input.name, session),
+      }));
     const logits = session.outputMetadata.find(({ name }) => name === LOGITS);
     const width = logits?.isTensor ? logits.shape.at(-1) : undefined;
     this.logitsWidth = typeof width === "number" && width > 0 ? width : null;
@@ -153,21 +163,21 @@ export function logitsRow(logits: Tensor, row: number): Float32Array {
   throw new Error(`logits of type ${logits.type} are not supported`);
 }
 
-function describePast(
-  input: Metadata,
-  session: InferenceSession,
-  cacheShape: CacheShape,
-): PastInput {
-  const { name, type } = input;
+function presentOf(name: string, session: InferenceSession): string {
   const suffix = name.slice(PAST.length);
   const present = [`present.${suffix}`, `present_key_values.${suffix}`].find((candidate) =>
     session.outputNames.includes(candidate),
   );
   if (!present) throw new Error(`the graph has input ${name} but no output present.${suffix}`);
+  return present;
+}
+
+function describeCache(input: Metadata, cacheShape: CacheShape): Omit<PastInput, "output"> {
+  const { name, type } = input;
   if (type !== "float32" && type !== "float16") {
     throw new Error(`a cache of ${type} (${name}) is not supported`);
   }
-  return { name, present, type, emptyShape: emptyShape(input, cacheShape) };
+  return { name, type, emptyShape: emptyShape(input, cacheShape) };
 }
 
 /**

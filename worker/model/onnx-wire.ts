@@ -5,11 +5,15 @@
 import { Reader, Writer } from "protobufjs/minimal.js";
 
 export const MODEL_GRAPH = 7;
+const MODEL_PROPERTY = 14;
 export const GRAPH_NODE = 1;
+export const GRAPH_WEIGHT = 5;
 export const GRAPH_INPUT = 11;
 export const GRAPH_OUTPUT = 12;
 const VALUE_INFO_NAME = 1;
 const INT64 = 7;
+const TENSOR_BYTES = 9;
+const EXTERNAL = 1;
 
 export interface GraphNode {
   readonly op: string;
@@ -60,9 +64,11 @@ export function* wholeFields(
   }
 }
 
-/** A length-delimited field around bytes that are not copied. */
-export function fieldHead(field: number, length: number): Uint8Array {
-  return Writer.create().uint32(key(field)).uint32(length).finish();
+/** A length-delimited field of parts that are fields themselves. */
+export function nestedMessage(field: number, parts: readonly Uint8Array[]): Uint8Array {
+  const writer = Writer.create().uint32(key(field)).fork();
+  for (const part of parts) writer.raw(part);
+  return writer.ldelim().finish();
 }
 
 export function nameOf(valueInfo: Uint8Array): string {
@@ -136,6 +142,55 @@ export function integersNode(output: string, values: readonly bigint[]): GraphNo
       .int32(4)
       .finish(),
   ]);
+}
+
+/** Where the bytes of a message lie that is a view of them. */
+export interface ModelFile {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** Fewer are copied: what is small may be computed with while a graph is loaded. */
+const IN_FILE_BYTES_MIN = 1_024;
+
+/**
+ * A weight as a field of the graph, its values left where they lie in a file.
+ * @returns null if it has few values, or none in this message
+ */
+export function weightInFile(message: Uint8Array, file: ModelFile): Uint8Array | null {
+  const kept: Uint8Array[] = [];
+  let values: Uint8Array | null = null;
+  for (const { field, whole, content } of wholeFields(message)) {
+    if (field === TENSOR_BYTES) values = content;
+    else kept.push(whole);
+  }
+  if (!values || values.length < IN_FILE_BYTES_MIN) return null;
+  const writer = Writer.create().uint32(key(GRAPH_WEIGHT)).fork();
+  for (const part of kept) writer.raw(part);
+  const offset = values.byteOffset - file.bytes.byteOffset;
+  const place = { location: file.name, offset, length: values.length };
+  for (const [name, value] of Object.entries(place)) {
+    writer.uint32(key(13)).fork().uint32(key(1)).string(name);
+    writer.uint32(key(2)).string(String(value)).ldelim();
+  }
+  return writer
+    .uint32(14 << 3)
+    .int32(EXTERNAL)
+    .ldelim()
+    .finish();
+}
+
+/** One of the model's properties: names and values of anybody's choosing. */
+export function property(name: string, value: string): Uint8Array {
+  const writer = Writer.create().uint32(key(MODEL_PROPERTY)).fork();
+  return writer.uint32(key(1)).string(name).uint32(key(2)).string(value).ldelim().finish();
+}
+
+export function readProperty(model: Uint8Array, name: string): string | null {
+  for (const [, entry] of lengthDelimited(model, [MODEL_PROPERTY])) {
+    if (strings(entry, 1)[0] === name) return strings(entry, 2)[0] ?? "";
+  }
+  return null;
 }
 
 function strings(message: Uint8Array, field: number): string[] {

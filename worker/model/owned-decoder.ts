@@ -12,17 +12,18 @@ export class OwnedDecoder implements Decoder<Slot> {
   readonly slowBecause = null;
   readonly #session: InferenceSession;
   readonly #io: GraphIo;
-  readonly #newRows: ReadonlyMap<string, string>;
+  /** Cache input -> output with its new rows. */
+  readonly #outputs: ReadonlyMap<string, string>;
   readonly #rowOutputs: readonly string[];
   readonly #cache: KvCache;
 
-  /** @param newRows cache input -> output with its new rows */
-  constructor(session: InferenceSession, io: GraphIo, newRows: ReadonlyMap<string, string>) {
+  /** @param session of a prepared graph */
+  constructor(session: InferenceSession, io: GraphIo) {
     this.#session = session;
     this.#io = io;
-    this.#newRows = newRows;
+    this.#outputs = new Map(io.pasts.map(({ name, output }) => [name, output]));
     // Two caches may share their rows (keys that are values), which are then fetched once.
-    this.#rowOutputs = [...new Set(newRows.values())];
+    this.#rowOutputs = [...new Set(this.#outputs.values())];
     this.#cache = new KvCache(io.pasts);
   }
 
@@ -93,7 +94,7 @@ export class OwnedDecoder implements Decoder<Slot> {
   }
 
   #append(slot: Slot, results: InferenceSession.ReturnType, row: number, count: number): void {
-    const rows = (name: string) => results[this.#newRows.get(name)!] as Tensor;
+    const rows = (name: string) => results[this.#outputs.get(name)!] as Tensor;
     this.#cache.append(slot, rows, row, count);
   }
 }

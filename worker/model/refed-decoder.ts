@@ -90,11 +90,11 @@ export class RefedDecoder implements Decoder<RefedSequence> {
   ): Promise<InferenceSession.ReturnType> {
     const { past, length } = sequence;
     const feeds = { ...past, ...this.#io.feeds([{ ids, past: length }], length) };
-    const presents = this.#io.pasts.map(({ present }) => present);
+    const presents = this.#io.pasts.map(({ output }) => output);
     const results = await this.#session.run(feeds, [...outputs, ...presents]);
     sequence.past = Object.fromEntries(
-      this.#io.pasts.map(({ name, present }) => {
-        const { data, dims } = results[present] as Tensor;
+      this.#io.pasts.map(({ name, output }) => {
+        const { data, dims } = results[output] as Tensor;
         return [name, cacheTensor(data as CacheValues, dims)];
       }),
     );

@@ -1,10 +1,15 @@
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Decoder } from "../../../worker/model/decoder.ts";
 import { loadDecoder } from "../../../worker/model/files.ts";
 import { largestDifference } from "../../support/logits.ts";
-import { modelFolder, VECTORS, type ModelFolderOptions } from "../../support/model-folder.ts";
+import {
+  copyOf,
+  modelFolder,
+  VECTORS,
+  type ModelFolderOptions,
+} from "../../support/model-folder.ts";
 import { tinyGraph, type TinyGraph } from "../../support/tiny-graph.ts";
 import { folderOf } from "../../support/tokenizers.ts";
 import { replay } from "../../vectors/golden.ts";
@@ -14,24 +19,8 @@ const CLOSE = 1e-3;
 const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
 const load = (name: string) => loadDecoder(join(VECTORS, name), OPTIONS);
 
-interface Changes {
-  /** Changes to config.json. */
-  readonly config?: object;
-  /** More files. */
-  readonly files?: Readonly<Record<string, string>>;
-}
-
-/** A copy of a vector's model folder. */
-function copyOf(name: string, { config, files }: Changes): string {
-  const source = join(VECTORS, name);
-  const own = JSON.parse(readFileSync(join(source, "config.json"), "utf8")) as object;
-  const folder = folderOf({ "config.json": { ...own, ...config }, "onnx/about.txt": "", ...files });
-  copyFileSync(join(source, "onnx/model.onnx"), join(folder, "onnx/model.onnx"));
-  return folder;
-}
-
-/** What a graph with its weights beside it looks like; this one needs none. */
-const withWeightsBeside = (name: string) => copyOf(name, { files: { "onnx/model.onnx_data": "" } });
+/** A vector's model whose config.json says what keeps it from being prepared. */
+const unprepared = (name: string) => copyOf(name, { attention_chunk_size: 8 });
 
 describe("a graph is refused, with file and reason,", () => {
   test.each<[string, NonNullable<ModelFolderOptions["rename"]>, string]>([
@@ -74,12 +63,7 @@ test.each(["llama", "qwen2", "qwen3", "gpt2", "gpt_neox", "deepseek_v3"])(
 test.each([
   ["no positions", join(VECTORS, "gemma2/base"), "it has no position_ids"],
   ["an attention window", join(VECTORS, "mixed/base"), "its attention has a window"],
-  [
-    "local layers",
-    copyOf("gpt_neox/base", { config: { attention_chunk_size: 8 } }),
-    "its attention has a window",
-  ],
-  ["weights beside it", withWeightsBeside("llama/base"), "its weights are in a file of their own"],
+  ["local layers", unprepared("gpt_neox/base"), "its attention has a window"],
 ])("a graph with %s has its cache copied at every step, and tells why", async (_, folder, why) => {
   const { slowBecause, rewind } = await loadDecoder(folder, OPTIONS);
   expect([slowBecause, rewind]).toEqual([why, null]);
@@ -89,9 +73,9 @@ test.each(["llama", "gpt2", "qwen2"])(
   "golden vectors of %s pass with caches that are copied, too",
   async (name) => {
     const folders = {
-      base: withWeightsBeside(`${name}/base`),
-      expert: withWeightsBeside(`${name}/expert`),
-      antiexpert: withWeightsBeside(`${name}/antiexpert`),
+      base: unprepared(`${name}/base`),
+      expert: unprepared(`${name}/expert`),
+      antiexpert: unprepared(`${name}/antiexpert`),
     };
     for (const { expected, tokens, logitsDifference } of await replay(
       join(VECTORS, name),

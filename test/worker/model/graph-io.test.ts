@@ -16,8 +16,13 @@ type Input = readonly [name: string, type: string, shape: readonly (number | str
 const KEY: Input = ["past_key_values.0.key", "float32", ["batch", 2, "past", 8]];
 const IDS: Input = ["input_ids", "int64", ["batch", "sequence"]];
 
-/** Reads a graph with these inputs, as a session describes it. */
-function read(inputs: readonly Input[], outputs = ["logits", "present.0.key"]): GraphIo {
+const read = (...graph: Parameters<typeof sessionOf>) => new GraphIo(sessionOf(...graph), SHAPE);
+
+/** What a session tells of a graph with these inputs. */
+function sessionOf(
+  inputs: readonly Input[],
+  outputs = ["logits", "present.0.key"],
+): InferenceSession {
   const metadata = (name: string, type: string, shape: readonly (number | string)[]) => ({
     name,
     isTensor: true,
@@ -29,7 +34,7 @@ function read(inputs: readonly Input[], outputs = ["logits", "present.0.key"]): 
     outputNames: outputs,
     outputMetadata: outputs.map((name) => metadata(name, "float32", ["batch", "sequence", 100])),
   };
-  return new GraphIo(session as unknown as InferenceSession, SHAPE);
+  return session as unknown as InferenceSession;
 }
 
 const numbers = (tensor: Tensor | undefined) =>
@@ -127,7 +132,13 @@ describe("the shape of a cache", () => {
 
   test("may come back under an older name", () => {
     const { pasts } = read([IDS, KEY], ["logits", "present_key_values.0.key"]);
-    expect(pasts[0]!.present).toBe("present_key_values.0.key");
+    expect(pasts[0]!.output).toBe("present_key_values.0.key");
+  });
+
+  test("does not come back from a prepared graph: its new rows do", () => {
+    const session = sessionOf([IDS, KEY], ["logits", "rows"]);
+    const { pasts } = new GraphIo(session, SHAPE, new Map([[KEY[0], "rows"]]));
+    expect(pasts[0]!.output).toBe("rows");
   });
 
   test("tells the bytes of a token", () => {

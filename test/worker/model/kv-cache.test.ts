@@ -6,9 +6,9 @@ import { hasRows, KvCache, type Slot } from "../../../worker/model/kv-cache.ts";
 
 /** Keys and values of different sizes, several heads. */
 const pastsOf = (type: PastInput["type"]): PastInput[] => [
-  { name: "key", present: "", type, emptyShape: [1, 2, 0, 3] },
-  { name: "value", present: "", type, emptyShape: [1, 2, 0, 1] },
-  { name: "other", present: "", type, emptyShape: [1, 1, 0, 2] },
+  { name: "key", output: "", type, emptyShape: [1, 2, 0, 3] },
+  { name: "value", output: "", type, emptyShape: [1, 2, 0, 1] },
+  { name: "other", output: "", type, emptyShape: [1, 1, 0, 2] },
 ];
 
 /** A row of numbers that no other token, head or input has; whole and small enough for float16. */
@@ -174,7 +174,7 @@ describe.each(["float32", "float16"] as const)("a cache of %s", (type) => {
 test("a cache whose tokens are not on the third of four axes is told", () => {
   const past = (emptyShape: number[]): PastInput => ({
     name: "",
-    present: "",
+    output: "",
     type: "float32",
     emptyShape,
   });

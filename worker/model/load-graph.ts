@@ -1,0 +1,115 @@
+/**
+ * From a graph's file to a decoder. Graphs that can be prepared (prepare.ts) decode in batches over a cache of ours; the
+ * comparison with the original decides (probe.ts), not hope. It is made once: what it came to is kept beside the graph.
+ */
+import { realpathSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import type { InferenceSession } from "onnxruntime-node";
+import type { Decoder } from "./decoder.ts";
+import { GraphIo, type CacheShape } from "./graph-io.ts";
+import { hasRows } from "./kv-cache.ts";
+import { OwnedDecoder } from "./owned-decoder.ts";
+import { prepareGraph } from "./prepare.ts";
+import { preparationKey, readPrepared, writePrepared, type Prepared } from "./prepared-file.ts";
+import { changeOf, isRounding, probe, type Probed } from "./probe.ts";
+import { RefedDecoder } from "./refed-decoder.ts";
+import { createSession, type SessionOptions } from "./session.ts";
+
+/** What config.json says that running the graph depends on. */
+export interface DecoderConfig extends CacheShape {
+  /** Attention reaches back over a limited number of rows, counted where they lie: masked rows would shift it. */
+  readonly limitedAttention: boolean;
+}
+
+/** A graph and how to run it. */
+export interface GraphSource {
+  readonly file: string;
+  readonly config: DecoderConfig;
+  readonly options: SessionOptions;
+}
+
+/** Loads a graph; throws with the reason if it is not a decoder that we can run. */
+export async function loadGraph(source: GraphSource): Promise<Decoder> {
+  const file = realpathSync(source.file);
+  const key = await preparationKey(file, source.config);
+  const kept = await readPrepared(file, key);
+  // What does not open any more is made again, and tells why not if it is not the preparation's fault.
+  const opened = kept && (await open(source, kept).catch(() => null));
+  if (opened) return opened.decoder;
+  const prepared = await prepare(source);
+  // Models may lie where nothing can be written; then every load prepares.
+  await writePrepared(file, key, prepared).catch(() => {});
+  return (await open(source, prepared)).decoder;
+}
+
+/** Prepares a graph and keeps what it came to, whatever was kept before. Throws also where it cannot be kept. */
+export async function prepareFile(source: GraphSource): Promise<Prepared> {
+  const prepared = await prepare(source);
+  const file = realpathSync(source.file);
+  await writePrepared(file, await preparationKey(file, source.config), prepared);
+  return prepared;
+}
+
+async function open(
+  { file, config, options }: GraphSource,
+  { form, why, newRows, bytes }: Prepared,
+): Promise<{ session: InferenceSession; decoder: Decoder }> {
+  if (form === "plain") {
+    const session = await createSession(file, options);
+    const decoder = new RefedDecoder(session, new GraphIo(session, config), why ?? "");
+    return { session, decoder };
+  }
+  const folder = dirname(realpathSync(file));
+  const session = await createSession({ bytes, folder }, options);
+  const io = new GraphIo(session, config, new Map(Object.entries(newRows)));
+  return { session, decoder: new OwnedDecoder(session, io) as Decoder };
+}
+
+async function prepare(source: GraphSource): Promise<Prepared> {
+  const plain = (why: string): Prepared => ({ ...PLAIN, why });
+  const { session, decoder } = await open(source, PLAIN);
+  let reference: Probed;
+  try {
+    const io = new GraphIo(session, source.config);
+    if (!io.pasts.every(hasRows)) return plain("its cache is not [batch, heads, tokens, size]");
+    if (!io.takes("position_ids")) return plain("it has no position_ids");
+    if (source.config.limitedAttention) return plain("its attention has a window");
+    reference = await probe(decoder);
+  } finally {
+    await session.release();
+  }
+  const name = basename(realpathSync(source.file));
+  const graph = prepareGraph({ name, bytes: await readFile(source.file) });
+  if (!graph) return plain("its cache is not made by Concat");
+  const newRows = Object.fromEntries(graph.newRows);
+  let failed = PLAIN;
+  for (const form of ["split", "new rows"] as const) {
+    const bytes = form === "split" ? graph.split() : graph.rows();
+    if (!bytes) continue;
+    const prepared: Prepared = { form, change: null, why: null, newRows, bytes };
+    try {
+      const { session, decoder } = await open(source, prepared);
+      const change = changeOf(await probe(decoder), reference);
+      await session.release();
+      if (isRounding(change, reference)) return { ...prepared, change };
+      const largest = Math.max(change.alone, change.together);
+      failed = { ...PLAIN, change, why: `its logits would change by ${largest}` };
+    } catch (error) {
+      // A graph of a kind that was not thought of when the rewriting was written.
+      failed = plain(
+        `it does not run prepared: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    }
+  }
+  return failed;
+}
+
+/** The graph as it was exported. */
+const PLAIN: Prepared = {
+  form: "plain",
+  change: null,
+  why: null,
+  newRows: {},
+  bytes: new Uint8Array(),
+};
