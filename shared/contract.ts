@@ -244,6 +244,15 @@ export interface Usage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
+  readonly prompt_tokens_details: {
+    /** Tokens of the prompt that the worker still had from an earlier one of the same tenant. */
+    readonly cached_tokens: number;
+  };
+  /**
+   * Tokens drafted for the attempt that ended the job, and those of them that came out. Not OpenAI's *_prediction_tokens:
+   * those are of a prediction in the request, and the rejected ones are billed.
+   */
+  readonly speculation: { readonly drafted_tokens: number; readonly accepted_tokens: number };
 }
 
 /** One attempt to deliver a webhook. */

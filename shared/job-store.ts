@@ -10,6 +10,7 @@ import {
   type JobEvent,
   type Outcome,
   type TerminalState,
+  type Usage,
 } from "./contract.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as scripts from "./job-scripts.ts";
@@ -54,7 +55,13 @@ export interface Progress extends TokenReports {
   readonly text: string;
 }
 
-const NOTHING_USED = { prompt_tokens: 0, completion_tokens: 0, total_tokens: 0 };
+const NOTHING_USED: Usage = {
+  prompt_tokens: 0,
+  completion_tokens: 0,
+  total_tokens: 0,
+  prompt_tokens_details: { cached_tokens: 0 },
+  speculation: { drafted_tokens: 0, accepted_tokens: 0 },
+};
 
 /** Outcome of a job that ended before a worker had it. */
 export const NEVER_RAN: Outcome = { finish_reason: null, usage: NOTHING_USED, error: null };

@@ -32,6 +32,8 @@ const Env = v.object({
   INTRA_OP_THREADS: whole(0, 0, 1_024),
   /** MiB of all KV caches together; jobs wait while it is used up. */
   KV_CACHE_MIB: whole(1_024, 1, 4_194_304),
+  /** MiB of prompt prefixes that are kept beside them; 0 keeps none. */
+  PREFIX_CACHE_MIB: whole(256, 0, 4_194_304),
   /** Port of /healthz and /readyz; 0 turns them off. */
   HEALTH_PORT: whole(9_090, 0, 65_535),
   LOG_LEVEL: v.optional(v.picklist(["trace", "debug", "info", "warn", "error", "silent"]), "info"),

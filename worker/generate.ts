@@ -3,6 +3,7 @@
  * own models, prompts, alpha, sampling and end. It works on token ids and logits and knows no queue, thread or text
  * template. How a row's logits become its token is in row.ts, drafting ahead in speculate.ts.
  */
+import type { PrefixCache } from "./model/prefix-cache.ts";
 import { Row, type GenerateRequest, type Step, type Voice } from "./row.ts";
 import { Speculation } from "./speculate.ts";
 
@@ -12,14 +13,18 @@ const PREFILL_CHUNK_TOKENS = 128;
 export interface BatchOptions {
   /** Draft ahead while a row is alone. Changes the speed only. */
   readonly speculate: boolean;
+  /** Where rows of earlier prompts are found again; absent for nowhere. */
+  readonly prefixes?: PrefixCache;
 }
 
 export class Batch {
   readonly #rows = new Map<Row, Speculation | null>();
   readonly #speculate: boolean;
+  readonly #prefixes: PrefixCache | null;
 
-  constructor({ speculate }: BatchOptions = { speculate: true }) {
+  constructor({ speculate, prefixes }: BatchOptions = { speculate: true }) {
     this.#speculate = speculate;
+    this.#prefixes = prefixes ?? null;
   }
 
   get size(): number {
@@ -43,7 +48,7 @@ export class Batch {
     if (this.#rows.delete(row)) row.close();
   }
 
-  /** How a row's drafting went so far; null if it does not draft. */
+  /** What a row has learned about its drafters; null if it does not draft. */
   speculation(row: Row): Speculation | null {
     return this.#rows.get(row) ?? null;
   }
@@ -57,18 +62,47 @@ export class Batch {
     const [only] = ready;
     const alone = this.#rows.size === 1 && only ? this.#rows.get(only) : null;
     const steps = (alone && (await alone.step(only!))) ?? (await this.#decode(ready));
-    for (const step of steps) if ("error" in step || step.finish) this.remove(step.row);
+    for (const step of steps) {
+      const { row } = step;
+      if (!("error" in step) && !step.finish) continue;
+      // The answer is part of the conversation's next prompt.
+      if (!("error" in step)) for (const voice of row.voices) this.#keep(row, voice);
+      this.remove(row);
+    }
     return steps;
   }
 
   async #prefillSome(): Promise<void> {
     let room = PREFILL_CHUNK_TOKENS;
-    for (const voice of [...this.#rows.keys()].flatMap(({ voices }) => voices)) {
-      const count = Math.min(room, voice.unseen.length - 1);
-      if (count === 0) continue;
-      await voice.decoder.prefill(voice.sequence, voice.unseen.slice(0, count));
-      voice.unseen = voice.unseen.slice(count);
-      room -= count;
+    for (const row of this.#rows.keys()) {
+      for (const voice of row.voices) {
+        // Not when the row comes, but when its turn does: what came with it may have the same prefix.
+        if (room > 0) this.#restore(row, voice);
+        const count = Math.min(room, voice.unseen.length - 1);
+        if (count === 0) continue;
+        await voice.decoder.prefill(voice.sequence, voice.unseen.slice(0, count));
+        voice.unseen = voice.unseen.slice(count);
+        room -= count;
+        if (voice.unseen.length === 1) this.#keep(row, voice);
+      }
+    }
+  }
+
+  #restore(row: Row, voice: Voice): void {
+    const { tenant } = row.request;
+    const { decoder, sequence, unseen } = voice;
+    if (!this.#prefixes || tenant === undefined) return;
+    if (unseen.length === 1 || row.seenBy(voice).length > 0) return;
+    const count = this.#prefixes.restore(tenant, decoder, sequence, unseen);
+    voice.unseen = unseen.slice(count);
+    if (voice === row.voices[0]) row.cachedTokens = Math.min(count, voice.prompt.length);
+  }
+
+  #keep(row: Row, voice: Voice): void {
+    const { tenant } = row.request;
+    const { decoder, sequence } = voice;
+    if (tenant !== undefined) {
+      this.#prefixes?.keep(tenant, decoder, sequence, row.seenBy(voice));
     }
   }
 

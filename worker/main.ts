@@ -29,6 +29,7 @@ async function start(env: WorkerEnv): Promise<void> {
       manifestFile: env.TRIMTAB_MODELS,
       intraOpThreads: env.INTRA_OP_THREADS,
       cacheBytesMax: env.KV_CACHE_MIB * 2 ** 20,
+      prefixBytesMax: env.PREFIX_CACHE_MIB * 2 ** 20,
     },
     (error) => {
       // Its jobs are taken over by the next worker, or by this one after its restart.

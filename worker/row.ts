@@ -1,6 +1,6 @@
 /** One running generation: its models' sequences, and how a set of logits becomes its next token. */
 import { combineLogits } from "./decode/combine.ts";
-import { RunningMean } from "./decode/draft.ts";
+import { noDrafts, RunningMean, type DraftCounts } from "./decode/draft.ts";
 import { Guard, type Guards } from "./decode/guards.ts";
 import { mixLogits } from "./decode/mix.ts";
 import type { Accepted, Output } from "./decode/output.ts";
@@ -19,12 +19,15 @@ export interface GenerateRequest extends Casting {
   readonly report?: ReportOptions;
   /** Tokens that an earlier attempt has generated: replayed, not generated again. */
   readonly resume: readonly number[];
+  /** Whose prompt it is: only the same tenant's next one finds its rows again. Absent, nothing of it is kept. */
+  readonly tenant?: string;
 }
 
 /** One model's part in a row. */
 export interface Voice {
   readonly decoder: Decoder;
   readonly sequence: unknown;
+  readonly prompt: readonly number[];
   /** Tokens that the model has not seen yet; the last of them is always decoded, for its logits. */
   unseen: readonly number[];
   /** Time of a run with one token. */
@@ -49,6 +52,9 @@ export class Row {
   readonly logits: Float32Array;
   /** Tokens generated so far, an earlier attempt's included. */
   readonly tokens: number[];
+  /** Tokens of the base's prompt whose rows were there already. */
+  cachedTokens = 0;
+  readonly drafts: DraftCounts = noDrafts();
   /** With weights that add up to 1. */
   readonly #pairs: readonly PairParts[];
   /** What the pairs' weights add up to. */
@@ -68,8 +74,13 @@ export class Row {
     this.voices = voices;
     try {
       for (const { decoder, prompt } of parts) {
-        const unseen = [...prompt, ...resume];
-        voices.push({ decoder, sequence: decoder.open(), unseen, runMs: new RunningMean(1, 0) });
+        voices.push({
+          decoder,
+          sequence: decoder.open(),
+          prompt,
+          unseen: [...prompt, ...resume],
+          runMs: new RunningMean(1, 0),
+        });
       }
     } catch (error) {
       this.close();
@@ -87,6 +98,11 @@ export class Row {
     this.#mixed = pairs.length > 1 ? { expert: row(), antiexpert: row() } : null;
     this.#guard = guards ? new Guard(guards, vocabSize) : null;
     this.#reporter = report ? new Reporter(report, vocabSize) : null;
+  }
+
+  /** The tokens that a voice has seen: those whose rows are in its cache. */
+  seenBy({ prompt, unseen }: Voice): number[] {
+    return [...prompt, ...this.tokens].slice(0, -unseen.length);
   }
 
   /**

@@ -2,12 +2,13 @@
  * One job from claim to end: take it up (fencing any earlier worker), read from the log how far it got, generate the
  * rest, log every token, end it. It knows the store and the engine, not BullMQ.
  */
-import type { Outcome, TerminalState } from "../shared/contract.ts";
+import type { Outcome, TerminalState, Usage } from "../shared/contract.ts";
 import { isTerminal } from "../shared/contract.ts";
 import type { JobRecord } from "../shared/job.ts";
 import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
+import { allDrafts } from "./decode/draft.ts";
 import type { EngineClient } from "./engine/client.ts";
-import type { EndEvent } from "./engine/messages.ts";
+import { NOTHING_USED, type EndEvent } from "./engine/messages.ts";
 import { TokenLog } from "./token-log.ts";
 
 export interface RunJobDeps {
@@ -55,12 +56,13 @@ async function generateRest(
   );
   const remainingMs = record.deadlineMs - Date.now();
   const deadline = setTimeout(() => stopFor("expired"), Math.max(0, remainingMs));
-  let end: EndEvent = { type: "end", finish: null, promptTokens: 0 };
+  let end: EndEvent = { type: "end", finish: null, used: NOTHING_USED };
   try {
     if (record.cancelRequested) stopFor("cancelled");
     else if (remainingMs <= 0) stopFor("expired");
     else {
-      for await (const event of engine.run(record.generation, resume.ids, stop.signal)) {
+      const { tenant, generation } = record;
+      for await (const event of engine.run(tenant, generation, resume.ids, stop.signal)) {
         if (event.type === "token") log.push(event.token, event.text, event.report);
         else end = event;
       }
@@ -80,11 +82,14 @@ function outcomeOf(
   why: TerminalState,
   completionTokens: number,
 ): { state: TerminalState; outcome: Outcome } {
-  const promptTokens = end.type === "end" ? end.promptTokens : 0;
-  const usage = {
+  const { promptTokens, cachedTokens, drafts } = end.type === "end" ? end.used : NOTHING_USED;
+  const { drafted, accepted } = allDrafts(drafts);
+  const usage: Usage = {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
+    prompt_tokens_details: { cached_tokens: cachedTokens },
+    speculation: { drafted_tokens: drafted, accepted_tokens: accepted },
   };
   if (end.type === "failed") {
     const { code, message } = end;

@@ -4,16 +4,17 @@
  * noise, so what comes out is what would have come out without drafts; a draft only decides whether the logits of
  * the next position are there already.
  */
-import { draftLength, EXTRA_TOKEN_COST, lookUp, RunningMean } from "./decode/draft.ts";
+import {
+  draftLength,
+  EXTRA_TOKEN_COST,
+  lookUp,
+  RunningMean,
+  type Drafter,
+} from "./decode/draft.ts";
 import type { Row, Step, Voice } from "./row.ts";
-
-type Drafter = "expert" | "lookup";
 
 /** What one row has learned about its drafters. */
 export class Speculation {
-  /** Drafted tokens that were verified, and how many of them were right. */
-  drafted = 0;
-  accepted = 0;
   readonly #acceptance = { expert: new RunningMean(0.7, 10), lookup: new RunningMean(0.5, 10) };
 
   /** Whether every model of the row can take tokens back. */
@@ -76,7 +77,7 @@ export class Speculation {
       steps.push(step);
       if ("error" in step) break;
       const draft = drafts[i];
-      if (draft !== undefined) this.#count(drafter, step.token === draft);
+      if (draft !== undefined) this.#count(row, drafter, step.token === draft);
       if (step.finish || step.token !== draft) break;
     }
     const unused = positions - steps.length;
@@ -85,9 +86,9 @@ export class Speculation {
     return steps;
   }
 
-  #count(drafter: Drafter, right: boolean): void {
-    this.drafted++;
-    if (right) this.accepted++;
+  #count(row: Row, drafter: Drafter, right: boolean): void {
+    row.drafts[drafter].drafted++;
+    if (right) row.drafts[drafter].accepted++;
     this.#acceptance[drafter].observe(right ? 1 : 0);
   }
 }

@@ -38,6 +38,7 @@ export interface Jobs {
 const RUNS = 8;
 const BEAT_MS = 2;
 const CACHE_BYTES_MAX = 4 * 2 ** 30;
+const PREFIX_BYTES_MAX = 256 * 2 ** 20;
 /** After these the heap and onnxruntime's arenas have their size. */
 const WARM_JOBS = 200;
 
@@ -54,7 +55,12 @@ async function start({ family: name, dtype }: ServingOptions): Promise<EngineCli
   };
   writeFileSync(manifestFile, JSON.stringify({ ensembles: [ensemble] }));
   return EngineClient.start(
-    { manifestFile, intraOpThreads: 0, cacheBytesMax: CACHE_BYTES_MAX },
+    {
+      manifestFile,
+      intraOpThreads: 0,
+      cacheBytesMax: CACHE_BYTES_MAX,
+      prefixBytesMax: PREFIX_BYTES_MAX,
+    },
     (error) => {
       throw error;
     },
@@ -75,7 +81,7 @@ async function run(
     maxTokens,
     stop: [],
   };
-  for await (const event of client.run(generation, [], new AbortController().signal)) {
+  for await (const event of client.run("bench", generation, [], new AbortController().signal)) {
     if (event.type === "failed") throw new Error(event.message);
   }
 }

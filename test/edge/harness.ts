@@ -28,7 +28,13 @@ export const card: ModelCard = {
   base: "base",
 };
 
-export const usage = { prompt_tokens: 3, completion_tokens: 2, total_tokens: 5 };
+export const usage = {
+  prompt_tokens: 3,
+  completion_tokens: 2,
+  total_tokens: 5,
+  prompt_tokens_details: { cached_tokens: 0 },
+  speculation: { drafted_tokens: 0, accepted_tokens: 0 },
+};
 export const success: Outcome = { finish_reason: "stop", usage, error: null };
 
 export const keys = new KeyRegistry(redis);

@@ -17,7 +17,13 @@ afterAll(() => {
   for (const client of [redis, ...readers]) client.disconnect();
 });
 
-const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
+const usage = {
+  prompt_tokens: 1,
+  completion_tokens: 1,
+  total_tokens: 2,
+  prompt_tokens_details: { cached_tokens: 0 },
+  speculation: { drafted_tokens: 0, accepted_tokens: 0 },
+};
 const success: Outcome = { finish_reason: "stop", usage, error: null };
 
 /** A job that a worker has taken up: two events. */

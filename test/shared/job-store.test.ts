@@ -12,7 +12,13 @@ const redis = new Redis(inject("redisUrl"));
 const store = new JobStore(redis, RETENTION_MS);
 afterAll(() => redis.disconnect());
 
-const usage = { prompt_tokens: 1, completion_tokens: 2, total_tokens: 3 };
+const usage = {
+  prompt_tokens: 1,
+  completion_tokens: 2,
+  total_tokens: 3,
+  prompt_tokens_details: { cached_tokens: 0 },
+  speculation: { drafted_tokens: 0, accepted_tokens: 0 },
+};
 const success: Outcome = { finish_reason: "stop", usage, error: null };
 const piece = (text: string) => ({ ids: Array.from(text, (c) => c.charCodeAt(0)), text });
 

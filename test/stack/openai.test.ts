@@ -43,7 +43,19 @@ describe("chat", () => {
     const final = await stream.finalChatCompletion();
     expect(final.choices[0]?.message.content).toBe(whole.choices[0]?.message.content);
     expect(final.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason);
-    expect(final.usage).toEqual(whole.usage);
+    const { prompt_tokens, completion_tokens, total_tokens } = whole.usage!;
+    expect(final.usage).toMatchObject({ prompt_tokens, completion_tokens, total_tokens });
+  });
+
+  test("that goes on finds what was said before, and tells how much of it", async () => {
+    const messages = [...chat.messages, ...chat.messages];
+    const first = await openai.chat.completions.create({ ...chat, messages });
+    const { content } = first.choices[0]!.message;
+    const next = [...messages, { role: "assistant" as const, content }, ...messages];
+    const { usage } = await openai.chat.completions.create({ ...chat, messages: next });
+    const cached = usage?.prompt_tokens_details?.cached_tokens ?? 0;
+    expect(cached).toBeGreaterThan(0);
+    expect(cached).toBeLessThan(usage!.prompt_tokens);
   });
 
   test("takes steering as an extra field", async () => {

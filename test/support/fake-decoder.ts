@@ -35,6 +35,8 @@ export class FakeDecoder implements Decoder {
   opened = 0;
   /** The most tokens that a sequence ever held. */
   longest = 0;
+  /** A row is its token's id. */
+  readonly rows: Decoder["rows"];
   readonly logitsOf: LogitsOf;
   readonly #runMs: number;
   readonly #open = new Set<unknown>();
@@ -44,6 +46,19 @@ export class FakeDecoder implements Decoder {
     this.logitsOf = logitsOf;
     this.#runMs = runMs;
     this.rewind = canRewind ? (sequence, count) => this.#rewind(sequence, count) : null;
+    this.rows = {
+      bytesPerToken: 1,
+      read: (sequence, start, count) => {
+        const ids = this.#idsOf(sequence).slice(start, start + count);
+        if (ids.length < count) throw new Error(`cannot read ${count} rows from ${start}`);
+        return new Map([["ids", Float32Array.from(ids)]]);
+      },
+      append: (sequence, blocks, count) => {
+        const ids = this.#idsOf(sequence);
+        for (const rows of blocks) ids.push(...rows.get("ids")!.subarray(0, count));
+        this.longest = Math.max(this.longest, ids.length);
+      },
+    };
   }
 
   /** Sequences that are open. */

@@ -8,6 +8,7 @@ import type { NewJob } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
 import { DELIVERY_QUEUE, GENERATION_QUEUE, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
 import { startConsumer, type ConsumerDeps } from "../../worker/consumer.ts";
+import { NOTHING_USED } from "../../worker/engine/messages.ts";
 import { connect } from "../../worker/redis.ts";
 import { newJob } from "../support/generation.ts";
 
@@ -66,7 +67,7 @@ async function deliveryOf(jobId: string): Promise<unknown> {
 test("a job that ends has its webhook queued with its result", async () => {
   consume(async function* () {
     yield { type: "token", token: 1, text: "hi" };
-    yield { type: "end", finish: "stop", promptTokens: 2 };
+    yield { type: "end", finish: "stop", used: NOTHING_USED };
   });
   const { record, delivery } = await run({ webhookUrl: WEBHOOK });
   expect(record).toMatchObject({ state: "succeeded", text: "hi" });
@@ -78,18 +79,18 @@ test("a job that ends has its webhook queued with its result", async () => {
 
 test("a job that asked for no webhook has none", async () => {
   consume(async function* () {
-    yield { type: "end", finish: "stop", promptTokens: 2 };
+    yield { type: "end", finish: "stop", used: NOTHING_USED };
   });
   expect((await run({})).delivery).toBeUndefined();
 });
 
 test("an attempt that fails is repeated and takes the log as its start", async () => {
   const resumed: number[] = [];
-  consume(async function* (_, resume) {
+  consume(async function* (_tenant, _generation, resume) {
     resumed.push(resume.length);
     yield { type: "token", token: 1, text: "a" };
     if (resumed.length === 1) throw new Error("a bug");
-    yield { type: "end", finish: "length", promptTokens: 2 };
+    yield { type: "end", finish: "length", used: NOTHING_USED };
   });
   const { record } = await run({}, 2);
   expect(record).toMatchObject({ state: "succeeded", attempt: 2 });

@@ -6,14 +6,19 @@ import type { ErrorCode } from "../../shared/errors.ts";
 import type { NewJob } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
 import type { EngineClient } from "../../worker/engine/client.ts";
-import type { EndEvent, RunEvent } from "../../worker/engine/messages.ts";
+import type { EndEvent, RunEvent, Used } from "../../worker/engine/messages.ts";
 import { runJob } from "../../worker/run-job.ts";
 import { newJob } from "../support/generation.ts";
 
 type Engine = Pick<EngineClient, "run">;
 
 const ATTEMPTS_MAX = 3;
-const END: EndEvent = { type: "end", finish: "stop", promptTokens: 4 };
+const USED: Used = {
+  promptTokens: 4,
+  cachedTokens: 3,
+  drafts: { expert: { drafted: 5, accepted: 2 }, lookup: { drafted: 6, accepted: 1 } },
+};
+const END: EndEvent = { type: "end", finish: "stop", used: USED };
 const token = (id: number): RunEvent => ({ type: "token", token: id, text: `<${id}>` });
 
 let server: RedisServer;
@@ -34,7 +39,7 @@ afterAll(async () => {
 /** An engine that gives these events at once, after what it is to resume from. */
 function engineOf(events: readonly RunEvent[]): Engine {
   return {
-    run: async function* (_, resume) {
+    run: async function* (_tenant, _generation, resume) {
       yield* events.slice(resume.length);
     },
   };
@@ -43,13 +48,13 @@ function engineOf(events: readonly RunEvent[]): Engine {
 /** An engine that gives tokens until it is stopped, as the real one does; before one of them it acts. */
 function endlessEngine(before = -1, act: () => Promise<unknown> = async () => {}): Engine {
   return {
-    run: async function* (_, resume, signal) {
+    run: async function* (_tenant, _generation, resume, signal) {
       for (let id = resume.length; !signal.aborted; id++) {
         if (id === before) await act();
         yield token(id);
         await new Promise(setImmediate);
       }
-      yield { type: "end", finish: null, promptTokens: 4 };
+      yield { type: "end", finish: null, used: USED };
     },
   };
 }
@@ -84,7 +89,13 @@ test("a job's tokens and end are logged, and its record tells how it ended", asy
     text: "<0><1><2>",
     outcome: {
       finish_reason: "stop",
-      usage: { prompt_tokens: 4, completion_tokens: 3, total_tokens: 7 },
+      usage: {
+        prompt_tokens: 4,
+        completion_tokens: 3,
+        total_tokens: 7,
+        prompt_tokens_details: { cached_tokens: 3 },
+        speculation: { drafted_tokens: 11, accepted_tokens: 3 },
+      },
       error: null,
     },
   });

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { DRAFT_TOKENS_MAX } from "../../worker/decode/draft.ts";
+import { allDrafts, DRAFT_TOKENS_MAX } from "../../worker/decode/draft.ts";
 import { Batch } from "../../worker/generate.ts";
 import type { Models, Pair, Prompts } from "../../worker/parts.ts";
 import { FakeDecoder, fakeClock, noiseLogits, type LogitsOf } from "../support/fake-decoder.ts";
@@ -89,7 +89,6 @@ const manyTokens = (kind: Kind) => modelsOf(kind, undefined, 2000);
 async function draftsOf(options: RowOptions) {
   const batch = new Batch();
   const row = batch.add(request(options))!;
-  const speculation = batch.speculation(row)!;
   const scored = (options.models.base as FakeDecoder).scored ?? [];
   const steps: { drafts: number[]; tokens: number[] }[] = [];
   while (batch.size > 0) {
@@ -100,7 +99,7 @@ async function draftsOf(options: RowOptions) {
     });
     if (tokens.length > 0) steps.push({ drafts: scored[before]?.slice(1) ?? [], tokens });
   }
-  return { speculation, steps, tokens: row.tokens };
+  return { ...allDrafts(row.drafts), steps, tokens: row.tokens };
 }
 
 const samplings: fc.Arbitrary<NonNullable<RowOptions["sampling"]>> = fc.record({
@@ -191,8 +190,8 @@ describe("speculation changes nothing but the speed:", () => {
       expert: new FakeDecoder(expert),
     });
     const options = { sampling: { logitBias: [NO_EOS] }, prompts: SAME };
-    const { tokens, speculation } = await draftsOf({ ...options, models: models() });
-    expect(speculation.drafted).toBeGreaterThan(0);
+    const { tokens, drafted } = await draftsOf({ ...options, models: models() });
+    expect(drafted).toBeGreaterThan(0);
     expect(tokens).toEqual(await tokensOf({ ...options, models: models() }, PLAIN));
   });
 
@@ -214,24 +213,24 @@ describe("drafts", () => {
 
   test("of an expert that is always right are all accepted, and save runs of the base", async () => {
     const models = manyTokens("right");
-    const { speculation, tokens } = await draftsOf({
+    const { drafted, accepted, tokens } = await draftsOf({
       models,
       prompts: SAME,
       sampling,
       maxTokens: 200,
     });
     expect(tokens).toHaveLength(200);
-    expect(speculation.drafted).toBeGreaterThan(120);
-    expect(speculation.accepted).toBe(speculation.drafted);
+    expect(drafted).toBeGreaterThan(120);
+    expect(accepted).toBe(drafted);
     expect(models.base.scored.length + models.base.turns.length).toBeLessThan(200 / 4);
   });
 
   test("of an expert that is always wrong are never accepted, and end", async () => {
     const models = manyTokens("wrong");
     const options = { models, prompts: SAME, sampling, maxTokens: 300 };
-    const { speculation, steps } = await draftsOf(options);
-    expect(speculation.drafted).toBeGreaterThan(0);
-    expect(speculation.accepted).toBe(0);
+    const { drafted, accepted, steps } = await draftsOf(options);
+    expect(drafted).toBeGreaterThan(0);
+    expect(accepted).toBe(0);
     expect(steps).toHaveLength(300);
     // Towards the end it has learned that one token at a time is faster.
     expect(models.base.asked.slice(-100).every((ids) => ids.length === 1)).toBe(true);
@@ -240,9 +239,9 @@ describe("drafts", () => {
   test("come from the text's own repetitions where there is no expert", async () => {
     const models = modelsOf("circling");
     const options = { models, alpha: 0, sampling: { ...sampling, temperature: 0 }, maxTokens: 100 };
-    const { speculation, tokens } = await draftsOf(options);
+    const { accepted, tokens } = await draftsOf(options);
     expect(tokens).toHaveLength(100);
-    expect(speculation.accepted).toBeGreaterThan(60);
+    expect(accepted).toBeGreaterThan(60);
     expect(models.base.scored.length + models.base.turns.length).toBeLessThan(40);
     expect(models.expert.opened).toBe(0);
   });
@@ -250,12 +249,15 @@ describe("drafts", () => {
   test.each(Object.keys(KINDS) as Kind[])(
     "are counted as far as they are verified: %s",
     async (kind) => {
-      const { speculation, steps } = await draftsOf({ models: modelsOf(kind), maxTokens: 60 });
+      const { drafted, accepted, steps } = await draftsOf({
+        models: modelsOf(kind),
+        maxTokens: 60,
+      });
       const verified = steps.flatMap(({ drafts, tokens }) =>
         drafts.slice(0, tokens.length).map((draft, i) => draft === tokens[i]),
       );
-      expect(speculation.drafted).toBe(verified.length);
-      expect(speculation.accepted).toBe(verified.filter(Boolean).length);
+      expect(drafted).toBe(verified.length);
+      expect(accepted).toBe(verified.filter(Boolean).length);
     },
   );
 

@@ -3,6 +3,24 @@
  * decided by the steered distribution alone, so everything in here is about speed.
  */
 
+/** Where drafts come from: the expert's own text, or the text's own repetitions. */
+export type Drafter = "expert" | "lookup";
+
+/** Drafted tokens that were verified, and how many of them were right. */
+export type DraftCounts = Readonly<Record<Drafter, { drafted: number; accepted: number }>>;
+
+export function noDrafts(): DraftCounts {
+  return { expert: { drafted: 0, accepted: 0 }, lookup: { drafted: 0, accepted: 0 } };
+}
+
+/** Of both drafters together. */
+export function allDrafts({ expert, lookup }: DraftCounts): { drafted: number; accepted: number } {
+  return {
+    drafted: expert.drafted + lookup.drafted,
+    accepted: expert.accepted + lookup.accepted,
+  };
+}
+
 /** Tokens that one verification may emit. */
 export const DRAFT_TOKENS_MAX = 8;
 /** Verifying one more token costs this fraction of a run (98M fp32, two cores: 1.15 to 1.5 times for 8). */

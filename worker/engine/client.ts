@@ -44,10 +44,12 @@ export class EngineClient {
 
   /**
    * Runs a generation. The last event says how it ended; a consumer that leaves early stops the run.
+   * @param tenant whose it is: kept prefixes are found again by the same tenant only
    * @param resume tokens that an earlier attempt has generated
    * @param signal stops the run at its next token; it then ends with finish null
    */
   async *run(
+    tenant: string,
     generation: Generation,
     resume: readonly number[],
     signal: AbortSignal,
@@ -62,7 +64,7 @@ export class EngineClient {
     const stop = () => this.#send({ type: "stop", run });
     signal.addEventListener("abort", stop);
     try {
-      this.#send({ type: "start", run, generation, resume });
+      this.#send({ type: "start", run, tenant, generation, resume });
       if (signal.aborted) stop();
       for (;;) {
         for (const event of events.splice(0)) {

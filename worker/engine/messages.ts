@@ -3,6 +3,7 @@ import type { FinishReason } from "../../shared/contract.ts";
 import type { ErrorCode } from "../../shared/errors.ts";
 import type { Generation, ModelCard } from "../../shared/job.ts";
 import type { TokenReport } from "../../shared/reports.ts";
+import { noDrafts, type DraftCounts } from "../decode/draft.ts";
 
 /** Options of the engine thread, given when it starts. */
 export interface EngineOptions {
@@ -11,12 +12,15 @@ export interface EngineOptions {
   readonly intraOpThreads: number;
   /** Bytes of all KV caches together. */
   readonly cacheBytesMax: number;
+  /** Bytes of the prefixes that are kept beside them; 0 keeps none. */
+  readonly prefixBytesMax: number;
 }
 
 /** A generation to run, under a number that the client chose. */
 export interface StartRequest {
   readonly type: "start";
   readonly run: number;
+  readonly tenant: string;
   readonly generation: Generation;
   /** Tokens that an earlier attempt has generated. */
   readonly resume: readonly number[];
@@ -36,13 +40,27 @@ export interface TokenEvent {
   readonly report?: TokenReport;
 }
 
+/** What a run took, in tokens. */
+export interface Used {
+  readonly promptTokens: number;
+  /** Tokens of the prompt whose rows an earlier one had left. */
+  readonly cachedTokens: number;
+  readonly drafts: DraftCounts;
+}
+
+export const NOTHING_USED: Used = {
+  promptTokens: 0,
+  cachedTokens: 0,
+  drafts: noDrafts(),
+};
+
 /** How a run ended; always the last event of a run. */
 export type EndEvent =
   | {
       readonly type: "end";
       /** Null if it was stopped from outside. */
       readonly finish: FinishReason | null;
-      readonly promptTokens: number;
+      readonly used: Used;
     }
   | { readonly type: "failed"; readonly code: ErrorCode; readonly message: string };
 

@@ -4,6 +4,7 @@
  */
 import { Batch } from "../generate.ts";
 import type { Report } from "../decode/trace.ts";
+import type { PrefixCache } from "../model/prefix-cache.ts";
 import { partsOf } from "../parts.ts";
 import type { GenerateRequest, Row, Step } from "../row.ts";
 
@@ -13,28 +14,32 @@ export interface Task {
   /** Tokens that each of its caches holds at most. */
   readonly tokensMax: number;
   readonly onToken: (token: number, text: string, report: Report | null) => void;
-  /** The last word: finished or stopped (null), or failed. */
-  readonly onEnd: (error: Error | null) => void;
+  /** The last word: finished or stopped (null), or failed; and the row as it ended, null if it never ran. */
+  readonly onEnd: (error: Error | null, row: Row | null) => void;
 }
 
 export class Scheduler {
-  readonly #batch = new Batch();
+  readonly #batch: Batch;
   readonly #cacheBytesMax: number;
   readonly #waiting: Task[] = [];
   readonly #running = new Map<Row, Task>();
   readonly #stopping = new Set<Task>();
   #looping = false;
 
-  /** @param cacheBytesMax bytes of all KV caches together */
-  constructor(cacheBytesMax: number) {
+  /**
+   * @param cacheBytesMax bytes of all KV caches together
+   * @param prefixes where rows of earlier prompts are found again; its bytes are its own
+   */
+  constructor(cacheBytesMax: number, prefixes?: PrefixCache) {
     this.#cacheBytesMax = cacheBytesMax;
+    this.#batch = new Batch({ speculate: true, ...(prefixes && { prefixes }) });
   }
 
   submit(task: Task): void {
     const alone = cacheBytes([task]);
     if (alone > this.#cacheBytesMax) {
       const [needs, has] = [alone, this.#cacheBytesMax].map((bytes) => Math.ceil(bytes / 2 ** 20));
-      task.onEnd(new Error(`the job needs ${needs} MiB of KV cache; this worker has ${has}`));
+      task.onEnd(new Error(`the job needs ${needs} MiB of KV cache; this worker has ${has}`), null);
       return;
     }
     this.#waiting.push(task);
@@ -68,7 +73,7 @@ export class Scheduler {
       if (at >= 0) this.#waiting.splice(at, 1);
       const [row] = [...this.#running].find(([, running]) => running === task) ?? [];
       if (row) this.#leave(row);
-      if (row || at >= 0) task.onEnd(null);
+      if (row || at >= 0) task.onEnd(null, row ?? null);
     }
     this.#stopping.clear();
   }
@@ -80,9 +85,9 @@ export class Scheduler {
       try {
         const row = this.#batch.add(next.request);
         if (row) this.#running.set(row, next);
-        else next.onEnd(null);
+        else next.onEnd(null, null);
       } catch (error) {
-        next.onEnd(asError(error));
+        next.onEnd(asError(error), null);
       }
     }
   }
@@ -93,14 +98,14 @@ export class Scheduler {
     if (!("error" in step)) task.onToken(step.token, step.text, step.report);
     if (!("error" in step) && !step.finish) return;
     this.#leave(step.row);
-    task.onEnd(error);
+    task.onEnd(error, step.row);
   }
 
   /** A run that throws is the models' failure, not one row's. */
   #failAll(error: Error): void {
     for (const [row, task] of this.#running) {
       this.#leave(row);
-      task.onEnd(error);
+      task.onEnd(error, row);
     }
   }
 

@@ -9,8 +9,16 @@ import { Output } from "../decode/output.ts";
 import { Sampler } from "../decode/sampler.ts";
 import { loadEnsembles, type Ensemble } from "../model/ensemble.ts";
 import { readManifest } from "../model/manifest.ts";
+import { PrefixCache } from "../model/prefix-cache.ts";
 import { cast, checkIds, type Cast } from "./casting.ts";
-import type { EngineOptions, FromEngine, RunEvent, StartRequest, ToEngine } from "./messages.ts";
+import {
+  NOTHING_USED,
+  type EngineOptions,
+  type FromEngine,
+  type RunEvent,
+  type StartRequest,
+  type ToEngine,
+} from "./messages.ts";
 import { nameReport } from "./report.ts";
 import { Scheduler, type Task } from "./scheduler.ts";
 
@@ -20,11 +28,11 @@ setFlagsFromString("--no-maglev");
 
 const port = parentPort!;
 const send = (message: FromEngine) => port.postMessage(message);
-const { manifestFile, intraOpThreads, cacheBytesMax } = workerData as EngineOptions;
+const { manifestFile, intraOpThreads, cacheBytesMax, prefixBytesMax } = workerData as EngineOptions;
 
 try {
   const ensembles = await loadEnsembles(readManifest(manifestFile), { intraOpThreads });
-  const scheduler = new Scheduler(cacheBytesMax);
+  const scheduler = new Scheduler(cacheBytesMax, new PrefixCache(prefixBytesMax));
   const tasks = new Map<number, Task>();
   port.on("message", (message: ToEngine) => {
     // Read between two model runs, never within one: ending a thread there would abort the process.
@@ -56,7 +64,7 @@ try {
 /** Tokenizes and bounds a generation. Returns null, having told why, if it cannot run. */
 function prepareTask(
   ensembles: ReadonlyMap<string, Ensemble>,
-  { generation, resume }: StartRequest,
+  { tenant, generation, resume }: StartRequest,
   tell: (event: RunEvent) => void,
 ): Task | null {
   const fail = (error: unknown) => {
@@ -81,6 +89,7 @@ function prepareTask(
         sampler,
         output,
         resume,
+        tenant,
         ...(logprobs !== null || trace ? { report: { logprobs, trace } } : {}),
       },
       tokensMax,
@@ -91,10 +100,12 @@ function prepareTask(
           text,
           ...(report && { report: nameReport(token, report, tokenText) }),
         }),
-      onEnd: (error) =>
-        error
-          ? fail(error)
-          : tell({ type: "end", finish: output.finish, promptTokens: prompt.length }),
+      onEnd: (error, row) => {
+        if (error) return fail(error);
+        const { cachedTokens, drafts } = row ?? NOTHING_USED;
+        const used = { promptTokens: prompt.length, cachedTokens, drafts };
+        tell({ type: "end", finish: output.finish, used });
+      },
     };
   } catch (error) {
     fail(error);

@@ -1,4 +1,5 @@
 /** One model as the loop sees it. */
+import type { TokenRows } from "./kv-cache.ts";
 
 /** One sequence's next token. */
 export interface Turn<S> {
@@ -33,4 +34,12 @@ export interface Decoder<S = unknown> {
   score(sequence: S, ids: readonly number[]): Promise<Float32Array[]>;
   /** Forgets the last tokens of a sequence; null where the cache cannot. */
   readonly rewind: ((sequence: S, count: number) => void) | null;
+  /** Takes tokens' rows out of a sequence and puts them into another; null where the cache cannot. */
+  readonly rows: {
+    readonly bytesPerToken: number;
+    /** Copies the rows of `count` tokens from `start` on. */
+    readonly read: (sequence: S, start: number, count: number) => TokenRows;
+    /** Appends blocks of `count` tokens each, as if these had been prefilled. */
+    readonly append: (sequence: S, blocks: readonly TokenRows[], count: number) => void;
+  } | null;
 }

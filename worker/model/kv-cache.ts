@@ -7,6 +7,9 @@
 import type { Tensor } from "onnxruntime-node";
 import { bytesPerToken, cacheTensor, type CacheValues, type PastInput } from "./graph-io.ts";
 
+/** Some tokens' rows of one sequence, by input: [heads, tokens, head size]. */
+export type TokenRows = ReadonlyMap<string, CacheValues>;
+
 /** Tokens by which slots grow. Growing copies the cache; a larger bucket is more masked rows to read past. */
 const BUCKET_TOKENS = 64;
 
@@ -98,19 +101,25 @@ export class KvCache {
     return tensors;
   }
 
+  /** Makes room for so many tokens of each slot. */
+  reserve(tokens: number): void {
+    if (tokens > this.#capacity) this.#resize(this.#slotCapacity, rowsFor(tokens));
+  }
+
   /**
    * Appends the rows of new tokens to one slot.
    * @param rows new rows of an input, [rows in the run, heads, count, head size]
    * @param row which of the rows in the run is the slot's
    */
-  append(slot: Slot, rows: (name: string) => Tensor, row: number, count: number): void {
+  append(slot: Slot, rows: (name: string) => CacheValues, row: number, count: number): void {
     const length = slot.length + count;
-    if (length > this.#capacity) this.#resize(this.#slotCapacity, rowsFor(length));
+    this.reserve(length);
     for (const [i, { name, emptyShape }] of this.#pasts.entries()) {
       copyRows(emptyShape, count, {
-        from: rows(name).data as CacheValues,
+        from: rows(name),
         fromSlot: row,
         fromRows: count,
+        start: 0,
         to: this.#values[i]!,
         toSlot: slot.index,
         toRows: this.#capacity,
@@ -118,6 +127,26 @@ export class KvCache {
       });
     }
     slot.length = length;
+  }
+
+  /** Copies `count` of a slot's tokens from `start` on. */
+  read(slot: Slot, start: number, count: number): TokenRows {
+    return new Map(
+      this.#pasts.map(({ name, type, emptyShape }, i) => {
+        const to = allocate(type, emptyShape[1]! * count * emptyShape[3]!);
+        copyRows(emptyShape, count, {
+          from: this.#values[i]!,
+          fromSlot: slot.index,
+          fromRows: this.#capacity,
+          start,
+          to,
+          toSlot: 0,
+          toRows: count,
+          at: 0,
+        });
+        return [name, to];
+      }),
+    );
   }
 
   #resize(slotCapacity: number, capacity: number): void {
@@ -132,6 +161,7 @@ export class KvCache {
           from: before[i]!,
           fromSlot: slot.index,
           fromRows: capacityBefore,
+          start: 0,
           to: this.#values[i]!,
           toSlot: slot.index,
           toRows: capacity,
@@ -144,12 +174,16 @@ export class KvCache {
   #allocate(): CacheValues[] {
     return this.#pasts.map(({ type, emptyShape }) => {
       const size = this.#slotCapacity * emptyShape[1]! * this.#capacity * emptyShape[3]!;
-      return type === "float16" ? new Float16Array(size) : new Float32Array(size);
+      return allocate(type, size);
     });
   }
 }
 
-/** Copies the first `count` token rows of each head of one slot to row `at` of a slot with other room. */
+function allocate(type: PastInput["type"], size: number): CacheValues {
+  return type === "float16" ? new Float16Array(size) : new Float32Array(size);
+}
+
+/** Copies `count` token rows of each head of one slot, from row `start`, to row `at` of a slot with other room. */
 function copyRows(
   emptyShape: readonly number[],
   count: number,
@@ -157,6 +191,7 @@ function copyRows(
     from: CacheValues;
     fromSlot: number;
     fromRows: number;
+    start: number;
     to: CacheValues;
     toSlot: number;
     toRows: number;
@@ -164,10 +199,10 @@ function copyRows(
   },
 ): void {
   const [, heads, , size] = emptyShape as [number, number, number, number];
-  const { from, fromSlot, fromRows, to, toSlot, toRows, at } = copy;
+  const { from, fromSlot, fromRows, start, to, toSlot, toRows, at } = copy;
   for (let head = 0; head < heads; head++) {
-    const start = (fromSlot * heads + head) * fromRows * size;
-    const rows = from.subarray(start, start + count * size);
+    const first = ((fromSlot * heads + head) * fromRows + start) * size;
+    const rows = from.subarray(first, first + count * size);
     to.set(rows, ((toSlot * heads + head) * toRows + at) * size);
   }
 }

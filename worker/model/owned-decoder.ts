@@ -4,8 +4,16 @@
  * within 1e-4; int8 activations are scaled per run, which lets neighbours show).
  */
 import type { InferenceSession, Tensor } from "onnxruntime-node";
-import { LOGITS, logitsRow, logitsRows, type Fresh, type GraphIo } from "./graph-io.ts";
-import { KvCache, type Slot } from "./kv-cache.ts";
+import {
+  bytesPerToken,
+  LOGITS,
+  logitsRow,
+  logitsRows,
+  type CacheValues,
+  type Fresh,
+  type GraphIo,
+} from "./graph-io.ts";
+import { KvCache, type Slot, type TokenRows } from "./kv-cache.ts";
 import type { Decoder, Turn } from "./decoder.ts";
 
 export class OwnedDecoder implements Decoder<Slot> {
@@ -16,6 +24,7 @@ export class OwnedDecoder implements Decoder<Slot> {
   readonly #outputs: ReadonlyMap<string, string>;
   readonly #rowOutputs: readonly string[];
   readonly #cache: KvCache;
+  readonly rows;
 
   /** @param session of a prepared graph */
   constructor(session: InferenceSession, io: GraphIo) {
@@ -25,6 +34,17 @@ export class OwnedDecoder implements Decoder<Slot> {
     // Two caches may share their rows (keys that are values), which are then fetched once.
     this.#rowOutputs = [...new Set(this.#outputs.values())];
     this.#cache = new KvCache(io.pasts);
+    this.rows = {
+      bytesPerToken: bytesPerToken(io.pasts),
+      read: (slot: Slot, start: number, count: number) => this.#cache.read(slot, start, count),
+      append: (slot: Slot, blocks: readonly TokenRows[], count: number) => {
+        // At once: growing copies all slots.
+        this.#cache.reserve(slot.length + blocks.length * count);
+        for (const rows of blocks) {
+          this.#cache.append(slot, (name) => rows.get(name)!, 0, count);
+        }
+      },
+    };
   }
 
   get logitsWidth(): number | null {
@@ -94,7 +114,8 @@ export class OwnedDecoder implements Decoder<Slot> {
   }
 
   #append(slot: Slot, results: InferenceSession.ReturnType, row: number, count: number): void {
-    const rows = (name: string) => results[this.#outputs.get(name)!] as Tensor;
+    const rows = (name: string) =>
+      (results[this.#outputs.get(name)!] as Tensor).data as CacheValues;
     this.#cache.append(slot, rows, row, count);
   }
 }

@@ -25,6 +25,7 @@ export class RefedDecoder implements Decoder<RefedSequence> {
   readonly #session: InferenceSession;
   readonly #io: GraphIo;
   readonly rewind = null;
+  readonly rows = null;
   readonly #open = new Set<RefedSequence>();
 
   constructor(session: InferenceSession, io: GraphIo, slowBecause: string) {

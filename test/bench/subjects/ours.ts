@@ -1,4 +1,5 @@
 /** Our engine as the worker runs it: the batch of worker/generate.ts over decoders that the worker's own code loads. */
+import { allDrafts } from "../../../worker/decode/draft.ts";
 import { Output } from "../../../worker/decode/output.ts";
 import { Sampler } from "../../../worker/decode/sampler.ts";
 import { Batch } from "../../../worker/generate.ts";
@@ -43,7 +44,6 @@ async function inTurn(models: Models, { mode, prompts, tokens }: Task): Promise<
   for (const prompt of prompts) {
     const startedMs = performance.now();
     const row = add(batch, models, mode, prompt, tokens);
-    const speculation = batch.speculation(row);
     let [firstMs, count] = [0, 0];
     while (batch.size > 0) {
       count += (await batch.step()).length;
@@ -54,8 +54,9 @@ async function inTurn(models: Models, { mode, prompts, tokens }: Task): Promise<
     }
     decodeMs += performance.now() - firstMs;
     decodedTokens += count;
-    drafted += speculation?.drafted ?? 0;
-    accepted += speculation?.accepted ?? 0;
+    const drafts = allDrafts(row.drafts);
+    drafted += drafts.drafted;
+    accepted += drafts.accepted;
     firsts.push(firstMs - startedMs);
   }
   const firstTokenMs = firsts.reduce((sum, ms) => sum + ms, 0) / firsts.length;

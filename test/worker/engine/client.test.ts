@@ -12,9 +12,12 @@ const MANIFEST = join(import.meta.dirname, "../../../infra/models/ensembles.json
 const never = new AbortController().signal;
 
 const start = (manifestFile: string, cacheBytesMax = 2 ** 28) =>
-  EngineClient.start({ manifestFile, intraOpThreads: 1, cacheBytesMax }, (error) => {
-    throw error;
-  });
+  EngineClient.start(
+    { manifestFile, intraOpThreads: 1, cacheBytesMax, prefixBytesMax: 2 ** 24 },
+    (error) => {
+      throw error;
+    },
+  );
 const engine = await start(MANIFEST);
 
 /** No end token, so that a run takes all its tokens. */
@@ -25,11 +28,16 @@ async function run(
   generation: Generation,
   resume: readonly number[] = [],
   signal = never,
+  tenant = "acme",
 ): Promise<RunEvent[]> {
   const events: RunEvent[] = [];
-  for await (const event of engine.run(generation, resume, signal)) events.push(event);
+  for await (const event of engine.run(tenant, generation, resume, signal)) events.push(event);
   return events;
 }
+
+/** What a client sees; how much was drafted is decided by the clock. */
+const shown = (events: readonly RunEvent[]) =>
+  events.map((event) => (event.type === "end" ? { ...event, used: null } : event));
 
 const tokensOf = (events: readonly RunEvent[]) =>
   events.flatMap((event) => (event.type === "token" ? [event.token] : []));
@@ -43,7 +51,19 @@ describe("a run", () => {
 
   test("counts the base's prompt tokens", async () => {
     const events = await run(endless({ input: { kind: "tokens", ids: [5, 6, 7] }, maxTokens: 1 }));
-    expect(events.at(-1)).toEqual({ type: "end", finish: "length", promptTokens: 3 });
+    expect(events.at(-1)).toMatchObject({ finish: "length", used: { promptTokens: 3 } });
+  });
+
+  test("finds again what its tenant has said before, and tells how much", async () => {
+    const ids = Array.from({ length: 50 }, (_, i) => 5 + i);
+    const input = (tenant: string) =>
+      run(endless({ input: { kind: "tokens", ids }, maxTokens: 1 }), [], never, tenant);
+    const cached: number[] = [];
+    for (const tenant of ["one", "one", "other"]) {
+      const end = (await input(tenant)).at(-1)!;
+      cached.push(end.type === "end" ? end.used.cachedTokens : -1);
+    }
+    expect(cached).toEqual([0, 48, 0]);
   });
 
   test("gives the same tokens for the same seed, others for another", async () => {
@@ -52,14 +72,14 @@ describe("a run", () => {
       await run(endless({ seed: 1 })),
       await run(endless({ seed: 2 })),
     ];
-    expect(again).toEqual(one);
+    expect(shown(again)).toEqual(shown(one));
     expect(tokensOf(other)).not.toEqual(tokensOf(one));
   });
 
   test("goes on from the tokens of an earlier attempt", async () => {
     const whole = await run(endless());
     const rest = await run(endless(), tokensOf(whole).slice(0, 3));
-    expect(rest).toEqual(whole.slice(3));
+    expect(shown(rest)).toEqual(shown(whole.slice(3)));
   });
 
   test("ends where the context ends, whatever was asked for", async () => {
@@ -75,7 +95,7 @@ test("several runs go on together and each gives what it gives alone", async () 
   const order: number[] = [];
   const together = requests.map(async (request, i) => {
     const events: RunEvent[] = [];
-    for await (const event of engine.run(request, [], never)) {
+    for await (const event of engine.run("acme", request, [], never)) {
       events.push(event);
       order.push(i);
     }
@@ -84,13 +104,15 @@ test("several runs go on together and each gives what it gives alone", async () 
   const results = await Promise.all(together);
   // No run waits for the end of another: the last has a token before the first has all.
   expect(order.indexOf(2)).toBeLessThan(order.lastIndexOf(0));
-  for (const [i, request] of requests.entries()) expect(await run(request)).toEqual(results[i]);
+  for (const [i, request] of requests.entries()) {
+    expect(shown(await run(request))).toEqual(shown(results[i]!));
+  }
 });
 
 test("a run that is stopped ends at its next token, with no finish", async () => {
   const stop = new AbortController();
   const events: RunEvent[] = [];
-  for await (const event of engine.run(endless({ maxTokens: 400 }), [], stop.signal)) {
+  for await (const event of engine.run("acme", endless({ maxTokens: 400 }), [], stop.signal)) {
     events.push(event);
     if (events.length === 2) stop.abort();
   }
@@ -106,7 +128,7 @@ test("a run that is stopped before it starts still ends", async () => {
 
 test("a consumer that leaves early stops the run", async () => {
   const post = vi.spyOn(Worker.prototype, "postMessage");
-  for await (const _ of engine.run(endless({ maxTokens: 400 }), [], never)) break;
+  for await (const _ of engine.run("acme", endless({ maxTokens: 400 }), [], never)) break;
   const thread = post.mock.contexts[0] as Worker;
   post.mockRestore();
   for await (const [message] of on(thread, "message") as AsyncIterable<[FromEngine]>) {
@@ -144,7 +166,8 @@ describe("a run that cannot be served fails with its reason:", () => {
 test("a run that needs more cache than there is fails with both numbers", async () => {
   const small = await start(MANIFEST, 2 ** 20);
   const events: RunEvent[] = [];
-  for await (const event of small.run(endless({ maxTokens: 500 }), [], never)) events.push(event);
+  for await (const event of small.run("acme", endless({ maxTokens: 500 }), [], never))
+    events.push(event);
   expect(events).toEqual([
     {
       type: "failed",

@@ -10,7 +10,12 @@ const never = new AbortController().signal;
 
 let engine: EngineClient;
 beforeAll(async () => {
-  const options = { manifestFile: MANIFEST, intraOpThreads: 1, cacheBytesMax: 2 ** 28 };
+  const options = {
+    manifestFile: MANIFEST,
+    intraOpThreads: 1,
+    cacheBytesMax: 2 ** 28,
+    prefixBytesMax: 0,
+  };
   engine = await EngineClient.start(options, (error) => {
     throw error;
   });
@@ -19,7 +24,7 @@ afterAll(() => engine.close());
 
 async function run(changes: Parameters<typeof generation>[0]) {
   const told: { token: number; text: string; report: TokenReport | undefined }[] = [];
-  for await (const event of engine.run(generation(changes), [], never)) {
+  for await (const event of engine.run("acme", generation(changes), [], never)) {
     if (event.type === "token")
       told.push({ token: event.token, text: event.text, report: event.report });
   }

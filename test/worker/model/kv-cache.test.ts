@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
-import { Tensor } from "onnxruntime-node";
+import type { Tensor } from "onnxruntime-node";
 import { describe, expect, test } from "vitest";
-import { bytesPerToken, type PastInput } from "../../../worker/model/graph-io.ts";
+import { bytesPerToken, type CacheValues, type PastInput } from "../../../worker/model/graph-io.ts";
 import { hasRows, KvCache, type Slot } from "../../../worker/model/kv-cache.ts";
 
 /** Keys and values of different sizes, several heads. */
@@ -18,8 +18,7 @@ function valueAt(token: number, past: number, head: number, i: number): number {
 
 /** What a run returns: for each row of it the new tokens' rows, [rows, heads, count, size]. */
 function freshRows(pasts: readonly PastInput[], rows: readonly (readonly number[])[]) {
-  const count = rows[0]!.length;
-  return (name: string): Tensor => {
+  return (name: string): CacheValues => {
     const at = pasts.findIndex((past) => past.name === name);
     const { type, emptyShape } = pasts[at]!;
     const [, heads, , size] = emptyShape as [number, number, number, number];
@@ -28,8 +27,7 @@ function freshRows(pasts: readonly PastInput[], rows: readonly (readonly number[
         tokens.map((token) => Array.from({ length: size }, (_, i) => valueAt(token, at, head, i))),
       ).flat(2),
     );
-    const data = type === "float16" ? Float16Array.from(values) : Float32Array.from(values);
-    return new Tensor(type, data as Float32Array, [rows.length, heads, count, size]);
+    return type === "float16" ? Float16Array.from(values) : Float32Array.from(values);
   };
 }
 
@@ -67,12 +65,16 @@ function heldRows(cache: KvCache, pasts: readonly PastInput[], slot: Slot) {
 
 type Action =
   | { readonly do: "open" }
-  | { readonly do: "close" | "rewind" | "append"; readonly which: number; readonly count: number };
+  | {
+      readonly do: "close" | "rewind" | "append" | "copy";
+      readonly which: number;
+      readonly count: number;
+    };
 
 const action: fc.Arbitrary<Action> = fc.oneof(
   fc.record({ do: fc.constant("open" as const) }),
   fc.record({
-    do: fc.constantFrom("close" as const, "rewind" as const, "append" as const, "append" as const),
+    do: fc.constantFrom(...(["close", "rewind", "append", "append", "copy"] as const)),
     which: fc.nat(7),
     count: fc.oneof(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 150 })),
   }),
@@ -100,6 +102,13 @@ describe.each(["float32", "float16"] as const)("a cache of %s", (type) => {
               const count = Math.min(action.count, tokens.length);
               slot.length -= count;
               tokens.length -= count;
+            } else if (action.do === "copy") {
+              const start = Math.floor(tokens.length / 3);
+              const copied = tokens.slice(start, start + action.count);
+              const rows = cache.read(slot, start, copied.length);
+              const copy = { slot: cache.open(), tokens: copied };
+              cache.append(copy.slot, (name) => rows.get(name)!, 0, copied.length);
+              sequences.push(copy);
             } else {
               const fresh = Array.from({ length: action.count }, () => next++);
               // The slot's rows are the last of three in the run.
