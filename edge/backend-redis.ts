@@ -6,6 +6,7 @@
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import * as v from "valibot";
+import type { Admission, Admitted } from "../shared/admission.ts";
 import { enqueueDelivery } from "../shared/delivery.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
@@ -65,10 +66,11 @@ export class RedisBackend implements Backend {
     });
   }
 
-  submit(job: NewJob): Promise<void> {
+  submit(job: NewJob, admission: Admission): Promise<Admitted> {
     return available(async () => {
       // The record first: a worker must find it. If the second step fails, the deadline sweep ends what nobody queued.
-      await this.#store.submit(job);
+      const admitted = await this.#store.submit(job, admission);
+      if (admitted.status !== "created") return admitted;
       await this.#queue(GENERATION_QUEUE).add(
         "generate",
         { id: job.id },
@@ -80,6 +82,7 @@ export class RedisBackend implements Backend {
           removeOnFail: true,
         },
       );
+      return admitted;
     });
   }
 

@@ -2,6 +2,7 @@
  * All that routes know of what lies behind the edge. One backend serves one request and is closed with it.
  * Every method fails with AppError `queue_unavailable` when what lies behind does not answer in time.
  */
+import type { Admission, Admitted } from "../shared/admission.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
 import type { ApiKeyRecord, JobRecord, ModelCard, NewJob } from "../shared/job.ts";
 import type { KeyRegistry } from "../shared/key-registry.ts";
@@ -24,7 +25,7 @@ export interface Backend {
   models(): Promise<ModelCard[]>;
   model(id: string): Promise<ModelCard | null>;
   /** Resolves once the job is both recorded and queued: from then on it runs whatever becomes of the edge. */
-  submit(job: NewJob): Promise<void>;
+  submit(job: NewJob, admission: Admission): Promise<Admitted>;
   record(jobId: string): Promise<JobRecord | null>;
   /** The job as its owner sees it. */
   view(record: JobRecord): Promise<Job>;

@@ -7,6 +7,7 @@ import type { ChatRequest, CompletionRequest, JobRequest, Message } from "../sha
 import { AppError } from "../shared/errors.ts";
 import type { Generation, Input, ModelCard, ValidGeneration } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
+import type { KeyLimits } from "../shared/policy.ts";
 import { issueError } from "./issue.ts";
 import { steeringOf, type NamedPair } from "./steering.ts";
 
@@ -40,6 +41,7 @@ export function toGeneration(
   input: Input,
   card: ModelCard,
   pairs: readonly NamedPair[] | null,
+  limits: KeyLimits,
 ): ValidGeneration {
   checkTokens(input, card);
   const generation: Generation = {
@@ -56,7 +58,7 @@ export function toGeneration(
     logitBias: biases(request, card),
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
-    ...steeringOf(request.steering, card, pairs),
+    ...steeringOf(request.steering, card, pairs, limits),
     ...reports(request),
   };
   return generation as ValidGeneration;

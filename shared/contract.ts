@@ -288,7 +288,7 @@ export interface Job {
   readonly attempts: number;
   readonly cancel_requested: boolean;
   readonly steering: {
-    /** With a schedule, the most that it comes to. */
+    /** With a schedule, the strongest that it comes to. */
     readonly alpha: number;
     readonly schedule?: readonly (readonly [number, number])[];
     readonly pairs?: readonly { readonly model: string; readonly weight: number }[];

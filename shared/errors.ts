@@ -21,6 +21,7 @@ export const ERRORS = {
   method_not_allowed: { status: 405, type: "invalid_request_error", retry: false },
   payload_too_large: { status: 413, type: "invalid_request_error", retry: false },
   job_cancelled: { status: 409, type: "invalid_request_error", retry: false },
+  rate_limit_exceeded: { status: 429, type: "rate_limit_error", retry: true },
   queue_unavailable: { status: 503, type: "server_error", retry: true },
   deadline_exceeded: { status: 504, type: "server_error", retry: false },
   worker_lost: { status: 500, type: "server_error", retry: false },
@@ -40,16 +41,25 @@ export interface ErrorBody {
   };
 }
 
+interface ErrorOptions {
+  readonly param?: string;
+  readonly retryAfterMs?: number | null;
+  readonly cause?: unknown;
+}
+
 export class AppError extends Error {
   override readonly name = "AppError";
   readonly code: ErrorCode;
   /** The request field at fault, as a dotted path, or null. */
   readonly param: string | null;
+  /** Milliseconds after which a retry can help, or null where that is not known. */
+  readonly retryAfterMs: number | null;
 
-  constructor(code: ErrorCode, message: string, options?: { param?: string; cause?: unknown }) {
-    super(message, { cause: options?.cause });
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, { cause: options.cause });
     this.code = code;
-    this.param = options?.param ?? null;
+    this.param = options.param ?? null;
+    this.retryAfterMs = options.retryAfterMs ?? null;
   }
 
   get status() {

@@ -12,6 +12,7 @@ import {
   type TerminalState,
   type Usage,
 } from "./contract.ts";
+import { limitOf, type Admission, type Admitted } from "./admission.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as scripts from "./job-scripts.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
@@ -23,7 +24,6 @@ export interface RedisClient {
   hgetall(key: string): Promise<Record<string, string>>;
   xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
   lrange(key: string, start: number, stop: number): Promise<string[]>;
-  zadd(key: string, score: number, member: string): Promise<unknown>;
   zrem(key: string, member: string): Promise<unknown>;
   zrangebyscore(
     key: string,
@@ -54,6 +54,10 @@ export interface Progress extends TokenReports {
   readonly ids: readonly number[];
   readonly text: string;
 }
+
+/** In the order of the script's arguments and statuses. */
+const LIMIT_NAMES = ["requests", "tokens", "jobs"] as const;
+const UNLIMITED: Admission = { keyId: "", limits: {}, tokens: 0 };
 
 const NOTHING_USED: Usage = {
   prompt_tokens: 0,
@@ -89,8 +93,12 @@ export class JobStore {
     return command.call(this.#redis, jobKey(jobId), logKey(jobId), bellChannel(jobId), ...args);
   }
 
-  /** Writes the record and the first event. The caller queues the job afterwards. */
-  async submit(job: NewJob): Promise<void> {
+  /** Writes the record and the first event, if its key's limits let it. The caller queues the job afterwards. */
+  async submit(job: NewJob, admission: Admission = UNLIMITED): Promise<Admitted> {
+    const { keyId, limits, tokens } = admission;
+    const [requestsMax, tokensMax, jobsMax] = LIMIT_NAMES.map((name) => limitOf(limits, name));
+    const limiting = [keyId, requestsMax ?? "", tokensMax ?? "", jobsMax ?? "", tokens];
+    const deadlineMs = Math.round(job.deadlineMs);
     const fields = {
       id: job.id,
       tenant: job.tenant,
@@ -100,12 +108,19 @@ export class JobStore {
       webhookUrl: job.webhookUrl ?? "",
       metadata: JSON.stringify(job.metadata),
       createdAtMs: String(job.createdAtMs),
-      deadlineMs: String(Math.round(job.deadlineMs)),
+      deadlineMs: String(deadlineMs),
     };
-    await Promise.all([
-      this.#run("SUBMIT", job.id, ...Object.entries(fields).flat()),
-      this.#redis.zadd(DEADLINES_KEY, job.deadlineMs, job.id),
-    ]);
+    const args = [...limiting, job.id, deadlineMs, ...Object.entries(fields).flat()];
+    const reply = await this.#run("SUBMIT", job.id, ...args);
+    const [status, waitMs, ...left] = reply as [number, number, number, number, number];
+    const standing = {
+      requests: left[0],
+      tokens: left[1],
+      jobs: Math.max(0, (jobsMax ?? left[2]) - left[2]),
+    };
+    if (status === 1) return { status: "created", standing };
+    const limit = LIMIT_NAMES[-status - 1]!;
+    return { status: "limited", limit, waitMs: limit === "jobs" ? null : waitMs, standing };
   }
 
   async claim(jobId: string, attemptsMax: number): Promise<Claim> {
@@ -137,10 +152,7 @@ export class JobStore {
     outcome: Outcome,
   ): Promise<boolean> {
     const args = [attempt, state, Date.now(), this.#retentionMs, text, JSON.stringify(outcome)];
-    const reply = await this.#run("FINISH", jobId, ...args);
-    // Whoever took the job over still has its deadline to meet.
-    if (reply !== -1) await this.#redis.zrem(DEADLINES_KEY, jobId);
-    return reply === 1;
+    return (await this.#run("FINISH", jobId, ...args)) === 1;
   }
 
   /** Idempotent: an ended job stays as it is, a running one is cancelled by its worker at the next token. */
@@ -152,7 +164,6 @@ export class JobStore {
       this.#retentionMs,
       JSON.stringify(NEVER_RAN),
     );
-    if (reply === 1) await this.#redis.zrem(DEADLINES_KEY, jobId);
     return reply === 1 ? "cancelled" : reply === 2 ? "asked" : reply === 0 ? "ended" : "missing";
   }
 

@@ -35,7 +35,7 @@ export interface Generation {
   readonly stop: readonly string[];
   /** 0 to 2^53 - 1. */
   readonly seed: number;
-  /** Steering strength, and with a schedule the most that it comes to; 0 runs the base alone. */
+  /** Steering strength, and with a schedule the strongest that it comes to; 0 runs the base alone. */
   readonly alpha: number;
   /** [position, alpha] knots; a position is the count of tokens generated before. */
   readonly schedule?: readonly (readonly [number, number])[];

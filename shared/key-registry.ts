@@ -11,6 +11,7 @@ import {
   API_KEYS_KEY,
   apiKeyKey,
   KEY_HASH_PREFIX,
+  KEY_RATES_PREFIX,
   keyHashKey,
   tenantKey,
   tenantKeysKey,
@@ -111,6 +112,7 @@ export class KeyRegistry {
     if (tenant === undefined || sha256 === undefined) return false;
     await Promise.all([
       this.#redis.del(apiKeyKey(id)),
+      this.#redis.del(KEY_RATES_PREFIX + id),
       this.#redis.del(keyHashKey(sha256)),
       this.#redis.srem(API_KEYS_KEY, id),
       this.#redis.srem(tenantKeysKey(tenant), id),

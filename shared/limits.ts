@@ -45,12 +45,9 @@ export const LIMITS = {
   logitBiasMax: 100,
   stopsMax: 16,
   stopCharsMax: 256,
-  /** Steering strength. An ensemble may set a lower maximum; negative values need a key policy. */
-  alphaMin: 0,
+  /** Steering strength. Below 0, and above an ensemble's own maximum, only as far as a key's policy says. */
+  alphaMin: -4,
   alphaMax: 4,
-  /** Steering strength that a key's policy may allow: the widest there is. */
-  policyAlphaMin: -4,
-  policyAlphaMax: 4,
   /** A limit of a key beyond this limits nothing. */
   policyRateMax: 1_000_000_000,
   policyModelsMax: 64,

@@ -4,11 +4,7 @@ import { LIMITS } from "./limits.ts";
 
 const whole = (max: number) =>
   v.nullish(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)));
-const alpha = v.pipe(
-  v.number(),
-  v.minValue(LIMITS.policyAlphaMin),
-  v.maxValue(LIMITS.policyAlphaMax),
-);
+const alpha = v.pipe(v.number(), v.minValue(LIMITS.alphaMin), v.maxValue(LIMITS.alphaMax));
 
 /** `jobs:write` submits and cancels, `jobs:read` reads what GET reads, `admin` manages the tenant's keys. */
 export const Scope = v.picklist(["jobs:write", "jobs:read", "admin"]);

@@ -26,6 +26,10 @@ export const keyHashKey = (sha256: string) => `${KEY_HASH_PREFIX}${sha256}`;
 /** Hash of an API key's record by its id. */
 export const API_KEY_PREFIX = "{trimtab}:key:";
 export const apiKeyKey = (keyId: string) => `${API_KEY_PREFIX}${keyId}`;
+/** Hash of what a key has left of its rates. Exists as long as the key. */
+export const KEY_RATES_PREFIX = "{trimtab}:key-rates:";
+/** Set of a key's jobs that have not ended. */
+export const KEY_JOBS_PREFIX = "{trimtab}:key-jobs:";
 /** Set of all key ids. */
 export const API_KEYS_KEY = "{trimtab}:keys";
 /** Set of a tenant's key ids. */

@@ -4,8 +4,10 @@ import { AppError, ERRORS } from "../../shared/errors.ts";
 import type { AppContext, AppEnv } from "../context.ts";
 import type { Log, LogEntry } from "../log.ts";
 
-/** Seconds; long enough for a failover's first step, short enough for a person who waits. */
-const RETRY_AFTER_SECONDS = 2;
+/** Where it is not known: long enough for a failover's first step, short enough for a person who waits. */
+const RETRY_AFTER_MS = 2_000;
+/** For longer waits, `openai` clients are told not to retry: some wait twice as long, others not at all. */
+const RETRY_WAIT_MS_MAX = 60_000;
 
 export function handleError(log: Log): ErrorHandler<AppEnv> {
   return function handleError(error, c) {
@@ -45,8 +47,11 @@ function known(error: unknown, log: Log, request: Omit<LogEntry, "event">): AppE
 
 function replyError(c: AppContext, error: AppError): Response {
   const { retry } = ERRORS[error.code];
-  if (retry) c.header("Retry-After", String(RETRY_AFTER_SECONDS));
+  const waitMs = error.retryAfterMs ?? RETRY_AFTER_MS;
+  const retrySoon = retry && waitMs <= RETRY_WAIT_MS_MAX;
+  if (retry) c.header("Retry-After", String(Math.ceil(waitMs / 1000)));
+  if (retrySoon) c.header("retry-after-ms", String(waitMs));
   // The `openai` clients retry every 409 and 5xx unless told: a job that failed would run again, twice.
-  c.header("x-should-retry", String(retry));
+  c.header("x-should-retry", String(retrySoon));
   return c.json(error.toBody(c.var.requestId), error.status);
 }

@@ -3,14 +3,14 @@ import { Hono } from "hono";
 import type { Model } from "../../shared/contract.ts";
 import type { ModelCard } from "../../shared/job.ts";
 import type { AppEnv } from "../context.ts";
-import { requireModel } from "../submission.ts";
+import { mayUse, requireModel } from "../submission.ts";
 
 export function modelRoutes(): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.get("/", async (c) => {
     const cards = await c.var.backend.models();
-    return c.json({ object: "list", data: cards.map(toModel) });
+    return c.json({ object: "list", data: cards.filter(({ id }) => mayUse(c, id)).map(toModel) });
   });
 
   // A name may hold slashes.

@@ -10,7 +10,7 @@ import type { ModelCard } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
 import { KeyRegistry } from "../../shared/key-registry.ts";
 import { Policy } from "../../shared/policy.ts";
-import { MODELS_KEY } from "../../shared/redis-keys.ts";
+import { KEY_JOBS_PREFIX, MODELS_KEY } from "../../shared/redis-keys.ts";
 
 export const redisUrl = (env as unknown as { REDIS_URL: string }).REDIS_URL;
 export const redis = new Redis(redisUrl);
@@ -91,12 +91,11 @@ export class Client {
     return (await this.get(`/v1/jobs/${id}`)).json();
   }
 
-  /** Ids of this tenant's jobs that no worker has. */
+  /** Ids of this key's jobs that no worker has. */
   async queuedJobs(): Promise<string[]> {
-    const ids = await store.overdue(Infinity, 1_000);
+    const ids = await redis.smembers(KEY_JOBS_PREFIX + this.keyId);
     const records = await Promise.all(ids.map((id) => store.record(id)));
-    const mine = records.filter((r) => r?.tenant === this.tenant && r.state === "queued");
-    return mine.map((record) => record!.id);
+    return records.filter((record) => record?.state === "queued").map((record) => record!.id);
   }
 
   /** The first of them, once there is one. */

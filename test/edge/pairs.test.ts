@@ -51,7 +51,7 @@ test.each<[unknown, string, string | RegExp, string?]>([
   [
     [{ model: "demo" }, { model: "sister", weight: 2 }],
     `${PAIR}.1.weight`,
-    "steering.pairs.1.weight times alpha must be at most 1 with this model, received 2 times 0.75",
+    "steering.pairs.1.weight times alpha must be from 0 to 1 with this model, received 2 times 0.75",
   ],
 ])("%j are refused", async (pairs, param, message, code = "invalid_request") => {
   const body = { ...BODY, steering: { alpha: 0.75, pairs } };

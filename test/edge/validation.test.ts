@@ -31,9 +31,9 @@ const refusals: Refusal[] = [
   [
     { steering: { alpha: 3 } },
     "steering.alpha",
-    "steering.alpha must be at most 2 with this model, received 3",
+    "steering.alpha must be from 0 to 2 with this model, received 3",
   ],
-  [{ steering: { alpha: -1 } }, "steering.alpha", /must be at least 0, received -1/],
+  [{ steering: { alpha: -5 } }, "steering.alpha", /must be at least -4, received -5$/],
   [{ steering: { trace: 1 } }, "steering.trace", /must be true or false, received a number/],
   [
     { steering: { alpha: 1, schedule: [[0, 1]] } },
@@ -76,7 +76,7 @@ const refusals: Refusal[] = [
       },
     },
     "steering.schedule.1.1",
-    "steering.schedule.1.1 must be at most 2 with this model, received 3",
+    "steering.schedule.1.1 must be from 0 to 2 with this model, received 3",
   ],
   [{ steering: { guards: { kl_budget: 0 } } }, "steering.guards.kl_budget", /greater than 0/],
   [{ steering: { guards: { kl_budget: 27 } } }, "steering.guards.kl_budget", /at most 26/],

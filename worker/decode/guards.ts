@@ -58,7 +58,7 @@ export class Guard {
         if (kept) keepOnly(out, kept);
       };
       const left = klBudget === undefined ? alpha : this.#withinBudget(out, base, steer, alpha);
-      if (left > 0) {
+      if (left !== 0) {
         steer(left);
         return left;
       }
@@ -75,9 +75,9 @@ export class Guard {
   }
 
   /**
-   * The largest alpha within the budget, 0 if there is none. KL rises with alpha, as its derivative is alpha times the
-   * variance of expert - antiexpert under the steered distribution; so Newton's method finds it, kept in bounds by
-   * bisection: three to six passes where the budget is exceeded, one where it is not.
+   * The alpha of the largest magnitude within the budget, 0 if there is none. KL rises with the magnitude, as its
+   * derivative is alpha times the variance of expert - antiexpert under the steered distribution; so Newton's method finds
+   * it, kept in bounds by bisection: three to six passes where the budget is exceeded, one where it is not.
    */
   #withinBudget(
     out: Float32Array,
@@ -87,15 +87,17 @@ export class Guard {
   ): number {
     const budget = this.#guards.klBudget!;
     const baseLog = logSumExp(base, this.#weights);
+    const sign = Math.sign(alpha);
     const klAt = (strength: number) => {
-      steer(strength);
+      steer(sign * strength);
       return this.#measure(out, base, baseLog);
     };
-    if (klAt(alpha) <= budget) return alpha;
+    const most = Math.abs(alpha);
+    if (klAt(most) <= budget) return alpha;
     const goal = budget * BUDGET_SHARE;
     // A base nucleus alone may cost more.
     if (this.#guards.baseNucleus !== undefined && klAt(0) > goal) return 0;
-    let [low, high, at] = [0, alpha, alpha];
+    let [low, high, at] = [0, most, most];
     let kl = klAt(at);
     for (let step = 0; step < SOLVER_STEPS_MAX; step++) {
       // A last step from close by makes the solution the same whichever way it was come to.
@@ -104,10 +106,10 @@ export class Guard {
       else low = at;
       const newton = at - ((kl - goal) * at) / this.#moments[1]!;
       at = newton > low && newton < high ? newton : (low + high) / 2;
-      if (isLast) return at;
+      if (isLast) return sign * at;
       kl = klAt(at);
     }
-    return low;
+    return sign * low;
   }
 
   /** KL(steered || base); leaves the moments of the shift. */

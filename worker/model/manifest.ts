@@ -4,7 +4,7 @@ import * as v from "valibot";
 import { LIMITS } from "../../shared/limits.ts";
 import { DTYPES, readJson } from "./files.ts";
 
-const alpha = v.pipe(v.number(), v.minValue(LIMITS.alphaMin), v.maxValue(LIMITS.alphaMax));
+const alpha = v.pipe(v.number(), v.minValue(0), v.maxValue(LIMITS.alphaMax));
 
 const ModelEntry = v.strictObject({
   /** Model folder, relative to the manifest. */

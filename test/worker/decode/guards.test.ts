@@ -58,6 +58,18 @@ test("without a guard that acts, the logits are those of the formula", () => {
   );
 });
 
+test("a negative alpha steers as if expert and antiexpert changed places, within the same guards", () => {
+  const guards = { baseNucleus: 0.9, klBudget: 0.5, fallback: 0.1 };
+  fc.assert(
+    fc.property(inputs, (input) => {
+      const { expert, antiexpert, alpha } = input;
+      const { out, left } = steer(input, guards);
+      const swapped = { ...input, expert: antiexpert, antiexpert: expert, alpha: -alpha };
+      expect(steer(swapped, guards)).toEqual({ out, left: left === 0 ? 0 : -left });
+    }),
+  );
+});
+
 test("alpha 0 is the base itself, whatever the guards", () => {
   fc.assert(
     fc.property(inputs, (input) => {

@@ -1,0 +1,245 @@
+/** The limits of an API key: told on every submission, kept exactly, and given back when a job ends, however it ends. */
+import { describe, expect, test } from "vitest";
+import { NEVER_RAN } from "../../shared/job-store.ts";
+import {
+  card,
+  claim,
+  errorOf,
+  keys,
+  newTenant,
+  play,
+  store,
+  success,
+  type Client,
+} from "./harness.ts";
+
+const submission = { model: card.id, prompt: "Hello Hi", max_tokens: 8 };
+/** Two of the prompt (8 characters) and eight to generate. */
+const RESERVED = 10;
+
+const submit = (client: Client, fields = {}) =>
+  client.post("/v1/jobs", { ...submission, ...fields });
+const told = (reply: Response, names: string[]) => names.map((name) => reply.headers.get(name));
+
+describe("requests a minute", () => {
+  test("are told in both dialects; the one too many is refused, with the time to wait", async () => {
+    const client = await newTenant({ limits: { requests_per_minute: 2 } });
+    const first = await submit(client);
+    expect(first.status).toBe(202);
+    const names = ["limit", "remaining", "reset"].map((part) => `x-ratelimit-${part}-requests`);
+    expect(told(first, [...names, "ratelimit-policy", "ratelimit"])).toEqual([
+      "2",
+      "1",
+      "30s",
+      '"requests";q=2;w=60',
+      '"requests";r=1;t=30',
+    ]);
+    await submit(client);
+    const refused = await submit(client);
+    expect(refused.headers.get("x-ratelimit-remaining-requests")).toBe("0");
+    const waitMs = Number(refused.headers.get("retry-after-ms"));
+    expect(waitMs).toBeGreaterThan(20_000);
+    expect(waitMs).toBeLessThanOrEqual(30_000);
+    expect(refused.headers.get("retry-after")).toBe(String(Math.ceil(waitMs / 1000)));
+    expect(refused.headers.get("x-should-retry")).toBe("true");
+    expect(await errorOf(refused)).toMatchObject({
+      status: 429,
+      type: "rate_limit_error",
+      code: "rate_limit_exceeded",
+      message: "This API key has at most 2 requests a minute",
+    });
+    // Reading is not counted, and what is refused for another reason takes nothing.
+    expect((await client.get("/v1/models")).status).toBe(200);
+  });
+
+  test("come back continuously", async () => {
+    const client = await newTenant({ limits: { requests_per_minute: 60 } });
+    const burst = await Promise.all(Array.from({ length: 70 }, () => submitted(client)));
+    expect(burst).toContain("limited");
+    await expect.poll(async () => (await submit(client)).status, { timeout: 5_000 }).toBe(202);
+  });
+
+  test("are those of the key, also while its old secret and its new one work", async () => {
+    const client = await newTenant({ limits: { requests_per_minute: 1 } });
+    const rotated = await keys.rotate(client.keyId, 60);
+    expect((await submit(client)).status).toBe(202);
+    Object.assign(client, { key: rotated });
+    expect((await submit(client)).status).toBe(429);
+  });
+
+  test("do not fall to those who ask at once: exactly as many come through", async () => {
+    const client = await newTenant({ limits: { requests_per_minute: 5 } });
+    const replies = await Promise.all(Array.from({ length: 20 }, () => submit(client)));
+    const accepted = replies.filter((reply) => reply.status === 202);
+    expect(accepted).toHaveLength(5);
+    expect(await client.queuedJobs()).toHaveLength(5);
+  });
+});
+
+describe("tokens a minute", () => {
+  const limits = { tokens_per_minute: 25 };
+  const remaining = (reply: Response) => Number(reply.headers.get("x-ratelimit-remaining-tokens"));
+
+  test("are reserved at submission, and what was not used comes back when the job ends", async () => {
+    const client = await newTenant({ limits });
+    const first = await submit(client);
+    expect(remaining(first)).toBe(25 - RESERVED);
+    expect(first.headers.get("ratelimit-policy")).toBe('"tokens";q=25;qu="tokens";w=60');
+    const second = await submit(client);
+    expect((await submit(client)).status).toBe(429);
+    const { id } = await first.json<{ id: string }>();
+    // It used 5 of 10.
+    await play(id, ["a", "b"]);
+    const third = await submit(client);
+    expect(third.status).toBe(202);
+    // A cancelled job that no worker had used none.
+    const queued = await second.json<{ id: string }>();
+    await client.post(`/v1/jobs/${queued.id}/cancel`);
+    expect((await submit(client)).status).toBe(202);
+  });
+
+  test("that a job used beyond the estimate are missing for the next", async () => {
+    const client = await newTenant({ limits });
+    const { id } = await (await submit(client)).json<{ id: string }>();
+    await play(id, [], { ...success, usage: { ...success.usage, total_tokens: 24 } });
+    const refused = await submit(client);
+    expect(refused.status).toBe(429);
+    expect(remaining(refused)).toBeLessThanOrEqual(1);
+  });
+
+  test("are never fewer than one job needs: that is refused for good", async () => {
+    const client = await newTenant({ limits: { tokens_per_minute: 9 } });
+    const reply = await submit(client);
+    expect(reply.headers.get("x-should-retry")).toBe("false");
+    expect(await errorOf(reply)).toMatchObject({
+      status: 400,
+      param: "max_tokens",
+      message: "max_tokens and the prompt come to about 10 tokens, and this API key has 9 a minute",
+    });
+  });
+
+  test("count no more than a context holds", async () => {
+    const client = await newTenant({ limits: { tokens_per_minute: card.contextTokens } });
+    expect((await submit(client, { max_tokens: 30_000 })).status).toBe(202);
+  });
+
+  test("that need a long wait are not waited for by clients that retry", async () => {
+    const client = await newTenant({ limits: { tokens_per_minute: 12 } });
+    const { id } = await (await submit(client)).json<{ id: string }>();
+    await play(id, [], { ...success, usage: { ...success.usage, total_tokens: 30 } });
+    const reply = await submit(client);
+    expect(Number(reply.headers.get("retry-after"))).toBeGreaterThan(60);
+    expect(told(reply, ["x-should-retry", "retry-after-ms"])).toEqual(["false", null]);
+  });
+});
+
+describe("concurrent jobs", () => {
+  const limits = { concurrent_jobs: 1 };
+
+  test("are told, and the one too many is refused", async () => {
+    const client = await newTenant({ limits });
+    const first = await submit(client);
+    expect(told(first, ["ratelimit-policy", "ratelimit"])).toEqual([
+      '"jobs";q=1;qu="concurrent-requests"',
+      '"jobs";r=0',
+    ]);
+    const reply = await submit(client);
+    expect(reply.headers.get("retry-after")).toBe("2");
+    expect(await errorOf(reply)).toMatchObject({
+      status: 429,
+      message: "This API key has at most 1 jobs that have not ended",
+    });
+  });
+
+  test.each<[string, (client: Client, id: string) => Promise<unknown>]>([
+    ["succeeded", (_, id) => play(id, ["a"])],
+    ["was cancelled in the queue", (client, id) => client.post(`/v1/jobs/${id}/cancel`)],
+    ["expired in the queue", (_, id) => store.finish(id, 0, "expired", "", NEVER_RAN)],
+    [
+      "was cancelled by its worker",
+      async (client, id) => {
+        const { attempt } = await claim(id);
+        await client.post(`/v1/jobs/${id}/cancel`);
+        expect((await submit(client)).status).toBe(429);
+        await store.finish(id, attempt, "cancelled", "", NEVER_RAN);
+      },
+    ],
+    [
+      "was taken over and failed",
+      async (client, id) => {
+        const first = await claim(id);
+        const second = await claim(id);
+        // The worker that lost it can give nothing back.
+        await store.finish(id, first.attempt, "failed", "", NEVER_RAN);
+        expect((await submit(client)).status).toBe(429);
+        await store.finish(id, second.attempt, "failed", "", NEVER_RAN);
+      },
+    ],
+  ])("a job that %s makes room for exactly one", async (_, end) => {
+    const client = await newTenant({ limits });
+    const { id } = await client.submit();
+    await end(client, id);
+    await end(client, id).catch(() => {});
+    expect((await submit(client)).status).toBe(202);
+    expect((await submit(client)).status).toBe(429);
+  });
+});
+
+describe("ensembles", () => {
+  test("that a key may not use are refused by name, and not listed", async () => {
+    const client = await newTenant({ limits: { models: ["other"] } });
+    expect(await errorOf(await submit(client))).toMatchObject({
+      status: 403,
+      param: "model",
+      message: "This API key may use only other",
+    });
+    expect((await client.get(`/v1/models/${card.id}`)).status).toBe(403);
+    expect(await (await client.get("/v1/models")).json()).toMatchObject({ data: [] });
+  });
+});
+
+describe("alpha", () => {
+  const range = { alpha: { min: -1, max: 3 } };
+
+  test("may be negative, and above the ensemble's maximum, where the key's policy says so", async () => {
+    const client = await newTenant({ limits: range });
+    for (const alpha of [-1, 3]) {
+      expect((await client.submit({ steering: { alpha } })).steering).toEqual({ alpha });
+    }
+    const schedule = [
+      [0, -1],
+      [9, 0.5],
+    ];
+    // What is told of a schedule is the strongest: were it 0, the base alone would run.
+    expect((await client.submit({ steering: { schedule } })).steering.alpha).toBe(-1);
+  });
+
+  test.each([
+    [-1.1, range, "steering.alpha must be from -1 to 3 with this API key, received -1.1"],
+    [3.1, range, "steering.alpha must be from -1 to 3 with this API key, received 3.1"],
+    [1, { alpha: { min: 0, max: 0.9 } }, /from 0 to 0.9 with this API key, received 1$/],
+    [-0.1, {}, "steering.alpha must be from 0 to 2 with this model, received -0.1"],
+    [2.1, {}, "steering.alpha must be from 0 to 2 with this model, received 2.1"],
+  ])("%d is refused with the limits %j", async (alpha, limits, message) => {
+    const client = await newTenant({ limits });
+    const error = await errorOf(await submit(client, { steering: { alpha } }));
+    expect(error).toMatchObject({ status: 400, param: "steering.alpha" });
+    expect(error.message).toMatch(message);
+  });
+});
+
+/** A submission past HTTP, for tests that need many. */
+async function submitted(client: Client): Promise<string> {
+  const limits = (await keys.read(client.keyId))!.limits;
+  const now = Date.now();
+  const job = {
+    id: `job_${crypto.randomUUID()}`,
+    tenant: client.tenant,
+    generation: {} as never,
+    webhookUrl: null,
+    metadata: {},
+    createdAtMs: now,
+    deadlineMs: now + 60_000,
+  };
+  return (await store.submit(job, { keyId: client.keyId, limits, tokens: 1 })).status;
+}
