@@ -1,26 +1,38 @@
 /**
- * Answering a request of the OpenAI protocols from a job's events: at once when it ended, or chunk by chunk.
- * The client's going ends the answer, never the job, which can still be read under the id in `x-trimtab-job-id`.
+ * Answering a request of the OpenAI protocols from its jobs' events: at once when they ended, or chunk by chunk.
+ * The client's going ends the answer, never the jobs, which can still be read: the first one's id is in `x-trimtab-job-id`.
  */
-import { isTerminal, type JobEvent, type Outcome, type TerminalState } from "../shared/contract.ts";
+import {
+  isTerminal,
+  type JobEvent,
+  type Outcome,
+  type TerminalState,
+  type Usage,
+} from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
-import type { NewJob } from "../shared/job.ts";
 import { joinReports, type TokenReports } from "../shared/reports.ts";
 import type { AppContext } from "./context.ts";
+import { choiceIds } from "./job-access.ts";
 import type { Log } from "./log.ts";
+import { merge } from "./merge.ts";
 import { streamErrorBody } from "./middleware/errors.ts";
-import type { Shapes } from "./openai-shapes.ts";
+import type { AnsweredJob, Piece, Shapes } from "./openai-shapes.ts";
 import { streamFrames, type Frame, type StreamControl } from "./sse.ts";
 
 export interface AnswerOptions {
   readonly stream: boolean;
   /** Whether the stream ends with the tokens that were used. */
   readonly includeUsage: boolean;
+  /** Choices for each prompt. */
+  readonly n: number;
+  /** Number of the last event that the reader has, of a request's only job. */
+  readonly after?: number;
   readonly log: Log;
 }
 
 /** The fields of a request that say how its answer is sent. */
 interface StreamRequest {
+  readonly n?: number | null | undefined;
   readonly stream?: boolean | null | undefined;
   readonly stream_options?:
     | { readonly include_usage?: boolean | null | undefined }
@@ -32,78 +44,143 @@ export function answerOptions(request: StreamRequest, log: Log): AnswerOptions {
   return {
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
+    n: request.n ?? 1,
     log,
   };
 }
 
-/** @throws AppError what the job ended with, unless it succeeded or the answer is a stream */
+/** @throws AppError what a job ended with, unless it succeeded or the answer is a stream */
 export async function answer(
   c: AppContext,
-  job: NewJob,
+  job: AnsweredJob,
   shapes: Shapes,
   options: AnswerOptions,
 ): Promise<Response> {
-  if (!options.stream) return c.json(await wholeAnswer(c, job, shapes));
+  const ids = choiceIds(job);
+  if (!options.stream) return c.json(await wholeAnswer(c, ids, shapes, options));
   return streamFrames(
     c,
-    (control) => chunkFrames(c, job, shapes, { ...options, ...control }),
+    (control) => chunkFrames(c, ids, shapes, { ...options, ...control }),
     (error) => ({ data: streamErrorBody(c, options.log, job.id, error) }),
   );
 }
 
-async function wholeAnswer(c: AppContext, job: NewJob, shapes: Shapes): Promise<object> {
-  const { signal } = c.req.raw;
+async function wholeAnswer(
+  c: AppContext,
+  ids: readonly string[],
+  shapes: Shapes,
+  { n }: AnswerOptions,
+): Promise<object> {
+  // One that fails ends the waiting for the others.
+  const failed = new AbortController();
+  const signal = AbortSignal.any([c.req.raw.signal, failed.signal]);
+  try {
+    const ends = await Promise.all(ids.map((id) => endOf(c, id, signal)));
+    const choices = ends.map(({ piece, end }, i) => shapes.choice(i, piece, end.finish_reason));
+    return shapes.whole(
+      choices,
+      usageOf(
+        ends.map(({ end }) => end),
+        n,
+      ),
+    );
+  } finally {
+    failed.abort();
+  }
+}
+
+async function endOf(
+  c: AppContext,
+  jobId: string,
+  signal: AbortSignal,
+): Promise<{ piece: Piece; end: EndEvent }> {
   let text = "";
   const reports: TokenReports[] = [];
-  for await (const event of c.var.backend.follow(job.id, { after: 0, signal })) {
+  for await (const event of c.var.backend.follow(jobId, { after: 0, signal })) {
     if (event.type === "tokens") {
       text += event.text;
       reports.push(event);
     }
     if (!isEnd(event)) continue;
     requireSuccess(event);
-    return shapes.whole({ text, ...joinReports(reports) }, event.finish_reason, event.usage);
+    return { piece: { text, ...joinReports(reports) }, end: event };
   }
   // Nobody reads this, and without a cause it is not logged as a fault either.
   if (signal.aborted) throw new AppError("internal", "The client has gone");
   throw withoutEnd();
 }
 
-/** The protocol's frames; the ids are those of the job's events, from which a broken stream can be read on. */
+/** The protocol's frames; with one job the ids are those of its events, from which a broken stream can be read on. */
 async function* chunkFrames(
   c: AppContext,
-  job: NewJob,
+  ids: readonly string[],
   shapes: Shapes,
-  { includeUsage, signal, heartbeat }: AnswerOptions & StreamControl,
+  { includeUsage, n, after = 0, heartbeat, ...options }: AnswerOptions & StreamControl,
 ): AsyncGenerator<Frame> {
   const frame = (chunk: object, id?: number): Frame => ({
-    ...(id !== undefined && { id }),
+    ...(id !== undefined && ids.length === 1 && { id }),
     data: JSON.stringify(includeUsage ? { ...chunk, usage: null } : chunk),
   });
-  const opening = shapes.opening();
-  if (opening !== null) yield frame(opening);
-  const events = c.var.backend.follow(job.id, { after: 0, signal, onIdle: heartbeat });
-  for await (const event of events) {
-    if (event.type === "tokens" && (event.text !== "" || event.logprobs || event.trace)) {
-      yield frame(shapes.delta(event), event.seq);
+  const left = new AbortController();
+  const signal = AbortSignal.any([options.signal, left.signal]);
+  const follow = async function* (index: number) {
+    const request = { after, signal, ...(index === 0 && { onIdle: heartbeat }) };
+    for await (const event of c.var.backend.follow(ids[index]!, request)) yield { index, event };
+  };
+  const ends: EndEvent[] = [];
+  try {
+    for (const index of after === 0 ? ids.keys() : []) {
+      const opening = shapes.opening(index);
+      if (opening !== null) yield frame(opening);
     }
-    if (!isEnd(event)) continue;
-    requireSuccess(event);
-    yield frame(shapes.closing(event.finish_reason), event.seq);
-    if (includeUsage) yield { data: JSON.stringify({ ...shapes.bare(), usage: event.usage }) };
-    yield { data: "[DONE]" };
-    return;
+    for await (const { index, event } of merge(Array.from(ids.keys(), follow))) {
+      if (event.type === "tokens" && (event.text !== "" || event.logprobs || event.trace)) {
+        yield frame(shapes.delta(index, event), event.seq);
+      }
+      if (!isEnd(event)) continue;
+      requireSuccess(event);
+      ends[index] = event;
+      yield frame(shapes.closing(index, event.finish_reason), event.seq);
+    }
+  } finally {
+    left.abort();
   }
-  throw withoutEnd();
+  if (Object.keys(ends).length < ids.length) throw withoutEnd();
+  if (includeUsage) yield { data: JSON.stringify({ ...shapes.bare(), usage: usageOf(ends, n) }) };
+  yield { data: "[DONE]" };
 }
 
 type EndEvent = { readonly seq: number; readonly type: TerminalState } & Outcome;
 
-function isEnd(event: JobEvent): event is EndEvent {
+/** What the choices used together: a prompt counts once for all its n choices. */
+function usageOf(ends: readonly EndEvent[], n: number): Usage {
+  const all = ends.map(({ usage }) => usage);
+  const prompts = all.filter((_, i) => i % n === 0);
+  const prompt_tokens = sum(prompts, (usage) => usage.prompt_tokens);
+  const completion_tokens = sum(all, (usage) => usage.completion_tokens);
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens: prompt_tokens + completion_tokens,
+    prompt_tokens_details: {
+      cached_tokens: sum(prompts, (usage) => usage.prompt_tokens_details.cached_tokens),
+    },
+    speculation: {
+      drafted_tokens: sum(all, (usage) => usage.speculation.drafted_tokens),
+      accepted_tokens: sum(all, (usage) => usage.speculation.accepted_tokens),
+    },
+  };
+}
+
+function sum(usages: readonly Usage[], count: (usage: Usage) => number): number {
+  return usages.reduce((total, usage) => total + count(usage), 0);
+}
+
+export function isEnd(event: JobEvent): event is EndEvent {
   return event.type !== "tokens" && event.type !== "started" && isTerminal(event.type);
 }
 
-function requireSuccess({ type, error }: EndEvent): void {
+export function requireSuccess({ type, error }: EndEvent): void {
   if (type === "succeeded") return;
   if (error !== null) throw new AppError(error.code, error.message);
   if (type === "cancelled") throw new AppError("job_cancelled", "The job was cancelled");

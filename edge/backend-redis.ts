@@ -108,6 +108,14 @@ export class RedisBackend implements Backend {
     });
   }
 
+  delete(jobId: string): Promise<void> {
+    return available(() => this.#store.delete(jobId));
+  }
+
+  log(jobId: string): Promise<JobEvent[]> {
+    return available(() => this.#store.log(jobId));
+  }
+
   async *follow(jobId: string, { after, signal, onIdle }: FollowRequest): AsyncGenerator<JobEvent> {
     const pollMs = this.#heartbeatMs;
     const options = { after, signal, pollMs, ...(onIdle && { onIdle }) };

@@ -31,6 +31,10 @@ export interface Backend {
   view(record: JobRecord): Promise<Job>;
   /** Idempotent; resolves to the job after it, or null if it was deleted meanwhile. */
   cancel(jobId: string): Promise<Job | null>;
+  /** Cancels a job that has not ended, without a webhook, and deletes all that is kept of it. */
+  delete(jobId: string): Promise<void>;
+  /** Events so far. */
+  log(jobId: string): Promise<JobEvent[]>;
   /** Events after the cursor, live; ends after the terminal one, on abort, or when the job is deleted. */
   follow(jobId: string, request: FollowRequest): AsyncIterable<JobEvent>;
   ping(): Promise<void>;

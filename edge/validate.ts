@@ -3,10 +3,11 @@
  * is well formed and within the public limits), then the ensemble's own bounds, then defaults.
  */
 import * as v from "valibot";
-import type { ChatRequest, CompletionRequest, JobRequest, Message } from "../shared/contract.ts";
+import type { JobRequest, Message } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Generation, Input, ModelCard, ValidGeneration } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
+import type { ChatRequest, CompletionRequest } from "../shared/openai.ts";
 import type { KeyLimits } from "../shared/policy.ts";
 import { issueError } from "./issue.ts";
 import { steeringOf, type NamedPair } from "./steering.ts";
@@ -24,24 +25,43 @@ export function parseRequest<T>(schema: RequestSchema<T>, body: unknown): T {
   return result.output;
 }
 
-export function inputOf(request: JobRequest | ChatRequest | CompletionRequest): Input {
-  if ("messages" in request && request.messages !== undefined) {
+export function inputOf(request: JobRequest | ChatRequest): Input {
+  if (request.messages !== undefined) {
     return { kind: "chat", messages: request.messages.map(plainMessage) };
   }
   const prompt = "prompt" in request ? request.prompt : undefined;
   if (prompt === undefined) throw new Error("The schema lets no request pass without input");
+  return promptInput(prompt);
+}
+
+/** The prompts of a completion; an array of numbers is one of them. */
+export function inputsOf({ prompt }: CompletionRequest): Input[] {
+  if (typeof prompt === "string" || isTokens(prompt)) return [promptInput(prompt)];
+  return prompt.map(promptInput);
+}
+
+function promptInput(prompt: string | readonly number[]): Input {
   return typeof prompt === "string"
     ? { kind: "text", text: prompt }
     : { kind: "tokens", ids: prompt };
+}
+
+const isTokens = (prompt: readonly unknown[]): prompt is number[] => typeof prompt[0] === "number";
+
+/** What bounds a generation beside the schema. */
+export interface Bounds {
+  readonly card: ModelCard;
+  readonly pairs: readonly NamedPair[] | null;
+  readonly limits: KeyLimits;
+  /** Jobs of the request, whose reports are read at once. */
+  readonly choices: number;
 }
 
 /** @throws AppError invalid_request, context_length_exceeded */
 export function toGeneration(
   request: GenerationRequest,
   input: Input,
-  card: ModelCard,
-  pairs: readonly NamedPair[] | null,
-  limits: KeyLimits,
+  { card, pairs, limits, choices }: Bounds,
 ): ValidGeneration {
   checkTokens(input, card);
   const generation: Generation = {
@@ -59,9 +79,15 @@ export function toGeneration(
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
     ...steeringOf(request.steering, card, pairs, limits),
-    ...reports(request),
+    ...reports(request, choices),
   };
   return generation as ValidGeneration;
+}
+
+/** The generation, and the same under the seeds that follow: the k-th is what its seed alone would have given. */
+export function choicesOf(generation: ValidGeneration, n: number): ValidGeneration[] {
+  const seedOf = (k: number) => (generation.seed + k) % (Number.MAX_SAFE_INTEGER + 1);
+  return Array.from({ length: n }, (_, k) => ({ ...generation, seed: seedOf(k) }));
 }
 
 /** A message's text parts are paragraphs of one text. */
@@ -98,11 +124,11 @@ function notInVocabulary(param: string, id: number | undefined, card: ModelCard)
   return new AppError("invalid_request", message, { param });
 }
 
-/** What to tell of tokens: a job's log, and who reads it at once, must hold all of it. */
-function reports({ logprobs, steering, max_tokens }: GenerationRequest) {
+/** What to tell of tokens: a job's log, and who reads all choices at once, must hold all of it. */
+function reports({ logprobs, steering, max_tokens }: GenerationRequest, choices: number) {
   const trace = steering?.trace ?? false;
   const perToken = (logprobs == null ? 0 : 1 + logprobs) + (trace ? REPORT_ENTRIES_PER_SHIFT : 0);
-  const tokensMax = Math.floor(LIMITS.reportEntriesMax / perToken);
+  const tokensMax = Math.floor(LIMITS.reportEntriesMax / perToken / choices);
   if ((max_tokens ?? LIMITS.maxTokensDefault) > tokensMax) {
     const message = `max_tokens must be at most ${tokensMax} with these logprobs and trace, received ${max_tokens}`;
     throw new AppError("invalid_request", message, { param: "max_tokens" });

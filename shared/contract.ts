@@ -1,5 +1,5 @@
 /**
- * The public wire contract: what a client may send, and what it gets back.
+ * The public wire contract: what a client may send, and what it gets back; requests in OpenAI's words are in openai.ts.
  * Requests are valibot schemas (they validate, and their types are inferred); replies are interfaces.
  * Field names follow the OpenAI API where it has a word, `steering` and `webhook` are ours.
  */
@@ -9,9 +9,9 @@ import type { ErrorCode } from "./errors.ts";
 import type { TokenReports } from "./reports.ts";
 
 const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
-const integer = (min: number, max: number) =>
+export const integer = (min: number, max: number) =>
   v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
-const text = (charsMax: number) => v.pipe(v.string(), v.maxLength(charsMax));
+export const text = (charsMax: number) => v.pipe(v.string(), v.maxLength(charsMax));
 const nonEmpty = (charsMax: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(charsMax));
 
 const messageText = v.union(
@@ -31,13 +31,15 @@ const message = v.strictObject({
   name: v.nullish(text(LIMITS.modelCharsMax)),
 });
 
-const messages = v.pipe(v.array(message), v.minLength(1), v.maxLength(LIMITS.messagesMax));
+export const messages = v.pipe(v.array(message), v.minLength(1), v.maxLength(LIMITS.messagesMax));
 
-const prompt = v.union(
-  [
-    text(LIMITS.promptCharsMax),
-    v.pipe(v.array(integer(0, 2 ** 31 - 1)), v.minLength(1), v.maxLength(LIMITS.promptTokensMax)),
-  ],
+export const promptTokens = v.pipe(
+  v.array(integer(0, 2 ** 31 - 1)),
+  v.minLength(1),
+  v.maxLength(LIMITS.promptTokensMax),
+);
+export const prompt = v.union(
+  [text(LIMITS.promptCharsMax), promptTokens],
   "Expected a string or a non-empty array of token ids",
 );
 
@@ -112,7 +114,7 @@ const webhook = v.strictObject({
 });
 
 /** Fields that every way of asking for a generation shares. */
-const generation = {
+export const generation = {
   model: nonEmpty(LIMITS.modelCharsMax),
   max_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
   temperature: v.nullish(number(0, LIMITS.temperatureMax)),
@@ -157,15 +159,8 @@ const generation = {
   user: v.nullish(text(LIMITS.modelCharsMax)),
 };
 
-/** Fields of the OpenAI protocols that change how the reply is sent, or that only their neutral value is served for. */
-const openai = {
-  stream: v.nullish(v.boolean()),
-  stream_options: v.nullish(v.strictObject({ include_usage: v.nullish(v.boolean()) })),
-  n: v.nullish(v.literal(1)),
-};
-
 /** Log-probabilities of every token, and of this many of the likeliest at its place. */
-const topLogprobs = v.nullish(integer(0, LIMITS.topLogprobsMax));
+export const topLogprobs = v.nullish(integer(0, LIMITS.topLogprobsMax));
 
 /** `POST /v1/jobs` */
 export const JobRequest = v.pipe(
@@ -184,40 +179,6 @@ export const JobRequest = v.pipe(
   ),
 );
 export type JobRequest = v.InferOutput<typeof JobRequest>;
-
-/** `POST /v1/chat/completions` */
-export const ChatRequest = v.pipe(
-  v.strictObject({
-    ...generation,
-    ...openai,
-    messages,
-    max_completion_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
-    logprobs: v.nullish(v.boolean()),
-    top_logprobs: topLogprobs,
-    response_format: v.nullish(v.strictObject({ type: v.literal("text") })),
-    store: v.nullish(v.boolean()),
-  }),
-  v.forward(
-    v.check(
-      ({ logprobs, top_logprobs }) => logprobs === true || (top_logprobs ?? null) === null,
-      "Expected true where top_logprobs is given",
-    ),
-    ["logprobs"],
-  ),
-);
-export type ChatRequest = v.InferOutput<typeof ChatRequest>;
-
-/** `POST /v1/completions` */
-export const CompletionRequest = v.strictObject({
-  ...generation,
-  ...openai,
-  prompt,
-  logprobs: topLogprobs,
-  echo: v.nullish(v.literal(false)),
-  best_of: v.nullish(v.literal(1)),
-  suffix: v.nullish(v.literal("")),
-});
-export type CompletionRequest = v.InferOutput<typeof CompletionRequest>;
 
 export type Message = v.InferOutput<typeof message>;
 

@@ -21,8 +21,9 @@ end
 `;
 
 /**
- * Ends the job: state, text and outcome, the terminal event, the time to live of record and log, off the list of deadlines,
- * and what its API key gets back: a place among its jobs, and of the tokens that were reserved those that were not used.
+ * Ends the job: state, text and outcome, the terminal event, the time to live of record and log (which a job may have asked
+ * to be shorter: keepMs), off the list of deadlines, and what its API key gets back: a place among its jobs, and of the
+ * tokens that were reserved those that were not used.
  */
 const END = `
 local function release(outcome)
@@ -38,6 +39,7 @@ local function release(outcome)
   end
 end
 local function finish(state, nowMs, retentionMs, text, outcome)
+  retentionMs = math.min(retentionMs, tonumber(redis.call('HGET', KEYS[1], 'keepMs') or retentionMs))
   redis.call('HSET', KEYS[1], 'state', state, 'endedAtMs', nowMs, 'text', text, 'outcome', outcome,
     'deletedAtMs', string.format('%.0f', tonumber(nowMs) + tonumber(retentionMs)))
   emit(state, outcome)
@@ -164,4 +166,17 @@ if state == 'queued' then
   return 1
 end
 return 2
+`;
+
+/**
+ * Deletes record and log. A job that has not ended is cancelled first, so that its readers hear of an end.
+ * ARGV: nowMs, retentionMs, outcome (JSON).
+ * Returns 1; -2 no such job.
+ */
+export const DELETE = `${EMIT}${END}
+local state = redis.call('HGET', KEYS[1], 'state')
+if not state then return -2 end
+if not ended(state) then finish('cancelled', ARGV[1], ARGV[2], '', ARGV[3]) end
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
 `;

@@ -15,6 +15,7 @@ import {
 import { limitOf, type Admission, type Admitted } from "./admission.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as scripts from "./job-scripts.ts";
+import { LIMITS } from "./limits.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
 import { bellChannel, DEADLINES_KEY, deliveriesKey, jobKey, logKey } from "./redis-keys.ts";
 
@@ -25,6 +26,7 @@ export interface RedisClient {
   xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
   lrange(key: string, start: number, stop: number): Promise<string[]>;
   zrem(key: string, member: string): Promise<unknown>;
+  del(key: string): Promise<unknown>;
   zrangebyscore(
     key: string,
     min: number,
@@ -105,6 +107,8 @@ export class JobStore {
       state: "queued",
       attempt: "0",
       generation: JSON.stringify(job.generation),
+      asked: JSON.stringify(job.asked),
+      ...(job.asked.store === false && { keepMs: String(LIMITS.unstoredMs) }),
       webhookUrl: job.webhookUrl ?? "",
       metadata: JSON.stringify(job.metadata),
       createdAtMs: String(job.createdAtMs),
@@ -165,6 +169,12 @@ export class JobStore {
       JSON.stringify(NEVER_RAN),
     );
     return reply === 1 ? "cancelled" : reply === 2 ? "asked" : reply === 0 ? "ended" : "missing";
+  }
+
+  /** Deletes the job and all that is kept of it, after cancelling it; its worker finds that it lost it. */
+  async delete(jobId: string): Promise<void> {
+    await this.#run("DELETE", jobId, Date.now(), this.#retentionMs, JSON.stringify(NEVER_RAN));
+    await this.#redis.del(deliveriesKey(jobId));
   }
 
   /** Ids of unfinished jobs whose deadline has passed, oldest first. */

@@ -56,11 +56,28 @@ declare const VALID: unique symbol;
 /** A generation within all bounds. Only `edge/validate.ts` makes one, and only this enters the queue. */
 export type ValidGeneration = Generation & { readonly [VALID]: true };
 
+/** What a request said that decides no token, and that replies say back. */
+export interface Asked {
+  /** How many jobs the request became, if several; only the first one says it, with whose id those of the others begin. */
+  readonly choices?: number;
+  /** Whether the input's first message is the `instructions` of a response. */
+  readonly instructed?: boolean;
+  /** The job whose conversation the input goes on with. */
+  readonly previous?: string;
+  readonly background?: boolean;
+  /** False: the ended job is soon deleted. */
+  readonly store?: boolean;
+  readonly user?: string;
+  readonly safetyIdentifier?: string;
+  readonly promptCacheKey?: string;
+}
+
 /** A job as it enters the system. */
 export interface NewJob {
   readonly id: string;
   readonly tenant: string;
   readonly generation: ValidGeneration;
+  readonly asked: Asked;
   readonly webhookUrl: string | null;
   readonly metadata: Readonly<Record<string, string>>;
   /** Unix milliseconds. */
@@ -104,6 +121,7 @@ export const JobRecord = v.object({
   /** Sequence number of the last event. */
   seq: count,
   generation: json<ValidGeneration>(),
+  asked: v.optional(json<Asked>(), "{}"),
   webhookUrl: v.string(),
   metadata: json<Record<string, string>>(),
   createdAtMs: count,

@@ -1,12 +1,16 @@
-/** `POST /v1/chat/completions`: a job, asked for and answered in OpenAI's chat protocol. */
+/**
+ * `/v1/chat/completions`: jobs, asked for and answered in OpenAI's chat protocol. A job is kept whether or not it was
+ * asked to be, so any can be asked for again: the answer waits for its end, or streams.
+ */
 import { Hono } from "hono";
-import { ChatRequest } from "../../shared/contract.ts";
+import { ChatRequest } from "../../shared/openai.ts";
 import { answer, answerOptions } from "../answer.ts";
 import { readJson } from "../body.ts";
 import type { AppEnv } from "../context.ts";
+import { choiceIds, nothingAfter, readCursor, requireJob } from "../job-access.ts";
 import type { Log } from "../log.ts";
 import { chatShapes } from "../openai-shapes.ts";
-import { submit } from "../submission.ts";
+import { submitChoices } from "../submission.ts";
 import { inputOf, parseRequest } from "../validate.ts";
 
 export function chatRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
@@ -18,8 +22,29 @@ export function chatRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
     const max_tokens = body.max_completion_tokens ?? body.max_tokens;
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
     const request = { ...body, max_tokens, logprobs };
-    const job = await submit(c, { request, input: inputOf(body), deadlineSeconds });
-    return answer(c, job, chatShapes(job), answerOptions(body, log));
+    const options = answerOptions(body, log);
+    const [job] = await submitChoices(c, {
+      request,
+      inputs: [inputOf(body)],
+      n: options.n,
+      deadlineSeconds,
+    });
+    return answer(c, job, chatShapes(job), options);
+  });
+
+  routes.get("/:id", async (c) => {
+    const job = await requireJob(c, c.req.param("id"));
+    const stream = c.req.query("stream") === "true";
+    const n = job.asked.choices ?? 1;
+    const after = stream && n === 1 ? (readCursor(c) ?? 0) : 0;
+    if (nothingAfter(c, after, job)) return c.body(null, 204);
+    return answer(c, job, chatShapes(job), { stream, includeUsage: false, n, after, log });
+  });
+
+  routes.delete("/:id", async (c) => {
+    const job = await requireJob(c, c.req.param("id"));
+    await Promise.all(choiceIds(job).map((id) => c.var.backend.delete(id)));
+    return c.json({ id: `chatcmpl-${job.id}`, object: "chat.completion.deleted", deleted: true });
   });
 
   return routes;

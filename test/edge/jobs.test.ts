@@ -141,7 +141,7 @@ test("a known path refuses other methods and names its own", async () => {
   const client = await newTenant();
   const { id } = await client.submit();
   const put = await client.send(`/v1/jobs/${id}`, "PUT");
-  expect(put.headers.get("allow")).toBe("GET, HEAD");
+  expect(put.headers.get("allow")).toBe("GET, HEAD, DELETE");
   expect(await errorOf(put)).toMatchObject({ status: 405, code: "method_not_allowed" });
   const get = await client.get("/v1/jobs");
   expect(get.headers.get("allow")).toBe("POST");

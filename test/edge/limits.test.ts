@@ -236,6 +236,7 @@ async function submitted(client: Client): Promise<string> {
     id: `job_${crypto.randomUUID()}`,
     tenant: client.tenant,
     generation: {} as never,
+    asked: {},
     webhookUrl: null,
     metadata: {},
     createdAtMs: now,

@@ -150,7 +150,7 @@ test.each(refusals)("%j is refused and %s is named", async (fields, param, messa
 });
 
 test.each<[object, string]>([
-  [{ n: 2 }, "n"],
+  [{ tools: [] }, "tools"],
   [{ response_format: { type: "json_object" } }, "response_format.type"],
   [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
   [{ prompt: "x" }, "prompt"],

@@ -33,6 +33,7 @@ async function running(): Promise<string> {
     id,
     tenant: "acme",
     generation: {} as ValidGeneration,
+    asked: {},
     webhookUrl: null,
     metadata: {},
     createdAtMs: 0,

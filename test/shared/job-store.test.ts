@@ -27,6 +27,7 @@ function newJob(fields: Partial<NewJob> = {}): NewJob {
     id: newId("job"),
     tenant: "acme",
     generation: { model: "demo", alpha: 1, seed: 3 } as ValidGeneration,
+    asked: { user: "u" },
     webhookUrl: null,
     metadata: { a: "b" },
     createdAtMs: Date.now(),
@@ -229,6 +230,42 @@ describe("cancel", () => {
     await store.cancel(id);
     await store.claim(id, 3);
     expect(await store.appendTokens(id, 2, 0, piece("x"))).toBe("cancel");
+  });
+});
+
+test("a job that asked not to be stored is kept for minutes, or less where none is kept longer", async () => {
+  const kept = async (retentionMs: number) => {
+    const id = await submitted({ asked: { store: false } });
+    await new JobStore(redis, retentionMs).finish(id, 0, "expired", "", NEVER_RAN);
+    const record = await store.record(id);
+    expect(await redis.pttl(jobKey(id))).toBeLessThanOrEqual(Math.min(retentionMs, 600_000));
+    return record!.deletedAtMs! - record!.endedAtMs!;
+  };
+  expect(await kept(86_400_000)).toBe(600_000);
+  expect(await kept(60_000)).toBe(60_000);
+});
+
+describe("delete", () => {
+  test("ends a running job for its readers, fences its worker, and leaves nothing", async () => {
+    const id = await running();
+    await store.recordDelivery(id, { attempt: 1, at: 2, status: 200, error: null, duration_ms: 3 });
+    const listener = new Redis(inject("redisUrl"));
+    const heard: string[] = [];
+    listener.on("message", (_, message) => heard.push(message));
+    await listener.subscribe(bellChannel(id));
+    await store.delete(id);
+    await expect.poll(() => heard).toHaveLength(1);
+    listener.disconnect();
+    expect(heard[0]).toMatch(/^3\ncancelled\n/);
+    expect(await store.appendTokens(id, 1, 0, piece("x"))).toBe("fenced");
+    expect(await store.claim(id, 3)).toEqual({ status: "missing" });
+    expect(await redis.keys(`*${id}*`)).toEqual([]);
+    expect(await store.overdue(Infinity, 10_000)).not.toContain(id);
+  });
+
+  test("of a job that does not exist does nothing", async () => {
+    await store.delete("job_missing");
+    expect(await redis.keys("*job_missing*")).toEqual([]);
   });
 });
 

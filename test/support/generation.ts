@@ -29,6 +29,7 @@ export function newJob(changes: Partial<NewJob> = {}): NewJob {
     id: newId("job"),
     tenant: "acme",
     generation: generation(),
+    asked: {},
     webhookUrl: null,
     metadata: {},
     createdAtMs: Date.now(),

@@ -1,0 +1,190 @@
+/** Several answers to one request: each choice is a job, and all are one answer. */
+import OpenAI from "openai";
+import { beforeEach, describe, expect, test } from "vitest";
+import { LIMITS } from "../../shared/limits.ts";
+import { card, claim, errorOf, newTenant, play, say, send, store, success } from "./harness.ts";
+import { usage, type Client } from "./harness.ts";
+
+const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: "user", content: "Hi" }];
+const chat = { model: card.id, messages, n: 2, seed: 7 };
+
+let tenant: Client;
+let openai: OpenAI;
+beforeEach(async () => {
+  tenant = await newTenant();
+  openai = new OpenAI({
+    apiKey: tenant.key,
+    baseURL: "http://edge.test/v1",
+    fetch: (input, init) => {
+      const { pathname, search } = new URL(new Request(input).url);
+      return send(pathname + search, init);
+    },
+  });
+});
+
+/** The tenant's queued jobs, in the order of their choices, once there are as many. */
+async function queued(count: number): Promise<string[]> {
+  await expect.poll(() => tenant.queuedJobs(), { timeout: 10_000 }).toHaveLength(count);
+  return (await tenant.queuedJobs()).sort();
+}
+
+const generationOf = async (id: string) => (await store.record(id))!.generation;
+
+describe("a chat with n", () => {
+  test("is that many jobs under successive seeds, and one answer; its prompt counts once", async () => {
+    const answer = openai.chat.completions.create({ ...chat, user: "u" });
+    const ids = await queued(2);
+    expect(ids[1]).toBe(`${ids[0]}-1`);
+    const seeds = await Promise.all(ids.map(async (id) => (await generationOf(id)).seed));
+    expect(seeds).toEqual([7, 8]);
+    expect((await store.record(ids[0]!))?.asked).toEqual({ choices: 2, user: "u" });
+    // The last first: what comes when does not move a choice.
+    await play(ids[1]!, ["b"]);
+    await play(ids[0]!, ["a"]);
+    const reply = await answer;
+    expect(reply.id).toBe(`chatcmpl-${ids[0]}`);
+    expect(reply.choices.map(({ index, message }) => [index, message.content])).toEqual([
+      [0, "a"],
+      [1, "b"],
+    ]);
+    expect(reply.usage).toMatchObject({
+      prompt_tokens: usage.prompt_tokens,
+      completion_tokens: 2 * usage.completion_tokens,
+      total_tokens: usage.prompt_tokens + 2 * usage.completion_tokens,
+    });
+  });
+
+  test("streams each choice's pieces when they are there, and the end once", async () => {
+    const stream = await openai.chat.completions.create({
+      ...chat,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    const chunks = stream[Symbol.asyncIterator]();
+    const next = async () => (await chunks.next()).value!;
+    expect((await next()).choices).toMatchObject([{ index: 0, delta: { role: "assistant" } }]);
+    expect((await next()).choices).toMatchObject([{ index: 1, delta: { role: "assistant" } }]);
+    const [first, second] = (await queued(2)) as [string, string];
+    const { attempt } = await claim(second);
+    await say(second, attempt, "b");
+    expect((await next()).choices).toMatchObject([{ index: 1, delta: { content: "b" } }]);
+    await play(first, ["a"]);
+    expect((await next()).choices).toMatchObject([{ index: 0, delta: { content: "a" } }]);
+    expect((await next()).choices).toMatchObject([{ index: 0, finish_reason: "stop" }]);
+    await store.finish(second, attempt, "succeeded", "b", success);
+    expect((await next()).choices).toMatchObject([{ index: 1, finish_reason: "stop" }]);
+    expect((await next()).usage).toMatchObject({ completion_tokens: 4 });
+    expect((await chunks.next()).done).toBe(true);
+  });
+
+  test("fails with the first choice that does", async () => {
+    const answer = openai.chat.completions.create(chat);
+    answer.catch(() => {});
+    const [, second] = await queued(2);
+    const error = { code: "worker_lost", message: "It was lost" } as const;
+    await play(second!, [], { finish_reason: null, usage, error });
+    await expect(answer).rejects.toMatchObject({ status: 500, code: "worker_lost" });
+  });
+});
+
+test("prompts are answered in their order, n choices each", async () => {
+  const answer = openai.completions.create({
+    model: card.id,
+    prompt: ["one", "two"],
+    n: 2,
+    seed: 2 ** 53 - 1,
+    logprobs: 0,
+  });
+  const ids = await queued(4);
+  const generations = await Promise.all(ids.map(generationOf));
+  expect(generations.map(({ input, seed }) => [input, seed])).toEqual([
+    [{ kind: "text", text: "one" }, 2 ** 53 - 1],
+    [{ kind: "text", text: "one" }, 0],
+    [{ kind: "text", text: "two" }, 2 ** 53 - 1],
+    [{ kind: "text", text: "two" }, 0],
+  ]);
+  await Promise.all(ids.map((id, i) => play(id, [String(i)])));
+  const reply = await answer;
+  expect(reply.choices.map(({ text }) => text)).toEqual(["0", "1", "2", "3"]);
+  expect(reply.usage?.prompt_tokens).toBe(2 * usage.prompt_tokens);
+});
+
+test("prompts of token ids are several as well", async () => {
+  void tenant.post("/v1/completions", { model: card.id, prompt: [[1, 2], [3]] });
+  const inputs = (await Promise.all((await queued(2)).map(generationOf))).map(({ input }) => input);
+  expect(inputs).toEqual([
+    { kind: "tokens", ids: [1, 2] },
+    { kind: "tokens", ids: [3] },
+  ]);
+});
+
+test("no more choices than the edge can hold", async () => {
+  const most = LIMITS.choicesMax;
+  const refuse = async (fields: object) =>
+    errorOf(await tenant.post("/v1/completions", { model: card.id, prompt: "x", ...fields }));
+  expect(await refuse({ n: most + 1 })).toMatchObject({ status: 400, param: "n" });
+  expect(await refuse({ prompt: ["a", "b"], n: most })).toMatchObject({ status: 400, param: "n" });
+  expect(await refuse({ prompt: [] })).toMatchObject({ status: 400, param: "prompt" });
+  const told = { steering: { trace: true }, max_tokens: LIMITS.maxTokensMax, n: 2 };
+  expect(await refuse(told)).toMatchObject({ status: 400, param: "max_tokens" });
+  expect(await tenant.queuedJobs()).toEqual([]);
+});
+
+test("choices beyond the limits of the key are refused together, and none stays behind", async () => {
+  const limited = await newTenant({ limits: { concurrent_jobs: 3 } });
+  const reply = await limited.post("/v1/chat/completions", { model: card.id, messages, n: 4 });
+  expect(await errorOf(reply)).toMatchObject({ status: 429 });
+  expect(await limited.queuedJobs()).toEqual([]);
+  void limited.post("/v1/chat/completions", { model: card.id, messages, n: 3 });
+  await expect.poll(() => limited.queuedJobs(), { timeout: 10_000 }).toHaveLength(3);
+});
+
+describe("a chat that was asked for before", () => {
+  test("is read again under its id, whole and as a stream from any event, and deleted with all its choices", async () => {
+    const answer = openai.chat.completions.create({ ...chat, store: true });
+    const ids = await queued(2);
+    await Promise.all(ids.map((id, i) => play(id, [`a${i}`])));
+    const whole = await answer;
+    expect(await openai.chat.completions.retrieve(whole.id)).toEqual(whole);
+    const single = await openai.chat.completions.retrieve(`chatcmpl-${ids[1]}`);
+    expect(single.choices.map(({ message }) => message.content)).toEqual(["a1"]);
+    expect(await openai.chat.completions.delete(whole.id)).toEqual({
+      id: whole.id,
+      object: "chat.completion.deleted",
+      deleted: true,
+    });
+    for (const id of ids) expect(await store.record(id)).toBeNull();
+    await expect(openai.chat.completions.retrieve(whole.id)).rejects.toThrow("no such job");
+  });
+
+  test("goes on where a broken stream stopped", async () => {
+    const { id } = await tenant.submit();
+    await play(id, ["Hel", "lo"]);
+    const read = async (cursor: string) => {
+      const reply = await tenant.get(`/v1/chat/completions/${id}?stream=true${cursor}`);
+      return reply.status === 200 ? reply.text() : reply.status;
+    };
+    expect(await read("")).toMatch(/"role":"assistant".*"Hel".*"lo".*"stop".*\[DONE\]/s);
+    const rest = await read("&starting_after=3");
+    expect(rest).toMatch(/^id: 4\n.*"lo".*"stop".*\[DONE\]/s);
+    expect(rest).not.toContain("Hel");
+    expect(await read("&starting_after=5")).toBe(204);
+  });
+
+  test("is nobody else's", async () => {
+    const { id } = await (await newTenant()).submit();
+    for (const method of ["GET", "DELETE"]) {
+      const reply = await tenant.send(`/v1/chat/completions/chatcmpl-${id}`, method);
+      expect(reply.status).toBe(404);
+    }
+    expect(await store.record(id)).not.toBeNull();
+  });
+});
+
+test("a job is deleted by its owner", async () => {
+  const { id } = await tenant.submit();
+  const reply = await tenant.send(`/v1/jobs/${id}`, "DELETE");
+  expect(await reply.json()).toEqual({ id, object: "job", deleted: true });
+  expect(await store.record(id)).toBeNull();
+  expect((await tenant.send(`/v1/jobs/${id}`, "DELETE")).status).toBe(404);
+});
