@@ -7,8 +7,10 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { isTerminal } from "../shared/contract.ts";
 import { enqueueDelivery, type DeliveryQueue } from "../shared/delivery.ts";
+import type { JobRecord } from "../shared/job.ts";
 import { NEVER_RAN } from "../shared/job-store.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import type { Metrics } from "./metrics.ts";
 import { runJob, type RunJobDeps } from "./run-job.ts";
 
 export interface ConsumerDeps extends RunJobDeps {
@@ -19,6 +21,7 @@ export interface ConsumerDeps extends RunJobDeps {
   readonly slots: number;
   /** Milliseconds after which a silent worker's jobs are taken over. */
   readonly lockMs: number;
+  readonly metrics: Pick<Metrics, "jobEnded">;
 }
 
 export function startConsumer(deps: ConsumerDeps): Worker {
@@ -43,12 +46,12 @@ export function startConsumer(deps: ConsumerDeps): Worker {
 }
 
 async function consume(deps: ConsumerDeps, queueJob: QueueJob<{ id: string }>): Promise<void> {
-  const { store, deliveries, log } = deps;
+  const { log } = deps;
   const { id } = queueJob.data;
   try {
     const ended = await runJob(deps, id);
     if (!ended) return;
-    await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
+    await announce(deps, ended);
     const { state, attempt, startedAtMs, endedAtMs } = ended;
     log.info({ job: id, state, attempt, ms: (endedAtMs ?? 0) - (startedAtMs ?? 0) }, "job ended");
   } catch (error) {
@@ -59,14 +62,18 @@ async function consume(deps: ConsumerDeps, queueJob: QueueJob<{ id: string }>): 
 }
 
 /** Ends a job that no attempt could finish, so that nobody waits for it for ever. */
-async function giveUp({ store, deliveries }: ConsumerDeps, id: string): Promise<void> {
+async function giveUp(deps: ConsumerDeps, id: string): Promise<void> {
+  const { store } = deps;
   const record = await store.record(id);
   if (!record) return;
   const { text } = await store.progress(id);
   const error = { code: "internal", message: "the job could not be run" } as const;
   await store.finish(id, record.attempt, "failed", text, { ...NEVER_RAN, error });
   const ended = await store.record(id);
-  if (ended && isTerminal(ended.state)) {
-    await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
-  }
+  if (ended && isTerminal(ended.state)) await announce(deps, ended);
+}
+
+async function announce({ store, deliveries, metrics }: ConsumerDeps, ended: JobRecord) {
+  await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
+  metrics.jobEnded(ended.state);
 }

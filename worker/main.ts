@@ -12,6 +12,7 @@ import { startDeliverer } from "./deliverer.ts";
 import { EngineClient } from "./engine/client.ts";
 import { readEnv, type WorkerEnv } from "./env.ts";
 import { startHealth } from "./health.ts";
+import { Metrics } from "./metrics.ts";
 import { connect } from "./redis.ts";
 import { startSweeper } from "./sweeper.ts";
 
@@ -24,6 +25,7 @@ await start(env).catch((error: unknown) => {
 
 async function start(env: WorkerEnv): Promise<void> {
   const startedMs = Date.now();
+  const metrics = new Metrics();
   const engine = await EngineClient.start(
     {
       manifestFile: env.TRIMTAB_MODELS,
@@ -36,6 +38,7 @@ async function start(env: WorkerEnv): Promise<void> {
       log.fatal({ err: error }, "the engine thread died");
       process.exit(1);
     },
+    (figures) => metrics.add(figures),
   );
   for (const warning of engine.warnings) log.warn(warning);
   const redis = connect(env.REDIS_URL, log);
@@ -47,7 +50,7 @@ async function start(env: WorkerEnv): Promise<void> {
 
   let draining = false;
   const isReady = () => !draining && redis.status === "ready";
-  if (env.HEALTH_PORT) await startHealth(env.HEALTH_PORT, isReady);
+  if (env.HEALTH_PORT) await startHealth(env.HEALTH_PORT, isReady, metrics.registry);
   const shared = { connection: redis, store, deliveries, log };
   const consumer = startConsumer({
     ...shared,
@@ -55,6 +58,7 @@ async function start(env: WorkerEnv): Promise<void> {
     attemptsMax: env.ATTEMPTS_MAX,
     slots: env.SLOTS,
     lockMs: env.LOCK_MS,
+    metrics,
   });
   const deliverer = startDeliverer(shared);
   const stopSweeper = startSweeper(shared);

@@ -9,10 +9,12 @@ import { JobStore } from "../../shared/job-store.ts";
 import { DELIVERY_QUEUE, GENERATION_QUEUE, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
 import { startConsumer, type ConsumerDeps } from "../../worker/consumer.ts";
 import { NOTHING_USED } from "../../worker/engine/messages.ts";
+import { Metrics } from "../../worker/metrics.ts";
 import { connect } from "../../worker/redis.ts";
 import { newJob } from "../support/generation.ts";
 
 const log = pino({ level: "silent" });
+const metrics = new Metrics();
 const WEBHOOK = "https://example.com/hook";
 
 let server: RedisServer;
@@ -42,7 +44,7 @@ afterAll(async () => {
 
 function consume(run: ConsumerDeps["engine"]["run"]): void {
   const deps = { connection: redis, store, deliveries, log, attemptsMax: 9 };
-  consumer = startConsumer({ ...deps, engine: { run }, slots: 1, lockMs: 5_000 });
+  consumer = startConsumer({ ...deps, engine: { run }, metrics, slots: 1, lockMs: 5_000 });
 }
 
 /** Submits a job and waits for the end of its last attempt. */
@@ -77,11 +79,15 @@ test("a job that ends has its webhook queued with its result", async () => {
   });
 });
 
-test("a job that asked for no webhook has none", async () => {
+test("a job that asked for no webhook has none, and is counted", async () => {
   consume(async function* () {
     yield { type: "end", finish: "stop", used: NOTHING_USED };
   });
+  metrics.registry.resetMetrics();
   expect((await run({})).delivery).toBeUndefined();
+  expect(await metrics.registry.getSingleMetricAsString("trimtab_jobs_ended_total")).toContain(
+    '{state="succeeded"} 1',
+  );
 });
 
 test("an attempt that fails is repeated and takes the log as its start", async () => {

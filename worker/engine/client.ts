@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { Generation, ModelCard } from "../../shared/job.ts";
+import type { Figures } from "./figures.ts";
 import type { EngineOptions, FromEngine, RunEvent, ToEngine } from "./messages.ts";
 
 export class EngineClient {
@@ -24,11 +25,13 @@ export class EngineClient {
 
   /**
    * Starts the thread and waits until every ensemble is loaded and checked; throws with the reason if one is unfit.
+   * @param onFigures called about once a second with what the engine has done since
    * @param onCrash called if the thread dies later: its runs are lost, and so should the process be
    */
   static async start(
     options: EngineOptions,
     onCrash: (error: Error) => void,
+    onFigures: (figures: Figures) => void = () => {},
   ): Promise<EngineClient> {
     const thread = new Worker(new URL("./thread.ts", import.meta.url), { workerData: options });
     const first = await new Promise<FromEngine>((resolve, reject) => {
@@ -39,6 +42,9 @@ export class EngineClient {
       throw new Error(first.type === "unfit" ? first.reason : "the engine did not start");
     }
     thread.on("error", onCrash);
+    thread.on("message", (message: FromEngine) => {
+      if (message.type === "figures") onFigures(message.figures);
+    });
     return new EngineClient(thread, first);
   }
 

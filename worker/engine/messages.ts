@@ -3,6 +3,7 @@ import type { FinishReason } from "../../shared/contract.ts";
 import type { ErrorCode } from "../../shared/errors.ts";
 import type { Generation, ModelCard } from "../../shared/job.ts";
 import type { TokenReport } from "../../shared/reports.ts";
+import type { Figures } from "./figures.ts";
 import { noDrafts, type DraftCounts } from "../decode/draft.ts";
 
 /** Options of the engine thread, given when it starts. */
@@ -74,4 +75,5 @@ export type FromEngine =
       readonly warnings: readonly string[];
     }
   | { readonly type: "unfit"; readonly reason: string }
-  | { readonly type: "run"; readonly run: number; readonly event: RunEvent };
+  | { readonly type: "run"; readonly run: number; readonly event: RunEvent }
+  | { readonly type: "figures"; readonly figures: Figures };

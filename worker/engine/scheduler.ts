@@ -21,6 +21,7 @@ export interface Task {
 export class Scheduler {
   readonly #batch: Batch;
   readonly #cacheBytesMax: number;
+  readonly #onStep: (ms: number) => void;
   readonly #waiting: Task[] = [];
   readonly #running = new Map<Row, Task>();
   readonly #stopping = new Set<Task>();
@@ -29,10 +30,21 @@ export class Scheduler {
   /**
    * @param cacheBytesMax bytes of all KV caches together
    * @param prefixes where rows of earlier prompts are found again; its bytes are its own
+   * @param onStep told how long each step took
    */
-  constructor(cacheBytesMax: number, prefixes?: PrefixCache) {
+  constructor(
+    cacheBytesMax: number,
+    prefixes?: PrefixCache,
+    onStep: (ms: number) => void = () => {},
+  ) {
     this.#cacheBytesMax = cacheBytesMax;
+    this.#onStep = onStep;
     this.#batch = new Batch({ speculate: true, ...(prefixes && { prefixes }) });
+  }
+
+  /** Tasks in the batch, and those that wait for room. */
+  get size(): { running: number; waiting: number } {
+    return { running: this.#running.size, waiting: this.#waiting.length };
   }
 
   submit(task: Task): void {
@@ -59,7 +71,10 @@ export class Scheduler {
       this.#admit();
       if (this.#running.size === 0) break;
       try {
-        for (const step of await this.#batch.step()) this.#tell(step);
+        const startedMs = performance.now();
+        const steps = await this.#batch.step();
+        this.#onStep(performance.now() - startedMs);
+        for (const step of steps) this.#tell(step);
       } catch (error) {
         this.#failAll(asError(error));
       }

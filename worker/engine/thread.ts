@@ -11,6 +11,7 @@ import { loadEnsembles, type Ensemble } from "../model/ensemble.ts";
 import { readManifest } from "../model/manifest.ts";
 import { PrefixCache } from "../model/prefix-cache.ts";
 import { cast, checkIds, type Cast } from "./casting.ts";
+import { Counter, type RunCounter } from "./figures.ts";
 import {
   NOTHING_USED,
   type EngineOptions,
@@ -26,13 +27,17 @@ import { Scheduler, type Task } from "./scheduler.ts";
 // without, a softmax 220 and 107.
 setFlagsFromString("--no-maglev");
 
+const FIGURES_MS = 1000;
+
 const port = parentPort!;
 const send = (message: FromEngine) => port.postMessage(message);
 const { manifestFile, intraOpThreads, cacheBytesMax, prefixBytesMax } = workerData as EngineOptions;
 
 try {
   const ensembles = await loadEnsembles(readManifest(manifestFile), { intraOpThreads });
-  const scheduler = new Scheduler(cacheBytesMax, new PrefixCache(prefixBytesMax));
+  const prefixes = new PrefixCache(prefixBytesMax);
+  const counter = new Counter();
+  const scheduler = new Scheduler(cacheBytesMax, prefixes, (ms) => counter.step(ms));
   const tasks = new Map<number, Task>();
   port.on("message", (message: ToEngine) => {
     // Read between two model runs, never within one: ending a thread there would abort the process.
@@ -43,7 +48,7 @@ try {
       if (known) scheduler.stop(known);
       return;
     }
-    const task = prepareTask(ensembles, message, (event) => {
+    const task = prepareTask(ensembles, message, counter.run(), (event) => {
       if (event.type !== "token") tasks.delete(run);
       send({ type: "run", run, event });
     });
@@ -52,6 +57,20 @@ try {
     scheduler.submit(task);
   });
   const loaded = [...ensembles.values()];
+  const decoders = new Set(
+    loaded.flatMap(({ models: { base, expert, antiexpert } }) => [base, expert, antiexpert]),
+  );
+  const sendFigures = () =>
+    send({
+      type: "figures",
+      figures: {
+        ...counter.take(),
+        ...scheduler.size,
+        cacheBytes: [...decoders].reduce((sum, { cacheBytes }) => sum + cacheBytes, 0),
+        prefixBytes: prefixes.bytes,
+      },
+    });
+  setInterval(sendFigures, FIGURES_MS);
   send({
     type: "ready",
     cards: loaded.map(({ card }) => card),
@@ -65,6 +84,7 @@ try {
 function prepareTask(
   ensembles: ReadonlyMap<string, Ensemble>,
   { tenant, generation, resume }: StartRequest,
+  counter: RunCounter,
   tell: (event: RunEvent) => void,
 ): Task | null {
   const fail = (error: unknown) => {
@@ -93,17 +113,20 @@ function prepareTask(
         ...(logprobs !== null || trace ? { report: { logprobs, trace } } : {}),
       },
       tokensMax,
-      onToken: (token, text, report) =>
+      onToken: (token, text, report) => {
+        counter.token();
         tell({
           type: "token",
           token,
           text,
           ...(report && { report: nameReport(token, report, tokenText) }),
-        }),
+        });
+      },
       onEnd: (error, row) => {
-        if (error) return fail(error);
         const { cachedTokens, drafts } = row ?? NOTHING_USED;
         const used = { promptTokens: prompt.length, cachedTokens, drafts };
+        counter.end(used);
+        if (error) return fail(error);
         tell({ type: "end", finish: output.finish, used });
       },
     };

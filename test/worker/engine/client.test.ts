@@ -3,7 +3,9 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test, vi } from "vitest";
 import type { Generation } from "../../../shared/job.ts";
+import { allDrafts } from "../../../worker/decode/draft.ts";
 import { EngineClient } from "../../../worker/engine/client.ts";
+import type { Figures } from "../../../worker/engine/figures.ts";
 import type { FromEngine, RunEvent } from "../../../worker/engine/messages.ts";
 import { generation } from "../../support/generation.ts";
 import { folderOf } from "../../support/tokenizers.ts";
@@ -11,12 +13,17 @@ import { folderOf } from "../../support/tokenizers.ts";
 const MANIFEST = join(import.meta.dirname, "../../../infra/models/ensembles.json");
 const never = new AbortController().signal;
 
-const start = (manifestFile: string, cacheBytesMax = 2 ** 28) =>
+const start = (
+  manifestFile: string,
+  cacheBytesMax = 2 ** 28,
+  onFigures?: (figures: Figures) => void,
+) =>
   EngineClient.start(
     { manifestFile, intraOpThreads: 1, cacheBytesMax, prefixBytesMax: 2 ** 24 },
     (error) => {
       throw error;
     },
+    onFigures,
   );
 const engine = await start(MANIFEST);
 
@@ -178,6 +185,42 @@ test("a run that needs more cache than there is fails with both numbers", async 
     },
   ]);
   await small.close();
+});
+
+test("what the engine does is counted, and told from time to time", async () => {
+  const told: Figures[] = [];
+  let wake = () => {};
+  const counted = await start(MANIFEST, 2 ** 28, (figures) => {
+    told.push(figures);
+    wake();
+  });
+  const ids = Array.from({ length: 50 }, (_, i) => 5 + i);
+  const request = endless({ input: { kind: "tokens", ids }, maxTokens: 40 });
+  const drafts = { drafted: 0, accepted: 0 };
+  for (let i = 0; i < 2; i++) {
+    for await (const event of counted.run("acme", request, [], never)) {
+      if (event.type !== "end") continue;
+      const { drafted, accepted } = allDrafts(event.used.drafts);
+      drafts.drafted += drafted;
+      drafts.accepted += accepted;
+    }
+  }
+  const sum = (of: (figures: Figures) => number) => told.reduce((all, each) => all + of(each), 0);
+  while (sum((figures) => figures.promptTokens) < 100) await new Promise<void>((r) => (wake = r));
+  expect(sum((figures) => figures.promptTokens)).toBe(100);
+  expect(sum((figures) => figures.cachedTokens)).toBe(48);
+  expect(sum((figures) => figures.generatedTokens)).toBe(80);
+  expect(sum((figures) => figures.firstTokenMs.length)).toBe(2);
+  expect(sum((figures) => allDrafts(figures.drafts).drafted)).toBe(drafts.drafted);
+  expect(sum((figures) => allDrafts(figures.drafts).accepted)).toBe(drafts.accepted);
+  // At most one a token, and two to prefill each prompt.
+  const steps = told.flatMap(({ stepMs }) => stepMs);
+  expect(steps.length).toBeGreaterThan(0);
+  expect(steps.length).toBeLessThanOrEqual(80 + 4);
+  expect(Math.min(...steps)).toBeGreaterThan(0);
+  expect(told.at(-1)).toMatchObject({ running: 0, waiting: 0, cacheBytes: 0 });
+  expect(told.at(-1)!.prefixBytes).toBeGreaterThan(0);
+  await counted.close();
 });
 
 test("the cards tell what is served, and nothing is slower than it could be", () => {

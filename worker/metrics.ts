@@ -1,0 +1,71 @@
+/** Everything that a worker tells Prometheus. No label has a tenant, a job or a prompt: whoever may scrape sees none of them. */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { JobState } from "../shared/contract.ts";
+import type { Figures } from "./engine/figures.ts";
+
+/** From a step of the demo family to a long prefill of a large model on a CPU. */
+const STEP_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
+const FIRST_TOKEN_SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
+
+export class Metrics {
+  readonly registry = new Registry();
+  readonly #counter = (name: string, help: string, ...labelNames: string[]) =>
+    new Counter({ name: `trimtab_${name}`, help, labelNames, registers: [this.registry] });
+  readonly #gauge = (name: string, help: string) =>
+    new Gauge({ name: `trimtab_${name}`, help, registers: [this.registry] });
+  readonly #histogram = (name: string, help: string, buckets: number[]) =>
+    new Histogram({ name: `trimtab_${name}`, help, buckets, registers: [this.registry] });
+
+  readonly #prompt = this.#counter("prompt_tokens_total", "Tokens of the base's prompts");
+  readonly #cached = this.#counter(
+    "prompt_tokens_cached_total",
+    "Of these, those that needed no prefill",
+  );
+  readonly #generated = this.#counter("generated_tokens_total", "Tokens generated");
+  readonly #drafted = this.#counter(
+    "drafted_tokens_total",
+    "Drafted tokens that were verified",
+    "drafter",
+  );
+  readonly #accepted = this.#counter(
+    "accepted_tokens_total",
+    "Drafted tokens that were right",
+    "drafter",
+  );
+  readonly #ended = this.#counter("jobs_ended_total", "Jobs that ended", "state");
+  readonly #running = this.#gauge("jobs_running", "Generations in the batch");
+  readonly #waiting = this.#gauge("jobs_waiting", "Generations that wait for room in the KV cache");
+  readonly #cacheBytes = this.#gauge("kv_cache_bytes", "KV caches of all models");
+  readonly #prefixBytes = this.#gauge("prefix_cache_bytes", "Kept prefixes of prompts past");
+  readonly #step = this.#histogram("step_seconds", "One step of the batch", STEP_SECONDS);
+  readonly #firstToken = this.#histogram(
+    "first_token_seconds",
+    "From a generation's arrival in the engine to its first token",
+    FIRST_TOKEN_SECONDS,
+  );
+
+  constructor() {
+    collectDefaultMetrics({ register: this.registry });
+  }
+
+  jobEnded(state: JobState): void {
+    this.#ended.inc({ state });
+  }
+
+  /** Adds what the engine has counted since the last time. */
+  add(figures: Figures): void {
+    this.#prompt.inc(figures.promptTokens);
+    this.#cached.inc(figures.cachedTokens);
+    this.#generated.inc(figures.generatedTokens);
+    for (const [drafter, { drafted, accepted }] of Object.entries(figures.drafts)) {
+      this.#drafted.inc({ drafter }, drafted);
+      this.#accepted.inc({ drafter }, accepted);
+    }
+    this.#running.set(figures.running);
+    this.#waiting.set(figures.waiting);
+    this.#cacheBytes.set(figures.cacheBytes);
+    this.#prefixBytes.set(figures.prefixBytes);
+    for (const ms of figures.stepMs) this.#step.observe(ms / 1000);
+    for (const ms of figures.firstTokenMs) this.#firstToken.observe(ms / 1000);
+  }
+}
