@@ -32,7 +32,15 @@ export interface AppDeps {
 const REQUEST_ID_CHARS_MAX = 128;
 
 /** Headers that a browser may read besides the few that it always may. */
-const exposeHeaders = ["x-request-id", "x-trimtab-job-id", "Location", "Retry-After"];
+const exposeHeaders = [
+  "x-request-id",
+  "x-trimtab-job-id",
+  "Idempotent-Replayed",
+  "Location",
+  "RateLimit",
+  "RateLimit-Policy",
+  "Retry-After",
+];
 
 export function createApp({ openBackend, deadlineSeconds, log }: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();

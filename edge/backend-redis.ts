@@ -28,6 +28,7 @@ import {
 } from "../shared/redis-keys.ts";
 import type { Backend, FollowRequest } from "./backend.ts";
 import type { Env } from "./env.ts";
+import { choiceIds } from "./job-access.ts";
 
 /** How often a job is run whose run throws; a job whose worker is lost is counted by the claim, in the worker. */
 const GENERATION_ATTEMPTS = 3;
@@ -66,24 +67,35 @@ export class RedisBackend implements Backend {
     });
   }
 
-  submit(job: NewJob, admission: Admission): Promise<Admitted> {
+  submit(jobs: readonly NewJob[], admission: Admission): Promise<Admitted> {
     return available(async () => {
-      // The record first: a worker must find it. If the second step fails, the deadline sweep ends what nobody queued.
-      const admitted = await this.#store.submit(job, admission);
-      if (admitted.status !== "created") return admitted;
-      await this.#queue(GENERATION_QUEUE).add(
-        "generate",
-        { id: job.id },
-        {
-          jobId: job.id,
-          attempts: GENERATION_ATTEMPTS,
-          backoff: { type: "exponential", delay: GENERATION_BACKOFF_MS },
-          removeOnComplete: true,
-          removeOnFail: true,
-        },
-      );
+      // The records first: a worker must find them.
+      const admitted = await this.#store.submitAll(jobs, admission);
+      if (admitted.status === "created") await this.#enqueue(jobs.map(({ id }) => id));
+      // The first request may have been cut off between the two steps; the queue knows a job by its id.
+      if (admitted.status === "existing") await this.#enqueue(await this.#queuedChoices(admitted));
       return admitted;
     });
+  }
+
+  /** Of the jobs of a request those that no worker has. */
+  async #queuedChoices({ jobId }: { readonly jobId: string }): Promise<string[]> {
+    const first = await this.#store.record(jobId);
+    if (first === null) return [];
+    const others = choiceIds(first).slice(1);
+    const records = await Promise.all(others.map((id) => this.#store.record(id)));
+    return [first, ...records].flatMap((record) => (record?.state === "queued" ? record.id : []));
+  }
+
+  async #enqueue(jobIds: readonly string[]): Promise<void> {
+    const queue = this.#queue(GENERATION_QUEUE);
+    const options = {
+      attempts: GENERATION_ATTEMPTS,
+      backoff: { type: "exponential", delay: GENERATION_BACKOFF_MS },
+      removeOnComplete: true,
+      removeOnFail: true,
+    };
+    await Promise.all(jobIds.map((id) => queue.add("generate", { id }, { ...options, jobId: id })));
   }
 
   record(jobId: string): Promise<JobRecord | null> {

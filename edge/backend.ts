@@ -24,8 +24,11 @@ export interface Backend {
   /** Every ensemble that is served, by name. */
   models(): Promise<ModelCard[]>;
   model(id: string): Promise<ModelCard | null>;
-  /** Resolves once the job is both recorded and queued: from then on it runs whatever becomes of the edge. */
-  submit(job: NewJob, admission: Admission): Promise<Admitted>;
+  /**
+   * Resolves once a request's jobs, all or none, are both recorded and queued: from then on they run whatever becomes of
+   * the edge.
+   */
+  submit(jobs: readonly NewJob[], admission: Admission): Promise<Admitted>;
   record(jobId: string): Promise<JobRecord | null>;
   /** The job as its owner sees it. */
   view(record: JobRecord): Promise<Job>;

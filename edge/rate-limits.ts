@@ -27,23 +27,36 @@ const NAMES: Readonly<Record<LimitName, string>> = {
   jobs: "jobs that have not ended",
 };
 
-/** @throws AppError invalid_request if the key's limits never allow it, however long it waits */
+/**
+ * @param generations of the request's jobs
+ * @throws AppError invalid_request if the key's limits never allow it, however long it waits
+ */
 export function admissionOf(
   { id: keyId, limits }: ApiKeyRecord,
-  { input, maxTokens }: Generation,
-  { contextTokens }: ModelCard,
-): Admission {
+  generations: readonly Generation[],
+  card: ModelCard,
+): Omit<Admission, "repetition"> {
+  const tokens = generations.map((generation) => tokensOf(generation, card));
+  const all = tokens.reduce((sum, count) => sum + count, 0);
+  const tokensMax = limitOf(limits, "tokens") ?? Infinity;
+  if (all > tokensMax) {
+    const message = `max_tokens and the prompt come to about ${all} tokens, and this API key has ${tokensMax} a minute`;
+    throw new AppError("invalid_request", message, { param: "max_tokens" });
+  }
+  const jobsMax = limitOf(limits, "jobs") ?? Infinity;
+  if (tokens.length > jobsMax) {
+    const message = `n times the number of prompts must be at most ${jobsMax}, the concurrent jobs of this API key`;
+    throw new AppError("invalid_request", message, { param: "n" });
+  }
+  return { keyId, limits, tokens };
+}
+
+function tokensOf({ input, maxTokens }: Generation, { contextTokens }: ModelCard): number {
   const texts = input.kind === "chat" ? input.messages.map(({ content }) => content) : [];
   if (input.kind === "text") texts.push(input.text);
   const chars = texts.reduce((sum, text) => sum + text.length, 0);
   const prompt = input.kind === "tokens" ? input.ids.length : Math.ceil(chars / CHARS_PER_TOKEN);
-  const tokens = Math.min(prompt + maxTokens, contextTokens);
-  const limit = limitOf(limits, "tokens") ?? Infinity;
-  if (tokens > limit) {
-    const message = `max_tokens and the prompt come to about ${tokens} tokens, and this API key has ${limit} a minute`;
-    throw new AppError("invalid_request", message, { param: "max_tokens" });
-  }
-  return { keyId, limits, tokens };
+  return Math.min(prompt + maxTokens, contextTokens);
 }
 
 export function limitError(

@@ -1,4 +1,5 @@
 /** From a checked request to its jobs on the queue: what the protocols have in common. */
+import type { Admission } from "../shared/admission.ts";
 import { newId } from "../shared/api-key.ts";
 import type { JobRequest } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
@@ -6,7 +7,9 @@ import type { Asked, Input, ModelCard, NewJob } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
 import type { Keeping } from "../shared/openai.ts";
 import type { AppContext } from "./context.ts";
-import { choiceId } from "./job-access.ts";
+import { repetitionOf, reusedError } from "./idempotency.ts";
+import { choiceId, noSuchJob } from "./job-access.ts";
+import type { AnsweredJob } from "./openai-shapes.ts";
 import { admissionOf, limitError, tellLimits } from "./rate-limits.ts";
 import type { NamedPair } from "./steering.ts";
 import { choicesOf, toGeneration } from "./validate.ts";
@@ -20,26 +23,26 @@ export interface Submission {
 }
 
 /**
- * Resolves once the job is queued.
+ * Resolves once the job is queued; to the job that is there if the request was made before.
  * @throws AppError model_not_found, permission_denied, rate_limit_exceeded, and what validation throws
  */
-export async function submit(
+export function submit(
   c: AppContext,
   { input, ...submission }: Submission & { readonly input: Input },
-): Promise<NewJob> {
-  const [job] = await submitChoices(c, { ...submission, inputs: [input], n: 1 });
-  return job;
+): Promise<AnsweredJob> {
+  return submitChoices(c, { ...submission, inputs: [input], n: 1 });
 }
 
 /**
- * Resolves once n jobs for each input are queued: first those of the first input.
+ * Resolves to the first job once n jobs for each input are queued: first those of the first input.
  * @throws AppError as `submit`
  */
 export async function submitChoices(
   c: AppContext,
   submission: Submission & { readonly inputs: readonly Input[]; readonly n: number },
-): Promise<[NewJob, ...NewJob[]]> {
-  const { request, inputs, n } = submission;
+): Promise<AnsweredJob> {
+  const { deadlineSeconds, ...asking } = submission;
+  const { request, inputs, n } = asking;
   const { principal } = c.var;
   const choices = inputs.length * n;
   if (choices > LIMITS.choicesMax) {
@@ -58,7 +61,7 @@ export async function submitChoices(
     webhookUrl: request.webhook?.url ?? null,
     metadata: request.metadata ?? {},
     createdAtMs,
-    deadlineMs: createdAtMs + (request.deadline ?? submission.deadlineSeconds) * 1000,
+    deadlineMs: createdAtMs + (request.deadline ?? deadlineSeconds) * 1000,
   };
   const asked = { ...submission.asked, ...keepingOf(request) };
   const jobs = generations.map((generation, k) => ({
@@ -67,27 +70,37 @@ export async function submitChoices(
     generation,
     asked: k === 0 && choices > 1 ? { ...asked, choices } : asked,
   }));
-  await submitAll(c, jobs, card);
-  c.header("x-trimtab-job-id", id);
-  return jobs as [NewJob, ...NewJob[]];
+  const repetition = await repetitionOf(c, asking);
+  const admission = { ...admissionOf(principal, generations, card), repetition };
+  return admit(c, jobs as [NewJob, ...NewJob[]], admission);
 }
 
-/** All or none: whoever is refused one of them will never know the ids of the others. */
-async function submitAll(c: AppContext, jobs: readonly NewJob[], card: ModelCard): Promise<void> {
-  const { backend, principal } = c.var;
-  const admissions = jobs.map(({ generation }) => admissionOf(principal, generation, card));
-  const results = await Promise.allSettled(
-    jobs.map((job, k) => backend.submit(job, admissions[k]!)),
-  );
-  const failed = results.find((result) => result.status === "rejected");
-  const admitted = results.flatMap((result) => ("value" in result ? [result.value] : []));
-  const limited = admitted.find((result) => result.status === "limited");
-  if ((failed || limited) && jobs.length > 1) {
-    await Promise.allSettled(jobs.map(({ id }) => backend.delete(id)));
-  }
-  if (failed) throw failed.reason;
-  tellLimits(c, (limited ?? admitted.at(-1)!).standing);
-  if (limited) throw limitError(c, limited);
+async function admit(
+  c: AppContext,
+  jobs: readonly [NewJob, ...NewJob[]],
+  admission: Admission,
+): Promise<AnsweredJob> {
+  const { backend } = c.var;
+  const admitted = await backend.submit(jobs, admission).catch(async (error: unknown) => {
+    // Nobody will know the ids of jobs that were recorded, unless by sending the request again.
+    if (!admission.repetition) await Promise.allSettled(jobs.map(({ id }) => backend.delete(id)));
+    throw error;
+  });
+  if (admitted.status === "conflict") throw reusedError();
+  if (admitted.status === "existing") return replay(c, admitted.jobId);
+  tellLimits(c, admitted.standing);
+  if (admitted.status === "limited") throw limitError(c, admitted);
+  c.header("x-trimtab-job-id", jobs[0].id);
+  return jobs[0];
+}
+
+/** The job that the same request made before. @throws AppError not_found */
+async function replay(c: AppContext, jobId: string): Promise<AnsweredJob> {
+  const record = await c.var.backend.record(jobId);
+  if (record === null) throw noSuchJob();
+  c.header("x-trimtab-job-id", jobId);
+  c.header("Idempotent-Replayed", "true");
+  return record;
 }
 
 function keepingOf({ store, user, safety_identifier, prompt_cache_key }: Submission["request"]) {

@@ -12,9 +12,11 @@ export function newId(prefix: string): string {
     .replaceAll("_", "1")}`;
 }
 
-/** SHA-256 in hexadecimal. A key has 256 random bits, so no salt or slow hash is needed. */
-export async function hashApiKey(key: string): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key));
+/** A key has 256 random bits, so no salt or slow hash is needed. */
+export const hashApiKey = (key: string): Promise<string> => sha256Hex(key);
+
+export async function sha256Hex(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

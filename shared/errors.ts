@@ -21,6 +21,7 @@ export const ERRORS = {
   method_not_allowed: { status: 405, type: "invalid_request_error", retry: false },
   payload_too_large: { status: 413, type: "invalid_request_error", retry: false },
   job_cancelled: { status: 409, type: "invalid_request_error", retry: false },
+  idempotency_key_reused: { status: 422, type: "invalid_request_error", retry: false },
   rate_limit_exceeded: { status: 429, type: "rate_limit_error", retry: true },
   queue_unavailable: { status: 503, type: "server_error", retry: true },
   deadline_exceeded: { status: 504, type: "server_error", retry: false },

@@ -5,20 +5,8 @@
  * All take KEYS[1] = job hash, KEYS[2] = log stream, KEYS[3] = bell channel; an API key's counters have their names from
  * its id, and share the hash tag.
  */
+import { EMIT } from "./emit-script.ts";
 import { DEADLINES_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
-
-/** Logs one event under the next sequence number and repeats it on the bell as "seq\ntype\ndata". */
-const EMIT = `
-local function emit(type, data)
-  local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
-  redis.call('XADD', KEYS[2], seq .. '-0', 'type', type, 'data', data)
-  redis.call('PUBLISH', KEYS[3], seq .. '\\n' .. type .. '\\n' .. data)
-  return seq
-end
-local function ended(state)
-  return state == 'succeeded' or state == 'failed' or state == 'cancelled' or state == 'expired'
-end
-`;
 
 /**
  * Ends the job: state, text and outcome, the terminal event, the time to live of record and log (which a job may have asked
@@ -47,57 +35,6 @@ local function finish(state, nowMs, retentionMs, text, outcome)
   redis.call('PEXPIRE', KEYS[1], retentionMs)
   redis.call('PEXPIRE', KEYS[2], retentionMs)
 end
-`;
-
-/**
- * Creates the job and logs \`queued\`, if its API key's limits let it: then it takes one request, the tokens that it
- * reserves, and a place among the key's jobs. A rate is a bucket that refills continuously within a minute.
- * ARGV: key id ('' for none), requests a minute, tokens a minute, unended jobs ('' where there is no limit), tokens
- * reserved, job id, its deadline in ms, then field, value, ... of the job hash.
- * Returns {status, wait in ms, requests left, tokens left, unended jobs}: 1 created, or the job existed; beyond a limit of
- * -1 requests, -2 tokens, -3 jobs, and nothing was written.
- */
-export const SUBMIT = `${EMIT}
-if redis.call('EXISTS', KEYS[1]) == 1 then return {1, 0, 0, 0, 0} end
-local keyId, reserved = ARGV[1], tonumber(ARGV[5])
-local time = redis.call('TIME')
-local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-local rates = '${KEY_RATES_PREFIX}' .. keyId
-local function left(name, limit)
-  local bucket = redis.call('HMGET', rates, name, name .. 'AtMs')
-  if not bucket[1] then return limit end
-  return math.min(limit, bucket[1] + limit * math.max(0, nowMs - bucket[2]) / 60000)
-end
-local status, waitMs, remaining = 1, 0, {}
-for i, name in ipairs({'requests', 'tokens'}) do
-  local limit, cost = tonumber(ARGV[1 + i]), name == 'tokens' and reserved or 1
-  if limit then
-    remaining[i] = left(name, limit)
-    local wait = math.ceil((cost - remaining[i]) * 60000 / limit)
-    if wait > waitMs then status, waitMs = -i, wait end
-  end
-end
-local jobs = '${KEY_JOBS_PREFIX}' .. keyId
-local jobCount = redis.call('SCARD', jobs)
-if ARGV[4] ~= '' and jobCount >= tonumber(ARGV[4]) then status, waitMs = -3, 0 end
-if status == 1 then
-  for i, name in ipairs({'requests', 'tokens'}) do
-    if remaining[i] then
-      remaining[i] = remaining[i] - (name == 'tokens' and reserved or 1)
-      redis.call('HSET', rates, name, remaining[i], name .. 'AtMs', nowMs)
-    end
-  end
-  if remaining[2] then redis.call('HSET', KEYS[1], 'reservedTokens', reserved) end
-  if keyId ~= '' then
-    redis.call('SADD', jobs, ARGV[6])
-    redis.call('HSET', KEYS[1], 'keyId', keyId)
-    jobCount = jobCount + 1
-  end
-  redis.call('HSET', KEYS[1], unpack(ARGV, 8))
-  redis.call('ZADD', '${DEADLINES_KEY}', ARGV[7], ARGV[6])
-  emit('queued', '{}')
-end
-return {status, waitMs, math.max(0, remaining[1] or 0), math.max(0, remaining[2] or 0), jobCount}
 `;
 
 /**
@@ -176,6 +113,8 @@ return 2
 export const DELETE = `${EMIT}${END}
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return -2 end
+-- What a running job used is not known here: it keeps the tokens that it reserved.
+if state == 'running' then redis.call('HDEL', KEYS[1], 'reservedTokens') end
 if not ended(state) then finish('cancelled', ARGV[1], ARGV[2], '', ARGV[3]) end
 redis.call('DEL', KEYS[1], KEYS[2])
 return 1

@@ -12,16 +12,17 @@ import {
   type TerminalState,
   type Usage,
 } from "./contract.ts";
-import { limitOf, type Admission, type Admitted } from "./admission.ts";
+import { limitOf, type Admission, type Admitted, type LimitName } from "./admission.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
-import * as scripts from "./job-scripts.ts";
+import * as jobScripts from "./job-scripts.ts";
 import { LIMITS } from "./limits.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
+import { SUBMIT, type SubmitOrder } from "./submit-script.ts";
 import { bellChannel, DEADLINES_KEY, deliveriesKey, jobKey, logKey } from "./redis-keys.ts";
 
 /** The part of an ioredis client that the store needs; named here so that this file depends on no client. */
 export interface RedisClient {
-  defineCommand(name: string, definition: { numberOfKeys: number; lua: string }): void;
+  defineCommand(name: string, definition: { lua: string }): void;
   hgetall(key: string): Promise<Record<string, string>>;
   xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
   lrange(key: string, start: number, stop: number): Promise<string[]>;
@@ -39,6 +40,7 @@ export interface RedisClient {
   pexpire(key: string, ms: number): Promise<unknown>;
 }
 
+const scripts = { SUBMIT, ...jobScripts };
 type Script = (...args: (string | number)[]) => Promise<unknown>;
 
 export type Claim =
@@ -57,9 +59,13 @@ export interface Progress extends TokenReports {
   readonly text: string;
 }
 
-/** In the order of the script's arguments and statuses. */
+/** Of the script that submits. */
+type Reply =
+  | ["created" | LimitName, number, number, number, number]
+  | ["existing", jobId: string]
+  | ["conflict"];
+
 const LIMIT_NAMES = ["requests", "tokens", "jobs"] as const;
-const UNLIMITED: Admission = { keyId: "", limits: {}, tokens: 0 };
 
 const NOTHING_USED: Usage = {
   prompt_tokens: 0,
@@ -81,50 +87,61 @@ export class JobStore {
     this.#redis = redis;
     this.#retentionMs = retentionMs;
     for (const [name, lua] of Object.entries(scripts)) {
-      redis.defineCommand(`trimtab${name}`, { numberOfKeys: 3, lua });
+      redis.defineCommand(`trimtab${name}`, { lua });
     }
   }
 
   #run(
     script: keyof typeof scripts,
-    jobId: string,
+    jobIds: string | readonly string[],
     ...args: (string | number)[]
   ): Promise<unknown> {
     const commands = this.#redis as unknown as Record<string, Script>;
     const command = commands[`trimtab${script}`]!;
-    return command.call(this.#redis, jobKey(jobId), logKey(jobId), bellChannel(jobId), ...args);
+    const keys = [jobIds].flat().flatMap((id) => [jobKey(id), logKey(id), bellChannel(id)]);
+    return command.call(this.#redis, keys.length, ...keys, ...args);
   }
 
-  /** Writes the record and the first event, if its key's limits let it. The caller queues the job afterwards. */
-  async submit(job: NewJob, admission: Admission = UNLIMITED): Promise<Admitted> {
-    const { keyId, limits, tokens } = admission;
+  /** Writes the record and the first event. The caller queues the job afterwards. */
+  submit(job: NewJob): Promise<Admitted> {
+    return this.submitAll([job], { keyId: null, limits: {}, tokens: [0], repetition: null });
+  }
+
+  /** Writes the records and first events of one request's jobs, all or none. The caller queues them afterwards. */
+  async submitAll(jobs: readonly NewJob[], admission: Admission): Promise<Admitted> {
+    const { keyId, limits, tokens, repetition } = admission;
     const [requestsMax, tokensMax, jobsMax] = LIMIT_NAMES.map((name) => limitOf(limits, name));
-    const limiting = [keyId, requestsMax ?? "", tokensMax ?? "", jobsMax ?? "", tokens];
-    const deadlineMs = Math.round(job.deadlineMs);
-    const fields = {
-      id: job.id,
-      tenant: job.tenant,
-      state: "queued",
-      attempt: "0",
-      generation: JSON.stringify(job.generation),
-      asked: JSON.stringify(job.asked),
-      ...(job.asked.store === false && { keepMs: String(LIMITS.unstoredMs) }),
-      webhookUrl: job.webhookUrl ?? "",
-      metadata: JSON.stringify(job.metadata),
-      createdAtMs: String(job.createdAtMs),
-      deadlineMs: String(deadlineMs),
+    const args = jobs.map(fieldsOf);
+    const order: SubmitOrder = {
+      jobs: jobs.map(({ id, deadlineMs }, i) => ({
+        id,
+        deadlineMs: Math.round(deadlineMs),
+        tokens: tokens[i]!,
+        args: args[i]!.length,
+      })),
+      rates: {
+        ...(requestsMax != null && { requests: requestsMax }),
+        ...(tokensMax != null && { tokens: tokensMax }),
+      },
+      costs: { requests: 1, tokens: tokens.reduce((sum, count) => sum + count, 0) },
+      ...(keyId !== null && { keyId }),
+      ...(jobsMax != null && { jobsMax }),
+      ...(repetition && { repetition }),
     };
-    const args = [...limiting, job.id, deadlineMs, ...Object.entries(fields).flat()];
-    const reply = await this.#run("SUBMIT", job.id, ...args);
-    const [status, waitMs, ...left] = reply as [number, number, number, number, number];
-    const standing = {
-      requests: left[0],
-      tokens: left[1],
-      jobs: Math.max(0, (jobsMax ?? left[2]) - left[2]),
+    const ids = jobs.map(({ id }) => id);
+    const reply = (await this.#run("SUBMIT", ids, JSON.stringify(order), ...args.flat())) as Reply;
+    if (reply[0] === "existing") return { status: "existing", jobId: reply[1] };
+    if (reply[0] === "conflict") return { status: "conflict" };
+    const [status, waitMs, requestsLeft, tokensLeft, jobCount] = reply;
+    const jobsLeft = Math.max(0, (jobsMax ?? jobCount) - jobCount);
+    const standing = { requests: requestsLeft, tokens: tokensLeft, jobs: jobsLeft };
+    if (status === "created") return { status, standing };
+    return {
+      status: "limited",
+      limit: status,
+      waitMs: status === "jobs" ? null : waitMs,
+      standing,
     };
-    if (status === 1) return { status: "created", standing };
-    const limit = LIMIT_NAMES[-status - 1]!;
-    return { status: "limited", limit, waitMs: limit === "jobs" ? null : waitMs, standing };
   }
 
   async claim(jobId: string, attemptsMax: number): Promise<Claim> {
@@ -249,6 +266,24 @@ export class JobStore {
         : null,
     };
   }
+}
+
+/** Field, value, ... of a new job's hash. */
+function fieldsOf(job: NewJob): string[] {
+  const fields = {
+    id: job.id,
+    tenant: job.tenant,
+    state: "queued",
+    attempt: "0",
+    generation: JSON.stringify(job.generation),
+    asked: JSON.stringify(job.asked),
+    ...(job.asked.store === false && { keepMs: String(LIMITS.unstoredMs) }),
+    webhookUrl: job.webhookUrl ?? "",
+    metadata: JSON.stringify(job.metadata),
+    createdAtMs: String(job.createdAtMs),
+    deadlineMs: String(Math.round(job.deadlineMs)),
+  };
+  return Object.entries(fields).flat();
 }
 
 function steeringOf({ alpha, schedule, pairs, guards, trace }: Generation): Job["steering"] {

@@ -30,6 +30,11 @@ export const apiKeyKey = (keyId: string) => `${API_KEY_PREFIX}${keyId}`;
 export const KEY_RATES_PREFIX = "{trimtab}:key-rates:";
 /** Set of a key's jobs that have not ended. */
 export const KEY_JOBS_PREFIX = "{trimtab}:key-jobs:";
+/** Hash of a request's fingerprint and its job, by what makes a repetition of it known; expires. */
+export const idempotencyKey = (tenant: string, sha256: string) =>
+  `{trimtab}:idempotency:${tenant}:${sha256}`;
+export const retryKey = (keyId: string, fingerprint: string) =>
+  `{trimtab}:retry:${keyId}:${fingerprint}`;
 /** Set of all key ids. */
 export const API_KEYS_KEY = "{trimtab}:keys";
 /** Set of a tenant's key ids. */

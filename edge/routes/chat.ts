@@ -23,7 +23,7 @@ export function chatRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
     const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
     const request = { ...body, max_tokens, logprobs };
     const options = answerOptions(body, log);
-    const [job] = await submitChoices(c, {
+    const job = await submitChoices(c, {
       request,
       inputs: [inputOf(body)],
       n: options.n,

@@ -16,7 +16,7 @@ export function completionRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv
     const request = parseRequest(CompletionRequest, await readJson(c.req.raw));
     const options = answerOptions(request, log);
     const inputs = inputsOf(request);
-    const [job] = await submitChoices(c, { request, inputs, n: options.n, deadlineSeconds });
+    const job = await submitChoices(c, { request, inputs, n: options.n, deadlineSeconds });
     return answer(c, job, completionShapes(job), options);
   });
 

@@ -130,15 +130,6 @@ test("no more choices than the edge can hold", async () => {
   expect(await tenant.queuedJobs()).toEqual([]);
 });
 
-test("choices beyond the limits of the key are refused together, and none stays behind", async () => {
-  const limited = await newTenant({ limits: { concurrent_jobs: 3 } });
-  const reply = await limited.post("/v1/chat/completions", { model: card.id, messages, n: 4 });
-  expect(await errorOf(reply)).toMatchObject({ status: 429 });
-  expect(await limited.queuedJobs()).toEqual([]);
-  void limited.post("/v1/chat/completions", { model: card.id, messages, n: 3 });
-  await expect.poll(() => limited.queuedJobs(), { timeout: 10_000 }).toHaveLength(3);
-});
-
 describe("a chat that was asked for before", () => {
   test("is read again under its id, whole and as a stream from any event, and deleted with all its choices", async () => {
     const answer = openai.chat.completions.create({ ...chat, store: true });

@@ -118,6 +118,15 @@ describe("tokens a minute", () => {
     });
   });
 
+  test("are not given back by deleting a job while it runs", async () => {
+    const client = await newTenant({ limits });
+    for (const { id } of [await client.submit(submission), await client.submit(submission)]) {
+      await claim(id);
+      await client.send(`/v1/jobs/${id}`, "DELETE");
+    }
+    expect((await submit(client)).status).toBe(429);
+  });
+
   test("count no more than a context holds", async () => {
     const client = await newTenant({ limits: { tokens_per_minute: card.contextTokens } });
     expect((await submit(client, { max_tokens: 30_000 })).status).toBe(202);
@@ -130,6 +139,31 @@ describe("tokens a minute", () => {
     const reply = await submit(client);
     expect(Number(reply.headers.get("retry-after"))).toBeGreaterThan(60);
     expect(told(reply, ["x-should-retry", "retry-after-ms"])).toEqual(["false", null]);
+  });
+});
+
+describe("several choices", () => {
+  const ask = (client: Client, n: number) =>
+    client.post("/v1/completions", { ...submission, n, stream: true });
+
+  test("are one request, that many jobs, and the tokens of all", async () => {
+    const limits = { requests_per_minute: 9, tokens_per_minute: 90, concurrent_jobs: 3 };
+    const client = await newTenant({ limits });
+    const reply = await ask(client, 2);
+    expect(reply.headers.get("ratelimit")).toMatch(/^"requests";r=8;.*"tokens";r=70;.*"jobs";r=1$/);
+    // All or none.
+    expect((await ask(client, 2)).status).toBe(429);
+    expect(await client.queuedJobs()).toHaveLength(2);
+  });
+
+  test("beyond the key's concurrent jobs are refused for good", async () => {
+    const client = await newTenant({ limits: { concurrent_jobs: 3 } });
+    expect(await errorOf(await ask(client, 4))).toMatchObject({
+      status: 400,
+      param: "n",
+      message:
+        "n times the number of prompts must be at most 3, the concurrent jobs of this API key",
+    });
   });
 });
 
@@ -154,6 +188,7 @@ describe("concurrent jobs", () => {
   test.each<[string, (client: Client, id: string) => Promise<unknown>]>([
     ["succeeded", (_, id) => play(id, ["a"])],
     ["was cancelled in the queue", (client, id) => client.post(`/v1/jobs/${id}/cancel`)],
+    ["was deleted", (client, id) => client.send(`/v1/jobs/${id}`, "DELETE")],
     ["expired in the queue", (_, id) => store.finish(id, 0, "expired", "", NEVER_RAN)],
     [
       "was cancelled by its worker",
@@ -242,5 +277,7 @@ async function submitted(client: Client): Promise<string> {
     createdAtMs: now,
     deadlineMs: now + 60_000,
   };
-  return (await store.submit(job, { keyId: client.keyId, limits, tokens: 1 })).status;
+  return (
+    await store.submitAll([job], { keyId: client.keyId, limits, tokens: [1], repetition: null })
+  ).status;
 }
