@@ -11,6 +11,22 @@ test.each(random)(
   async (_, folder) => expect(await replay(folder)).toSatisfy(isExact),
 );
 
+/** The same weights in graphs with fused attention: positions counted by the operator, given to it, made outside. */
+test.each([
+  ["qwen3", { base: "gqa/base", expert: "gqa/expert", antiexpert: "gqa/antiexpert" }],
+  ["mixed", { base: "gqa/window", expert: "mixed/expert", antiexpert: "mixed/antiexpert" }],
+] as const)(
+  "%s with GroupQueryAttention: the tokens and steered logits are those that PyTorch computes",
+  async (name, { base, expert, antiexpert }) => {
+    const folders = {
+      base: join(VECTORS, base),
+      expert: join(VECTORS, expert),
+      antiexpert: join(VECTORS, antiexpert),
+    };
+    expect(await replay(join(VECTORS, name), folders)).toSatisfy(isExact);
+  },
+);
+
 const { ensembles } = readManifest("infra/models/ensembles.json");
 
 test.each(ensembles.map((ensemble) => [ensemble.id, ensemble] as const))(

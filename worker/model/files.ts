@@ -17,6 +17,7 @@ const GRAPHS = {
   int8: "model_quantized.onnx",
   q8: "model_q8.onnx",
   q4: "model_q4.onnx",
+  q4f16: "model_q4f16.onnx",
 } as const;
 export type Dtype = keyof typeof GRAPHS;
 export const DTYPES = Object.keys(GRAPHS) as Dtype[];

@@ -28,6 +28,20 @@ export interface PastInput {
 /** What a cache holds. */
 export type CacheValues = Float32Array<ArrayBuffer> | Float16Array<ArrayBuffer>;
 
+/** What is particular to a prepared graph. */
+export interface PreparedIo {
+  /** Cache input -> output with its new rows. */
+  readonly newRows: ReadonlyMap<string, string>;
+  /**
+   * New rows come right behind a sequence's old ones, as GroupQueryAttention puts them: its mask is as wide as the longest
+   * sequence (the operator refuses a wider one where positions end) and padded at the right. Otherwise they come behind
+   * all of the cache.
+   */
+  readonly isRightPadded: boolean;
+}
+
+const PLAIN: PreparedIo = { newRows: new Map(), isRightPadded: false };
+
 /** One sequence's part of a run. */
 export interface Fresh {
   /** New token ids, at least one. */
@@ -53,15 +67,15 @@ export class GraphIo {
   readonly logitsWidth: number | null;
   readonly #inputs: ReadonlyMap<string, Metadata>;
 
-  /**
-   * @param newRows of a prepared graph: cache input -> output with its new rows
-   * @throws with the reason if the graph is not a decoder that we can run
-   */
+  readonly #isRightPadded: boolean;
+
+  /** @throws with the reason if the graph is not a decoder that we can run */
   constructor(
     session: InferenceSession,
     cacheShape: CacheShape,
-    newRows: ReadonlyMap<string, string> = new Map(),
+    { newRows, isRightPadded }: PreparedIo = PLAIN,
   ) {
+    this.#isRightPadded = isRightPadded;
     const inputs = session.inputMetadata.filter((input) => input.isTensor);
     this.#inputs = new Map(inputs.map((input) => [input.name, input]));
     this.pasts = inputs
@@ -110,13 +124,18 @@ export class GraphIo {
     /** The value at a flat index of [batch, width], from its row and its place in the row. */
     const at = (width: number, of: (row: Fresh, i: number) => number) => (i: number) =>
       of(rows[Math.floor(i / width)]!, i % width);
-    const isSeen = ({ past }: Fresh, i: number) => (i < past || i >= capacity ? 1 : 0);
+    const isRightPadded = this.#isRightPadded;
+    const before = isRightPadded ? Math.max(...rows.map(({ past }) => past)) : capacity;
+    const isSeen = ({ past }: Fresh, i: number) => {
+      const isNew = isRightPadded ? i < past + count : i >= capacity;
+      return i < past || isNew ? 1 : 0;
+    };
     feed(
       "input_ids",
       [batch, count],
       at(count, ({ ids }, i) => ids[i]!),
     );
-    feed("attention_mask", [batch, capacity + count], at(capacity + count, isSeen));
+    feed("attention_mask", [batch, before + count], at(before + count, isSeen));
     feed(
       "position_ids",
       [batch, count],

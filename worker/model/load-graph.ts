@@ -10,7 +10,7 @@ import type { Decoder } from "./decoder.ts";
 import { GraphIo, type CacheShape } from "./graph-io.ts";
 import { hasRows } from "./kv-cache.ts";
 import { OwnedDecoder } from "./owned-decoder.ts";
-import { prepareGraph } from "./prepare.ts";
+import { prepareGraph, type Candidate } from "./prepare.ts";
 import { preparationKey, readPrepared, writePrepared, type Prepared } from "./prepared-file.ts";
 import { changeOf, isRounding, probe, type Probed } from "./probe.ts";
 import { RefedDecoder } from "./refed-decoder.ts";
@@ -62,47 +62,57 @@ async function open(
   }
   const folder = dirname(realpathSync(file));
   const session = await createSession({ bytes, folder }, options);
-  const io = new GraphIo(session, config, new Map(Object.entries(newRows)));
+  const io = new GraphIo(session, config, {
+    newRows: new Map(Object.entries(newRows)),
+    isRightPadded: form === "fused",
+  });
   return { session, decoder: new OwnedDecoder(session, io) as Decoder };
 }
 
 async function prepare(source: GraphSource): Promise<Prepared> {
-  const plain = (why: string): Prepared => ({ ...PLAIN, why });
   const { session, decoder } = await open(source, PLAIN);
+  let candidates: Candidate[];
   let reference: Probed;
   try {
-    const io = new GraphIo(session, source.config);
-    if (!io.pasts.every(hasRows)) return plain("its cache is not [batch, heads, tokens, size]");
-    if (!io.takes("position_ids")) return plain("it has no position_ids");
-    if (source.config.limitedAttention) return plain("its attention has a window");
+    const name = basename(realpathSync(source.file));
+    candidates = prepareGraph({ name, bytes: await readFile(source.file) });
+    const why = hindrance(candidates[0], new GraphIo(session, source.config), source.config);
+    if (why !== null) return { ...PLAIN, why };
     reference = await probe(decoder);
   } finally {
     await session.release();
   }
-  const name = basename(realpathSync(source.file));
-  const graph = prepareGraph({ name, bytes: await readFile(source.file) });
-  if (!graph) return plain("its cache is not made by Concat");
-  const newRows = Object.fromEntries(graph.newRows);
   let failed = PLAIN;
-  for (const form of ["split", "new rows"] as const) {
-    const bytes = form === "split" ? graph.split() : graph.rows();
-    if (!bytes) continue;
-    const prepared: Prepared = { form, change: null, why: null, newRows, bytes };
+  for (const { form, newRows, rounds, bytes } of candidates) {
+    const unchecked = { ...PLAIN, form, newRows: Object.fromEntries(newRows), bytes };
     try {
-      const { session, decoder } = await open(source, prepared);
+      const { session, decoder } = await open(source, unchecked);
       const change = changeOf(await probe(decoder), reference);
       await session.release();
-      if (isRounding(change, reference)) return { ...prepared, change };
+      if (isRounding(change, rounds)) return { ...unchecked, change };
       const largest = Math.max(change.alone, change.together);
       failed = { ...PLAIN, change, why: `its logits would change by ${largest}` };
     } catch (error) {
       // A graph of a kind that was not thought of when the rewriting was written.
-      failed = plain(
-        `it does not run prepared: ${error instanceof Error ? error.message : String(error)}`,
-      );
+      const why = `prepared, it does not run: ${error instanceof Error ? error.message : String(error)}`;
+      failed = { ...PLAIN, why };
     }
   }
   return failed;
+}
+
+/** Why a graph is not even tried with a cache of ours, or null. */
+function hindrance(
+  candidate: Candidate | undefined,
+  io: GraphIo,
+  config: DecoderConfig,
+): string | null {
+  if (!candidate) return "its cache is made neither by Concat nor by GroupQueryAttention";
+  if (!io.pasts.every(hasRows)) return "its cache is not [batch, heads, tokens, size]";
+  // The fused operator counts positions and windows by what a row has, not by where it lies.
+  if (candidate.form === "fused") return null;
+  if (!io.takes("position_ids")) return "it has no position_ids";
+  return config.limitedAttention ? "its attention has a window" : null;
 }
 
 /** The graph as it was exported. */

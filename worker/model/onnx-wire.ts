@@ -11,7 +11,9 @@ export const GRAPH_WEIGHT = 5;
 export const GRAPH_INPUT = 11;
 export const GRAPH_OUTPUT = 12;
 const VALUE_INFO_NAME = 1;
-const INT64 = 7;
+export const INT64 = 7;
+const FLOAT16 = 10;
+const BFLOAT16 = 16;
 const TENSOR_BYTES = 9;
 const EXTERNAL = 1;
 
@@ -121,6 +123,18 @@ export function integerAttribute(name: string, value: number): Uint8Array {
     .finish();
 }
 
+/** Value of an integer attribute; null if there is none of that name. */
+export function integerOf(attributes: readonly Uint8Array[], name: string): number | null {
+  const attribute = attributes.find((message) => strings(message, 1)[0] === name);
+  return attribute ? integer(attribute, 3) : null;
+}
+
+/** Whether a weight is of a type of 16 bits. */
+export function isHalf(weight: Uint8Array): boolean {
+  const type = integer(weight, 2);
+  return type === FLOAT16 || type === BFLOAT16;
+}
+
 /** A Constant with a vector of integers. */
 export function integersNode(output: string, values: readonly bigint[]): GraphNode {
   const raw = new Uint8Array(BigInt64Array.from(values).buffer);
@@ -189,6 +203,16 @@ export function property(name: string, value: string): Uint8Array {
 export function readProperty(model: Uint8Array, name: string): string | null {
   for (const [, entry] of lengthDelimited(model, [MODEL_PROPERTY])) {
     if (strings(entry, 1)[0] === name) return strings(entry, 2)[0] ?? "";
+  }
+  return null;
+}
+
+function integer(message: Uint8Array, field: number): number | null {
+  const reader = Reader.create(message);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === field << 3) return Number(reader.int64());
+    reader.skipType(tag & 7);
   }
   return null;
 }

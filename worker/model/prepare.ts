@@ -5,12 +5,14 @@
  * tokens, 98M parameters). Here the Concat's second input becomes an output of its own, and `present` is none any more.
  * Weights are not copied: a prepared graph says where they lie in the original file or, as that does, beside it.
  */
+import { fusedCaches, gatherRows } from "./fused-attention.ts";
 import { PAST } from "./graph-io.ts";
 import {
   GRAPH_INPUT,
   GRAPH_NODE,
   GRAPH_OUTPUT,
   GRAPH_WEIGHT,
+  isHalf,
   lengthDelimited,
   nestedMessage,
   MODEL_GRAPH,
@@ -25,43 +27,54 @@ import {
 } from "./onnx-wire.ts";
 import { splitAttention, type CacheConcat } from "./split-attention.ts";
 
-export interface PreparedGraph {
+/** A prepared graph that is worth trying. */
+export interface Candidate {
+  /** Without the cache's Concats, with them, or with rows gathered out of a fused operator's cache. */
+  readonly form: "split" | "new rows" | "fused";
   /** `past_key_values.*` input -> name of the output with its new rows. */
   readonly newRows: ReadonlyMap<string, string>;
+  /** Whether some activations are rounded to fewer bits than float32 has. */
+  readonly rounds: boolean;
   /** The model with the new outputs instead of the old ones. */
-  rows(): Uint8Array;
-  /** The same without the Concats; null if they cannot be spared. */
-  split(): Uint8Array | null;
+  readonly bytes: Uint8Array;
 }
 
-/** @returns null if some cache is not made by a Concat (fused attention operators make it inside) */
-export function prepareGraph(file: ModelFile): PreparedGraph | null {
+/** Candidates, the fastest first; none if some cache is made in a way that is not known here. */
+export function prepareGraph(file: ModelFile): Candidate[] {
   const pasts = new Set<string>();
-  const caches = new Map<string, CacheConcat>();
   const nodes: GraphNode[] = [];
+  let rounds = false;
   for (const [, graph] of lengthDelimited(file.bytes, [MODEL_GRAPH])) {
-    for (const [field, part] of lengthDelimited(graph, [GRAPH_NODE, GRAPH_INPUT])) {
-      if (field === GRAPH_INPUT) {
-        const name = nameOf(part);
-        if (name.startsWith(PAST)) pasts.add(name);
-        continue;
-      }
-      const node = readNode(part);
-      nodes.push(node);
-      const cache = cacheConcat(node);
-      if (cache) caches.set(cache.past, cache);
+    for (const [field, part] of lengthDelimited(graph, [GRAPH_NODE, GRAPH_INPUT, GRAPH_WEIGHT])) {
+      if (field === GRAPH_NODE) nodes.push(readNode(part));
+      else if (field === GRAPH_WEIGHT) rounds ||= isHalf(part);
+      else if (nameOf(part).startsWith(PAST)) pasts.add(nameOf(part));
     }
   }
-  if (pasts.size === 0 || [...pasts].some((past) => !caches.has(past))) return null;
-  const all = [...caches.values()];
-  return {
-    newRows: new Map(all.map(({ past, rows }) => [past, rows])),
-    rows: () => rewritten(file, nodes, all),
-    split() {
-      const split = splitAttention(nodes, all);
-      return split && rewritten(file, split, all);
-    },
+  rounds ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
+  const isAllOf = (caches: readonly CacheConcat[]) => {
+    const made = new Set(caches.map(({ past }) => past));
+    return pasts.size > 0 && [...pasts].every((past) => made.has(past));
   };
+  const candidate = (
+    form: Candidate["form"],
+    caches: readonly CacheConcat[],
+    changed: readonly GraphNode[],
+  ): Candidate => ({
+    form,
+    newRows: new Map(caches.map(({ past, rows }) => [past, rows])),
+    rounds,
+    bytes: rewritten(file, changed, caches),
+  });
+  const fused = nodes.flatMap(fusedCaches);
+  if (isAllOf(fused)) return [candidate("fused", fused, [...nodes, ...gatherRows(fused)])];
+  const concats = nodes.flatMap((node) => cacheConcat(node) ?? []);
+  if (!isAllOf(concats)) return [];
+  const split = splitAttention(nodes, concats);
+  return [
+    ...(split ? [candidate("split", concats, split)] : []),
+    candidate("new rows", concats, nodes),
+  ];
 }
 
 function cacheConcat({ op, inputs, outputs }: GraphNode): CacheConcat | null {

@@ -11,12 +11,12 @@ import * as v from "valibot";
 import { property, readProperty } from "./onnx-wire.ts";
 
 /** To be raised whenever graphs are prepared or checked in another way: what was kept before is then made again. */
-const FORMAT = 1;
+const FORMAT = 2;
 const PROPERTY = "trimtab";
 
 const Preparation = v.object({
-  /** Without the cache's Concats, with them but new rows for outputs, or as it was exported. */
-  form: v.picklist(["split", "new rows", "plain"]),
+  /** How it was prepared (prepare.ts), or plain: it runs as it was exported. */
+  form: v.picklist(["split", "new rows", "fused", "plain"]),
   /** What was measured (probe.ts); null if it was not compared, inside if it was no number. */
   change: v.nullable(v.object({ alone: v.nullable(v.number()), together: v.nullable(v.number()) })),
   /** Why it is plain. */

@@ -1,42 +1,30 @@
-/**
- * Whether a prepared graph computes what its original does: both run the same few tokens. Weights that are quantized while
- * running (int8) make a token's logits depend on what else is in its run, so sequences that decode together may differ
- * from each alone by what the original itself differs by when the same tokens are grouped in another way.
- */
+/** Whether a prepared graph computes what its original does: both run the same few tokens. */
 import type { Decoder } from "./decoder.ts";
 
+/** Logits of the probe's tokens. */
 export interface Probed {
-  /** Logits after two single tokens, then after several that were run at once. */
+  /** One sequence: after two single tokens, then after several at once. */
   readonly alone: readonly Float32Array[];
-  /** Those that were run at once, run one by one. */
-  readonly regrouped: readonly Float32Array[];
-  /** Logits of two sequences of different lengths that take their turns together. */
+  /** Two sequences of different lengths that take their turns together. */
   readonly together: readonly Float32Array[];
 }
 
-const AT_ONCE = [3, 2, 1];
-
 export async function probe(decoder: Decoder): Promise<Probed> {
-  const [first, second, third] = [decoder.open(), decoder.open(), decoder.open()];
-  await decoder.prefill(first, [1, 2, 3, 4, 5]);
-  await decoder.prefill(second, [1, 2, 3, 4, 5, 6, 7]);
-  await decoder.prefill(third, [7, 6]);
-  const decodeEach = async (sequence: unknown, ids: readonly number[]) => {
-    const rows: Float32Array[] = [];
-    for (const id of ids) rows.push(...(await decoder.decode([{ sequence, id }])));
-    return rows;
-  };
+  const [long, short] = [decoder.open(), decoder.open()];
+  await decoder.prefill(long, [1, 2, 3, 4, 5]);
+  await decoder.prefill(short, [7, 6]);
+  const alone: Float32Array[] = [];
   // The second token meets a cache with room to spare.
-  const alone = await decodeEach(first, [6, 7]);
-  alone.push(...(await decoder.score(first, AT_ONCE)));
-  const regrouped = await decodeEach(second, AT_ONCE);
+  for (const id of [6, 7]) alone.push(...(await decoder.decode([{ sequence: long, id }])));
+  alone.push(...(await decoder.score(long, [3, 2, 1])));
   const together: Float32Array[] = [];
   for (const id of [4, 5]) {
-    const turns = [first, third].map((sequence) => ({ sequence, id }));
+    const turns = [long, short].map((sequence) => ({ sequence, id }));
     together.push(...(await decoder.decode(turns)));
   }
-  for (const sequence of [first, second, third]) decoder.close(sequence);
-  return { alone, regrouped, together };
+  decoder.close(long);
+  decoder.close(short);
+  return { alone, together };
 }
 
 /** Largest change of a logit, relative to the spread of its row. */
@@ -47,23 +35,24 @@ export interface Change {
 
 export function changeOf(probed: Probed, reference: Probed): Change {
   return {
-    alone: Math.max(
-      difference(probed.alone, reference.alone),
-      difference(probed.regrouped, reference.regrouped),
-    ),
+    alone: difference(probed.alone, reference.alone),
     together: difference(probed.together, reference.together),
   };
 }
 
-/** Changes that rounding explains. */
+/** Float32 sums in another order. */
 const TOLERANCE = 1e-3;
-/** Other neighbours may do more than those of the reference did (2.1 times as much in the demo family's int8). */
-const NEIGHBOURS = 4;
+/**
+ * Activations that are rounded, to float16 or 8 bits, round the other way after the least change, and int8's scales
+ * depend on what else is in a run. Seen: up to 0.05; graphs that saw masked rows were 0.3 to 0.7 off.
+ */
+const TOLERANCE_ROUNDED = 0.1;
 
-/** Whether a change is no more than rounding. Not "whether it is more": NaN is no agreement. */
-export function isRounding({ alone, together }: Change, reference: Probed): boolean {
-  const grouping = difference(reference.regrouped, reference.alone.slice(-AT_ONCE.length));
-  return alone <= TOLERANCE && together <= Math.max(TOLERANCE, NEIGHBOURS * grouping);
+/** @param rounds whether the graph rounds activations */
+export function isRounding({ alone, together }: Change, rounds: boolean): boolean {
+  const tolerance = rounds ? TOLERANCE_ROUNDED : TOLERANCE;
+  // Not the other way around: NaN is no agreement.
+  return alone <= tolerance && together <= tolerance;
 }
 
 /**

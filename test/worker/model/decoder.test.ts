@@ -97,7 +97,8 @@ async function oneByOne(decoder: Decoder, tokens: readonly number[], sequence = 
   return rows;
 }
 
-const owned = ["llama/base", "gpt2/base", "deepseek_v3/base"];
+const fused = ["gqa/base", "gqa/expert", "gqa/antiexpert", "gqa/window"];
+const owned = ["llama/base", "gpt2/base", "deepseek_v3/base", ...fused];
 const refed = ["gemma2/base", "mixed/base"];
 
 describe.each([...owned, ...refed])("%s", async (name) => {
@@ -196,7 +197,11 @@ describe("a cache of float16 works like one of float32", () => {
   test.each<[string, TinyGraph, string | null]>([
     ["of ours", { type: "float16" }, null],
     ["of ours, in float32", { type: "float32" }, null],
-    ["that is copied", { type: "float16", hidesConcat: true }, "its cache is not made by Concat"],
+    [
+      "that is copied",
+      { type: "float16", hidesConcat: true },
+      "its cache is made neither by Concat nor by GroupQueryAttention",
+    ],
   ])("%s", async (_, graph, slowBecause) => {
     const decoder = await loadDecoder(tinyFolder(graph), OPTIONS);
     expect(decoder.slowBecause).toBe(slowBecause);

@@ -84,6 +84,15 @@ describe("the feeds of a run", () => {
     );
   });
 
+  test("have masks padded at the right, as wide as needed, where new rows come behind old ones", () => {
+    const session = sessionOf([IDS, KEY, ["attention_mask", "int64", ["batch", "total"]]]);
+    const fused = new GraphIo(session, SHAPE, { newRows: new Map(), isRightPadded: true });
+    const rows = [2, 0, 3].map((past) => ({ ids: [7, 7], past }));
+    const { attention_mask } = fused.feeds(rows, 64);
+    expect(attention_mask!.dims).toEqual([3, 5]);
+    expect(numbers(attention_mask)).toEqual([1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1]);
+  });
+
   test.each(["int64", "int32", "float32"])("have the type that the graph wants: %s", (type) => {
     const feeds = read([["input_ids", type, ["b", "s"]], KEY]).feeds([{ ids: [1, 2], past: 3 }], 3);
     expect(feeds["input_ids"]!.type).toBe(type);
@@ -137,7 +146,8 @@ describe("the shape of a cache", () => {
 
   test("does not come back from a prepared graph: its new rows do", () => {
     const session = sessionOf([IDS, KEY], ["logits", "rows"]);
-    const { pasts } = new GraphIo(session, SHAPE, new Map([[KEY[0], "rows"]]));
+    const newRows = new Map([[KEY[0], "rows"]]);
+    const { pasts } = new GraphIo(session, SHAPE, { newRows, isRightPadded: false });
     expect(pasts[0]!.output).toBe("rows");
   });
 

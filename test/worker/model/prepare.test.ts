@@ -12,6 +12,7 @@ import { VECTORS } from "../../support/model-folder.ts";
 const folders = readdirSync(VECTORS)
   .filter((name) => existsSync(join(VECTORS, name, "cases.json")))
   .flatMap((name) => [`${name}/base`, `${name}/expert`]);
+const fused = ["gqa/base", "gqa/expert", "gqa/antiexpert", "gqa/window"];
 const graphOf = (name: string) => ({
   name: "model.onnx",
   bytes: readFileSync(join(VECTORS, name, "onnx/model.onnx")),
@@ -28,9 +29,12 @@ function renamed(from: string, to: string): Uint8Array {
 const OPTIONS = { intraOpThreads: 1 } as const;
 
 describe("a prepared graph", () => {
-  test.each(folders)("%s gives the rows that `present` ends with", async (name) => {
+  test.each([...folders, ...fused])("%s gives the rows that `present` ends with", async (name) => {
     const folder = join(VECTORS, name);
-    const graph = prepareGraph(graphOf(name))!;
+    const candidates = prepareGraph(graphOf(name));
+    expect(candidates.map(({ form }) => form)).toEqual(
+      fused.includes(name) ? ["fused"] : ["split", "new rows"],
+    );
     const config = readConfig(folder);
     const plain = await createSession(join(folder, "onnx/model.onnx"), OPTIONS);
     const io = new GraphIo(plain, config);
@@ -43,11 +47,11 @@ describe("a prepared graph", () => {
       feeds[name] = new Tensor("float32", data, shape);
     }
     const whole = await plain.run(feeds);
-    for (const bytes of [graph.rows(), graph.split()!]) {
+    for (const { bytes, newRows } of candidates) {
       const prepared = await createSession({ bytes, folder: join(folder, "onnx") }, OPTIONS);
-      const rowsIo = new GraphIo(prepared, config, graph.newRows);
+      const rowsIo = new GraphIo(prepared, config, { newRows, isRightPadded: false });
       expect(prepared.inputNames).toEqual(plain.inputNames);
-      expect(prepared.outputNames).toEqual(["logits", ...new Set(graph.newRows.values())]);
+      expect(prepared.outputNames).toEqual(["logits", ...new Set(newRows.values())]);
       expect(rowsIo.logitsWidth).toBe(io.logitsWidth);
       const results = await prepared.run(feeds);
       for (const [i, { output, emptyShape }] of io.pasts.entries()) {
@@ -66,7 +70,9 @@ describe("a prepared graph", () => {
 
   test("has its weights where the original has them", () => {
     const weights = 4 * 32 * 128;
-    expect(prepareGraph(LLAMA)!.split()!.length).toBeLessThan(LLAMA.bytes.length - 2 * weights);
+    for (const { bytes } of prepareGraph(LLAMA)) {
+      expect(bytes.length).toBeLessThan(LLAMA.bytes.length - 2 * weights);
+    }
   });
 });
 
@@ -79,6 +85,6 @@ describe("a graph cannot be prepared", () => {
     ["that has no caches", renamed("past_key_values.", "fast_key_values.")],
     ["that is empty", new Uint8Array()],
   ])("%s", (_, bytes) => {
-    expect(prepareGraph({ name: "model.onnx", bytes })).toBeNull();
+    expect(prepareGraph({ name: "model.onnx", bytes })).toEqual([]);
   });
 });
