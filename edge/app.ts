@@ -7,6 +7,7 @@ import { cors } from "hono/cors";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
 import { newId } from "../shared/api-key.ts";
+import type { AddressRanges } from "../shared/webhook-url.ts";
 import type { Backend } from "./backend.ts";
 import type { AppEnv } from "./context.ts";
 import type { Log } from "./log.ts";
@@ -20,12 +21,18 @@ import { healthRoutes } from "./routes/health.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { deliveryRoutes } from "./routes/webhook-deliveries.ts";
+import { endpointRoutes } from "./routes/webhook-endpoints.ts";
+import { inboxRoutes } from "./routes/webhook-inbox.ts";
+import { jwksRoutes, webhookKeyRoutes } from "./routes/webhook-keys.ts";
 
 export interface AppDeps {
   /** Called once for each request. */
   readonly openBackend: () => Backend;
   /** Seconds from submission to expiry when a request names no deadline. */
   readonly deadlineSeconds: number;
+  /** Where webhooks may go although it is not public. */
+  readonly webhookAllow: AddressRanges;
   readonly log: Log;
 }
 
@@ -42,15 +49,29 @@ const exposeHeaders = [
   "Retry-After",
 ];
 
-export function createApp({ openBackend, deadlineSeconds, log }: AppDeps): Hono<AppEnv> {
+export function createApp({
+  openBackend,
+  deadlineSeconds,
+  webhookAllow,
+  log,
+}: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
 
   app.use(requestId({ limitLength: REQUEST_ID_CHARS_MAX, generator: () => newId("req") }));
   // Any origin: a key in a header, unlike a cookie, is sent by nobody who was not given it.
   app.use(
-    cors({ origin: "*", allowMethods: ["GET", "POST", "DELETE"], exposeHeaders, maxAge: 86_400 }),
+    cors({
+      origin: "*",
+      allowMethods: ["GET", "POST", "PATCH", "DELETE"],
+      exposeHeaders,
+      maxAge: 86_400,
+    }),
   );
   app.use(withBackend(openBackend));
+  app.use((c, next) => {
+    c.set("webhookAllow", webhookAllow);
+    return next();
+  });
   app.use("/v1/*", authenticate, authorize);
   app.use(methodNotAllowed({ app, onMethodNotAllowed: errors.methodNotAllowed }));
 
@@ -59,6 +80,11 @@ export function createApp({ openBackend, deadlineSeconds, log }: AppDeps): Hono<
   app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
   app.route("/v1/models", modelRoutes());
   app.route("/v1/keys", keyRoutes());
+  app.route("/v1/webhook_endpoints", endpointRoutes());
+  app.route("/v1/webhook_deliveries", deliveryRoutes());
+  app.route("/v1/webhook_keys", webhookKeyRoutes());
+  app.route("/v1/webhook_inbox", inboxRoutes(log));
+  app.route("/.well-known/jwks.json", jwksRoutes());
   app.route("/", healthRoutes());
 
   app.notFound(errors.notFound);

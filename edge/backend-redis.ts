@@ -7,10 +7,10 @@ import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import * as v from "valibot";
 import type { Admission, Admitted } from "../shared/admission.ts";
-import { enqueueDelivery } from "../shared/delivery.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
-import { follow } from "../shared/follow.ts";
+import { follow, followInbox } from "../shared/follow.ts";
+import type { InboxEntry } from "../shared/inbox-store.ts";
 import {
   ModelCard,
   type ApiKeyRecord,
@@ -26,6 +26,7 @@ import {
   MODELS_KEY,
   QUEUE_PREFIX,
 } from "../shared/redis-keys.ts";
+import { Webhooks } from "../shared/webhooks.ts";
 import type { Backend, FollowRequest } from "./backend.ts";
 import type { Env } from "./env.ts";
 import { choiceIds } from "./job-access.ts";
@@ -113,29 +114,35 @@ export class RedisBackend implements Backend {
       if (record === null) return null;
       const job = await this.#store.view(record);
       // A job that a worker holds is announced by that worker when it ends.
-      if (cancelled === "cancelled") {
-        await enqueueDelivery(this.#queue<DeliveryPayload>(DELIVERY_QUEUE), record.tenant, job);
-      }
+      if (cancelled === "cancelled") await this.#webhooks().announcer.ended(record, job);
       return job;
     });
   }
 
   delete(jobId: string): Promise<void> {
-    return available(() => this.#store.delete(jobId));
+    return available(async () => {
+      const record = await this.#store.record(jobId);
+      await this.#store.delete(jobId);
+      if (record !== null) await this.#webhooks().announcer.forget(record.tenant, jobId);
+    });
   }
 
   log(jobId: string): Promise<JobEvent[]> {
     return available(() => this.#store.log(jobId));
   }
 
-  async *follow(jobId: string, { after, signal, onIdle }: FollowRequest): AsyncGenerator<JobEvent> {
-    const pollMs = this.#heartbeatMs;
-    const options = { after, signal, pollMs, ...(onIdle && { onIdle }) };
-    try {
-      yield* follow(this.#redis, this.#store, jobId, options);
-    } catch (error) {
-      throw asAppError(error);
-    }
+  follow(jobId: string, request: FollowRequest): AsyncGenerator<JobEvent> {
+    const options = { ...request, pollMs: this.#heartbeatMs };
+    return availableAll(follow(this.#redis, this.#store, jobId, options));
+  }
+
+  webhooks<T>(work: (webhooks: Webhooks) => Promise<T>): Promise<T> {
+    return available(() => work(this.#webhooks()));
+  }
+
+  followInbox(tenant: string, request: FollowRequest): AsyncGenerator<InboxEntry> {
+    const options = { ...request, pollMs: this.#heartbeatMs };
+    return availableAll(followInbox(this.#redis, this.#webhooks().inbox, tenant, options));
   }
 
   ping(): Promise<void> {
@@ -146,6 +153,10 @@ export class RedisBackend implements Backend {
 
   close(): void {
     this.#redis.disconnect();
+  }
+
+  #webhooks(): Webhooks {
+    return new Webhooks(this.#redis, this.#queue<DeliveryPayload>(DELIVERY_QUEUE));
   }
 
   /** A queue to add to, on this connection; workers write the queue's meta data. */
@@ -193,6 +204,15 @@ const parseCard = (json: string) => v.parse(ModelCard, JSON.parse(json));
 async function available<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
+  } catch (error) {
+    throw asAppError(error);
+  }
+}
+
+/** The same for what is read bit by bit. */
+async function* availableAll<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* source;
   } catch (error) {
     throw asAppError(error);
   }

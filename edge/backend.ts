@@ -4,8 +4,10 @@
  */
 import type { Admission, Admitted } from "../shared/admission.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
+import type { InboxEntry } from "../shared/inbox-store.ts";
 import type { ApiKeyRecord, JobRecord, ModelCard, NewJob } from "../shared/job.ts";
 import type { KeyRegistry } from "../shared/key-registry.ts";
+import type { Webhooks } from "../shared/webhooks.ts";
 
 export interface FollowRequest {
   /** Sequence number of the last event that the reader has; 0 for none. */
@@ -40,6 +42,10 @@ export interface Backend {
   log(jobId: string): Promise<JobEvent[]>;
   /** Events after the cursor, live; ends after the terminal one, on abort, or when the job is deleted. */
   follow(jobId: string, request: FollowRequest): AsyncIterable<JobEvent>;
+  /** Works on endpoints, deliveries, signing keys and the inbox. */
+  webhooks<T>(work: (webhooks: Webhooks) => Promise<T>): Promise<T>;
+  /** Messages of a tenant's inbox after the cursor, live; ends on abort. */
+  followInbox(tenant: string, request: FollowRequest): AsyncIterable<InboxEntry>;
   ping(): Promise<void>;
   close(): void;
 }

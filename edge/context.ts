@@ -1,6 +1,7 @@
 /** What a request carries through the middleware to its route. */
 import type { Context } from "hono";
 import type { ApiKeyRecord } from "../shared/job.ts";
+import type { AddressRanges } from "../shared/webhook-url.ts";
 import type { Backend } from "./backend.ts";
 
 export interface AppEnv {
@@ -10,6 +11,8 @@ export interface AppEnv {
     backend: Backend;
     /** Who asks; set on every route under /v1. */
     principal: ApiKeyRecord;
+    /** Where webhooks may go although it is not public. */
+    webhookAllow: AddressRanges;
     /** Resolves when the body has been sent or given up; absent unless the reply streams. */
     streamEnd?: Promise<unknown>;
   };

@@ -1,5 +1,6 @@
 /** The Worker's bindings: every variable, its default and its bounds. A bad value stops every request with one clear error. */
 import * as v from "valibot";
+import { AddressList } from "../shared/webhook-url.ts";
 
 const DAY_SECONDS = 24 * 3600;
 
@@ -25,6 +26,8 @@ const Env = v.object({
   JOB_DEADLINE_SECONDS: number(DAY_SECONDS, 1, 7 * DAY_SECONDS),
   /** A stream in which nothing happens says so this often, so that proxies keep it open. */
   STREAM_HEARTBEAT_SECONDS: number(15, 0.05, 300),
+  /** Addresses and ranges that webhooks may go to although they are not public. Workers must be given the same value. */
+  WEBHOOK_ALLOW: v.optional(AddressList, ""),
 });
 export type Env = v.InferOutput<typeof Env>;
 

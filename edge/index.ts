@@ -14,6 +14,7 @@ function wire(bindings: unknown): Hono<AppEnv> {
   return createApp({
     openBackend: () => new RedisBackend(env),
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
+    webhookAllow: env.WEBHOOK_ALLOW,
     log,
   });
 }

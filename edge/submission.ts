@@ -6,6 +6,7 @@ import { AppError } from "../shared/errors.ts";
 import type { Asked, Input, ModelCard, NewJob } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
 import type { Keeping } from "../shared/openai.ts";
+import { urlComplaint } from "../shared/webhook-url.ts";
 import type { AppContext } from "./context.ts";
 import { repetitionOf, reusedError } from "./idempotency.ts";
 import { choiceId, noSuchJob } from "./job-access.ts";
@@ -51,6 +52,7 @@ export async function submitChoices(
   }
   const card = await requireModel(c, request.model);
   const pairs = await namedPairs(c, request.steering?.pairs);
+  if (request.webhook) requireReachable(c, request.webhook.url, "webhook.url");
   const generations = inputs.flatMap((input) =>
     choicesOf(toGeneration(request, input, { card, pairs, limits: principal.limits, choices }), n),
   );
@@ -110,6 +112,14 @@ function keepingOf({ store, user, safety_identifier, prompt_cache_key }: Submiss
     ...(safety_identifier != null && { safetyIdentifier: safety_identifier }),
     ...(prompt_cache_key != null && { promptCacheKey: prompt_cache_key }),
   };
+}
+
+/** @throws AppError invalid_request if no webhook may be sent to the URL */
+export function requireReachable(c: AppContext, url: string, param: string): void {
+  const complaint = urlComplaint(url, c.var.webhookAllow);
+  if (complaint !== null) {
+    throw new AppError("invalid_request", `${param} ${complaint}`, { param });
+  }
 }
 
 type Pairs = NonNullable<JobRequest["steering"]>["pairs"];

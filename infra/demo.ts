@@ -85,9 +85,11 @@ async function startParts(): Promise<Parts> {
   }
   const { redisUrl, child } = await findRedis();
   const redis = await connectRedis(redisUrl);
+  // The receiver is on this machine.
+  const env = { WEBHOOK_ALLOW: "127.0.0.1" };
   const [worker, edge] = await Promise.all([
-    startWorker({ redisUrl }),
-    startEdge({ redisUrl, port }),
+    startWorker({ redisUrl, env }),
+    startEdge({ redisUrl, port, env }),
   ]);
   line("worker", `ready, ${worker.healthUrl}/readyz`);
   line("edge", `ready, ${edge.url} (workerd)`);

@@ -13,6 +13,7 @@ const names = [
   "RESULT_TTL_SECONDS",
   "JOB_DEADLINE_SECONDS",
   "STREAM_HEARTBEAT_SECONDS",
+  "WEBHOOK_ALLOW",
 ];
 const given = names.flatMap((name) => {
   const value = process.env[name];

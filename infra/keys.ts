@@ -4,6 +4,7 @@ import { parseRequest } from "../edge/validate.ts";
 import { AppError } from "../shared/errors.ts";
 import { KeyRegistry } from "../shared/key-registry.ts";
 import { KeyRequest, RotateRequest } from "../shared/policy.ts";
+import { RotationRequest } from "../shared/webhook-contract.ts";
 import { explain, Problem } from "./stack/problem.ts";
 import { connectRedis } from "./stack/redis.ts";
 
@@ -94,10 +95,12 @@ program
   .description("show a tenant's webhook secret")
   .requiredOption("--tenant <tenant>")
   .option("--rotate", "replace it first: from now on webhooks are signed with the new one")
-  .action(({ tenant, rotate }: { tenant: string; rotate?: boolean }) =>
+  .option("--overlap <seconds>", "for which the old one signs too", toNumber, 86_400)
+  .action(({ tenant, rotate, overlap }: { tenant: string; rotate?: boolean; overlap: number }) =>
     withKeys(async (keys) => {
+      const { overlap_seconds } = parseRequest(RotationRequest, { overlap_seconds: overlap });
       const secret = await (rotate === true
-        ? keys.rotateWebhookSecret(tenant)
+        ? keys.rotateWebhookSecret(tenant, (overlap_seconds ?? 0) * 1000)
         : keys.webhookSecret(tenant));
       if (secret === null) throw new Problem(`there is no tenant ${tenant}`);
       console.log(secret);

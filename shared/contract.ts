@@ -7,6 +7,7 @@ import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { TokenReports } from "./reports.ts";
+import { WebhookUrl, type DeliveryAttempt } from "./webhook-contract.ts";
 
 const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min), v.maxValue(max));
 export const integer = (min: number, max: number) =>
@@ -105,12 +106,7 @@ const steering = v.pipe(
 
 const webhook = v.strictObject({
   /** Where the signed terminal event is POSTed. */
-  url: v.pipe(
-    v.string(),
-    v.maxLength(LIMITS.webhookUrlCharsMax),
-    v.url(),
-    v.regex(/^https?:\/\//, "Expected an http or https URL"),
-  ),
+  url: WebhookUrl,
 });
 
 /** Fields that every way of asking for a generation shares. */
@@ -216,18 +212,6 @@ export interface Usage {
   readonly speculation: { readonly drafted_tokens: number; readonly accepted_tokens: number };
 }
 
-/** One attempt to deliver a webhook. */
-export interface Delivery {
-  readonly attempt: number;
-  /** Unix seconds. */
-  readonly at: number;
-  /** HTTP status of the receiver, or null if it did not answer. */
-  readonly status: number | null;
-  /** Why it did not answer, or null. */
-  readonly error: string | null;
-  readonly duration_ms: number;
-}
-
 export interface Guards {
   readonly base_nucleus?: number;
   readonly kl_budget?: number;
@@ -266,7 +250,10 @@ export interface Job {
   readonly usage: Usage | null;
   readonly error: { readonly code: ErrorCode; readonly message: string } | null;
   readonly metadata: Readonly<Record<string, string>>;
-  readonly webhook: { readonly url: string; readonly deliveries: readonly Delivery[] } | null;
+  readonly webhook: {
+    readonly url: string;
+    readonly deliveries: readonly DeliveryAttempt[];
+  } | null;
 }
 
 /** What happens to a job, in order; `seq` counts from 1 without gaps and is the SSE event id. */

@@ -20,6 +20,7 @@ export const ERRORS = {
   model_not_found: { status: 404, type: "invalid_request_error", retry: false },
   method_not_allowed: { status: 405, type: "invalid_request_error", retry: false },
   payload_too_large: { status: 413, type: "invalid_request_error", retry: false },
+  endpoint_disabled: { status: 409, type: "invalid_request_error", retry: false },
   job_cancelled: { status: 409, type: "invalid_request_error", retry: false },
   idempotency_key_reused: { status: 422, type: "invalid_request_error", retry: false },
   rate_limit_exceeded: { status: 429, type: "rate_limit_error", retry: true },

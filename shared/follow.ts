@@ -1,11 +1,12 @@
 /**
- * Reading a job's events as they happen, each once and in order, however late, often or interrupted the reader comes.
+ * Reading a log as it grows, each entry once and in order, however late, often or interrupted the reader comes.
  * The log is the truth and the bell only says that there is more (and, to save a read, what).
  */
 import { isTerminal, type JobEvent } from "./contract.ts";
 import { toEvent } from "./job.ts";
 import type { JobStore } from "./job-store.ts";
-import { bellChannel } from "./redis-keys.ts";
+import type { InboxEntry, InboxStore } from "./inbox-store.ts";
+import { bellChannel, inboxBellChannel } from "./redis-keys.ts";
 
 /** The part of an ioredis client that hears bells. With RESP3 the same connection may go on reading the log. */
 export interface BellClient {
@@ -25,29 +26,75 @@ export interface FollowOptions {
   readonly onIdle?: () => void;
 }
 
-/** Events that one reader may have waiting; a slow reader's surplus is dropped here and comes from the log later. */
+/** Entries that one reader may have waiting; a slow reader's surplus is dropped here and comes from the log later. */
 const WAITING_MAX = 1_000;
 
-/**
- * Yields every event after `after`; ends after the terminal one, on abort, or when the job is deleted.
- * One reader of a job per connection: the end unsubscribes.
- * The bell is subscribed to before the log is first read, so that nothing falls between the two.
- */
-export async function* follow(
+/** A log and its bell. */
+interface Source<T> {
+  readonly channel: string;
+  /** The entries after a number, as the log has them now. */
+  readonly read: (after: number) => Promise<readonly T[]>;
+  /** The entry that a bell tells, or null if it tells only that there is one. */
+  readonly heard: (message: string) => T | null;
+  /** Whether nothing comes after this entry. */
+  readonly isEnd: (entry: T) => boolean;
+  /** Whether the log was deleted. */
+  readonly isGone: () => Promise<boolean>;
+}
+
+/** Yields every event of a job after `after`; ends after the terminal one, on abort, or when the job is deleted. */
+export function follow(
   redis: BellClient,
   store: JobStore,
   jobId: string,
-  { after, signal, pollMs, onIdle }: FollowOptions,
+  options: FollowOptions,
 ): AsyncGenerator<JobEvent, void, undefined> {
-  const channel = bellChannel(jobId);
+  const source: Source<JobEvent> = {
+    channel: bellChannel(jobId),
+    read: (after) => store.log(jobId, after),
+    heard: parseBell,
+    isEnd,
+    isGone: async () => (await store.record(jobId)) === null,
+  };
+  return followLog(redis, source, options);
+}
+
+/** Yields every message of a tenant's inbox after `after` that is kept; ends on abort. */
+export function followInbox(
+  redis: BellClient,
+  inbox: InboxStore,
+  tenant: string,
+  options: FollowOptions,
+): AsyncGenerator<InboxEntry, void, undefined> {
+  const source: Source<InboxEntry> = {
+    channel: inboxBellChannel(tenant),
+    read: (after) => inbox.read(tenant, after),
+    heard: () => null,
+    isEnd: () => false,
+    isGone: async () => false,
+  };
+  return followLog(redis, source, options);
+}
+
+/**
+ * One reader of a log per connection: the end unsubscribes.
+ * The bell is subscribed to before the log is first read, so that nothing falls between the two.
+ */
+async function* followLog<T extends { readonly seq: number }>(
+  redis: BellClient,
+  { channel, read, heard, isEnd, isGone }: Source<T>,
+  { after, signal, pollMs, onIdle }: FollowOptions,
+): AsyncGenerator<T, void, undefined> {
   let cursor = after;
-  let waiting: JobEvent[] = [];
+  let waiting: T[] = [];
+  /** Whether the log has entries that are not waiting here. */
   let dropped = false;
   let wake = () => {};
   const onMessage = (from: string, message: string) => {
     if (from !== channel) return;
-    if (waiting.length < WAITING_MAX) waiting.push(parseBell(message));
-    else dropped = true;
+    const entry = waiting.length < WAITING_MAX ? heard(message) : null;
+    if (entry === null) dropped = true;
+    else waiting.push(entry);
     wake();
   };
   const onAbort = () => wake();
@@ -59,30 +106,30 @@ export async function* follow(
         clearTimeout(timer);
         resolve(true);
       };
-      if (waiting.length > 0 || signal.aborted) wake();
+      if (dropped || waiting.length > 0 || signal.aborted) wake();
     });
 
   redis.on("message", onMessage);
   signal.addEventListener("abort", onAbort);
   try {
     await redis.subscribe(channel);
-    let events = await store.log(jobId, cursor);
+    let entries = await read(cursor);
     for (;;) {
-      for (const event of events) {
+      for (const entry of entries) {
         if (signal.aborted) return;
-        cursor = event.seq;
-        yield event;
-        if (isEnd(event)) return;
+        cursor = entry.seq;
+        yield entry;
+        if (isEnd(entry)) return;
       }
       const happened = await somethingHappens();
       if (signal.aborted) return;
       if (!happened) onIdle?.();
-      const rung = waiting.filter((event) => event.seq > cursor);
+      const rung = waiting.filter((entry) => entry.seq > cursor);
       const whole = !dropped && continues(rung, cursor);
       waiting = [];
       dropped = false;
-      events = whole ? rung : await store.log(jobId, cursor);
-      if (!happened && events.length === 0 && (await store.record(jobId)) === null) return;
+      entries = whole ? rung : await read(cursor);
+      if (!happened && entries.length === 0 && (await isGone())) return;
     }
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -95,9 +142,9 @@ function isEnd(event: JobEvent): boolean {
   return event.type !== "tokens" && event.type !== "started" && isTerminal(event.type);
 }
 
-/** Whether the events follow the cursor without a gap. */
-function continues(events: readonly JobEvent[], cursor: number): boolean {
-  return events.length > 0 && events.every((event, i) => event.seq === cursor + 1 + i);
+/** Whether the entries follow the cursor without a gap. */
+function continues(entries: readonly { readonly seq: number }[], cursor: number): boolean {
+  return entries.length > 0 && entries.every(({ seq }, i) => seq === cursor + 1 + i);
 }
 
 /** Reads "seq\ntype\ndata": JSON text holds no raw line break, so the first two separate. */

@@ -5,7 +5,6 @@
 import * as v from "valibot";
 import {
   isTerminal,
-  type Delivery,
   type Job,
   type JobEvent,
   type Outcome,
@@ -13,35 +12,17 @@ import {
   type Usage,
 } from "./contract.ts";
 import { limitOf, type Admission, type Admitted, type LimitName } from "./admission.ts";
+import { readAttempts } from "./delivery-store.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as jobScripts from "./job-scripts.ts";
 import { LIMITS } from "./limits.ts";
+import type { RedisClient, Script } from "./redis-client.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
 import { SUBMIT, type SubmitOrder } from "./submit-script.ts";
-import { bellChannel, DEADLINES_KEY, deliveriesKey, jobKey, logKey } from "./redis-keys.ts";
-
-/** The part of an ioredis client that the store needs; named here so that this file depends on no client. */
-export interface RedisClient {
-  defineCommand(name: string, definition: { lua: string }): void;
-  hgetall(key: string): Promise<Record<string, string>>;
-  xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
-  lrange(key: string, start: number, stop: number): Promise<string[]>;
-  zrem(key: string, member: string): Promise<unknown>;
-  del(key: string): Promise<unknown>;
-  zrangebyscore(
-    key: string,
-    min: number,
-    max: number,
-    limit: "LIMIT",
-    offset: number,
-    count: number,
-  ): Promise<string[]>;
-  rpush(key: string, value: string): Promise<unknown>;
-  pexpire(key: string, ms: number): Promise<unknown>;
-}
+import { bellChannel, DEADLINES_KEY, jobKey, logKey } from "./redis-keys.ts";
+import { deliveryIdOf, messageIdOf } from "./webhook.ts";
 
 const scripts = { SUBMIT, ...jobScripts };
-type Script = (...args: (string | number)[]) => Promise<unknown>;
 
 export type Claim =
   | { readonly status: "claimed"; readonly attempt: number }
@@ -188,10 +169,9 @@ export class JobStore {
     return reply === 1 ? "cancelled" : reply === 2 ? "asked" : reply === 0 ? "ended" : "missing";
   }
 
-  /** Deletes the job and all that is kept of it, after cancelling it; its worker finds that it lost it. */
+  /** Deletes the job, after cancelling it; its worker finds that it lost it. */
   async delete(jobId: string): Promise<void> {
     await this.#run("DELETE", jobId, Date.now(), this.#retentionMs, JSON.stringify(NEVER_RAN));
-    await this.#redis.del(deliveriesKey(jobId));
   }
 
   /** Ids of unfinished jobs whose deadline has passed, oldest first. */
@@ -224,11 +204,6 @@ export class JobStore {
     };
   }
 
-  async recordDelivery(jobId: string, delivery: Delivery): Promise<void> {
-    await this.#redis.rpush(deliveriesKey(jobId), JSON.stringify(delivery));
-    await this.#redis.pexpire(deliveriesKey(jobId), this.#retentionMs);
-  }
-
   /** Text and reports; the log is read only where the record does not have all. */
   async #output({ id, text, generation }: JobRecord, ended: boolean) {
     if (ended && generation.logprobs === undefined && !generation.trace) return { text };
@@ -241,8 +216,9 @@ export class JobStore {
     const ended = isTerminal(record.state);
     const outcome = (ended ? record.outcome : NEVER_RAN) as Outcome;
     const output = await this.#output(record, ended);
+    const delivery = deliveryIdOf(messageIdOf(record.id), null);
     const deliveries = record.webhookUrl
-      ? await this.#redis.lrange(deliveriesKey(record.id), 0, -1)
+      ? await readAttempts(this.#redis, record.tenant, delivery)
       : [];
     return {
       id: record.id,
@@ -261,9 +237,7 @@ export class JobStore {
       usage: ended ? outcome.usage : null,
       error: outcome.error,
       metadata: record.metadata,
-      webhook: record.webhookUrl
-        ? { url: record.webhookUrl, deliveries: deliveries.map((d) => JSON.parse(d) as Delivery) }
-        : null,
+      webhook: record.webhookUrl ? { url: record.webhookUrl, deliveries } : null,
     };
   }
 }

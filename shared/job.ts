@@ -86,7 +86,8 @@ export interface NewJob {
   readonly deadlineMs: number;
 }
 
-const fromJson = v.pipe(
+/** JSON text as the value that it stands for. */
+export const fromJson = v.pipe(
   v.string(),
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
     try {
@@ -97,8 +98,9 @@ const fromJson = v.pipe(
     }
   }),
 );
-const count = v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number));
-const countOrNull = v.optional(
+/** A whole number as Redis gives it; and one that may be absent or empty. */
+export const count = v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number));
+export const countOrNull = v.optional(
   v.pipe(
     v.string(),
     v.transform((s) => (s === "" ? null : Number(s))),
@@ -168,13 +170,8 @@ export const ModelCard = v.object({
 });
 export type ModelCard = v.InferOutput<typeof ModelCard>;
 
-/** Payload of the delivery queue: the body is fixed at the job's end, so every attempt sends the same. */
-export const DeliveryPayload = v.object({
-  jobId: v.string(),
-  tenant: v.string(),
-  url: v.string(),
-  body: v.string(),
-});
+/** Payload of the delivery queue: which delivery, and which round of it (shared/delivery-store.ts). */
+export const DeliveryPayload = v.object({ tenant: v.string(), id: v.string(), round: v.number() });
 export type DeliveryPayload = v.InferOutput<typeof DeliveryPayload>;
 
 /** Rebuilds an event from its log entry: sequence number, type and JSON data. */

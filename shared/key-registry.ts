@@ -1,9 +1,8 @@
 /**
- * API keys and tenants in Redis. Of a key only its SHA-256 is stored. A webhook secret is stored as it is, because
- * signing needs it. A key's id stays when it is rotated, and what is counted for it with it.
+ * API keys and tenants in Redis. Of a key only its SHA-256 is stored. A key's id stays when it is rotated, and what is counted for it with it.
  */
 import * as v from "valibot";
-import { hashApiKey, newApiKey, newId, newWebhookSecret } from "./api-key.ts";
+import { hashApiKey, newApiKey, newId } from "./api-key.ts";
 import { ApiKeyRecord } from "./job.ts";
 import * as scripts from "./key-scripts.ts";
 import { Policy } from "./policy.ts";
@@ -13,20 +12,15 @@ import {
   KEY_HASH_PREFIX,
   KEY_RATES_PREFIX,
   keyHashKey,
-  tenantKey,
   tenantKeysKey,
 } from "./redis-keys.ts";
+import type { RedisClient } from "./redis-client.ts";
+import { SigningStore } from "./signing-store.ts";
 
 /** The part of an ioredis client that the registry needs. */
-export interface RegistryClient {
+export interface RegistryClient extends RedisClient {
   eval(script: string, keyCount: number, ...args: (string | number)[]): Promise<unknown>;
-  del(key: string): Promise<number>;
-  get(key: string): Promise<string | null>;
   set(key: string, value: string): Promise<unknown>;
-  hget(key: string, field: string): Promise<string | null>;
-  hgetall(key: string): Promise<Record<string, string>>;
-  hset(key: string, fields: Record<string, string>): Promise<unknown>;
-  hsetnx(key: string, field: string, value: string): Promise<number>;
   sadd(key: string, member: string): Promise<unknown>;
   scard(key: string): Promise<number>;
   smembers(key: string): Promise<string[]>;
@@ -44,9 +38,11 @@ export interface NewKey {
 
 export class KeyRegistry {
   readonly #redis: RegistryClient;
+  readonly #signing: SigningStore;
 
   constructor(redis: RegistryClient) {
     this.#redis = redis;
+    this.#signing = new SigningStore(redis);
   }
 
   /** @param tenant whose jobs the key sees; without it, a new one, so that nobody shares jobs by accident */
@@ -58,9 +54,8 @@ export class KeyRegistry {
     const id = newId("key");
     const key = newApiKey();
     const sha256 = await hashApiKey(key);
-    const secret = newWebhookSecret();
-    // The secret comes first: a key whose tenant has none would make webhooks that cannot be signed.
-    const isNew = await this.#redis.hsetnx(tenantKey(tenant), "webhookSecret", secret);
+    // It comes first: an API key whose tenant has none would make webhooks that cannot be signed.
+    const signing = await this.#signing.create(tenant);
     const record = {
       id,
       name,
@@ -77,7 +72,7 @@ export class KeyRegistry {
       this.#redis.sadd(tenantKeysKey(tenant), id),
       this.#redis.set(keyHashKey(sha256), id),
     ]);
-    return { id, key, tenant, webhookSecret: isNew === 1 ? secret : null };
+    return { id, key, tenant, webhookSecret: signing?.secret ?? null };
   }
 
   /** The record of the key with this SHA-256, or null. */
@@ -134,16 +129,15 @@ export class KeyRegistry {
   }
 
   /** Null if there is no such tenant. */
-  webhookSecret(tenant: string): Promise<string | null> {
-    return this.#redis.hget(tenantKey(tenant), "webhookSecret");
+  async webhookSecret(tenant: string): Promise<string | null> {
+    const [key] = await this.#signing.live(tenant);
+    return key?.secret ?? null;
   }
 
-  /** Replaces the secret at once, also for deliveries that are still tried; null if there is no such tenant. */
-  async rotateWebhookSecret(tenant: string): Promise<string | null> {
+  /** A new secret; the old one signs beside it for `overlapMs`. Null if there is no such tenant. */
+  async rotateWebhookSecret(tenant: string, overlapMs: number): Promise<string | null> {
     if ((await this.webhookSecret(tenant)) === null) return null;
-    const secret = newWebhookSecret();
-    await this.#redis.hset(tenantKey(tenant), { webhookSecret: secret });
-    return secret;
+    return (await this.#signing.rotate(tenant, overlapMs)).secret;
   }
 }
 

@@ -70,4 +70,16 @@ export const LIMITS = {
   webhookUrlCharsMax: 2_048,
   /** Bytes of a webhook body; Standard Webhooks asks for less than 20 kB. */
   webhookBodyBytesMax: 20_000,
+  /** Webhook endpoints of a tenant: each ended job is announced to all of them. */
+  webhookEndpointsMax: 16,
+  webhookDescriptionCharsMax: 256,
+  /** Seconds for which a replaced signing key goes on signing. */
+  signingOverlapSecondsMax: 7 * 24 * 3600,
+  /** Webhook deliveries of a tenant that are listed, the newest, and attempts kept of each. */
+  deliveriesListedMax: 1_000,
+  deliveryAttemptsKeptMax: 50,
+  /** Deliveries on one page of a list. */
+  pageMax: 100,
+  /** Messages that a tenant's inbox keeps, the newest: at most 20 MB. */
+  inboxMessagesMax: 1_000,
 } as const;

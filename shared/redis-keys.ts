@@ -13,8 +13,6 @@ export const jobKey = (jobId: string) => `{trimtab}:job:${jobId}`;
 export const logKey = (jobId: string) => `{trimtab}:log:${jobId}`;
 /** Channel that repeats each event as it is logged. */
 export const bellChannel = (jobId: string) => `{trimtab}:bell:${jobId}`;
-/** List of webhook delivery attempts. */
-export const deliveriesKey = (jobId: string) => `{trimtab}:deliveries:${jobId}`;
 
 /** Sorted set of unfinished job ids by the time (ms) at which they expire. */
 export const DEADLINES_KEY = "{trimtab}:deadlines";
@@ -39,5 +37,24 @@ export const retryKey = (keyId: string, fingerprint: string) =>
 export const API_KEYS_KEY = "{trimtab}:keys";
 /** Set of a tenant's key ids. */
 export const tenantKeysKey = (tenant: string) => `{trimtab}:tenant-keys:${tenant}`;
-/** Hash of a tenant's settings (webhook secret). */
-export const tenantKey = (tenant: string) => `{trimtab}:tenant:${tenant}`;
+
+/** Hash of the keys that sign a tenant's webhooks. */
+export const signingKeysKey = (tenant: string) => `{trimtab}:signing:${tenant}`;
+/** Hash of a tenant's webhook endpoints by id. */
+export const endpointsKey = (tenant: string) => `{trimtab}:endpoints:${tenant}`;
+/** Hash of what befell them: `<id>:disabled` why, `<id>:failing` since when (ms). */
+export const endpointHealthKey = (tenant: string) => `{trimtab}:endpoint-health:${tenant}`;
+/** Sorted set of a tenant's webhook delivery ids by creation (ms). */
+export const deliveriesKey = (tenant: string) => `{trimtab}:deliveries:${tenant}`;
+export const deliveryKey = (tenant: string, id: string) => `{trimtab}:delivery:${tenant}:${id}`;
+/** List of a delivery's attempts. */
+export const attemptsKey = (tenant: string, id: string) => `{trimtab}:attempts:${tenant}:${id}`;
+/** Stream of a tenant's webhook messages; an entry's id is `<sequence number>-0`. */
+export const inboxKey = (tenant: string) => `{trimtab}:inbox:${tenant}`;
+/** Sequence number of the last of them: it outlives the stream, so that no number is given twice. */
+export const inboxSeqKey = (tenant: string) => `{trimtab}:inbox-seq:${tenant}`;
+/** Sequence number of a message that is, or was, in the inbox. */
+export const inboxMarkKey = (tenant: string, messageId: string) =>
+  `{trimtab}:inbox-mark:${tenant}:${messageId}`;
+/** Channel on which each new sequence number of the inbox is told. */
+export const inboxBellChannel = (tenant: string) => `{trimtab}:inbox-bell:${tenant}`;

@@ -1,31 +1,59 @@
-/** The body of a webhook, after Standard Webhooks: `type`, `timestamp`, `data`. */
+/** The message that a webhook carries, after Standard Webhooks: `type`, `timestamp`, `data`. */
+import { newId } from "./api-key.ts";
 import type { Job } from "./contract.ts";
 import { LIMITS } from "./limits.ts";
 
-/** A webhook's id is the job's, so that every attempt, from whichever process, carries the same. */
-export const deliveryId = (jobId: string) => jobId.replace(/^job_/, "msg_");
+/** What is announced: every receiver, at every attempt, gets this id and this body. */
+export interface Message {
+  readonly id: string;
+  readonly type: string;
+  readonly body: string;
+  /** Null for a test. */
+  readonly jobId: string | null;
+}
+
+/** An ended job has one message, and its id is the job's: whichever process announces it, it is the same. */
+export const messageIdOf = (jobId: string) => jobId.replace(/^job_/, "msg_");
+
+/** Where a message goes, as a part of the delivery's id: an endpoint, or the URL that the job named. */
+export const JOB_URL = "job";
+export const deliveryIdOf = (messageId: string, endpointId: string | null) =>
+  `${messageId}-${endpointId ?? JOB_URL}`;
+
+/** A delivery's message and endpoint (or JOB_URL), from its id; a message's id may have hyphens, an endpoint's has none. */
+export function partsOf(deliveryId: string): { messageId: string; endpointId: string } {
+  const at = deliveryId.lastIndexOf("-");
+  return { messageId: deliveryId.slice(0, at), endpointId: deliveryId.slice(at + 1) };
+}
 
 /**
- * JSON body announcing an ended job. What is too long for a webhook is left out and can be read from the job: first what
- * is told of each token, then the text.
+ * Announces an ended job. What is too long for a webhook is left out and can be read from the job: first what is told of
+ * each token, then the text.
  */
-export function webhookBody(job: Job): string {
+export function jobMessage(job: Job, withOutput = true): Message {
   const { webhook: _, ...data } = job;
-  const body = (of: object) =>
-    JSON.stringify({
-      type: `job.${job.state}`,
-      timestamp: new Date((job.ended_at ?? job.created_at) * 1000).toISOString(),
-      data: of,
-    });
+  const type = `job.${job.state}`;
+  const at = new Date((job.ended_at ?? job.created_at) * 1000);
   const { text, finish_reason } = data.output;
-  const bodies = [
-    body(data),
-    body({ ...data, output: { text, finish_reason }, output_omitted: true }),
-  ];
+  const body = (output: object) => bodyOf(type, at, { ...data, output, output_omitted: true });
+  const bodies = withOutput ? [bodyOf(type, at, data), body({ text, finish_reason })] : [];
   const fits = (candidate: string) =>
     new TextEncoder().encode(candidate).length <= LIMITS.webhookBodyBytesMax;
-  return (
-    bodies.find(fits) ??
-    body({ ...data, output: { text: null, finish_reason }, output_omitted: true })
-  );
+  return {
+    id: messageIdOf(job.id),
+    type,
+    body: bodies.find(fits) ?? body({ text: null, finish_reason }),
+    jobId: job.id,
+  };
+}
+
+/** A message that tells of nothing, to try a receiver out. */
+export function testMessage(endpointId: string): Message {
+  const type = "webhook.test";
+  const body = bodyOf(type, new Date(), { endpoint: endpointId });
+  return { id: newId("msg"), type, body, jobId: null };
+}
+
+function bodyOf(type: string, at: Date, data: object): string {
+  return JSON.stringify({ type, timestamp: at.toISOString(), data });
 }

@@ -5,8 +5,8 @@
 import { Worker, type Job as QueueJob } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import type { Announcer } from "../shared/announcer.ts";
 import { isTerminal } from "../shared/contract.ts";
-import { enqueueDelivery, type DeliveryQueue } from "../shared/delivery.ts";
 import type { JobRecord } from "../shared/job.ts";
 import { NEVER_RAN } from "../shared/job-store.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
@@ -15,7 +15,7 @@ import { runJob, type RunJobDeps } from "./run-job.ts";
 
 export interface ConsumerDeps extends RunJobDeps {
   readonly connection: Redis;
-  readonly deliveries: DeliveryQueue;
+  readonly announcer: Pick<Announcer, "ended">;
   readonly log: Logger;
   /** Jobs in progress at once. */
   readonly slots: number;
@@ -73,7 +73,7 @@ async function giveUp(deps: ConsumerDeps, id: string): Promise<void> {
   if (ended && isTerminal(ended.state)) await announce(deps, ended);
 }
 
-async function announce({ store, deliveries, metrics }: ConsumerDeps, ended: JobRecord) {
-  await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
+async function announce({ store, announcer, metrics }: ConsumerDeps, ended: JobRecord) {
+  await announcer.ended(ended, await store.view(ended));
   metrics.jobEnded(ended.state);
 }

@@ -1,91 +1,168 @@
 /**
- * Delivers webhooks, signed after Standard Webhooks. BullMQ keeps and repeats what fails; every attempt has the same
- * id and body, its own timestamp, and is recorded on the job.
+ * Delivers webhooks: takes from the queue what is due, sends it signed, and decides what the answer means. A worker that
+ * dies in the middle is one whose attempt is made again: at least once, always with the same id and body.
  */
 import { UnrecoverableError, Worker, type Job as QueueJob } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { Webhook } from "standardwebhooks";
 import * as v from "valibot";
-import type { Delivery } from "../shared/contract.ts";
+import { DeliveryStore, type DeliveryRecord } from "../shared/delivery-store.ts";
+import { EndpointStore } from "../shared/endpoint-store.ts";
 import { DeliveryPayload } from "../shared/job.ts";
-import type { JobStore } from "../shared/job-store.ts";
-import { DELIVERY_QUEUE, QUEUE_PREFIX, tenantKey } from "../shared/redis-keys.ts";
-import { deliveryId } from "../shared/webhook.ts";
+import { DELIVERY_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import { nextDelayMs } from "../shared/retry-schedule.ts";
+import { SigningStore } from "../shared/signing-store.ts";
+import { signedHeaders, type SigningKey } from "../shared/signing.ts";
+import type { DeliveryAttempt, DeliveryState } from "../shared/webhook-contract.ts";
+import { post, type Answer, type PostOptions } from "./post.ts";
 
-/** A receiver has this long to answer; the spec recommends 15 to 30 s. */
-const RECEIVER_TIMEOUT_MS = 15_000;
 /** Deliveries on their way at once, per worker. */
 const CONCURRENCY = 16;
+const GONE = 410;
 
 export interface DelivererDeps {
   readonly connection: Redis;
-  readonly store: JobStore;
+  readonly sending: PostOptions;
   readonly log: Logger;
+  /** Milliseconds after which a silent worker's deliveries are taken over. */
+  readonly lockMs: number;
 }
 
 export function startDeliverer(deps: DelivererDeps): Worker {
-  const worker = new Worker(DELIVERY_QUEUE, (queueJob: QueueJob) => deliver(deps, queueJob), {
-    connection: deps.connection,
+  const { connection, lockMs, log } = deps;
+  const deliverer = new Deliverer(deps);
+  const worker = new Worker(DELIVERY_QUEUE, (queueJob: QueueJob) => deliverer.deliver(queueJob), {
+    connection,
     prefix: QUEUE_PREFIX,
     concurrency: CONCURRENCY,
+    lockDuration: lockMs,
+    stalledInterval: Math.ceil(lockMs / 3),
+    // Losing its worker is no fault of a delivery.
+    maxStalledCount: Number.MAX_SAFE_INTEGER,
+    settings: { backoffStrategy: delayAfter },
   });
-  worker.on("error", (error) => deps.log.warn({ reason: error.message }, "delivery queue"));
+  worker.on("error", (error) => log.warn({ reason: error.message }, "delivery queue"));
   return worker;
 }
 
-async function deliver(
-  { connection, store, log }: DelivererDeps,
-  queueJob: QueueJob,
-): Promise<void> {
-  const payload = v.parse(DeliveryPayload, queueJob.data);
-  const secret = await connection.hget(tenantKey(payload.tenant), "webhookSecret");
-  if (!secret) throw new UnrecoverableError("the tenant has no webhook secret");
-  const delivery = await post(payload, secret, queueJob.attemptsMade + 1);
-  await store.recordDelivery(payload.jobId, delivery);
-  log.info({ job: payload.jobId, ...delivery }, "webhook attempt");
-  if (delivery.status === null || delivery.status < 200 || delivery.status > 299) {
-    throw new Error(delivery.error ?? `the receiver answered ${delivery.status}`);
+/** An attempt that failed, and how long to wait before the next. */
+class TryLater extends Error {
+  readonly delayMs: number;
+
+  constructor(delayMs: number) {
+    super(`not received; tried again in ${delayMs} ms`);
+    this.delayMs = delayMs;
   }
 }
 
-/** One signed POST. A redirect counts as an answer and is never followed: it could lead anywhere. */
-async function post(
-  { jobId, url, body }: DeliveryPayload,
-  secret: string,
-  attempt: number,
-): Promise<Delivery> {
-  const id = deliveryId(jobId);
-  const sentAt = new Date();
-  const headers = {
-    "content-type": "application/json",
-    "user-agent": "trimtab",
-    "webhook-id": id,
-    "webhook-timestamp": String(Math.floor(sentAt.getTime() / 1000)),
-    "webhook-signature": new Webhook(secret).sign(id, sentAt, body),
-  };
-  const about = (status: number | null, error: string | null): Delivery => ({
-    attempt,
-    at: sentAt.getTime() / 1000,
-    status,
-    error,
-    duration_ms: Date.now() - sentAt.getTime(),
-  });
-  try {
-    const signal = AbortSignal.timeout(RECEIVER_TIMEOUT_MS);
-    const reply = await fetch(url, { method: "POST", headers, body, signal, redirect: "manual" });
-    await reply.body?.cancel();
-    return about(reply.status, null);
-  } catch (error) {
-    return about(null, whyUnanswered(error));
+/** What failed otherwise is a fault of ours or of Redis, and tried again as if the receiver had failed. */
+function delayAfter(failures: number, _type?: string, error?: Error): number {
+  return error instanceof TryLater ? error.delayMs : (nextDelayMs(failures, undefined, 0) ?? -1);
+}
+
+/** What an attempt came to. */
+interface Verdict {
+  readonly state: DeliveryState;
+  /** Until the next attempt; null after the last one. */
+  readonly delayMs: number | null;
+}
+
+/** Where a delivery goes, or why it goes nowhere any more. */
+type Target =
+  | { readonly why: string }
+  | {
+      readonly why: null;
+      readonly url: string;
+      readonly keys: readonly SigningKey[];
+      readonly body: string;
+    };
+
+type Sent = Partial<Answer> & { readonly attempt: DeliveryAttempt };
+
+class Deliverer {
+  readonly #deliveries: DeliveryStore;
+  readonly #endpoints: EndpointStore;
+  readonly #signing: SigningStore;
+  readonly #sending: PostOptions;
+  readonly #log: Logger;
+
+  constructor({ connection, sending, log }: DelivererDeps) {
+    this.#deliveries = new DeliveryStore(connection);
+    this.#endpoints = new EndpointStore(connection);
+    this.#signing = new SigningStore(connection);
+    this.#sending = sending;
+    this.#log = log;
+  }
+
+  async deliver({ data, attemptsMade }: QueueJob): Promise<void> {
+    const { tenant, id, round } = v.parse(DeliveryPayload, data);
+    const delivery = await this.#deliveries.one(tenant, id);
+    // A worker died between noting an attempt and telling the queue, or a replay began another round.
+    if (delivery?.state !== "pending" || delivery.round !== round) return;
+    const target = await this.#target(tenant, delivery);
+    const sent = await this.#send(target, delivery);
+    const { state, delayMs } = target.why === null ? judge(sent, attemptsMade + 1) : GIVEN_UP;
+    const nextAtMs = delayMs === null ? null : Date.now() + delayMs;
+    await this.#deliveries.record(tenant, delivery, sent.attempt, state, nextAtMs);
+    this.#log.info({ delivery: id, state, ...sent.attempt }, "webhook attempt");
+    if (target.why === null && delivery.endpointId !== "") {
+      await this.#noteHealth(tenant, delivery, sent);
+    }
+    if (delayMs !== null) throw new TryLater(delayMs);
+    if (state === "failed") throw new UnrecoverableError("given up");
+  }
+
+  /** What to send where, as things stand now: an endpoint may have been moved since. */
+  async #target(tenant: string, { id, endpointId, url }: DeliveryRecord): Promise<Target> {
+    const [keys, body, endpoint] = await Promise.all([
+      this.#signing.live(tenant),
+      this.#deliveries.body(tenant, id),
+      endpointId === "" ? undefined : this.#endpoints.one(tenant, endpointId),
+    ]);
+    if (endpoint === null) return { why: "the endpoint was deleted" };
+    if (endpoint?.disabled) return { why: "the endpoint is disabled" };
+    if (keys.length === 0) return { why: "there is no key to sign with" };
+    if (body === null) return { why: "the message was deleted" };
+    return { why: null, url: endpoint?.url ?? url, keys, body };
+  }
+
+  async #send(target: Target, { messageId, attempts }: DeliveryRecord): Promise<Sent> {
+    const sentAt = new Date();
+    const about = (status: number | null, error: string | null): DeliveryAttempt => ({
+      attempt: attempts + 1,
+      at: sentAt.getTime() / 1000,
+      status,
+      error,
+      duration_ms: Date.now() - sentAt.getTime(),
+    });
+    if (target.why !== null) return { attempt: about(null, target.why) };
+    const { url, keys, body } = target;
+    const headers = await signedHeaders(keys, messageId, body, sentAt);
+    try {
+      const answer = await post(url, { ...headers, "user-agent": "trimtab" }, body, this.#sending);
+      return { ...answer, attempt: about(answer.status, null) };
+    } catch (error) {
+      return { attempt: about(null, error instanceof Error ? error.message : String(error)) };
+    }
+  }
+
+  async #noteHealth(tenant: string, { endpointId }: DeliveryRecord, sent: Sent): Promise<void> {
+    if (isReceived(sent)) return this.#endpoints.received(tenant, endpointId);
+    if (sent.status === GONE) {
+      return this.#endpoints.disable(tenant, endpointId, "the receiver answered 410 Gone");
+    }
+    const isDisabled = await this.#endpoints.failed(tenant, endpointId, Date.now());
+    if (isDisabled) this.#log.warn({ endpoint: endpointId }, "webhook endpoint disabled");
   }
 }
 
-function whyUnanswered(error: unknown): string {
-  if (error instanceof DOMException && error.name === "TimeoutError") {
-    return `no answer within ${RECEIVER_TIMEOUT_MS / 1000} s`;
-  }
-  const cause = error instanceof Error ? (error.cause ?? error) : error;
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-  return code || (cause instanceof Error ? cause.message : String(cause));
+const GIVEN_UP: Verdict = { state: "failed", delayMs: null };
+
+const isReceived = ({ status = 0 }: Sent) => status >= 200 && status < 300;
+
+function judge(sent: Sent, failures: number): Verdict {
+  if (isReceived(sent)) return { state: "delivered", delayMs: null };
+  if (sent.status === GONE) return GIVEN_UP;
+  const delayMs = nextDelayMs(failures, sent.retryAfter, Math.random());
+  return delayMs === null ? GIVEN_UP : { state: "pending", delayMs };
 }

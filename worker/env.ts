@@ -1,6 +1,7 @@
 /** The worker's configuration: the only reader of process.env. README.md lists every variable. */
 import { resolve } from "node:path";
 import * as v from "valibot";
+import { AddressList } from "../shared/webhook-url.ts";
 
 const whole = (fallback: number, min: number, max: number) =>
   v.optional(
@@ -36,6 +37,8 @@ const Env = v.object({
   PREFIX_CACHE_MIB: whole(256, 0, 4_194_304),
   /** Port of /healthz and /readyz; 0 turns them off. */
   HEALTH_PORT: whole(9_090, 0, 65_535),
+  /** Addresses and ranges that webhooks may go to although they are not public. */
+  WEBHOOK_ALLOW: v.optional(AddressList, ""),
   LOG_LEVEL: v.optional(v.picklist(["trace", "debug", "info", "warn", "error", "silent"]), "info"),
 });
 

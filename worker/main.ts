@@ -5,6 +5,7 @@
 import { setTimeout } from "node:timers/promises";
 import { Queue } from "bullmq";
 import { pino } from "pino";
+import { Announcer } from "../shared/announcer.ts";
 import { JobStore } from "../shared/job-store.ts";
 import { DELIVERY_QUEUE, MODELS_KEY, QUEUE_PREFIX } from "../shared/redis-keys.ts";
 import { startConsumer } from "./consumer.ts";
@@ -51,16 +52,16 @@ async function start(env: WorkerEnv): Promise<void> {
   let draining = false;
   const isReady = () => !draining && redis.status === "ready";
   if (env.HEALTH_PORT) await startHealth(env.HEALTH_PORT, isReady, metrics.registry);
-  const shared = { connection: redis, store, deliveries, log };
+  const announcer = new Announcer(redis, deliveries);
+  const shared = { connection: redis, store, announcer, log, lockMs: env.LOCK_MS };
   const consumer = startConsumer({
     ...shared,
     engine,
     attemptsMax: env.ATTEMPTS_MAX,
     slots: env.SLOTS,
-    lockMs: env.LOCK_MS,
     metrics,
   });
-  const deliverer = startDeliverer(shared);
+  const deliverer = startDeliverer({ ...shared, sending: { allowed: env.WEBHOOK_ALLOW } });
   const stopSweeper = startSweeper(shared);
   await Promise.all([consumer.waitUntilReady(), deliverer.waitUntilReady()]);
   const models = engine.cards.map(({ id }) => id);

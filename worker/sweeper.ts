@@ -3,7 +3,7 @@
  * when that is long overdue was there none.
  */
 import type { Logger } from "pino";
-import { enqueueDelivery, type DeliveryQueue } from "../shared/delivery.ts";
+import type { Announcer } from "../shared/announcer.ts";
 import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
 
 const SWEEP_INTERVAL_MS = 1_000;
@@ -13,7 +13,7 @@ const RUNNING_OVERDUE_MS = 60_000;
 
 export interface SweeperDeps {
   readonly store: JobStore;
-  readonly deliveries: DeliveryQueue;
+  readonly announcer: Pick<Announcer, "ended">;
   readonly log: Logger;
 }
 
@@ -30,7 +30,7 @@ export function startSweeper({ log, ...deps }: SweeperDeps): () => void {
   return () => clearInterval(timer);
 }
 
-async function sweep({ store, deliveries }: Omit<SweeperDeps, "log">): Promise<void> {
+async function sweep({ store, announcer }: Omit<SweeperDeps, "log">): Promise<void> {
   const now = Date.now();
   for (const id of await store.overdue(now, JOBS_PER_SWEEP_MAX)) {
     const record = await store.record(id);
@@ -40,7 +40,7 @@ async function sweep({ store, deliveries }: Omit<SweeperDeps, "log">): Promise<v
       const error = { code: "deadline_exceeded", message: "the job's deadline passed" } as const;
       await store.finish(id, record.attempt, "expired", text, { ...NEVER_RAN, error });
       const ended = await store.record(id);
-      if (ended) await enqueueDelivery(deliveries, ended.tenant, await store.view(ended));
+      if (ended) await announcer.ended(ended, await store.view(ended));
     }
   }
 }

@@ -13,7 +13,12 @@ export const authorize = createMiddleware<AppEnv>(async (c, next) => {
   await next();
 });
 
+/** What lets others in: keys; endpoints, which are sent what every key's jobs say; and what their receivers trust. */
+const ADMIN = /^\/v1\/keys(\/|$)/;
+const ADMIN_WRITES = /^\/v1\/(webhook_endpoints|webhook_keys)(\/|$)/;
+
 function scopeOf(method: string, path: string): Scope {
-  if (/^\/v1\/keys(\/|$)/.test(path)) return "admin";
-  return method === "GET" || method === "HEAD" ? "jobs:read" : "jobs:write";
+  const reads = method === "GET" || method === "HEAD";
+  if (ADMIN.test(path) || (!reads && ADMIN_WRITES.test(path))) return "admin";
+  return reads ? "jobs:read" : "jobs:write";
 }

@@ -1,6 +1,7 @@
 /** The edge as its callers meet it, and the worker's part in a job, played by hand. */
 import { env, exports } from "cloudflare:workers";
 import { EventSourceParserStream } from "eventsource-parser/stream";
+import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import * as v from "valibot";
 import { vi } from "vitest";
@@ -10,12 +11,23 @@ import type { ModelCard } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
 import { KeyRegistry } from "../../shared/key-registry.ts";
 import { Policy } from "../../shared/policy.ts";
-import { KEY_JOBS_PREFIX, MODELS_KEY } from "../../shared/redis-keys.ts";
+import {
+  DELIVERY_QUEUE,
+  KEY_JOBS_PREFIX,
+  MODELS_KEY,
+  QUEUE_PREFIX,
+} from "../../shared/redis-keys.ts";
+import { Webhooks } from "../../shared/webhooks.ts";
 
 export const redisUrl = (env as unknown as { REDIS_URL: string }).REDIS_URL;
 export const redis = new Redis(redisUrl);
 /** The store as a worker has it. */
 export const store = new JobStore(redis, 60_000);
+
+export const webhooks = new Webhooks(
+  redis,
+  new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX }),
+);
 
 export const card: ModelCard = {
   id: "demo",
@@ -74,6 +86,11 @@ export class Client {
       headers: { ...this.#headers(), "content-type": "application/json", ...headers },
       ...(body !== undefined && { body: isBody(body) ? body : JSON.stringify(body) }),
     });
+  }
+
+  patch(path: string, body: object): Promise<Response> {
+    const headers = { ...this.#headers(), "content-type": "application/json" };
+    return send(path, { method: "PATCH", headers, body: JSON.stringify(body) });
   }
 
   send(path: string, method: string): Promise<Response> {

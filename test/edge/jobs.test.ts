@@ -14,6 +14,7 @@ import {
   store,
   success,
   usage,
+  webhooks,
 } from "./harness.ts";
 
 const queue = (name: string) => new Queue(name, { connection: redis, prefix: QUEUE_PREFIX });
@@ -120,12 +121,13 @@ test("the cancel that ends a queued job announces it by webhook, once", async ()
   const { id } = await client.submit({ webhook: { url: "https://example.com/hook" } });
   const cancels = await Promise.all([1, 2, 3].map(() => client.post(`/v1/jobs/${id}/cancel`)));
   expect(cancels.map((reply) => reply.status)).toEqual([200, 200, 200]);
-  const deliveries = await queue(DELIVERY_QUEUE).getWaiting();
-  const mine = deliveries.filter((delivery) => delivery.data.jobId === id);
-  expect(mine).toHaveLength(1);
-  expect(mine[0]?.id).toBe(id.replace("job_", "msg_"));
-  expect(mine[0]?.data).toMatchObject({ tenant: client.tenant, url: "https://example.com/hook" });
-  const body = JSON.parse(mine[0]?.data.body);
+  const delivery = `${id.replace("job_", "msg_")}-job`;
+  expect(await queuedDeliveries(delivery)).toEqual([`${delivery}-1`]);
+  expect(await webhooks.deliveries.one(client.tenant, delivery)).toMatchObject({
+    url: "https://example.com/hook",
+    state: "pending",
+  });
+  const body = JSON.parse((await webhooks.deliveries.body(client.tenant, delivery)) ?? "");
   expect(body).toMatchObject({ type: "job.cancelled", data: { id, state: "cancelled" } });
 });
 
@@ -133,9 +135,13 @@ test("a job without a webhook announces nothing when it is cancelled", async () 
   const client = await newTenant();
   const { id } = await client.submit();
   await client.post(`/v1/jobs/${id}/cancel`);
-  const deliveries = await queue(DELIVERY_QUEUE).getWaiting();
-  expect(deliveries.filter((delivery) => delivery.data.jobId === id)).toEqual([]);
+  expect(await queuedDeliveries(id.replace("job_", "msg_"))).toEqual([]);
 });
+
+async function queuedDeliveries(prefix: string): Promise<string[]> {
+  const waiting = await queue(DELIVERY_QUEUE).getWaiting();
+  return waiting.map(({ id }) => id ?? "").filter((id) => id.startsWith(prefix));
+}
 
 test("a known path refuses other methods and names its own", async () => {
   const client = await newTenant();

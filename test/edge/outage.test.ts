@@ -17,7 +17,12 @@ beforeEach(() => {
 /** An edge whose Redis is at the URL. */
 function edgeOn(url: string) {
   const env = parseEnv({ REDIS_URL: url, REDIS_TIMEOUT_MS: 200 });
-  return createApp({ openBackend: () => new RedisBackend(env), deadlineSeconds: 60, log });
+  return createApp({
+    openBackend: () => new RedisBackend(env),
+    deadlineSeconds: 60,
+    webhookAllow: [],
+    log,
+  });
 }
 
 const key = { authorization: "Bearer tt_key" };
@@ -97,7 +102,7 @@ test("a bug is a 500 that tells nothing", async () => {
   const openBackend = () => {
     throw new Error("secret detail");
   };
-  const edge = createApp({ openBackend, deadlineSeconds: 60, log });
+  const edge = createApp({ openBackend, deadlineSeconds: 60, webhookAllow: [], log });
   const reply = await edge.request("/readyz");
   const error = await errorOf(reply);
   expect(error).toMatchObject({ status: 500, code: "internal" });
@@ -115,5 +120,6 @@ test("a bad binding is named, and its value is not", () => {
     RESULT_TTL_SECONDS: 86_400,
     JOB_DEADLINE_SECONDS: 86_400,
     STREAM_HEARTBEAT_SECONDS: 15,
+    WEBHOOK_ALLOW: [],
   });
 });

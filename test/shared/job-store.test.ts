@@ -3,9 +3,11 @@ import { Redis } from "ioredis";
 import { afterAll, describe, expect, inject, test } from "vitest";
 import { newId } from "../../shared/api-key.ts";
 import type { Outcome } from "../../shared/contract.ts";
+import { DeliveryStore } from "../../shared/delivery-store.ts";
 import type { NewJob, ValidGeneration } from "../../shared/job.ts";
 import { JobStore, NEVER_RAN } from "../../shared/job-store.ts";
 import { bellChannel, jobKey, logKey } from "../../shared/redis-keys.ts";
+import { messageIdOf } from "../../shared/webhook.ts";
 
 const RETENTION_MS = 60_000;
 const redis = new Redis(inject("redisUrl"));
@@ -248,7 +250,6 @@ test("a job that asked not to be stored is kept for minutes, or less where none 
 describe("delete", () => {
   test("ends a running job for its readers, fences its worker, and leaves nothing", async () => {
     const id = await running();
-    await store.recordDelivery(id, { attempt: 1, at: 2, status: 200, error: null, duration_ms: 3 });
     const listener = new Redis(inject("redisUrl"));
     const heard: string[] = [];
     listener.on("message", (_, message) => heard.push(message));
@@ -288,10 +289,15 @@ test("the bell says what the log says", async () => {
 
 test("the owner's view of a job has its deliveries", async () => {
   const id = await submitted({ webhookUrl: "https://example.com/hook" });
-  const delivery = { attempt: 1, at: 2, status: 500, error: null, duration_ms: 3 };
-  await store.recordDelivery(id, delivery);
-  const view = await store.view((await store.record(id))!);
-  expect(view.webhook).toEqual({ url: "https://example.com/hook", deliveries: [delivery] });
+  const record = (await store.record(id))!;
+  const deliveries = new DeliveryStore(redis);
+  const message = { id: messageIdOf(id), type: "job.failed", body: "{}", jobId: id };
+  const to = { endpointId: null, url: record.webhookUrl };
+  const delivery = await deliveries.create(record.tenant, message, to);
+  const attempt = { attempt: 1, at: 2, status: 500, error: null, duration_ms: 3 };
+  await deliveries.record(record.tenant, delivery, attempt, "pending", 4);
+  const view = await store.view(record);
+  expect(view.webhook).toEqual({ url: "https://example.com/hook", deliveries: [attempt] });
   expect(view).toMatchObject({ metadata: { a: "b" }, seed: 3, steering: { alpha: 1 } });
 });
 

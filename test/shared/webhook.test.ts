@@ -2,37 +2,16 @@ import { expect, test } from "vitest";
 import type { Job } from "../../shared/contract.ts";
 import type { TokenLogprob } from "../../shared/reports.ts";
 import { LIMITS } from "../../shared/limits.ts";
-import { webhookBody } from "../../shared/webhook.ts";
+import { deliveryIdOf, jobMessage, messageIdOf, partsOf } from "../../shared/webhook.ts";
+import { endedJob } from "../support/job.ts";
 
 const logprob: TokenLogprob = { id: 5, token: "a", logprob: -0.5, top: [] };
-
-function job(output: Job["output"]): Job {
-  return {
-    id: "job_1",
-    object: "job",
-    model: "demo",
-    state: "succeeded",
-    created_at: 1,
-    started_at: 2,
-    ended_at: 3,
-    deleted_at: 4,
-    attempts: 1,
-    cancel_requested: false,
-    steering: { alpha: 1 },
-    seed: 1,
-    output,
-    usage: null,
-    error: null,
-    metadata: { a: "b" },
-    webhook: null,
-  };
-}
 
 interface Body {
   readonly data: { readonly output: object; readonly output_omitted?: boolean };
 }
 
-const bodyOf = (output: Job["output"]) => JSON.parse(webhookBody(job(output))) as Body;
+const bodyOf = (output: Job["output"]) => JSON.parse(jobMessage(endedJob({ output })).body) as Body;
 
 test("a webhook has all of a short output", () => {
   const output = { text: "hello", finish_reason: "stop", logprobs: [logprob] } as const;
@@ -49,4 +28,17 @@ test("what is told of each token goes first when it is too long, then the text",
   const text = "é".repeat(LIMITS.webhookBodyBytesMax / 2);
   const long = bodyOf({ text, finish_reason: "stop", logprobs }).data;
   expect(long.output).toEqual({ text: null, finish_reason: "stop" });
+});
+
+test("an output that is not to be stored is not in it", () => {
+  const message = jobMessage(endedJob({ output: { text: "hello", finish_reason: "stop" } }), false);
+  expect((JSON.parse(message.body) as Body).data).toMatchObject({
+    output: { text: null, finish_reason: "stop" },
+    output_omitted: true,
+  });
+});
+
+test("a delivery's id tells its message and its endpoint", () => {
+  const id = deliveryIdOf(messageIdOf("job_ab-2"), "ep_c");
+  expect(partsOf(id)).toEqual({ messageId: "msg_ab-2", endpointId: "ep_c" });
 });

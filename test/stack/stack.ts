@@ -12,6 +12,9 @@ import { startWorker, type Worker } from "../../infra/stack/worker.ts";
 /** No wait of a test may be longer; a busy machine needs most of it. */
 export const DEADLINE_MS = 60_000;
 
+/** The tests' receivers are on this machine. */
+const LOCAL_WEBHOOKS = { WEBHOOK_ALLOW: "127.0.0.1" };
+
 export interface Stack {
   readonly redis: Redis;
   readonly redisServer: RedisServer;
@@ -35,12 +38,15 @@ export function useStack(worker: Readonly<Record<string, string>> | null = {}): 
     stack.redisServer = await startRedis({ aof: true });
     const redisUrl = stack.redisServer.url;
     stack.startWorker = async (env) => {
-      const worker = await startWorker({ redisUrl, env: { LOG_LEVEL: "warn", ...env } });
+      const worker = await startWorker({
+        redisUrl,
+        env: { LOG_LEVEL: "warn", ...LOCAL_WEBHOOKS, ...env },
+      });
       workers.push(worker);
       return worker;
     };
     const [edge, redis] = await Promise.all([
-      startEdge({ redisUrl }),
+      startEdge({ redisUrl, env: LOCAL_WEBHOOKS }),
       connectRedis(redisUrl),
       worker === null ? undefined : stack.startWorker(worker),
     ]);

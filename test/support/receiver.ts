@@ -16,14 +16,19 @@ export interface Receiver {
   stop(): Promise<void>;
 }
 
-/** @param answers status of each answer in turn; the last goes on for ever. A redirect leads to /elsewhere. */
-export async function startReceiver(...answers: number[]): Promise<Receiver> {
+/** A status, or a status and headers. */
+type Answer = number | { readonly status: number; readonly headers: Record<string, string> };
+
+/** @param answers each answer in turn; the last goes on for ever. A redirect leads to /elsewhere. */
+export async function startReceiver(...answers: Answer[]): Promise<Receiver> {
   const received: Received[] = [];
   const server = createServer((request, response) => {
     void text(request).then((body) => {
-      const status = answers[received.length] ?? answers.at(-1)!;
+      const answer = answers[received.length] ?? answers.at(-1)!;
+      const { status, headers } =
+        typeof answer === "number" ? { status: answer, headers: {} } : answer;
       received.push({ path: request.url!, headers: request.headers, body });
-      response.writeHead(status, { location: "/elsewhere" }).end("thanks");
+      response.writeHead(status, { location: "/elsewhere", ...headers }).end("thanks");
     });
   });
   server.listen(0, "127.0.0.1");

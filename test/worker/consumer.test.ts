@@ -7,6 +7,7 @@ import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import type { NewJob } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
 import { DELIVERY_QUEUE, GENERATION_QUEUE, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
+import { Webhooks } from "../../shared/webhooks.ts";
 import { startConsumer, type ConsumerDeps } from "../../worker/consumer.ts";
 import { NOTHING_USED } from "../../worker/engine/messages.ts";
 import { Metrics } from "../../worker/metrics.ts";
@@ -22,6 +23,7 @@ let redis: Redis;
 let store: JobStore;
 let jobs: Queue;
 let deliveries: Queue;
+let webhooks: Webhooks;
 let consumer: Worker;
 
 beforeAll(async () => {
@@ -30,6 +32,7 @@ beforeAll(async () => {
   store = new JobStore(redis, 60_000);
   jobs = new Queue(GENERATION_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
   deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  webhooks = new Webhooks(redis, deliveries);
 });
 
 afterEach(async () => {
@@ -43,7 +46,8 @@ afterAll(async () => {
 });
 
 function consume(run: ConsumerDeps["engine"]["run"]): void {
-  const deps = { connection: redis, store, deliveries, log, attemptsMax: 9 };
+  const { announcer } = webhooks;
+  const deps = { connection: redis, store, announcer, log, attemptsMax: 9 };
   consumer = startConsumer({ ...deps, engine: { run }, metrics, slots: 1, lockMs: 5_000 });
 }
 
@@ -62,8 +66,9 @@ async function failedFor(attempts: number): Promise<void> {
 }
 
 async function deliveryOf(jobId: string): Promise<unknown> {
-  const delivery = await deliveries.getJob(jobId.replace("job_", "msg_"));
-  return delivery && JSON.parse((delivery.data as { body: string }).body);
+  const id = `${jobId.replace("job_", "msg_")}-job`;
+  if (!(await deliveries.getJob(`${id}-1`))) return undefined;
+  return JSON.parse((await webhooks.deliveries.body("acme", id)) ?? "null");
 }
 
 test("a job that ends has its webhook queued with its result", async () => {

@@ -1,37 +1,52 @@
-import { once } from "node:events";
+/** Deliveries through a real queue to a real receiver. What is due later is made due by hand. */
+import { createPublicKey, verify } from "node:crypto";
 import { Queue, type Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import { pino } from "pino";
 import { Webhook } from "standardwebhooks";
-import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import * as v from "valibot";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { newId } from "../../shared/api-key.ts";
-import type { DeliveryPayload } from "../../shared/job.ts";
-import { JobStore } from "../../shared/job-store.ts";
-import { deliveriesKey, DELIVERY_QUEUE, QUEUE_PREFIX, tenantKey } from "../../shared/redis-keys.ts";
+import { DELIVERY_QUEUE, QUEUE_PREFIX, signingKeysKey } from "../../shared/redis-keys.ts";
+import { RETRY_DELAYS_MS } from "../../shared/retry-schedule.ts";
+import { publicJwk, type SigningKey } from "../../shared/signing.ts";
+import type { WebhookEvent } from "../../shared/webhook-contract.ts";
+import { AddressList } from "../../shared/webhook-url.ts";
+import { Webhooks } from "../../shared/webhooks.ts";
 import { startDeliverer } from "../../worker/deliverer.ts";
 import { connect } from "../../worker/redis.ts";
-import { startReceiver, type Receiver } from "../support/receiver.ts";
+import { endedJob } from "../support/job.ts";
+import { startReceiver, type Received, type Receiver } from "../support/receiver.ts";
 
-const SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const log = pino({ level: "silent" });
+const HOUR_MS = 3_600_000;
 
 let server: RedisServer;
 let redis: Redis;
 let queue: Queue;
+let webhooks: Webhooks;
 let deliverer: Worker;
 let receiver: Receiver;
+let tenant: string;
 
 beforeAll(async () => {
   server = await startRedis();
   redis = connect(server.url, log);
-  await redis.hset(tenantKey("acme"), "webhookSecret", SECRET);
   queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
-  deliverer = startDeliverer({ connection: redis, store: new JobStore(redis, 60_000), log });
+  webhooks = new Webhooks(redis, queue);
+  const sending = { allowed: v.parse(AddressList, "127.0.0.1") };
+  deliverer = startDeliverer({ connection: redis, sending, log, lockMs: 5_000 });
+});
+
+beforeEach(async () => {
+  tenant = newId("tenant");
+  await webhooks.signing.create(tenant);
 });
 
 afterEach(async () => {
-  await receiver?.stop();
+  vi.useRealTimers();
+  await receiver.stop();
 });
 
 afterAll(async () => {
@@ -41,36 +56,75 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Queues a delivery that is repeated at once, and waits for its last attempt. */
-async function deliver(attempts: number, changes: Partial<DeliveryPayload> = {}) {
-  const jobId = newId("job");
-  const body = JSON.stringify({ type: "job.succeeded", data: { id: jobId, text: "é" } });
-  const ended = Promise.race([once(deliverer, "completed"), failedFor(attempts)]);
-  const payload = { jobId, tenant: "acme", url: receiver.url, body, ...changes };
-  await queue.add("webhook", payload, { attempts });
-  await ended;
-  const deliveries = await redis.lrange(deliveriesKey(jobId), 0, -1);
-  return { jobId, body, deliveries: deliveries.map((delivery) => JSON.parse(delivery) as unknown) };
+/** Announces an ended job that named the receiver itself. @returns the delivery's id */
+async function announce(): Promise<string> {
+  const job = endedJob({ webhook: { url: receiver.url, deliveries: [] } });
+  await webhooks.announcer.ended({ tenant, asked: {} }, job);
+  return `${job.id.replace("job_", "msg_")}-job`;
 }
 
-async function failedFor(attempts: number): Promise<void> {
-  for (let i = 0; i < attempts; i++) await once(deliverer, "failed");
+async function newEndpoint(events: WebhookEvent[] | null = null): Promise<string> {
+  const id = newId("ep");
+  const record = { id, url: receiver.url, events, description: "", createdAtMs: Date.now() };
+  await webhooks.endpoints.create(tenant, record);
+  return id;
 }
 
-test("a webhook is signed so that the Standard Webhooks library verifies it", async () => {
+/** The delivery and its attempts once it is in a state and there were so many. */
+async function until(id: string, state: string, count: number) {
+  await vi.waitFor(async () => {
+    const delivery = await webhooks.deliveries.one(tenant, id);
+    expect(delivery).toMatchObject({ state, attempts: count });
+  }, 10_000);
+  return webhooks.deliveries.attempts(tenant, id);
+}
+
+/** What the queue waits before the next attempt, in ms; then makes it due. */
+async function hurry(id: string): Promise<number> {
+  const job = await vi.waitUntil(
+    async () => (await queue.getDelayed()).find(({ data }) => data.id === id),
+    10_000,
+  );
+  const { delay } = job;
+  await job.promote();
+  return delay;
+}
+
+const headersOf = ({ headers }: Received) => headers as Record<string, string>;
+
+function verifiesEd25519(key: SigningKey, request: Received): boolean {
+  const headers = headersOf(request);
+  const text = `${headers["webhook-id"]}.${headers["webhook-timestamp"]}.${request.body}`;
+  const publicKey = createPublicKey({ key: publicJwk(key), format: "jwk" });
+  return headers["webhook-signature"]!.split(" ")
+    .filter((signature) => signature.startsWith("v1a,"))
+    .some((signature) =>
+      verify(null, Buffer.from(text), publicKey, Buffer.from(signature.slice(4), "base64")),
+    );
+}
+
+test("a webhook is signed with the secret and with the key pair, and its attempt is noted", async () => {
   receiver = await startReceiver(204);
-  const { jobId, body, deliveries } = await deliver(1);
+  const id = await announce();
+  const attempts = await until(id, "delivered", 1);
   const [request] = receiver.received;
-  expect(request).toMatchObject({ path: "/hook", body });
-  const headers = request!.headers as Record<string, string>;
+  const headers = headersOf(request!);
+  expect(request?.path).toBe("/hook");
   expect(headers).toMatchObject({
     "content-type": "application/json",
-    "webhook-id": jobId.replace("job_", "msg_"),
+    "webhook-id": id.replace("-job", ""),
   });
-  expect(new Webhook(SECRET).verify(body, headers)).toEqual(JSON.parse(body));
-  const foreign = new Webhook("whsec_AAAA9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-  expect(() => foreign.verify(body, headers)).toThrow("signature");
-  expect(deliveries).toEqual([
+  const [key] = await webhooks.signing.live(tenant);
+  const { body } = request!;
+  expect(new Webhook(key!.secret).verify(body, headers)).toEqual(JSON.parse(body));
+  expect(verifiesEd25519(key!, request!)).toBe(true);
+  expect(headers["webhook-signature"]).toMatch(/^v1,\S+ v1a,\S+$/);
+
+  const other = newId("tenant");
+  const foreign = await webhooks.signing.create(other);
+  expect(() => new Webhook(foreign!.secret).verify(body, headers)).toThrow("signature");
+  expect(verifiesEd25519(foreign!, request!)).toBe(false);
+  expect(attempts).toEqual([
     {
       attempt: 1,
       at: expect.any(Number),
@@ -81,47 +135,175 @@ test("a webhook is signed so that the Standard Webhooks library verifies it", as
   ]);
 });
 
-test("what fails is sent again with the same id and body, and every attempt is recorded", async () => {
-  receiver = await startReceiver(500, 503, 200);
-  const { body, deliveries } = await deliver(5);
-  expect(receiver.received.map((request) => request.body)).toEqual([body, body, body]);
-  const ids = receiver.received.map(({ headers }) => headers["webhook-id"]);
-  expect(new Set(ids).size).toBe(1);
-  for (const { headers } of receiver.received) {
-    new Webhook(SECRET).verify(body, headers as Record<string, string>);
+test("while a key is rotated both sign, and then the new one alone", async () => {
+  receiver = await startReceiver(204);
+  const [old] = await webhooks.signing.live(tenant);
+  const young = await webhooks.signing.rotate(tenant, 60_000);
+  await until(await announce(), "delivered", 1);
+  const [both] = receiver.received;
+  for (const key of [old!, young]) {
+    expect(() => new Webhook(key.secret).verify(both!.body, headersOf(both!))).not.toThrow();
+    expect(verifiesEd25519(key, both!)).toBe(true);
   }
-  expect(deliveries).toMatchObject([
-    { attempt: 1, status: 500 },
-    { attempt: 2, status: 503 },
-    { attempt: 3, status: 200 },
+  await webhooks.signing.rotate(tenant, 0);
+  await until(await announce(), "delivered", 1);
+  const alone = receiver.received[1]!;
+  expect(headersOf(alone)["webhook-signature"]).toMatch(/^v1,\S+ v1a,\S+$/);
+  expect(verifiesEd25519(young, alone)).toBe(false);
+});
+
+test("what fails is sent ten times over 75 hours with the same id and body; then the endpoint is disabled", async () => {
+  receiver = await startReceiver(500, 404, 302, 500);
+  const endpoint = await newEndpoint();
+  vi.useFakeTimers({ toFake: ["Date"] });
+  const job = endedJob();
+  await webhooks.announcer.ended({ tenant, asked: {} }, job);
+  const id = `${job.id.replace("job_", "msg_")}-${endpoint}`;
+  for (const [i, delayMs] of RETRY_DELAYS_MS.entries()) {
+    await until(id, "pending", i + 1);
+    expect((await webhooks.endpoints.one(tenant, endpoint))?.disabled).toBeNull();
+    const waited = await hurry(id);
+    expect(waited).toBeGreaterThanOrEqual(delayMs);
+    expect(waited).toBeLessThanOrEqual(1.1 * delayMs);
+    vi.setSystemTime(Date.now() + waited);
+  }
+  const attempts = await until(id, "failed", RETRY_DELAYS_MS.length + 1);
+  expect((attempts.at(-1)!.at - attempts[0]!.at) / 3600).toBeGreaterThan(75);
+  expect(attempts.map(({ status }) => status).slice(0, 4)).toEqual([500, 404, 302, 500]);
+  expect(new Set(receiver.received.map((request) => request.path)).size).toBe(1);
+  expect(new Set(receiver.received.map((request) => request.body)).size).toBe(1);
+  expect(new Set(receiver.received.map((r) => r.headers["webhook-id"])).size).toBe(1);
+  expect(new Set(receiver.received.map((r) => r.headers["webhook-timestamp"])).size).toBe(10);
+  await vi.waitFor(async () =>
+    expect(await webhooks.endpoints.one(tenant, endpoint)).toMatchObject({
+      disabled: { reason: "every attempt failed for 72 hours" },
+    }),
+  );
+});
+
+test("an endpoint that received something in between is not disabled", async () => {
+  receiver = await startReceiver(500, 200, 500);
+  const endpoint = await newEndpoint();
+  const failing = await webhooks.announcer.test(tenant, (await one(endpoint))!);
+  await until(failing, "pending", 1);
+  const received = await webhooks.announcer.test(tenant, (await one(endpoint))!);
+  await until(received, "delivered", 1);
+  vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + 80 * HOUR_MS });
+  await hurry(failing);
+  await until(failing, "pending", 2);
+  expect((await one(endpoint))?.disabled).toBeNull();
+});
+
+const one = (endpoint: string) => webhooks.endpoints.one(tenant, endpoint);
+
+test("a receiver may ask for a later attempt", async () => {
+  receiver = await startReceiver({ status: 503, headers: { "retry-after": "7200" } }, 200);
+  const id = await announce();
+  await until(id, "pending", 1);
+  expect(await hurry(id)).toBeGreaterThanOrEqual(2 * HOUR_MS);
+  await until(id, "delivered", 2);
+});
+
+test("410 ends the delivery and disables the endpoint, which gets nothing more until it is enabled", async () => {
+  receiver = await startReceiver(410, 204);
+  const endpoint = await newEndpoint();
+  const id = await webhooks.announcer.test(tenant, (await one(endpoint))!);
+  await until(id, "failed", 1);
+  await vi.waitFor(async () =>
+    expect((await one(endpoint))?.disabled?.reason).toBe("the receiver answered 410 Gone"),
+  );
+  await webhooks.announcer.ended({ tenant, asked: {} }, endedJob());
+  expect(await webhooks.deliveries.ids(tenant)).toEqual([id]);
+
+  await webhooks.endpoints.enable(tenant, endpoint);
+  await webhooks.announcer.replay(tenant, id);
+  const attempts = await until(id, "delivered", 2);
+  expect(attempts.map(({ attempt, status }) => [attempt, status])).toEqual([
+    [1, 410],
+    [2, 204],
   ]);
 });
 
-test("a redirect is a failure and is not followed", async () => {
-  receiver = await startReceiver(302);
-  const { deliveries } = await deliver(1);
-  expect(receiver.received.map(({ path }) => path)).toEqual(["/hook"]);
-  expect(deliveries).toMatchObject([{ status: 302, error: null }]);
+test("410 from the URL that a job named ends that delivery", async () => {
+  receiver = await startReceiver(410);
+  const id = await announce();
+  await until(id, "failed", 1);
+  await vi.waitFor(async () => expect(await queue.getJob(`${id}-1`)).toBeUndefined());
 });
 
-test("a receiver that is not there is recorded with the reason", async () => {
+test("endpoints get the events that they asked for, beside the URL that the job named", async () => {
+  receiver = await startReceiver(204);
+  const all = await newEndpoint();
+  const failures = await newEndpoint(["job.failed", "job.expired"]);
+  const job = endedJob({ webhook: { url: receiver.url, deliveries: [] } });
+  await webhooks.announcer.ended({ tenant, asked: {} }, job);
+  // As when a process dies in between, and the next one begins anew.
+  await webhooks.announcer.ended({ tenant, asked: {} }, job);
+  const message = job.id.replace("job_", "msg_");
+  for (const to of [all, "job"]) await until(`${message}-${to}`, "delivered", 1);
+  expect(await webhooks.deliveries.one(tenant, `${message}-${failures}`)).toBeNull();
+  const ids = receiver.received.map(({ headers }) => headers["webhook-id"]);
+  expect(ids).toEqual([message, message]);
+  expect(await webhooks.inbox.read(tenant, 0)).toMatchObject([{ seq: 1, id: message }]);
+});
+
+test("what waits for an endpoint that was moved goes to where it is now; if it was deleted, nowhere", async () => {
+  receiver = await startReceiver(500, 204);
+  const endpoint = await newEndpoint();
+  const { disabled: _, ...record } = (await one(endpoint))!;
+  const [moved, dropped] = [
+    await webhooks.announcer.test(tenant, { ...record, disabled: null }),
+    await webhooks.announcer.test(tenant, { ...record, disabled: null }),
+  ];
+  await vi.waitFor(() => expect(receiver.received).toHaveLength(2));
+  const elsewhere = await startReceiver(500, 204);
+  await webhooks.endpoints.update(tenant, { ...record, url: elsewhere.url });
+  await webhooks.announcer.replay(tenant, moved);
+  await vi.waitFor(() => expect(elsewhere.received).toHaveLength(1));
+  await webhooks.endpoints.delete(tenant, endpoint);
+  await webhooks.announcer.replay(tenant, dropped);
+  await vi.waitFor(async () =>
+    expect((await webhooks.deliveries.attempts(tenant, dropped)).at(-1)).toMatchObject({
+      status: null,
+      error: "the endpoint was deleted",
+    }),
+  );
+  expect(elsewhere.received).toHaveLength(1);
+  await elsewhere.stop();
+});
+
+test("a replay begins a new schedule, and what the queue has of the old one does nothing", async () => {
+  receiver = await startReceiver(500, 204);
+  const id = await announce();
+  await until(id, "pending", 1);
+  await webhooks.announcer.replay(tenant, id);
+  await until(id, "delivered", 2);
+  await hurry(id);
+  await vi.waitFor(async () => expect(await queue.getJob(`${id}-1`)).toBeUndefined());
+  expect(receiver.received).toHaveLength(2);
+});
+
+test("a receiver that is not there is noted with the reason", async () => {
   receiver = await startReceiver(200);
   await receiver.stop();
-  const { deliveries } = await deliver(2);
-  expect(deliveries).toMatchObject([
-    { attempt: 1, status: null, error: "ECONNREFUSED" },
-    { attempt: 2, status: null, error: "ECONNREFUSED" },
-  ]);
+  const id = await announce();
+  expect(await until(id, "pending", 1)).toMatchObject([{ status: null, error: "ECONNREFUSED" }]);
 });
 
-test("nothing is sent unsigned: a tenant without secret gets no webhook, and no second attempt", async () => {
+test("a URL that leads inside is noted as such, and nothing connects to it", async () => {
   receiver = await startReceiver(200);
-  const failed = once(deliverer, "failed");
-  void deliver(3, { tenant: "nobody" });
-  expect(await failed).toMatchObject([
-    { attemptsMade: 1 },
-    { name: "UnrecoverableError" },
-    "active",
-  ]);
+  const url = receiver.url.replace("127.0.0.1", "127.0.0.3");
+  const job = endedJob({ webhook: { url, deliveries: [] } });
+  await webhooks.announcer.ended({ tenant, asked: {} }, job);
+  const attempts = await until(`${job.id.replace("job_", "msg_")}-job`, "pending", 1);
+  expect(attempts[0]?.error).toMatch(/private, local or reserved/);
+});
+
+test("nothing is sent unsigned", async () => {
+  receiver = await startReceiver(200);
+  await redis.del(signingKeysKey(tenant));
+  const id = await announce();
+  const attempts = await until(id, "failed", 1);
+  expect(attempts).toMatchObject([{ error: "there is no key to sign with" }]);
   expect(receiver.received).toEqual([]);
 });

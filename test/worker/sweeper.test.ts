@@ -2,7 +2,8 @@ import { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
-import type { DeliveryPayload, NewJob } from "../../shared/job.ts";
+import type { Job } from "../../shared/contract.ts";
+import type { NewJob } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
 import { DEADLINES_KEY, jobKey } from "../../shared/redis-keys.ts";
 import { startSweeper } from "../../worker/sweeper.ts";
@@ -11,7 +12,7 @@ import { newJob } from "../support/generation.ts";
 let server: RedisServer;
 let redis: Redis;
 let store: JobStore;
-let deliveries: DeliveryPayload[];
+let announced: Job[];
 let stop: () => void;
 
 beforeAll(async () => {
@@ -21,12 +22,10 @@ beforeAll(async () => {
 });
 
 beforeEach(() => {
-  deliveries = [];
+  announced = [];
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
-  const queue = {
-    add: async (_: string, payload: DeliveryPayload) => void deliveries.push(payload),
-  };
-  stop = startSweeper({ store, deliveries: queue, log: pino({ level: "silent" }) });
+  const announcer = { ended: async (_: object, job: Job) => void announced.push(job) };
+  stop = startSweeper({ store, announcer, log: pino({ level: "silent" }) });
 });
 
 afterEach(async () => {
@@ -63,7 +62,7 @@ test("a queued job past its deadline expires, and its owner is told", async () =
     state: "expired",
     outcome: { error: { code: "deadline_exceeded" } },
   });
-  await vi.waitFor(() => expect(deliveries).toMatchObject([{ jobId: id }]));
+  await vi.waitFor(() => expect(announced).toMatchObject([{ id, state: "expired" }]));
 });
 
 test("a running job is its worker's to expire, until it is long overdue", async () => {
