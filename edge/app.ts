@@ -21,6 +21,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { ticketRoutes } from "./routes/tickets.ts";
 import { deliveryRoutes } from "./routes/webhook-deliveries.ts";
 import { endpointRoutes } from "./routes/webhook-endpoints.ts";
 import { inboxRoutes } from "./routes/webhook-inbox.ts";
@@ -42,8 +43,10 @@ const REQUEST_ID_CHARS_MAX = 128;
 const exposeHeaders = [
   "x-request-id",
   "x-trimtab-job-id",
+  "ETag",
   "Idempotent-Replayed",
   "Location",
+  "Preference-Applied",
   "RateLimit",
   "RateLimit-Policy",
   "Retry-After",
@@ -76,6 +79,7 @@ export function createApp({
   app.use(methodNotAllowed({ app, onMethodNotAllowed: errors.methodNotAllowed }));
 
   app.route("/v1/jobs", jobRoutes(deadlineSeconds, log));
+  app.route("/v1/jobs", ticketRoutes());
   app.route("/v1/chat/completions", chatRoutes(deadlineSeconds, log));
   app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
   app.route("/v1/models", modelRoutes());

@@ -25,8 +25,10 @@ import {
   GENERATION_QUEUE,
   MODELS_KEY,
   QUEUE_PREFIX,
+  ticketKey,
 } from "../shared/redis-keys.ts";
 import { Webhooks } from "../shared/webhooks.ts";
+import { TicketRecord } from "../shared/ticket.ts";
 import type { Backend, FollowRequest } from "./backend.ts";
 import type { Env } from "./env.ts";
 import { choiceIds } from "./job-access.ts";
@@ -52,6 +54,19 @@ export class RedisBackend implements Backend {
 
   keys<T>(work: (keys: KeyRegistry) => Promise<T>): Promise<T> {
     return available(() => work(new KeyRegistry(this.#redis)));
+  }
+
+  saveTicket(sha256: string, ticket: TicketRecord, seconds: number): Promise<void> {
+    return available(async () => {
+      await this.#redis.set(ticketKey(sha256), JSON.stringify(ticket), "EX", seconds);
+    });
+  }
+
+  ticket(sha256: string): Promise<TicketRecord | null> {
+    return available(async () => {
+      const ticket = await this.#redis.get(ticketKey(sha256));
+      return ticket === null ? null : v.parse(TicketRecord, JSON.parse(ticket));
+    });
   }
 
   models(): Promise<ModelCard[]> {

@@ -6,6 +6,7 @@ import type { Admission, Admitted } from "../shared/admission.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
 import type { InboxEntry } from "../shared/inbox-store.ts";
 import type { ApiKeyRecord, JobRecord, ModelCard, NewJob } from "../shared/job.ts";
+import type { TicketRecord } from "../shared/ticket.ts";
 import type { KeyRegistry } from "../shared/key-registry.ts";
 import type { Webhooks } from "../shared/webhooks.ts";
 
@@ -21,6 +22,9 @@ export interface FollowRequest {
 export interface Backend {
   /** The record of the key with this SHA-256, or null. */
   authenticate(keyHash: string): Promise<ApiKeyRecord | null>;
+  /** Keeps a ticket under its SHA-256. */
+  saveTicket(sha256: string, ticket: TicketRecord, seconds: number): Promise<void>;
+  ticket(sha256: string): Promise<TicketRecord | null>;
   /** Works on the API keys. */
   keys<T>(work: (keys: KeyRegistry) => Promise<T>): Promise<T>;
   /** Every ensemble that is served, by name. */

@@ -2,6 +2,7 @@
 import type { Context } from "hono";
 import type { ApiKeyRecord } from "../shared/job.ts";
 import type { AddressRanges } from "../shared/webhook-url.ts";
+import type { TicketRecord } from "../shared/ticket.ts";
 import type { Backend } from "./backend.ts";
 
 export interface AppEnv {
@@ -13,6 +14,8 @@ export interface AppEnv {
     principal: ApiKeyRecord;
     /** Where webhooks may go although it is not public. */
     webhookAllow: AddressRanges;
+    /** What the request is let do instead of what its key may, where a ticket stands for the key. */
+    ticket?: TicketRecord;
     /** Resolves when the body has been sent or given up; absent unless the reply streams. */
     streamEnd?: Promise<unknown>;
   };

@@ -1,8 +1,11 @@
 /** Secrets and ids: their forms, and the hash of a key that alone is stored. */
 
 /** `tt_` and 32 random bytes in base64url. */
-export function newApiKey(): string {
-  return `tt_${toBase64Url(crypto.getRandomValues(new Uint8Array(32)))}`;
+export const newApiKey = (): string => newSecret("tt");
+export const newTicket = (): string => newSecret("tk");
+
+function newSecret(prefix: string): string {
+  return `${prefix}_${toBase64Url(crypto.getRandomValues(new Uint8Array(32)))}`;
 }
 
 /** A random id with a speaking prefix, such as `job_…`: 18 random bytes, 24 characters. */

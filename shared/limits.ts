@@ -61,6 +61,11 @@ export const LIMITS = {
   keysPerTenantMax: 100,
   /** Seconds for which a rotated key may go on: 30 days. */
   keyOverlapSecondsMax: 30 * 24 * 3600,
+  /** Seconds for which a ticket works. */
+  ticketSecondsDefault: 3_600,
+  ticketSecondsMax: 7 * 24 * 3600,
+  /** Seconds that a reply waits for a job's end at most: less than what proxies wait for a reply. */
+  waitSecondsMax: 60,
   /** Seconds from submission within which a job may be asked to end. */
   deadlineSecondsMin: 1,
   deadlineSecondsMax: 7 * 24 * 3600,

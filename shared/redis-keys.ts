@@ -33,6 +33,8 @@ export const idempotencyKey = (tenant: string, sha256: string) =>
   `{trimtab}:idempotency:${tenant}:${sha256}`;
 export const retryKey = (keyId: string, fingerprint: string) =>
   `{trimtab}:retry:${keyId}:${fingerprint}`;
+/** A ticket's record (JSON) by its SHA-256; expires. */
+export const ticketKey = (sha256: string) => `{trimtab}:ticket:${sha256}`;
 /** Set of all key ids. */
 export const API_KEYS_KEY = "{trimtab}:keys";
 /** Set of a tenant's key ids. */

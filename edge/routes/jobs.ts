@@ -1,6 +1,7 @@
 /** Jobs as a resource: submit, read, follow, cancel, delete. A job of another tenant is one that does not exist. */
 import { Hono } from "hono";
-import { JobRequest, type JobEvent } from "../../shared/contract.ts";
+import { etag, RETAINED_304_HEADERS } from "hono/etag";
+import { isTerminal, JobRequest, type Job, type JobEvent } from "../../shared/contract.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
 import { noSuchJob, nothingAfter, readCursor, requireJob } from "../job-access.ts";
@@ -9,6 +10,7 @@ import { streamErrorBody } from "../middleware/errors.ts";
 import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
 import { submit } from "../submission.ts";
 import { inputOf, parseRequest } from "../validate.ts";
+import { afterWait } from "../wait.ts";
 
 export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -16,21 +18,26 @@ export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
   routes.post("/", async (c) => {
     const request = parseRequest(JobRequest, await readJson(c.req.raw));
     const { id } = await submit(c, { request, input: inputOf(request), deadlineSeconds });
-    const record = await requireJob(c, id);
+    const record = await afterWait(c, await requireJob(c, id));
     c.header("Location", `/v1/jobs/${id}`);
-    return c.json(await c.var.backend.view(record), 202);
+    return c.json(await c.var.backend.view(record), isTerminal(record.state) ? 200 : 202);
   });
 
-  routes.get("/:id", async (c) => {
-    const record = await requireJob(c, c.req.param("id"));
-    return c.json(await c.var.backend.view(record));
+  routes.get("/:id", etag({ retainedHeaders: RETAINED_HEADERS }), async (c) => {
+    const record = await afterWait(c, await requireJob(c, c.req.param("id")));
+    const job = await c.var.backend.view(record);
+    c.header("Cache-Control", cacheControl(job));
+    c.header("Vary", "Authorization", { append: true });
+    return c.json(job);
   });
 
   routes.post("/:id/cancel", async (c) => {
     const { id } = await requireJob(c, c.req.param("id"));
     const job = await c.var.backend.cancel(id);
     if (job === null) throw noSuchJob();
-    return c.json(job);
+    // A ticket to cancel is none to read.
+    const { object, state, cancel_requested } = job;
+    return c.json(c.var.ticket ? { id, object, state, cancel_requested } : job);
   });
 
   routes.delete("/:id", async (c) => {
@@ -53,6 +60,22 @@ export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
   });
 
   return routes;
+}
+
+/** Of an unchanged job: what caches need, and what any reply has. */
+const RETAINED_HEADERS = [
+  ...RETAINED_304_HEADERS,
+  "access-control-allow-origin",
+  "access-control-expose-headers",
+  "preference-applied",
+  "x-request-id",
+];
+
+/** An ended job does not change until it is deleted, but for the deliveries of its webhook. */
+function cacheControl({ deleted_at, webhook }: Job): string {
+  if (deleted_at === null || webhook !== null) return "private, no-cache";
+  const seconds = Math.max(0, Math.floor(deleted_at - Date.now() / 1000));
+  return `private, max-age=${seconds}, immutable`;
 }
 
 async function* eventFrames(

@@ -33,6 +33,7 @@ export function keyRoutes(): Hono<AppEnv> {
       return { key, record: await keys.read(id) };
     });
     if (record === null) throw noSuchKey();
+    c.header("Cache-Control", "no-store");
     return c.json({ ...toApiKey(record), key }, 201);
   });
 
@@ -54,6 +55,7 @@ export function keyRoutes(): Hono<AppEnv> {
     requireWithin(record, c.var.principal);
     const key = await c.var.backend.keys((keys) => keys.rotate(record.id, overlap));
     if (key === null) throw noSuchKey();
+    c.header("Cache-Control", "no-store");
     return c.json({ ...toApiKey(record), key });
   });
 
