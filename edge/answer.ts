@@ -89,7 +89,8 @@ async function wholeAnswer(
   }
 }
 
-async function endOf(
+/** All that a job said. @throws AppError what it ended with, unless it succeeded */
+export async function endOf(
   c: AppContext,
   jobId: string,
   signal: AbortSignal,

@@ -21,6 +21,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { scoreRoutes } from "./routes/score.ts";
 import { ticketRoutes } from "./routes/tickets.ts";
 import { deliveryRoutes } from "./routes/webhook-deliveries.ts";
 import { endpointRoutes } from "./routes/webhook-endpoints.ts";
@@ -82,6 +83,7 @@ export function createApp({
   app.route("/v1/jobs", ticketRoutes());
   app.route("/v1/chat/completions", chatRoutes(deadlineSeconds, log));
   app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
+  app.route("/v1/score", scoreRoutes(deadlineSeconds));
   app.route("/v1/models", modelRoutes());
   app.route("/v1/keys", keyRoutes());
   app.route("/v1/webhook_endpoints", endpointRoutes());

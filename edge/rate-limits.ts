@@ -7,7 +7,7 @@ import {
   type Standing,
 } from "../shared/admission.ts";
 import { AppError } from "../shared/errors.ts";
-import type { ApiKeyRecord, Generation, ModelCard } from "../shared/job.ts";
+import type { ApiKeyRecord, Generation, Input, ModelCard } from "../shared/job.ts";
 import type { AppContext } from "./context.ts";
 
 /** Only workers have the tokenizer; what a job really used is put right when it ends. */
@@ -40,8 +40,9 @@ export function admissionOf(
   const all = tokens.reduce((sum, count) => sum + count, 0);
   const tokensMax = limitOf(limits, "tokens") ?? Infinity;
   if (all > tokensMax) {
-    const message = `max_tokens and the prompt come to about ${all} tokens, and this API key has ${tokensMax} a minute`;
-    throw new AppError("invalid_request", message, { param: "max_tokens" });
+    const param = generations[0]?.completion ? "completion" : "max_tokens";
+    const message = `${param} and the prompt come to about ${all} tokens, and this API key has ${tokensMax} a minute`;
+    throw new AppError("invalid_request", message, { param });
   }
   const jobsMax = limitOf(limits, "jobs") ?? Infinity;
   if (tokens.length > jobsMax) {
@@ -51,12 +52,20 @@ export function admissionOf(
   return { keyId, limits, tokens };
 }
 
-function tokensOf({ input, maxTokens }: Generation, { contextTokens }: ModelCard): number {
-  const texts = input.kind === "chat" ? input.messages.map(({ content }) => content) : [];
-  if (input.kind === "text") texts.push(input.text);
+function tokensOf(
+  { input, completion, maxTokens }: Generation,
+  { contextTokens }: ModelCard,
+): number {
+  const answer = completion ? lengthOf(completion) : maxTokens;
+  return Math.min(lengthOf(input) + answer, contextTokens);
+}
+
+/** Count of ids, or about how many tokens a text has. */
+function lengthOf(input: Input): number {
+  if (input.kind === "tokens") return input.ids.length;
+  const texts = input.kind === "chat" ? input.messages.map(({ content }) => content) : [input.text];
   const chars = texts.reduce((sum, text) => sum + text.length, 0);
-  const prompt = input.kind === "tokens" ? input.ids.length : Math.ceil(chars / CHARS_PER_TOKEN);
-  return Math.min(prompt + maxTokens, contextTokens);
+  return Math.ceil(chars / CHARS_PER_TOKEN);
 }
 
 export function limitError(

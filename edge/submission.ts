@@ -3,7 +3,7 @@ import type { Admission } from "../shared/admission.ts";
 import { newId } from "../shared/api-key.ts";
 import type { JobRequest } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
-import type { Asked, Input, ModelCard, NewJob } from "../shared/job.ts";
+import type { Asked, Input, ModelCard, NewJob, TextInput } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
 import type { Keeping } from "../shared/openai.ts";
 import { urlComplaint } from "../shared/webhook-url.ts";
@@ -17,6 +17,8 @@ import { choicesOf, toGeneration } from "./validate.ts";
 
 export interface Submission {
   readonly request: Omit<JobRequest, "messages" | "prompt"> & Keeping;
+  /** A text to score, where none is to be generated. */
+  readonly completion?: TextInput;
   /** What only a response is asked. */
   readonly asked?: Pick<Asked, "instructed" | "previous" | "background">;
   /** Seconds until the job expires if the request names no deadline. */
@@ -43,7 +45,7 @@ export async function submitChoices(
   submission: Submission & { readonly inputs: readonly Input[]; readonly n: number },
 ): Promise<AnsweredJob> {
   const { deadlineSeconds, ...asking } = submission;
-  const { request, inputs, n } = asking;
+  const { request, inputs, completion, n } = asking;
   const { principal } = c.var;
   const choices = inputs.length * n;
   if (choices > LIMITS.choicesMax) {
@@ -53,8 +55,9 @@ export async function submitChoices(
   const card = await requireModel(c, request.model);
   const pairs = await namedPairs(c, request.steering?.pairs);
   if (request.webhook) requireReachable(c, request.webhook.url, "webhook.url");
+  const bounds = { card, pairs, limits: principal.limits, choices };
   const generations = inputs.flatMap((input) =>
-    choicesOf(toGeneration(request, input, { card, pairs, limits: principal.limits, choices }), n),
+    choicesOf(toGeneration(request, { input, completion }, bounds), n),
   );
   const id = newId("job");
   const createdAtMs = Date.now();

@@ -5,10 +5,11 @@
 import * as v from "valibot";
 import type { JobRequest, Message } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
-import type { Generation, Input, ModelCard, ValidGeneration } from "../shared/job.ts";
+import type { Generation, Input, ModelCard, TextInput, ValidGeneration } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
 import type { ChatRequest, CompletionRequest } from "../shared/openai.ts";
 import type { KeyLimits } from "../shared/policy.ts";
+import type { ScoreRequest } from "../shared/score.ts";
 import { issueError } from "./issue.ts";
 import { steeringOf, type NamedPair } from "./steering.ts";
 
@@ -25,28 +26,34 @@ export function parseRequest<T>(schema: RequestSchema<T>, body: unknown): T {
   return result.output;
 }
 
-export function inputOf(request: JobRequest | ChatRequest): Input {
+export function inputOf(request: JobRequest | ChatRequest | ScoreRequest): Input {
   if (request.messages !== undefined) {
     return { kind: "chat", messages: request.messages.map(plainMessage) };
   }
   const prompt = "prompt" in request ? request.prompt : undefined;
   if (prompt === undefined) throw new Error("The schema lets no request pass without input");
-  return promptInput(prompt);
+  return textInput(prompt);
 }
 
 /** The prompts of a completion; an array of numbers is one of them. */
 export function inputsOf({ prompt }: CompletionRequest): Input[] {
-  if (typeof prompt === "string" || isTokens(prompt)) return [promptInput(prompt)];
-  return prompt.map(promptInput);
+  if (typeof prompt === "string" || isTokens(prompt)) return [textInput(prompt)];
+  return prompt.map(textInput);
 }
 
-function promptInput(prompt: string | readonly number[]): Input {
+export function textInput(prompt: string | readonly number[]): TextInput {
   return typeof prompt === "string"
     ? { kind: "text", text: prompt }
     : { kind: "tokens", ids: prompt };
 }
 
 const isTokens = (prompt: readonly unknown[]): prompt is number[] => typeof prompt[0] === "number";
+
+/** What a generation goes on from, and the text that it is to score if it is not to be drawn. */
+export interface Texts {
+  readonly input: Input;
+  readonly completion: TextInput | undefined;
+}
 
 /** What bounds a generation beside the schema. */
 export interface Bounds {
@@ -60,10 +67,10 @@ export interface Bounds {
 /** @throws AppError invalid_request, context_length_exceeded */
 export function toGeneration(
   request: GenerationRequest,
-  input: Input,
+  { input, completion }: Texts,
   { card, pairs, limits, choices }: Bounds,
 ): ValidGeneration {
-  checkTokens(input, card);
+  checkTokens(input, completion, card);
   const generation: Generation = {
     model: card.id,
     input,
@@ -79,6 +86,7 @@ export function toGeneration(
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
     ...steeringOf(request.steering, card, pairs, limits),
+    ...(completion && { completion }),
     ...reports(request, choices),
   };
   return generation as ValidGeneration;
@@ -97,18 +105,32 @@ function plainMessage({ role, content }: Message) {
 }
 
 /** Text is measured by the worker, which has the tokenizer; ids can be measured here. */
-function checkTokens(input: Input, card: ModelCard): void {
-  if (input.kind !== "tokens") return;
-  const count = input.ids.length;
-  if (count >= card.contextTokens) {
+function checkTokens(input: Input, completion: TextInput | undefined, card: ModelCard): void {
+  const promptTokens = checkIds(input, "prompt", card);
+  if (promptTokens >= card.contextTokens) {
     throw new AppError(
       "context_length_exceeded",
-      `prompt has ${count} tokens, and the context of ${card.contextTokens} tokens must also hold the answer`,
+      `prompt has ${promptTokens} tokens, and the context of ${card.contextTokens} tokens must also hold the answer`,
       { param: "prompt" },
     );
   }
+  if (!completion) return;
+  const count = checkIds(completion, "completion", card);
+  if (promptTokens + count > card.contextTokens) {
+    throw new AppError(
+      "context_length_exceeded",
+      `completion has ${count} tokens, and the context of ${card.contextTokens} tokens must also hold the prompt`,
+      { param: "completion" },
+    );
+  }
+}
+
+/** Returns the count of ids, 0 for text. */
+function checkIds(input: Input, param: string, card: ModelCard): number {
+  if (input.kind !== "tokens") return 0;
   const foreign = input.ids.findIndex((id) => id >= card.vocabSize);
-  if (foreign !== -1) throw notInVocabulary(`prompt.${foreign}`, input.ids[foreign], card);
+  if (foreign !== -1) throw notInVocabulary(`${param}.${foreign}`, input.ids[foreign], card);
+  return input.ids.length;
 }
 
 function biases({ logit_bias }: GenerationRequest, card: ModelCard): [number, number][] {
@@ -124,11 +146,17 @@ function notInVocabulary(param: string, id: number | undefined, card: ModelCard)
   return new AppError("invalid_request", message, { param });
 }
 
+/** Tokens of each job of which so much can be told. */
+export function reportTokensMax(logprobs: number | null, trace: boolean, choices: number): number {
+  const perToken = (logprobs === null ? 0 : 1 + logprobs) + (trace ? REPORT_ENTRIES_PER_SHIFT : 0);
+  const tokens = Math.floor(LIMITS.reportEntriesMax / perToken / choices);
+  return Math.min(LIMITS.maxTokensMax, tokens);
+}
+
 /** What to tell of tokens: a job's log, and who reads all choices at once, must hold all of it. */
 function reports({ logprobs, steering, max_tokens }: GenerationRequest, choices: number) {
   const trace = steering?.trace ?? false;
-  const perToken = (logprobs == null ? 0 : 1 + logprobs) + (trace ? REPORT_ENTRIES_PER_SHIFT : 0);
-  const tokensMax = Math.floor(LIMITS.reportEntriesMax / perToken / choices);
+  const tokensMax = reportTokensMax(logprobs ?? null, trace, choices);
   if ((max_tokens ?? LIMITS.maxTokensDefault) > tokensMax) {
     const message = `max_tokens must be at most ${tokensMax} with these logprobs and trace, received ${max_tokens}`;
     throw new AppError("invalid_request", message, { param: "max_tokens" });

@@ -158,6 +158,10 @@ export const generation = {
 /** Log-probabilities of every token, and of this many of the likeliest at its place. */
 export const topLogprobs = v.nullish(integer(0, LIMITS.topLogprobsMax));
 
+export const isOneInput = ({ messages, prompt }: { messages?: unknown; prompt?: unknown }) =>
+  (messages === undefined) !== (prompt === undefined);
+export const ONE_INPUT = "Expected exactly one of messages and prompt";
+
 /** `POST /v1/jobs` */
 export const JobRequest = v.pipe(
   v.strictObject({
@@ -167,10 +171,7 @@ export const JobRequest = v.pipe(
     logprobs: topLogprobs,
   }),
   v.forward(
-    v.check(
-      (request) => (request.messages === undefined) !== (request.prompt === undefined),
-      "Expected exactly one of messages and prompt",
-    ),
+    v.check((request) => isOneInput(request), ONE_INPUT),
     ["messages"],
   ),
 );

@@ -12,6 +12,9 @@ export type Input =
       readonly kind: "chat";
       readonly messages: readonly { role: Message["role"]; content: string }[];
     }
+  | TextInput;
+
+export type TextInput =
   | { readonly kind: "text"; readonly text: string }
   | { readonly kind: "tokens"; readonly ids: readonly number[] };
 
@@ -46,6 +49,8 @@ export interface Generation {
     readonly klBudget?: number;
     readonly fallback?: number;
   };
+  /** The text that comes, to be scored, instead of one that is drawn. */
+  readonly completion?: TextInput;
   /** How many of the likeliest tokens to tell log-probabilities of, beside the token's; absent for none at all. */
   readonly logprobs?: number;
   /** Whether to tell of each token what steering did to it. */

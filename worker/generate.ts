@@ -6,9 +6,13 @@
 import type { PrefixCache } from "./model/prefix-cache.ts";
 import { Row, type GenerateRequest, type Step, type Voice } from "./row.ts";
 import { Speculation } from "./speculate.ts";
+import { verify } from "./verify.ts";
 
 /** Prompt tokens that one step may prefill: the others wait that long for their next token. */
 const PREFILL_CHUNK_TOKENS = 128;
+
+/** Tokens of a given text that one step scores: the others wait for it, and the logits of all are held at once. */
+export const SCORE_CHUNK_TOKENS = 32;
 
 export interface BatchOptions {
   /** Draft ahead while a row is alone. Changes the speed only. */
@@ -38,7 +42,7 @@ export class Batch {
       if (request.output.accept(token).finish) return null;
     }
     const row = new Row(request);
-    const drafts = this.#speculate && Speculation.isPossible(row);
+    const drafts = this.#speculate && !request.forced && Speculation.isPossible(row);
     this.#rows.set(row, drafts ? new Speculation() : null);
     return row;
   }
@@ -53,15 +57,21 @@ export class Batch {
     return this.#rows.get(row) ?? null;
   }
 
-  /** Prefills up to a chunk, then gives every row whose prompt is through its next token. Rows that finish are taken out. */
+  /**
+   * Prefills up to a chunk, then gives every row whose prompt is through its next token, and one whose text is given
+   * its next ones. Rows that finish are taken out.
+   */
   async step(): Promise<Step[]> {
     await this.#prefillSome();
     const ready = [...this.#rows.keys()].filter((row) =>
       row.voices.every(({ unseen }) => unseen.length === 1),
     );
-    const [only] = ready;
+    const given = ready.find(({ request }) => request.forced);
+    const drawn = ready.filter(({ request }) => !request.forced);
+    const [only] = drawn;
     const alone = this.#rows.size === 1 && only ? this.#rows.get(only) : null;
-    const steps = (alone && (await alone.step(only!))) ?? (await this.#decode(ready));
+    const steps = (alone && (await alone.step(only!))) ?? (await this.#decode(drawn));
+    if (given) steps.push(...(await verify(given, given.forced(SCORE_CHUNK_TOKENS).slice(0, -1))));
     for (const step of steps) {
       const { row } = step;
       if (!("error" in step) && !step.finish) continue;

@@ -17,6 +17,8 @@ export interface GenerateRequest extends Casting {
   readonly output: Output;
   /** What to tell of each token; absent for nothing. */
   readonly report?: ReportOptions;
+  /** The tokens that come, whatever the logits say: a text that is scored instead of one that is generated. */
+  readonly forced?: readonly number[];
   /** Tokens that an earlier attempt has generated: replayed, not generated again. */
   readonly resume: readonly number[];
   /** Whose prompt it is: only the same tenant's next one finds its rows again. Absent, nothing of it is kept. */
@@ -119,7 +121,7 @@ export class Row {
         antiexpert: this.#mix(rows, "antiexpert"),
       };
       const alpha = this.#steer(position);
-      const token = this.draw(this.logits);
+      const token = this.forced(1)[0] ?? this.draw(this.logits);
       const report = this.#report(token, alpha, position);
       sampler.accept(token);
       this.tokens.push(token);
@@ -128,6 +130,12 @@ export class Row {
     } catch (error) {
       return { row: this, error: error instanceof Error ? error : new Error(String(error)) };
     }
+  }
+
+  /** The next tokens that must come, up to so many; none where they are drawn. */
+  forced(count: number): readonly number[] {
+    const at = this.tokens.length;
+    return this.request.forced?.slice(at, at + count) ?? [];
   }
 
   /** What the sampler would take from some logits [>= V] at the current position. */
@@ -169,12 +177,13 @@ export class Row {
   /** Before the sampler accepts the token: what the base would have taken is asked of the same position. */
   #report(token: number, alpha: number, rows: Rows): Report | null {
     if (!this.#reporter) return null;
+    const isBases = alpha === 0 && !this.request.forced;
     return this.#reporter.report({
       ...rows,
       steered: this.logits,
       alpha,
       token,
-      baseToken: this.#reporter.traces && alpha !== 0 ? this.draw(rows.base) : token,
+      baseToken: this.#reporter.traces && !isBases ? this.draw(rows.base) : token,
     });
   }
 

@@ -4,14 +4,9 @@
  * noise, so what comes out is what would have come out without drafts; a draft only decides whether the logits of
  * the next position are there already.
  */
-import {
-  draftLength,
-  EXTRA_TOKEN_COST,
-  lookUp,
-  RunningMean,
-  type Drafter,
-} from "./decode/draft.ts";
+import { draftLength, lookUp, RunningMean, type Drafter } from "./decode/draft.ts";
 import type { Row, Step, Voice } from "./row.ts";
+import { verify, type Seen } from "./verify.ts";
 
 /** What one row has learned about its drafters. */
 export class Speculation {
@@ -43,7 +38,7 @@ export class Speculation {
     const count = Math.min(length, left);
     if (count === 1) return null;
     const { drafts, logits } = await draftByExpert(row, expert, count);
-    return this.#verify(row, "expert", drafts, logits);
+    return this.#verify(row, "expert", drafts, { voice: expert, logits });
   }
 
   /** Learns from a position that was decoded without drafts. */
@@ -58,31 +53,17 @@ export class Speculation {
     sampler.accept(token);
   }
 
-  /** @param expertLogits after the last token and after each draft, where the drafter has seen them already */
   async #verify(
     row: Row,
     drafter: Drafter,
     drafts: readonly number[],
-    expertLogits: readonly Float32Array[] | null = null,
+    seen: Seen | null = null,
   ): Promise<Step[]> {
-    const logits: (readonly Float32Array[])[] = [];
-    for (const voice of row.voices) {
-      const isKnown = expertLogits && voice === row.drafter;
-      logits.push(isKnown ? expertLogits : await score(voice, drafts));
+    const steps = await verify(row, drafts, seen);
+    for (const [i, step] of steps.entries()) {
+      if (!("error" in step) && i < drafts.length)
+        this.#count(row, drafter, step.token === drafts[i]);
     }
-    const positions = drafts.length + 1;
-    const steps: Step[] = [];
-    for (let i = 0; i < positions; i++) {
-      const step = row.choose(logits.map((rows) => rows[i]!));
-      steps.push(step);
-      if ("error" in step) break;
-      const draft = drafts[i];
-      if (draft !== undefined) this.#count(row, drafter, step.token === draft);
-      if (step.finish || step.token !== draft) break;
-    }
-    const unused = positions - steps.length;
-    if (unused > 0)
-      for (const { decoder, sequence } of row.voices) decoder.rewind!(sequence, unused);
     return steps;
   }
 
@@ -125,13 +106,4 @@ function drawDraft(row: Row, expertLogits: Float32Array): number | null {
   } catch {
     return null;
   }
-}
-
-/** Logits after the last token that a voice was given (prompts may end in different ones) and after each draft. */
-async function score(voice: Voice, drafts: readonly number[]): Promise<Float32Array[]> {
-  const startedMs = performance.now();
-  const logits = await voice.decoder.score(voice.sequence, [voice.unseen[0]!, ...drafts]);
-  const extra = EXTRA_TOKEN_COST * drafts.length;
-  voice.runMs.observe((performance.now() - startedMs) / (1 + extra));
-  return logits;
 }

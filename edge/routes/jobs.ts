@@ -2,12 +2,14 @@
 import { Hono } from "hono";
 import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { isTerminal, JobRequest, type Job, type JobEvent } from "../../shared/contract.ts";
+import { ScoreRequest } from "../../shared/score.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
 import { noSuchJob, nothingAfter, readCursor, requireJob } from "../job-access.ts";
 import type { Log } from "../log.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
 import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
+import { scoringOf } from "../score.ts";
 import { submit } from "../submission.ts";
 import { inputOf, parseRequest } from "../validate.ts";
 import { afterWait } from "../wait.ts";
@@ -16,8 +18,8 @@ export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.post("/", async (c) => {
-    const request = parseRequest(JobRequest, await readJson(c.req.raw));
-    const { id } = await submit(c, { request, input: inputOf(request), deadlineSeconds });
+    const body = await readJson(c.req.raw);
+    const { id } = await submit(c, { ...askedOf(body), deadlineSeconds });
     const record = await afterWait(c, await requireJob(c, id));
     c.header("Location", `/v1/jobs/${id}`);
     return c.json(await c.var.backend.view(record), isTerminal(record.state) ? 200 : 202);
@@ -76,6 +78,15 @@ function cacheControl({ deleted_at, webhook }: Job): string {
   if (deleted_at === null || webhook !== null) return "private, no-cache";
   const seconds = Math.max(0, Math.floor(deleted_at - Date.now() / 1000));
   return `private, max-age=${seconds}, immutable`;
+}
+
+/** A text to score makes it a job of the other kind, with the fields of that kind. */
+function askedOf(body: unknown) {
+  if (typeof body === "object" && body !== null && "completion" in body) {
+    return scoringOf(parseRequest(ScoreRequest, body));
+  }
+  const request = parseRequest(JobRequest, body);
+  return { request, input: inputOf(request) };
 }
 
 async function* eventFrames(

@@ -72,7 +72,7 @@ test("two ensembles over one base steer it together, with the text of an undistu
     { model: "atlas-qa", weight: 0.7 },
     { model: "gsm-mini", weight: 0.3 },
   ];
-  const job = { ...LONG, max_tokens: 120, steering: { alpha: 1, pairs, trace: true } };
+  const job = { ...LONG, max_tokens: 400, steering: { alpha: 1, pairs, trace: true } };
   const first = await stack.startWorker();
   const { id } = await client.submit(job);
   const reader = new Reader(client, id);
@@ -84,7 +84,7 @@ test("two ensembles over one base steer it together, with the text of an undistu
   expect([attempts, steering.pairs]).toEqual([2, pairs]);
   const undisturbed = await finished(client, job);
   expect(output.text).toBe(undisturbed.output.text);
-  expect(tokenIds(events)).toHaveLength(120);
+  expect(tokenIds(events)).toHaveLength(400);
   const alone = await finished(client, { ...job, steering: { alpha: 0.7 } });
   expect(alone.output.text).not.toBe(output.text);
   await second.stop();

@@ -30,6 +30,8 @@ export interface GoldenResult {
   readonly tokens: readonly number[];
   /** Largest |difference| of a steered logit over all steps; null if the vectors have tokens only. */
   readonly logitsDifference: number | null;
+  /** Largest |difference| of a steered log-probability, the tokens being scored instead of generated. */
+  readonly scoreDifference: number | null;
 }
 
 /** Where the model folders are: beside cases.json, or elsewhere for vectors of models kept elsewhere. */
@@ -60,7 +62,7 @@ export async function replay(
   };
   const results: GoldenResult[] = [];
   for (const { name, prompts, alpha, tokens: expected, logitsRow } of golden.cases) {
-    const request = {
+    const request = (forced?: readonly number[]) => ({
       models,
       prompts,
       alpha,
@@ -72,19 +74,36 @@ export async function replay(
         eosIds: new Set(golden.eos === null ? [] : [golden.eos]),
         maxTokens: expected.length,
       }),
+      ...(forced && { forced, report: { logprobs: 0, trace: false } }),
+    });
+    const rowAt = (position: number) => {
+      const start = (logitsRow + position) * golden.vocabSize;
+      return rows?.subarray(start, start + golden.vocabSize) ?? [];
     };
     const tokens: number[] = [];
     let difference = 0;
     // Drafts would overwrite the logits of all but the last token of a step.
-    for await (const { token, row: step } of generate(request, { speculate: false })) {
-      const start = (logitsRow + tokens.length) * golden.vocabSize;
-      const row = rows?.subarray(start, start + golden.vocabSize);
-      for (const [i, expected] of row?.entries() ?? []) {
+    for await (const { token, row: step } of generate(request(), { speculate: false })) {
+      for (const [i, expected] of rowAt(tokens.length).entries()) {
         difference = Math.max(difference, Math.abs(step.logits[i]! - expected));
       }
       tokens.push(token);
     }
-    results.push({ name, expected, tokens, logitsDifference: rows ? difference : null });
+    let scoreDifference = 0;
+    let position = 0;
+    for await (const { token, report } of generate(request(expected))) {
+      const logits = [...rowAt(position++)];
+      const expected = logits[token]! - Math.log(logits.reduce((sum, l) => sum + Math.exp(l), 0));
+      const difference = Math.abs(report!.logprobs!.logprob - expected);
+      if (rows) scoreDifference = Math.max(scoreDifference, difference);
+    }
+    results.push({
+      name,
+      expected,
+      tokens,
+      logitsDifference: rows ? difference : null,
+      scoreDifference: rows && position === expected.length ? scoreDifference : null,
+    });
   }
   return results;
 }
@@ -107,9 +126,10 @@ async function check(folder: string): Promise<void> {
     console.log(`--   ${folder}: not checked, its models are elsewhere (README.md)`);
     return;
   }
-  for (const { name, expected, tokens, logitsDifference } of await replay(folder)) {
+  for (const { name, expected, tokens, logitsDifference, scoreDifference } of await replay(folder)) {
     const equal = expected.every((token, i) => token === tokens[i]);
-    const verdict = equal && (logitsDifference ?? 0) <= 1e-3 ? "ok  " : "FAIL";
+    const difference = Math.max(logitsDifference ?? 0, scoreDifference ?? 0);
+    const verdict = equal && difference <= 1e-3 ? "ok  " : "FAIL";
     if (verdict === "FAIL") process.exitCode = 1;
     console.log(`${verdict} ${folder} ${name}: logits differ by ${logitsDifference ?? "?"}`);
   }

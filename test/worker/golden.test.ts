@@ -37,8 +37,13 @@ test.each(ensembles.map((ensemble) => [ensemble.id, ensemble] as const))(
   },
 );
 
-/** Same tokens in every case, and every steered logit within the tolerance. */
+/** Same tokens in every case, and every steered logit within the tolerance, also where the tokens are given. */
 function isExact(results: readonly GoldenResult[]): boolean {
   const same = ({ expected, tokens }: GoldenResult) => expected.join() === tokens.join();
-  return results.length > 0 && results.every((r) => same(r) && (r.logitsDifference ?? 0) < 1e-3);
+  return (
+    results.length > 0 &&
+    results.every(
+      (r) => same(r) && (r.logitsDifference ?? 0) < 1e-3 && (r.scoreDifference ?? 0) < 1e-3,
+    )
+  );
 }

@@ -12,6 +12,7 @@ import { readManifest } from "../model/manifest.ts";
 import { PrefixCache } from "../model/prefix-cache.ts";
 import { cast, checkIds, type Cast } from "./casting.ts";
 import { Counter, type RunCounter } from "./figures.ts";
+import { completionOf } from "./completion.ts";
 import {
   NOTHING_USED,
   type EngineOptions,
@@ -96,9 +97,12 @@ function prepareTask(
     const { casting, ensemble, eosIds } = play;
     const prompt = casting.prompts.base;
     checkIds(resume, ensemble);
-    const { maxTokens, tokensMax } = room(play, generation.maxTokens);
+    const forced = completionOf(play, generation);
+    const { maxTokens, tokensMax } = room(play, forced?.length ?? generation.maxTokens);
     const { decode, tokenText, unusedIds } = ensemble;
-    const output = new Output({ decode, stop: generation.stop, eosIds, maxTokens });
+    // Nothing but its own end ends a text that is given.
+    const ends = forced ? new Set<number>() : eosIds;
+    const output = new Output({ decode, stop: generation.stop, eosIds: ends, maxTokens });
     const { schedule, guards, logprobs = null, trace = false } = generation;
     const sampler = new Sampler(generation, prompt, unusedIds);
     return {
@@ -106,6 +110,7 @@ function prepareTask(
         ...casting,
         ...(schedule && { schedule }),
         ...(guards && { guards }),
+        ...(forced && { forced }),
         sampler,
         output,
         resume,

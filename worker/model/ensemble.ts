@@ -31,6 +31,8 @@ export interface Ensemble {
   /** What works, but slower than it could. */
   readonly warnings: readonly string[];
   readonly encode: (input: Input) => Prompts;
+  /** Ids of a text as what the base says. */
+  readonly encodeCompletion: (text: string) => number[];
   readonly decode: (ids: number[]) => string;
   readonly tokenText: (id: number) => TokenText;
 }
@@ -116,6 +118,7 @@ async function assemble(
       return why ? [`${entry.id}: ${role} copies its KV cache at every step: ${why}`] : [];
     }),
     encode: (input) => encode(tokenizers, input, entry.id),
+    encodeCompletion: (text) => tokenizers.base.encodeCompletion(text),
     decode: (ids) => tokenizers.base.decode(ids),
     tokenText: (id) => tokenizers.base.textOf(id),
   };

@@ -86,10 +86,19 @@ export class ModelTokenizer {
     }
   }
 
-  #idsOf(text: string, options: { add_special_tokens: boolean }): number[] {
+  /**
+   * A text as what a model says: by itself, without any tokens around it. What `decode` gives is read back by it, and
+   * special tokens are read where they are written out.
+   */
+  encodeCompletion(text: string): number[] {
+    return this.#idsOf(text, { add_special_tokens: false }, "completion");
+  }
+
+  #idsOf(text: string, options: { add_special_tokens: boolean }, field = "prompt"): number[] {
     const ids: (number | undefined)[] = this.#tokenizer.encode(text, options).ids;
     if (ids.includes(undefined)) {
-      throw new AppError("invalid_request", "the tokenizer has no token for a part of the prompt");
+      const message = `the tokenizer has no token for a part of the ${field}`;
+      throw new AppError("invalid_request", message, { param: field });
     }
     return ids as number[];
   }

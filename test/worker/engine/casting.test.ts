@@ -15,6 +15,7 @@ function ensemble(id: string, changes: Partial<Ensemble> = {}, contextTokens = 6
     unusedIds: [],
     warnings: [],
     encode: () => ({ base: [1], expert: [1, 2], antiexpert: [3] }),
+    encodeCompletion: () => [],
     decode: () => "",
     tokenText: () => ({ token: "" }),
     ...changes,

@@ -97,6 +97,66 @@ describe("a run", () => {
   });
 });
 
+describe("a text that is given", () => {
+  const scored = (changes: Partial<Generation> = {}) =>
+    run(generation({ completion: { kind: "text", text: " Paris." }, trace: true, ...changes }));
+
+  test("is read by itself by the base's tokenizer, end tokens where they are written, and scored to its end", async () => {
+    const events = await scored({ completion: { kind: "text", text: " paris<eos><eos>." } });
+    const ids = tokensOf(events);
+    expect(ids.filter((id) => id === 0)).toHaveLength(2);
+    expect(events.map((event) => (event.type === "token" ? event.text : "")).join("")).toBe(
+      " paris.",
+    );
+    expect(events.at(-1)).toMatchObject({ type: "end", finish: "length" });
+    expect(await scored({ completion: { kind: "tokens", ids } })).toEqual(events);
+  });
+
+  test("is scored from where an earlier attempt was", async () => {
+    const whole = await scored();
+    expect(
+      await run(
+        generation({ completion: { kind: "text", text: " Paris." }, trace: true }),
+        tokensOf(whole).slice(0, 1),
+      ),
+    ).toEqual(whole.slice(1));
+  });
+
+  test.each<[string, Partial<Generation>, string, string | RegExp]>([
+    [
+      "no token",
+      { completion: { kind: "text", text: "" } },
+      "invalid_request",
+      "completion must have at least one token",
+    ],
+    [
+      "more than is told of",
+      { completion: { kind: "tokens", ids: [5, 6, 7] }, maxTokens: 2 },
+      "invalid_request",
+      "completion has 3 tokens; at most 2 are scored with these top_logprobs",
+    ],
+    [
+      "no room for it",
+      { completion: { kind: "tokens", ids: Array.from({ length: 511 }, () => 5) }, maxTokens: 600 },
+      "context_length_exceeded",
+      /^completion has 511 tokens and the prompt \d+; the context of atlas-qa has room for 512 together$/,
+    ],
+  ])("that has %s is refused", async (_, changes, code, message) => {
+    expect(await scored(changes)).toMatchObject([
+      { type: "failed", code, message: expect.stringMatching(message) as string },
+    ]);
+  });
+
+  test("fills the context to its last token", async () => {
+    const changes = {
+      input: { kind: "tokens", ids: [5] },
+      completion: { kind: "tokens", ids: Array.from({ length: 511 }, () => 5) },
+      maxTokens: 600,
+    } as const;
+    expect(tokensOf(await scored(changes))).toHaveLength(511);
+  });
+});
+
 test("several runs go on together and each gives what it gives alone", async () => {
   const requests = [1, 2, 3].map((seed) => endless({ seed, maxTokens: 20 }));
   const order: number[] = [];
