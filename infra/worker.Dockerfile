@@ -1,7 +1,7 @@
 # The worker, for a GPU:        docker build -f infra/worker.Dockerfile -t trimtab-worker .
 # Without one, much smaller:    add --build-arg BASE=debian:bookworm-slim --build-arg ONNXRUNTIME=skip
-# Written without a Docker engine at hand: it has not been built, so expect to correct a detail. The worker itself does
-# not ask onnxruntime for its CUDA provider yet (worker/model/decoder.ts): until then the smaller image does the same.
+# The first needs EXECUTION_PROVIDER=cuda when it runs.
+# Written without a Docker engine at hand: it has not been built, so expect to correct a detail.
 
 # What onnxruntime's CUDA 12 build needs: CUDA 12 and cuDNN 9.
 ARG BASE=nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04

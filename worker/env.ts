@@ -29,6 +29,8 @@ const Env = v.object({
   RESULT_TTL_SECONDS: whole(86_400, 60, 31_536_000),
   /** Seconds that running jobs get to finish after SIGTERM. */
   DRAIN_SECONDS: whole(25, 0, 3_600),
+  /** What models run on. */
+  EXECUTION_PROVIDER: v.optional(v.picklist(["cpu", "cuda", "webgpu"]), "cpu"),
   /** Threads inside one operator; 0 lets onnxruntime choose. */
   INTRA_OP_THREADS: whole(0, 0, 1_024),
   /** MiB of all KV caches together; jobs wait while it is used up. */

@@ -31,6 +31,7 @@ async function start(env: WorkerEnv): Promise<void> {
     {
       manifestFile: env.TRIMTAB_MODELS,
       intraOpThreads: env.INTRA_OP_THREADS,
+      executionProvider: env.EXECUTION_PROVIDER,
       cacheBytesMax: env.KV_CACHE_MIB * 2 ** 20,
       prefixBytesMax: env.PREFIX_CACHE_MIB * 2 ** 20,
     },

@@ -23,6 +23,7 @@ test.each([
   ["SLOTS", "0", ">=1"],
   ["SLOTS", "four", "Expected a whole number"],
   ["LOCK_MS", "10", ">=1000"],
+  ["EXECUTION_PROVIDER", "tpu", "webgpu"],
   ["LOG_LEVEL", "loud", "warn"],
 ])("%s=%s is refused with the variable and the reason", (name, value, reason) => {
   expect(() => readEnv({ REDIS_URL, [name]: value })).toThrow(`${name}: `);

@@ -3,14 +3,13 @@ import type { FinishReason } from "../../shared/contract.ts";
 import type { ErrorCode } from "../../shared/errors.ts";
 import type { Generation, ModelCard } from "../../shared/job.ts";
 import type { TokenReport } from "../../shared/reports.ts";
+import type { SessionOptions } from "../model/session.ts";
 import type { Figures } from "./figures.ts";
 import { noDrafts, type DraftCounts } from "../decode/draft.ts";
 
 /** Options of the engine thread, given when it starts. */
-export interface EngineOptions {
+export interface EngineOptions extends SessionOptions {
   readonly manifestFile: string;
-  /** Threads inside one operator; 0 lets onnxruntime choose. */
-  readonly intraOpThreads: number;
   /** Bytes of all KV caches together. */
   readonly cacheBytesMax: number;
   /** Bytes of the prefixes that are kept beside them; 0 keeps none. */

@@ -32,10 +32,10 @@ const FIGURES_MS = 1000;
 
 const port = parentPort!;
 const send = (message: FromEngine) => port.postMessage(message);
-const { manifestFile, intraOpThreads, cacheBytesMax, prefixBytesMax } = workerData as EngineOptions;
+const { manifestFile, cacheBytesMax, prefixBytesMax, ...options } = workerData as EngineOptions;
 
 try {
-  const ensembles = await loadEnsembles(readManifest(manifestFile), { intraOpThreads });
+  const ensembles = await loadEnsembles(readManifest(manifestFile), options);
   const prefixes = new PrefixCache(prefixBytesMax);
   const counter = new Counter();
   const scheduler = new Scheduler(cacheBytesMax, prefixes, (ms) => counter.step(ms));

@@ -9,6 +9,8 @@ import type { Models, Prompts } from "../parts.ts";
 import type { Decoder } from "./decoder.ts";
 import { loadDecoder, readConfig, type ModelConfig } from "./files.ts";
 import type { EnsembleEntry, Manifest, ModelEntry } from "./manifest.ts";
+import { checkProvider } from "./provider.ts";
+import type { SessionOptions } from "./session.ts";
 import { ModelTokenizer } from "./tokenizer.ts";
 import type { TokenText } from "./token-text.ts";
 import { commonVocabulary } from "./vocabulary.ts";
@@ -40,8 +42,9 @@ export interface Ensemble {
 /** Loads every ensemble of a manifest; a model that several share is loaded once. */
 export async function loadEnsembles(
   manifest: Manifest,
-  options: { intraOpThreads: number },
+  options: SessionOptions,
 ): Promise<Map<string, Ensemble>> {
+  await checkProvider(options.executionProvider ?? "cpu");
   const loaded = new Map<string, Promise<LoadedModel>>();
   const load = (entry: ModelEntry): Promise<LoadedModel> => {
     const key = keyOf(entry);
@@ -67,7 +70,7 @@ const keyOf = ({ path, dtype }: ModelEntry) => `${dtype} ${path}`;
 async function loadModel(
   path: string,
   dtype: ModelEntry["dtype"],
-  options: { intraOpThreads: number },
+  options: SessionOptions,
 ): Promise<LoadedModel> {
   return { decoder: await loadDecoder(path, { dtype, ...options }), config: readConfig(path) };
 }

@@ -7,12 +7,14 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import type { InferenceSession } from "onnxruntime-node";
 import type { Decoder } from "./decoder.ts";
-import { GraphIo, type CacheShape } from "./graph-io.ts";
+import { GraphIo, LOGITS, type CacheShape } from "./graph-io.ts";
 import { hasRows } from "./kv-cache.ts";
+import { outputNames } from "./onnx-wire.ts";
 import { OwnedDecoder } from "./owned-decoder.ts";
 import { prepareGraph, type Candidate } from "./prepare.ts";
 import { preparationKey, readPrepared, writePrepared, type Prepared } from "./prepared-file.ts";
 import { changeOf, isRounding, probe, type Probed } from "./probe.ts";
+import { keepsCacheOnDevice } from "./provider.ts";
 import { RefedDecoder } from "./refed-decoder.ts";
 import { createSession, type SessionOptions } from "./session.ts";
 
@@ -31,6 +33,7 @@ export interface GraphSource {
 
 /** Loads a graph; throws with the reason if it is not a decoder that we can run. */
 export async function loadGraph(source: GraphSource): Promise<Decoder> {
+  if (keepsCacheOnDevice(source.options.executionProvider)) return loadOnDevice(source);
   const file = realpathSync(source.file);
   const key = await preparationKey(file, source.config);
   const kept = await readPrepared(file, key);
@@ -41,6 +44,14 @@ export async function loadGraph(source: GraphSource): Promise<Decoder> {
   // Models may lie where nothing can be written; then every load prepares.
   await writePrepared(file, key, prepared).catch(() => {});
   return (await open(source, prepared)).decoder;
+}
+
+/** Loads a graph as it was exported, its cache to stay where it is computed. */
+export async function loadOnDevice({ file, config, options }: GraphSource): Promise<Decoder> {
+  const keptOutputs = outputNames(await readFile(file)).filter((name) => name !== LOGITS);
+  const session = await createSession(file, { ...options, keptOutputs });
+  const why = `on ${options.executionProvider ?? "cpu"} each sequence runs alone`;
+  return new RefedDecoder(session, new GraphIo(session, config), why);
 }
 
 /** Prepares a graph and keeps what it came to, whatever was kept before. Throws also where it cannot be kept. */
@@ -69,7 +80,9 @@ async function open(
   return { session, decoder: new OwnedDecoder(session, io) as Decoder };
 }
 
-async function prepare(source: GraphSource): Promise<Prepared> {
+/** On the processor whatever the graph is to run on: others may round more than a comparison allows (TF32). */
+async function prepare(given: GraphSource): Promise<Prepared> {
+  const source = { ...given, options: { ...given.options, executionProvider: "cpu" } as const };
   const { session, decoder } = await open(source, PLAIN);
   let candidates: Candidate[];
   let reference: Probed;

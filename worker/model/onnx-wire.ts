@@ -194,6 +194,33 @@ export function weightInFile(message: Uint8Array, file: ModelFile): Uint8Array |
     .finish();
 }
 
+/** Names of a model's outputs. */
+export function outputNames(model: Uint8Array): string[] {
+  return Array.from(lengthDelimited(model, [MODEL_GRAPH])).flatMap(([, graph]) =>
+    Array.from(lengthDelimited(graph, [GRAPH_OUTPUT]), ([, output]) => nameOf(output)),
+  );
+}
+
+/** The smallest model that loads. */
+export function constantModel(): Uint8Array {
+  const graph = nestedMessage(MODEL_GRAPH, [
+    writeNode(integersNode("one", [1n])),
+    Writer.create().uint32(key(2)).string("constant").finish(),
+    untypedOutput("one"),
+  ]);
+  const writer = Writer.create()
+    .uint32(1 << 3)
+    .int32(8)
+    .raw(graph);
+  return writer
+    .uint32(key(8))
+    .fork()
+    .uint32(2 << 3)
+    .int32(13)
+    .ldelim()
+    .finish();
+}
+
 /** One of the model's properties: names and values of anybody's choosing. */
 export function property(name: string, value: string): Uint8Array {
   const writer = Writer.create().uint32(key(MODEL_PROPERTY)).fork();

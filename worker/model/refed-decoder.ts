@@ -1,6 +1,6 @@
 /**
- * A decoder for graphs that cannot be prepared: what such a graph returns as `present` is fed back as `past`, whole, at
- * every step, and each sequence runs alone. Slower, and right for every export.
+ * A decoder for graphs as they were exported: what they return as `present` is fed back as `past`, whole, at every step,
+ * and each sequence runs alone. Slower, right for every export, and the way to leave a cache in a device's memory.
  */
 import type { InferenceSession, Tensor } from "onnxruntime-node";
 import type { Decoder, Turn } from "./decoder.ts";
@@ -39,11 +39,8 @@ export class RefedDecoder implements Decoder<RefedSequence> {
   }
 
   get cacheBytes(): number {
-    let bytes = 0;
-    for (const { past } of this.#open) {
-      for (const { data } of Object.values(past)) bytes += (data as Float32Array).byteLength;
-    }
-    return bytes;
+    const tokens = [...this.#open].reduce((sum, { length }) => sum + length, 0);
+    return tokens * bytesPerToken(this.#io.pasts);
   }
 
   cacheBytesFor(lengths: readonly number[]): number {
@@ -64,42 +61,46 @@ export class RefedDecoder implements Decoder<RefedSequence> {
 
   close(sequence: RefedSequence): void {
     this.#open.delete(sequence);
+    for (const tensor of Object.values(sequence.past)) tensor.dispose();
   }
 
   async prefill(sequence: RefedSequence, ids: readonly number[]): Promise<void> {
-    await this.#run(sequence, ids, []);
+    await this.#run(sequence, ids);
   }
 
   async decode(turns: readonly Turn<RefedSequence>[]): Promise<Float32Array[]> {
     const rows: Float32Array[] = [];
     for (const { sequence, id } of turns) {
-      const results = await this.#run(sequence, [id], [LOGITS]);
+      const results = await this.#run(sequence, [id]);
       rows.push(logitsRow(results[LOGITS] as Tensor, 0));
     }
     return rows;
   }
 
   async score(sequence: RefedSequence, ids: readonly number[]): Promise<Float32Array[]> {
-    const results = await this.#run(sequence, ids, [LOGITS]);
+    const results = await this.#run(sequence, ids);
     return logitsRows(results[LOGITS] as Tensor);
   }
 
   async #run(
     sequence: RefedSequence,
     ids: readonly number[],
-    outputs: readonly string[],
   ): Promise<InferenceSession.ReturnType> {
     const { past, length } = sequence;
     const feeds = { ...past, ...this.#io.feeds([{ ids, past: length }], length) };
-    const presents = this.#io.pasts.map(({ output }) => output);
-    const results = await this.#session.run(feeds, [...outputs, ...presents]);
+    // All outputs, asked for or not: with some of them in a device's memory the binding cannot leave any out.
+    const results = await this.#session.run(feeds);
     sequence.past = Object.fromEntries(
-      this.#io.pasts.map(({ name, output }) => {
-        const { data, dims } = results[output] as Tensor;
-        return [name, cacheTensor(data as CacheValues, dims)];
-      }),
+      this.#io.pasts.map(({ name, output }) => [name, asInput(results[output] as Tensor)]),
     );
+    // A device's memory is not collected as garbage.
+    for (const tensor of Object.values(past)) tensor.dispose();
     sequence.length += ids.length;
     return results;
   }
+}
+
+function asInput(present: Tensor): Tensor {
+  const isOnDevice = present.location === "gpu-buffer";
+  return isOnDevice ? present : cacheTensor(present.data as CacheValues, present.dims);
 }
