@@ -11,10 +11,11 @@ import { family, type Family } from "./models/family.ts";
 import { cpuSeconds, machine, readBandwidth } from "./machine.ts";
 import { installPeers } from "./peers/install.ts";
 import { casesOf, FULL, QUICK, taskOf, type Dtype, type Plan } from "./plan.ts";
-import { printReport, type Report } from "./report.ts";
+import { printReport, printSoak, type Report } from "./report.ts";
 import { ratiosOf, rowOf } from "./results.ts";
 import { runRounds, type Measured } from "./rounds.ts";
-import type { Heartbeat, Jobs, ServingOptions } from "./serving.ts";
+import type { Heartbeat } from "./serving.ts";
+import type { SoakTenth } from "./soak.ts";
 import { figure } from "./statistics.ts";
 import { SubjectProcess } from "./subjects/spawn.ts";
 import { ENGINES, type Engine } from "./subjects/subject.ts";
@@ -25,13 +26,19 @@ const options = new Command("bench")
   .option("--json <file>", "write rows and ratios to a file")
   .option("--quick", "the demo family as it is, few rounds", false)
   .option("--only <dtype>", "one weight format")
+  .option("--soak <jobs>", "nothing but the test for leaks, with so many jobs", Number)
   .parse()
-  .opts<{ json?: string; quick: boolean; only?: Dtype }>();
+  .opts<{ json?: string; quick: boolean; only?: Dtype; soak?: number }>();
 
 const startedMs = Date.now();
 const seconds = () => Math.round((Date.now() - startedMs) / 1000);
 const step = (text: string) =>
   process.stderr.write(`${String(seconds()).padStart(5)} s  ${text}\n`);
+
+if (options.soak) {
+  printSoak(await soakWith(options.soak));
+  process.exit();
+}
 
 const chosen: Plan = options.quick ? QUICK : FULL;
 const plan: Plan = options.only ? { ...chosen, dtypes: [options.only] } : chosen;
@@ -49,11 +56,11 @@ for (const dtype of plan.dtypes) {
   step(`${dtype}: the main thread under load`);
   heartbeats.set(
     dtype,
-    await serve<Heartbeat>({ family: plan.family, dtype, measure: "heartbeat", jobs: 0 }),
+    await ask<Heartbeat>("serving.ts", JSON.stringify({ family: plan.family, dtype })),
   );
 }
 step(`${plan.jobs} jobs`);
-const jobs = await serve<Jobs>({ family: "demo", dtype: "int8", measure: "jobs", jobs: plan.jobs });
+const soak = await soakWith(plan.jobs);
 
 const report: Report = {
   machine: machine(),
@@ -64,7 +71,7 @@ const report: Report = {
   rows: all.map((measured) => rowOf(measured, folders, bandwidth)),
   ratios: { ...ratiosOf(all, plan.dtypes), ...delays() },
   memory,
-  jobs,
+  soak,
   seconds: seconds(),
 };
 printReport(report);
@@ -111,10 +118,15 @@ async function measureFormat(dtype: Dtype, folders: Family): Promise<void> {
   }
 }
 
-function serve<T>(options: ServingOptions): Promise<T> {
-  const file = fileURLToPath(new URL("./serving.ts", import.meta.url));
-  const child = fork(file, [JSON.stringify(options)], {
+function soakWith(jobs: number): Promise<SoakTenth[]> {
+  return ask<SoakTenth[]>("soak.ts", String(jobs));
+}
+
+/** Runs a file in a process of its own, and waits for the one thing that it says. */
+function ask<T>(file: string, argument: string): Promise<T> {
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), [argument], {
     stdio: ["ignore", "ignore", "inherit", "ipc"],
+    execArgv: ["--expose-gc"],
   });
   return new Promise((resolve, reject) => {
     child.once("message", (message) => resolve(message as T));

@@ -4,7 +4,7 @@ import type { FamilyAgreement } from "./models/verify.ts";
 import type { Machine } from "./machine.ts";
 import type { Dtype } from "./plan.ts";
 import type { Row } from "./results.ts";
-import type { Jobs } from "./serving.ts";
+import type { SoakTenth } from "./soak.ts";
 import type { Figure } from "./statistics.ts";
 import type { Engine } from "./subjects/subject.ts";
 import { printLines, printRows, short, span } from "./table.ts";
@@ -26,7 +26,7 @@ export interface Report {
     rssBytes: number;
     rssBytesMax: number;
   }[];
-  readonly jobs: Jobs;
+  readonly soak: readonly SoakTenth[];
   readonly seconds: number;
 }
 
@@ -40,7 +40,7 @@ const BARS: readonly (readonly [ratio: string, bar: number, wanted: "at least" |
 ];
 
 export function printReport(report: Report): void {
-  const { machine, family, bandwidth, foreignCores, agreements, jobs, memory } = report;
+  const { machine, family, bandwidth, foreignCores, agreements, memory } = report;
   console.log(
     `\n${family} family; ${machine.cores} cores of ${machine.cpu}, ${machine.memoryGiB} GiB, Node ${machine.node}`,
   );
@@ -73,12 +73,27 @@ export function printReport(report: Report): void {
       mib(rssBytesMax),
     ]),
   ]);
-  console.log(
-    `\n${jobs.count} jobs (demo family, int8): ${short(jobs.firstMs)} ms each at first, ${short(jobs.lastMs)} at last; ` +
-      `memory grew by ${jobs.rssGrowthMiB.toFixed(0)} MiB`,
-  );
+  printSoak(report.soak);
   console.log("\nratios, median (range)\n");
   printRatios(report);
+}
+
+/** Whether anything grows: the first and the last tenth of many short jobs, and those between. */
+export function printSoak(tenths: readonly SoakTenth[]): void {
+  console.log("\nmany short jobs (demo family, int8), by tenths\n");
+  printLines([
+    ["jobs", "tok/s", "CPU ms/token", "step ms", "RSS MiB", "heap MiB", "buffers MiB", "kept MiB"],
+    ...tenths.map((tenth) => [
+      String(tenth.jobs),
+      tenth.tokensPerSecond.toFixed(0),
+      tenth.cpuMsPerToken.toFixed(2),
+      short(tenth.stepMs),
+      tenth.rssMiB.toFixed(0),
+      tenth.heapMiB.toFixed(1),
+      tenth.buffersMiB.toFixed(1),
+      tenth.keptMiB.toFixed(1),
+    ]),
+  ]);
 }
 
 function printRatios({ ratios, family }: Report): void {

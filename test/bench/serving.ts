@@ -1,6 +1,6 @@
 /**
- * The engine as the worker starts it, in its thread: how late the main thread's timers become under full load, and
- * whether tokens get slower or memory grows over thousands of jobs. `node serving.ts OPTIONS`, the options as JSON.
+ * The engine as the worker starts it, in its thread: how late the main thread's timers become under full load.
+ * `node serving.ts OPTIONS`, the options as JSON.
  */
 import { join } from "node:path";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -15,8 +15,6 @@ import { ALPHA, GREEDY } from "./subjects/subject.ts";
 export interface ServingOptions {
   readonly family: FamilyName;
   readonly dtype: Dtype;
-  readonly measure: "heartbeat" | "jobs";
-  readonly jobs: number;
 }
 
 export interface Heartbeat {
@@ -27,20 +25,9 @@ export interface Heartbeat {
   readonly beats: number;
 }
 
-export interface Jobs {
-  readonly count: number;
-  /** Median milliseconds per job over the first and last tenth. */
-  readonly firstMs: number;
-  readonly lastMs: number;
-  readonly rssGrowthMiB: number;
-}
-
 const RUNS = 8;
 const BEAT_MS = 2;
 const CACHE_BYTES_MAX = 4 * 2 ** 30;
-const PREFIX_BYTES_MAX = 256 * 2 ** 20;
-/** After these the heap and onnxruntime's arenas have their size. */
-const WARM_JOBS = 200;
 
 async function start({ family: name, dtype }: ServingOptions): Promise<EngineClient> {
   const folders = family(name);
@@ -59,7 +46,7 @@ async function start({ family: name, dtype }: ServingOptions): Promise<EngineCli
       manifestFile,
       intraOpThreads: 0,
       cacheBytesMax: CACHE_BYTES_MAX,
-      prefixBytesMax: PREFIX_BYTES_MAX,
+      prefixBytesMax: 0,
     },
     (error) => {
       throw error;
@@ -104,37 +91,8 @@ async function heartbeat(client: EngineClient): Promise<Heartbeat> {
   return { delayP50Ms: at(0.5), delayP99Ms: at(0.99), delayMaxMs: at(1), beats: delays.length };
 }
 
-async function jobs(client: EngineClient, count: number): Promise<Jobs> {
-  const times: number[] = [];
-  let [started, rssBytes] = [0, 0];
-  const workOff = async () => {
-    while (started < WARM_JOBS + count) {
-      const job = started++;
-      if (job === WARM_JOBS) rssBytes = process.memoryUsage.rss();
-      const startedMs = performance.now();
-      await run(client, job % 200, 24, 2);
-      if (job >= WARM_JOBS) times.push(performance.now() - startedMs);
-    }
-  };
-  await Promise.all(Array.from({ length: 4 }, workOff));
-  const tenth = Math.ceil(count / 10);
-  const median = (values: number[]) =>
-    quantile(
-      values.sort((a, b) => a - b),
-      0.5,
-    );
-  return {
-    count,
-    firstMs: median(times.slice(0, tenth)),
-    lastMs: median(times.slice(-tenth)),
-    rssGrowthMiB: (process.memoryUsage.rss() - rssBytes) / 2 ** 20,
-  };
-}
-
 const options = JSON.parse(process.argv[2]!) as ServingOptions;
 const client = await start(options);
-process.send!(
-  options.measure === "heartbeat" ? await heartbeat(client) : await jobs(client, options.jobs),
-);
+process.send!(await heartbeat(client));
 await client.close();
 process.disconnect();
