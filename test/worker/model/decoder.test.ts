@@ -178,6 +178,19 @@ describe.each([...owned, ...refed])("%s", async (name) => {
   });
 });
 
+test.each(owned)("%s goes on from another sequence's rows as from its own", async (name) => {
+  const decoder = await load(name);
+  const [one, two] = [decoder.open(), decoder.open()];
+  const tokens = ids(90);
+  await decoder.prefill(one, tokens);
+  const blocks = [0, 24, 48].map((start) => decoder.rows!.read(one, start, 24));
+  decoder.rows!.append(two, blocks, 24);
+  await decoder.prefill(two, tokens.slice(72));
+  expect(
+    largestDifference(await oneByOne(decoder, [3, 4], two), await oneByOne(decoder, [3, 4], one)),
+  ).toBeLessThan(CLOSE);
+});
+
 test.each(owned)("%s forgets: the same tokens again have the same logits", async (name) => {
   const decoder = await load(name);
   const other = decoder.open();
