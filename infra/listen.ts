@@ -1,6 +1,7 @@
 /** `npm run listen`: webhooks on a machine that nothing can reach, forwarded as they are, signatures and all. */
 import { setTimeout as delay } from "node:timers/promises";
 import { Command } from "commander";
+import type { EventSourceMessage } from "eventsource-parser";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { explain, Problem } from "./stack/problem.ts";
 
@@ -37,8 +38,10 @@ let cursor = options.after;
 try {
   if (!key) throw new Problem("set TRIMTAB_API_KEY or pass --key");
   for (;;) {
-    const why = await listen(key);
-    console.log(`connection lost (${why}); trying again`);
+    for await (const { id, event = "message", data } of connection(key)) {
+      console.log(await handle(event, data));
+      if (id !== undefined) cursor = id;
+    }
     await delay(RECONNECT_MS);
   }
 } catch (error) {
@@ -46,10 +49,11 @@ try {
   process.exitCode = 1;
 }
 
-/** Reads until the connection ends; says why it did. @throws Problem what no retry can help */
-async function listen(key: string): Promise<string> {
+/** The events of one connection; when it is lost it says why and ends. @throws Problem what no retry can help */
+async function* connection(key: string): AsyncGenerator<EventSourceMessage> {
   const silence = new AbortController();
   const timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  let why = "the stream ended";
   try {
     const reply = await fetch(new URL("/v1/webhook_inbox", options.edge), {
       headers: {
@@ -58,54 +62,52 @@ async function listen(key: string): Promise<string> {
       },
       signal: silence.signal,
     });
-    if (reply.status >= 400 && reply.status < 500) {
+    if (reply.status >= 400 && reply.status < 500 && reply.status !== 429) {
       throw new Problem(`the edge answered ${reply.status}: ${await reply.text()}`);
     }
-    if (!reply.ok || reply.body === null) return `the edge answered ${reply.status}`;
-    const alive = new TransformStream<Uint8Array, Uint8Array>({
-      transform(chunk, controller) {
-        timer.refresh();
-        controller.enqueue(chunk);
-      },
-    });
-    const events = reply.body
-      .pipeThrough(alive)
-      .pipeThrough(new TextDecoderStream())
-      .pipeThrough(new EventSourceParserStream());
-    for await (const { id, event, data } of events) {
-      await handle(event ?? "message", data);
-      if (id !== undefined) cursor = id;
+    if (!reply.ok || reply.body === null) {
+      why = `the edge answered ${reply.status}`;
+    } else {
+      const alive = new TransformStream<Uint8Array, Uint8Array>({
+        transform(chunk, controller) {
+          timer.refresh();
+          controller.enqueue(chunk);
+        },
+      });
+      yield* reply.body
+        .pipeThrough(alive)
+        .pipeThrough(new TextDecoderStream())
+        .pipeThrough(new EventSourceParserStream());
     }
-    return "the stream ended";
   } catch (error) {
     if (error instanceof Problem) throw error;
-    return silence.signal.aborted ? "silent for too long" : reasonOf(error);
+    why = silence.signal.aborted ? "silent for too long" : reasonOf(error);
   } finally {
     clearTimeout(timer);
   }
+  console.log(`connection lost (${why}); trying again`);
 }
 
-async function handle(event: string, data: string): Promise<void> {
+/** Deals with an event; the line to print for it. */
+async function handle(event: string, data: string): Promise<string> {
   if (event === "ready") {
-    console.log(`listening to ${options.edge}${forwardTo()}`);
-  } else if (event === "missed") {
-    const { count } = JSON.parse(data) as { count: number };
-    console.log(`${count} messages are no longer kept and were missed`);
-  } else if (event === "error") {
-    console.log(`the edge reports an error: ${data}`);
-  } else {
-    const { headers, body } = JSON.parse(data) as Delivery;
-    const outcome = options.forward === undefined ? "" : await forward(headers, body);
-    console.log(`${event}  ${headers["webhook-id"]}${outcome}`);
+    const to = options.forward === undefined ? "" : `, forwarding to ${options.forward}`;
+    return `listening to ${options.edge}${to}`;
   }
+  if (event === "missed") {
+    const { count } = JSON.parse(data) as { count: number };
+    return `${count} messages are no longer kept and were missed`;
+  }
+  if (event === "error") return `the edge reports an error: ${data}`;
+  const { headers, body } = JSON.parse(data) as Delivery;
+  const outcome = options.forward && (await forward(options.forward, headers, body));
+  return `${event}  ${headers["webhook-id"]}${outcome ?? ""}`;
 }
 
-const forwardTo = () => (options.forward === undefined ? "" : `, forwarding to ${options.forward}`);
-
-async function forward(headers: Delivery["headers"], body: string): Promise<string> {
+async function forward(url: string, headers: Delivery["headers"], body: string): Promise<string> {
   const startMs = Date.now();
   try {
-    const reply = await fetch(options.forward!, {
+    const reply = await fetch(url, {
       method: "POST",
       headers,
       body,

@@ -272,15 +272,32 @@ test("what waits for an endpoint that was moved goes to where it is now; if it w
   await elsewhere.stop();
 });
 
+test("what waits for an endpoint that was disabled meanwhile is given up, with the reason", async () => {
+  receiver = await startReceiver(500);
+  const endpoint = await newEndpoint();
+  const id = await webhooks.announcer.test(tenant, (await one(endpoint))!);
+  await until(id, "pending", 1);
+  await webhooks.endpoints.disable(tenant, endpoint, "switched off by its owner");
+  await hurry(id);
+  const [, last] = await until(id, "failed", 2);
+  expect(last).toMatchObject({ attempt: 2, status: null, error: "the endpoint is disabled" });
+  expect(receiver.received).toHaveLength(1);
+});
+
 test("a replay begins a new schedule, and what the queue has of the old one does nothing", async () => {
-  receiver = await startReceiver(500, 204);
+  receiver = await startReceiver(500);
   const id = await announce();
   await until(id, "pending", 1);
   await webhooks.announcer.replay(tenant, id);
-  await until(id, "delivered", 2);
-  await hurry(id);
+  await until(id, "pending", 2);
+  const rounds = await vi.waitUntil(async () => {
+    const jobs = (await queue.getDelayed()).filter(({ data }) => data.id === id);
+    return jobs.length === 2 && jobs;
+  });
+  await rounds.find(({ data }) => data.round === 1)!.promote();
   await vi.waitFor(async () => expect(await queue.getJob(`${id}-1`)).toBeUndefined());
   expect(receiver.received).toHaveLength(2);
+  expect(await webhooks.deliveries.one(tenant, id)).toMatchObject({ state: "pending", round: 2 });
 });
 
 test("a receiver that is not there is noted with the reason", async () => {
