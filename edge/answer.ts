@@ -2,13 +2,7 @@
  * Answering a request of the OpenAI protocols from its jobs' events: at once when they ended, or chunk by chunk.
  * The client's going ends the answer, never the jobs, which can still be read: the first one's id is in `x-trimtab-job-id`.
  */
-import {
-  isTerminal,
-  type JobEvent,
-  type Outcome,
-  type TerminalState,
-  type Usage,
-} from "../shared/contract.ts";
+import { isEnd, type EndEvent, type Usage } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
 import { joinReports, type TokenReports } from "../shared/reports.ts";
 import type { AppContext } from "./context.ts";
@@ -61,7 +55,7 @@ export async function answer(
   return streamFrames(
     c,
     (control) => chunkFrames(c, ids, shapes, { ...options, ...control }),
-    (error) => ({ data: streamErrorBody(c, options.log, job.id, error) }),
+    (error) => ({ data: JSON.stringify(streamErrorBody(c, options.log, job.id, error)) }),
   );
 }
 
@@ -151,8 +145,6 @@ async function* chunkFrames(
   yield { data: "[DONE]" };
 }
 
-type EndEvent = { readonly seq: number; readonly type: TerminalState } & Outcome;
-
 /** What the choices used together: a prompt counts once for all its n choices. */
 function usageOf(ends: readonly EndEvent[], n: number): Usage {
   const all = ends.map(({ usage }) => usage);
@@ -175,10 +167,6 @@ function usageOf(ends: readonly EndEvent[], n: number): Usage {
 
 function sum(usages: readonly Usage[], count: (usage: Usage) => number): number {
   return usages.reduce((total, usage) => total + count(usage), 0);
-}
-
-export function isEnd(event: JobEvent): event is EndEvent {
-  return event.type !== "tokens" && event.type !== "started" && isTerminal(event.type);
 }
 
 export function requireSuccess({ type, error }: EndEvent): void {

@@ -23,6 +23,7 @@ import { keyRoutes } from "./routes/keys.ts";
 import { modelRoutes } from "./routes/models.ts";
 import { scoreRoutes } from "./routes/score.ts";
 import { ticketRoutes } from "./routes/tickets.ts";
+import { responseRoutes } from "./routes/responses.ts";
 import { deliveryRoutes } from "./routes/webhook-deliveries.ts";
 import { endpointRoutes } from "./routes/webhook-endpoints.ts";
 import { inboxRoutes } from "./routes/webhook-inbox.ts";
@@ -84,6 +85,7 @@ export function createApp({
   app.route("/v1/chat/completions", chatRoutes(deadlineSeconds, log));
   app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
   app.route("/v1/score", scoreRoutes(deadlineSeconds));
+  app.route("/v1/responses", responseRoutes(deadlineSeconds, log));
   app.route("/v1/models", modelRoutes());
   app.route("/v1/keys", keyRoutes());
   app.route("/v1/webhook_endpoints", endpointRoutes());

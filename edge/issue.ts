@@ -19,8 +19,9 @@ function describe(issue: Issue, parents: Keys): AppError {
   const keys = [...parents, ...(issue.path ?? []).map(({ key }) => key as PropertyKey)];
   const param = keys.map((key) => shorten(String(key))).join(".");
   if (isUnknownField(issue)) return unsupported(param, `${param} is not a supported parameter`);
-  if (issue.type === "literal") {
-    return unsupported(param, `${param} must be ${issue.expected}: other values are not supported`);
+  if (issue.type === "never") return unsupported(param, `${param} is not supported`);
+  if (issue.type === "literal" || issue.type === "variant") {
+    return unsupported(param, `${param} must be ${choices(issue)}: other values are not supported`);
   }
   if (issue.type === "union") return describeUnion(issue, keys, param);
   return invalid(param, `${param === "" ? "The body" : param} ${complaint(issue)}`);

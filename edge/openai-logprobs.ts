@@ -2,7 +2,7 @@
 import type { TokenLogprob, TokenName, TokenReports } from "../shared/reports.ts";
 
 /** `choices[].logprobs` of a chat, or null where none were asked for. */
-export function chatLogprobs({ logprobs }: TokenReports): object | null {
+export function chatLogprobs({ logprobs }: TokenReports) {
   if (logprobs === undefined) return null;
   const content = logprobs.map((entry) => ({
     ...chatToken(entry),

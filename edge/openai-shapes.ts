@@ -8,8 +8,8 @@ import type { TokenReports } from "../shared/reports.ts";
 import type { NewJob } from "../shared/job.ts";
 import { chatLogprobs, CompletionLogprobs } from "./openai-logprobs.ts";
 
-/** What an answer says of the (first) job that it is of. */
-export type AnsweredJob = Pick<NewJob, "id" | "generation" | "createdAtMs" | "asked">;
+/** What an answer says of the (first) job that it is of: nothing of it ever changes. */
+export type AnsweredJob = Pick<NewJob, "id" | "generation" | "asked" | "metadata" | "createdAtMs">;
 
 /** Text that a job generated, all of it or the next piece, and what is told of its tokens. */
 export interface Piece extends TokenReports {

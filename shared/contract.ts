@@ -13,7 +13,8 @@ const number = (min: number, max: number) => v.pipe(v.number(), v.minValue(min),
 export const integer = (min: number, max: number) =>
   v.pipe(v.number(), v.integer(), v.minValue(min), v.maxValue(max));
 export const text = (charsMax: number) => v.pipe(v.string(), v.maxLength(charsMax));
-const nonEmpty = (charsMax: number) => v.pipe(v.string(), v.minLength(1), v.maxLength(charsMax));
+export const nonEmpty = (charsMax: number) =>
+  v.pipe(v.string(), v.minLength(1), v.maxLength(charsMax));
 
 const messageText = v.union(
   [
@@ -268,6 +269,13 @@ export type JobEvent = { readonly seq: number } & (
     } & TokenReports)
   | ({ readonly type: TerminalState } & Outcome)
 );
+
+/** The last event of every job. */
+export type EndEvent = Extract<JobEvent, Outcome>;
+
+export function isEnd(event: JobEvent): event is EndEvent {
+  return "finish_reason" in event;
+}
 
 /** How a job ended, in full: carried by its terminal event. */
 export interface Outcome {

@@ -2,7 +2,7 @@
  * Reading a log as it grows, each entry once and in order, however late, often or interrupted the reader comes.
  * The log is the truth and the bell only says that there is more (and, to save a read, what).
  */
-import { isTerminal, type JobEvent } from "./contract.ts";
+import { isEnd, type JobEvent } from "./contract.ts";
 import { toEvent } from "./job.ts";
 import type { JobStore } from "./job-store.ts";
 import type { InboxEntry, InboxStore } from "./inbox-store.ts";
@@ -136,10 +136,6 @@ async function* followLog<T extends { readonly seq: number }>(
     redis.off("message", onMessage);
     await redis.unsubscribe(channel).catch(() => {});
   }
-}
-
-function isEnd(event: JobEvent): boolean {
-  return event.type !== "tokens" && event.type !== "started" && isTerminal(event.type);
 }
 
 /** Whether the entries follow the cursor without a gap. */

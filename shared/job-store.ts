@@ -260,7 +260,7 @@ function fieldsOf(job: NewJob): string[] {
   return Object.entries(fields).flat();
 }
 
-function steeringOf({ alpha, schedule, pairs, guards, trace }: Generation): Job["steering"] {
+export function steeringOf({ alpha, schedule, pairs, guards, trace }: Generation): Job["steering"] {
   return {
     alpha,
     ...(schedule && { schedule }),

@@ -29,7 +29,7 @@ const openai = {
 };
 
 /** Fields of the newer OpenAI protocols about how the job is kept and whom it is for; they change no token. */
-const keeping = {
+export const keeping = {
   /** False: the ended job is deleted after minutes. */
   store: v.nullish(v.boolean()),
   safety_identifier: v.nullish(text(LIMITS.modelCharsMax)),

@@ -1,6 +1,6 @@
 /** From what was thrown to the reply: a JSON body always, and nothing in it that was meant for the log. */
 import type { ErrorHandler, NotFoundHandler } from "hono";
-import { AppError, ERRORS } from "../../shared/errors.ts";
+import { AppError, ERRORS, type ErrorBody } from "../../shared/errors.ts";
 import type { AppContext, AppEnv } from "../context.ts";
 import type { Log, LogEntry } from "../log.ts";
 
@@ -25,9 +25,9 @@ export const notFound: NotFoundHandler<AppEnv> = (c) =>
   replyError(c, new AppError("not_found", "There is nothing at this path"));
 
 /** The body of an error that befell a job's stream, whose status was sent before. */
-export function streamErrorBody(c: AppContext, log: Log, jobId: string, error: unknown): string {
+export function streamErrorBody(c: AppContext, log: Log, jobId: string, error: unknown): ErrorBody {
   const { requestId } = c.var;
-  return JSON.stringify(known(error, log, { requestId, jobId }).toBody(requestId));
+  return known(error, log, { requestId, jobId }).toBody(requestId);
 }
 
 /**

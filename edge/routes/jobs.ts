@@ -57,7 +57,7 @@ export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
       c,
       (control) => eventFrames(c, id, after, control),
       // Without an id, so that a reader which comes back goes on after the last event.
-      (error) => ({ event: "error", data: streamErrorBody(c, log, id, error) }),
+      (error) => ({ event: "error", data: JSON.stringify(streamErrorBody(c, log, id, error)) }),
     );
   });
 

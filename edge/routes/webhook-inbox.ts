@@ -22,7 +22,7 @@ export function inboxRoutes(log: Log): Hono<AppEnv> {
     return streamFrames(
       c,
       (control) => frames(c, after, control),
-      (error) => ({ event: "error", data: streamErrorBody(c, log, tenant, error) }),
+      (error) => ({ event: "error", data: JSON.stringify(streamErrorBody(c, log, tenant, error)) }),
     );
   });
 

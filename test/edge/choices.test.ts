@@ -1,8 +1,8 @@
 /** Several answers to one request: each choice is a job, and all are one answer. */
-import OpenAI from "openai";
+import type OpenAI from "openai";
 import { beforeEach, describe, expect, test } from "vitest";
 import { LIMITS } from "../../shared/limits.ts";
-import { card, claim, errorOf, newTenant, play, say, send, store, success } from "./harness.ts";
+import { card, claim, errorOf, newTenant, play, say, openaiOf, store, success } from "./harness.ts";
 import { usage, type Client } from "./harness.ts";
 
 const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: "user", content: "Hi" }];
@@ -12,14 +12,7 @@ let tenant: Client;
 let openai: OpenAI;
 beforeEach(async () => {
   tenant = await newTenant();
-  openai = new OpenAI({
-    apiKey: tenant.key,
-    baseURL: "http://edge.test/v1",
-    fetch: (input, init) => {
-      const { pathname, search } = new URL(new Request(input).url);
-      return send(pathname + search, init);
-    },
-  });
+  openai = openaiOf(tenant);
 });
 
 /** The tenant's queued jobs, in the order of their choices, once there are as many. */

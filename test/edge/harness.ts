@@ -4,6 +4,8 @@ import { EventSourceParserStream } from "eventsource-parser/stream";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import * as v from "valibot";
+import OpenAI from "openai";
+import type OpenAI6 from "openai-6";
 import { vi } from "vitest";
 import type { Job, JobEvent, Outcome } from "../../shared/contract.ts";
 import type { ErrorBody } from "../../shared/errors.ts";
@@ -128,6 +130,18 @@ export class Client {
 export function send(path: string, init?: RequestInit): Promise<Response> {
   const edge = (exports as unknown as { default: Fetcher }).default;
   return edge.fetch(new Request(`http://edge.test${path}`, init));
+}
+
+/** An unmodified client of the tenant; the majors differ in what nobody uses here. */
+export function openaiOf({ key }: Client, major: typeof OpenAI | typeof OpenAI6 = OpenAI): OpenAI {
+  return new (major as typeof OpenAI)({
+    apiKey: key,
+    baseURL: "http://edge.test/v1",
+    fetch: (input, init) => {
+      const { pathname, search } = new URL(new Request(input).url);
+      return send(pathname + search, init);
+    },
+  });
 }
 
 export async function errorOf(reply: Response): Promise<ErrorBody["error"] & { status: number }> {

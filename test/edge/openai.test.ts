@@ -1,5 +1,5 @@
 /** The official `openai` client, unmodified, against the edge: what it parses is what these protocols mean. */
-import OpenAI from "openai";
+import type OpenAI from "openai";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Outcome } from "../../shared/contract.ts";
 import {
@@ -9,7 +9,7 @@ import {
   newTenant,
   play,
   say,
-  send,
+  openaiOf,
   store,
   usage,
   type Client,
@@ -23,11 +23,7 @@ let tenant: Client;
 let openai: OpenAI;
 beforeEach(async () => {
   tenant = await newTenant();
-  openai = new OpenAI({
-    apiKey: tenant.key,
-    baseURL: "http://edge.test/v1",
-    fetch: (input, init) => send(new URL(new Request(input).url).pathname, init),
-  });
+  openai = openaiOf(tenant);
 });
 
 /** Plays the worker of the tenant's next job. */

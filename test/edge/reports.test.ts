@@ -1,9 +1,18 @@
 /** What is told of tokens (log-probabilities, the shift trace) on its way from the log to each kind of reader. */
-import OpenAI from "openai";
+import type OpenAI from "openai";
 import { beforeEach, expect, test } from "vitest";
 import type { TokenLogprob, TokenShift } from "../../shared/reports.ts";
 import type { Generation } from "../../shared/job.ts";
-import { card, claim, jobEvents, newTenant, send, store, success, type Client } from "./harness.ts";
+import {
+  card,
+  claim,
+  jobEvents,
+  newTenant,
+  openaiOf,
+  store,
+  success,
+  type Client,
+} from "./harness.ts";
 
 const chat = { model: card.id, messages: [{ role: "user" as const, content: "Hi" }] };
 const completion = { model: card.id, prompt: "Once" };
@@ -12,11 +21,7 @@ let tenant: Client;
 let openai: OpenAI;
 beforeEach(async () => {
   tenant = await newTenant();
-  openai = new OpenAI({
-    apiKey: tenant.key,
-    baseURL: "http://edge.test/v1",
-    fetch: (input, init) => send(new URL(new Request(input).url).pathname, init),
-  });
+  openai = openaiOf(tenant);
 });
 
 const train = [0xf0, 0x9f, 0x9a, 0x82];

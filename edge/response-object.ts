@@ -1,0 +1,126 @@
+/** A job as the Responses API shows it: `object: "response"`, with every member that its clients and Open Responses expect. */
+import type { Job, Usage } from "../shared/contract.ts";
+import { steeringOf } from "../shared/job-store.ts";
+import type { TokenReports } from "../shared/reports.ts";
+import { messageId, responseId } from "./job-access.ts";
+import { chatLogprobs } from "./openai-logprobs.ts";
+import type { AnsweredJob } from "./openai-shapes.ts";
+import { instructionsOf } from "./response-input.ts";
+
+/** How far a job is: now, or as of some event of its log. */
+export type Standing = Pick<Job, "state" | "ended_at" | "output" | "usage" | "error">;
+
+export const NOT_STARTED: Standing = {
+  state: "queued",
+  ended_at: null,
+  output: { text: "", finish_reason: null },
+  usage: null,
+  error: null,
+};
+
+export type ResponseStatus =
+  | "queued"
+  | "in_progress"
+  | "completed"
+  | "incomplete"
+  | "failed"
+  | "cancelled";
+
+export function statusOf({ state, output }: Standing): ResponseStatus {
+  switch (state) {
+    case "queued":
+      return "queued";
+    case "running":
+      return "in_progress";
+    case "succeeded":
+      return output.finish_reason === "length" ? "incomplete" : "completed";
+    case "cancelled":
+      return "cancelled";
+    case "failed":
+    case "expired":
+      return "failed";
+  }
+}
+
+export function toResponse(job: AnsweredJob, standing: Standing): object {
+  const { generation, asked } = job;
+  const status = statusOf(standing);
+  return {
+    id: responseId(job.id),
+    object: "response",
+    created_at: Math.floor(job.createdAtMs / 1000),
+    completed_at: status === "completed" ? Math.floor(standing.ended_at ?? 0) : null,
+    status,
+    background: asked.background ?? false,
+    error: standing.error,
+    incomplete_details: status === "incomplete" ? { reason: "max_output_tokens" } : null,
+    instructions: instructionsOf(job),
+    previous_response_id: asked.previous === undefined ? null : responseId(asked.previous),
+    model: generation.model,
+    output: standing.output.text === "" && status !== "completed" ? [] : [toItem(job, standing)],
+    usage: standing.usage && toUsage(standing.usage),
+    temperature: generation.temperature,
+    top_p: generation.topP,
+    presence_penalty: generation.presencePenalty,
+    frequency_penalty: generation.frequencyPenalty,
+    top_logprobs: generation.logprobs ?? 0,
+    max_output_tokens: generation.maxTokens,
+    seed: generation.seed,
+    steering: steeringOf(generation),
+    store: asked.store ?? true,
+    metadata: job.metadata,
+    user: asked.user ?? null,
+    safety_identifier: asked.safetyIdentifier ?? null,
+    prompt_cache_key: asked.promptCacheKey ?? null,
+    ...FIXED,
+  };
+}
+
+/** What never differs for a text model without tools. */
+const FIXED = {
+  text: { format: { type: "text" } },
+  truncation: "disabled",
+  tools: [],
+  tool_choice: "auto",
+  parallel_tool_calls: true,
+  max_tool_calls: null,
+  reasoning: null,
+  service_tier: "default",
+};
+
+/** The one item that a response puts out. */
+export function toItem({ id }: AnsweredJob, standing: Standing): object {
+  const status = statusOf(standing);
+  const ended = status === "completed" ? status : "incomplete";
+  return {
+    id: messageId(id),
+    type: "message",
+    role: "assistant",
+    status: status === "in_progress" ? status : ended,
+    content: [toPart(standing.output)],
+  };
+}
+
+export function toPart(output: { readonly text: string } & TokenReports): object {
+  return { type: "output_text", text: output.text, annotations: [], ...toldOf(output) };
+}
+
+/** What is told of tokens; the log-probabilities of a part, or of a delta, are there even if none were asked for. */
+export function toldOf(reports: TokenReports): object {
+  const { trace } = reports;
+  return { logprobs: chatLogprobs(reports)?.content ?? [], ...(trace && { trace }) };
+}
+
+function toUsage(usage: Usage): object {
+  return {
+    input_tokens: usage.prompt_tokens,
+    input_tokens_details: {
+      cached_tokens: usage.prompt_tokens_details.cached_tokens,
+      cache_write_tokens: 0,
+    },
+    output_tokens: usage.completion_tokens,
+    output_tokens_details: { reasoning_tokens: 0 },
+    total_tokens: usage.total_tokens,
+    speculation: usage.speculation,
+  };
+}

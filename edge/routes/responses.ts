@@ -1,0 +1,142 @@
+/**
+ * `/v1/responses`: jobs in the protocol of OpenAI's Responses API. Any job of the caller can be read, streamed from any
+ * event on, cancelled and deleted here, whatever asked for it.
+ */
+import { Hono } from "hono";
+import { isEnd, type JobEvent } from "../../shared/contract.ts";
+import { ResponseRequest } from "../../shared/responses.ts";
+import { requireSuccess } from "../answer.ts";
+import { readJson } from "../body.ts";
+import type { AppContext, AppEnv } from "../context.ts";
+import { badCursor, noSuchJob, readCursor, requireJob, responseId } from "../job-access.ts";
+import type { Log } from "../log.ts";
+import { streamErrorBody } from "../middleware/errors.ts";
+import type { AnsweredJob } from "../openai-shapes.ts";
+import { ResponseEvents } from "../response-events.ts";
+import { inputItems, responseInput } from "../response-input.ts";
+import { toResponse } from "../response-object.ts";
+import { page } from "../page.ts";
+import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
+import { submit } from "../submission.ts";
+import { parseRequest } from "../validate.ts";
+
+/** The worker of a running job ends it at its next token; the reply to a cancel waits so long to tell the end. */
+const CANCEL_WAIT_MS = 3_000;
+
+export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+
+  routes.post("/", async (c) => {
+    const body = parseRequest(ResponseRequest, await readJson(c.req.raw));
+    const { input, previous } = await responseInput(c, body);
+    const background = body.background ?? false;
+    const job = await submit(c, {
+      request: {
+        ...body,
+        max_tokens: body.max_output_tokens,
+        logprobs: body.include?.length ? (body.top_logprobs ?? 0) : null,
+      },
+      input,
+      asked: {
+        ...(body.instructions != null && { instructed: true }),
+        ...(previous !== undefined && { previous }),
+        ...(background && { background }),
+      },
+      deadlineSeconds,
+    });
+    if (body.stream) return streamResponse(c, job, -1, log);
+    if (!background) {
+      const end = await endOf(c, job.id, c.req.raw.signal);
+      if (end && end.type !== "cancelled") requireSuccess(end);
+    }
+    return c.json(await readResponse(c, job.id));
+  });
+
+  routes.get("/:id", async (c) => {
+    const id = c.req.param("id");
+    if (c.req.query("stream") !== "true") return c.json(await readResponse(c, id));
+    const record = await requireJob(c, id);
+    const after = readCursor(c) ?? -1;
+    if (after >= 0) {
+      const events = await c.var.backend.log(record.id);
+      const told = new ResponseEvents(record);
+      for (const event of events) told.next(event);
+      if (after > told.last)
+        throw badCursor(c, `must be at most ${told.last}, the last event so far`);
+      const last = events.at(-1);
+      // An EventSource reconnects whenever a stream ends, until it is told that there is nothing left.
+      const reconnects = c.req.header("last-event-id") !== undefined;
+      if (reconnects && after === told.last && last && isEnd(last)) return c.body(null, 204);
+    }
+    return streamResponse(c, record, after, log);
+  });
+
+  routes.post("/:id/cancel", async (c) => {
+    const { id } = await requireJob(c, c.req.param("id"));
+    if ((await c.var.backend.cancel(id)) === null) throw noSuchJob();
+    await endOf(c, id, AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(CANCEL_WAIT_MS)]));
+    return c.json(await readResponse(c, id));
+  });
+
+  routes.delete("/:id", async (c) => {
+    const { id } = await requireJob(c, c.req.param("id"));
+    await c.var.backend.delete(id);
+    return c.json({ id: responseId(id), object: "response", deleted: true });
+  });
+
+  routes.get("/:id/input_items", async (c) => {
+    const record = await requireJob(c, c.req.param("id"));
+    return c.json(page(c, inputItems(record)));
+  });
+
+  return routes;
+}
+
+async function readResponse(c: AppContext, name: string): Promise<object> {
+  const record = await requireJob(c, name);
+  return toResponse(record, await c.var.backend.view(record));
+}
+
+/** The event that ended the job, or null if the signal came first. */
+async function endOf(c: AppContext, jobId: string, signal: AbortSignal) {
+  for await (const event of c.var.backend.follow(jobId, { after: 0, signal })) {
+    if (isEnd(event)) return event;
+  }
+  return null;
+}
+
+/** @param after number of the last event that the reader has; -1 for none */
+function streamResponse(c: AppContext, job: AnsweredJob, after: number, log: Log): Response {
+  const events = new ResponseEvents(job);
+  return streamFrames(
+    c,
+    (control) => responseFrames(c, job.id, events, after, control),
+    (thrown) => {
+      const { error } = streamErrorBody(c, log, job.id, thrown);
+      const { code, message, param } = error;
+      // The clients' majors differ in where they look. The number is the last one's: whoever comes back goes on after it.
+      const data = { type: "error", sequence_number: events.last, code, message, param, error };
+      return { event: "error", data: JSON.stringify(data) };
+    },
+  );
+}
+
+async function* responseFrames(
+  c: AppContext,
+  jobId: string,
+  events: ResponseEvents,
+  after: number,
+  { signal, heartbeat }: StreamControl,
+): AsyncGenerator<Frame> {
+  const { backend } = c.var;
+  let last: JobEvent | null = null;
+  for await (const event of backend.follow(jobId, { after: 0, signal, onIdle: heartbeat })) {
+    last = event;
+    const endedAtMs = isEnd(event) ? ((await backend.record(jobId))?.endedAtMs ?? null) : null;
+    for (const told of events.next(event, endedAtMs)) {
+      const { sequence_number: id, type } = told;
+      if (id > after) yield { id, event: type, data: JSON.stringify(told) };
+    }
+  }
+  if (last === null || !isEnd(last)) throw new Error("The job's events ended before the job did");
+}
