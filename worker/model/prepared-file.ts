@@ -3,15 +3,24 @@
  * and small, because the weights stay in the original's files; of a graph that cannot be prepared it says why, no more.
  */
 import { createHash, randomUUID } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, readFileSync } from "node:fs";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { env } from "onnxruntime-node";
 import * as v from "valibot";
 import { property, readProperty } from "./onnx-wire.ts";
 
-/** To be raised whenever graphs are prepared or checked in another way: what was kept before is then made again. */
-const FORMAT = 2;
+/** Code that what is kept depends on: when it changes, all is made again. */
+const CODE = [
+  "fused-attention.ts",
+  "load-graph.ts",
+  "onnx-wire.ts",
+  "prepare.ts",
+  "prepared-file.ts",
+  "probe.ts",
+  "split-attention.ts",
+].map((name) => readFileSync(join(import.meta.dirname, name), "utf8"));
 const PROPERTY = "trimtab";
 
 const Preparation = v.object({
@@ -33,7 +42,7 @@ export interface Prepared extends Readonly<v.InferOutput<typeof Preparation>> {
 /** What tells whether a kept preparation is of this very graph, its config, this onnxruntime and this code. */
 export async function preparationKey(file: string, config: object): Promise<string> {
   const hash = createHash("sha256");
-  hash.update(JSON.stringify([FORMAT, env.versions.node, config]));
+  hash.update(JSON.stringify([CODE, env.versions.node, config]));
   await pipeline(createReadStream(file), hash);
   return hash.digest("hex");
 }

@@ -87,6 +87,26 @@ test.each(["llama", "gpt2", "qwen2"])(
   },
 );
 
+test.each([
+  ["gqa/base", "qwen3/base"],
+  ["gqa/expert", "qwen3/expert"],
+  ["gqa/antiexpert", "qwen3/antiexpert"],
+  ["gqa/window", "mixed/base"],
+])("%s computes what %s does, to the last position", async (name, original) => {
+  const rows = [];
+  for (const decoder of [await load(name), await load(original)]) {
+    const [long, short] = [decoder.open(), decoder.open()];
+    const logits = [
+      ...(await decoder.score(long, ids(70))),
+      ...(await decoder.score(long, ids(57))),
+    ];
+    const turns = [long, short].map((sequence) => ({ sequence, id: 9 }));
+    rows.push([...logits, ...(await decoder.decode(turns))]);
+  }
+  expect(rows[0]).toHaveLength(129);
+  expect(largestDifference(rows[0]!, rows[1]!)).toBeLessThan(CLOSE);
+});
+
 const ids = (count: number, salt = 0) =>
   Array.from({ length: count }, (_, i) => 1 + ((salt + i * i) % 127));
 
