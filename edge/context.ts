@@ -18,6 +18,8 @@ export interface AppEnv {
     ticket?: TicketRecord;
     /** Resolves when the body has been sent or given up; absent unless the reply streams. */
     streamEnd?: Promise<unknown>;
+    /** What is done for a client that has gone, and needs the backend. */
+    lastWill?: Promise<unknown>;
   };
 }
 

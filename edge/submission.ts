@@ -8,8 +8,9 @@ import { LIMITS } from "../shared/limits.ts";
 import type { Keeping } from "../shared/openai.ts";
 import { urlComplaint } from "../shared/webhook-url.ts";
 import type { AppContext } from "./context.ts";
+import { cancelsOnDisconnect, cancelWithClient } from "./disconnect.ts";
 import { repetitionOf, reusedError } from "./idempotency.ts";
-import { choiceId, noSuchJob } from "./job-access.ts";
+import { choiceId, choiceIds, noSuchJob } from "./job-access.ts";
 import type { AnsweredJob } from "./openai-shapes.ts";
 import { admissionOf, limitError, tellLimits } from "./rate-limits.ts";
 import type { NamedPair } from "./steering.ts";
@@ -77,7 +78,10 @@ export async function submitChoices(
   }));
   const repetition = await repetitionOf(c, asking);
   const admission = { ...admissionOf(principal, generations, card), repetition };
-  return admit(c, jobs as [NewJob, ...NewJob[]], admission);
+  const cancels = cancelsOnDisconnect(c);
+  const submitted = await admit(c, jobs as [NewJob, ...NewJob[]], admission);
+  if (cancels) cancelWithClient(c, choiceIds(submitted));
+  return submitted;
 }
 
 async function admit(

@@ -10,9 +10,13 @@ export function withBackend(openBackend: () => Backend): MiddlewareHandler<AppEn
     try {
       await next();
     } finally {
-      const { streamEnd } = c.var;
-      if (streamEnd === undefined) backend.close();
-      else void streamEnd.finally(() => backend.close());
+      const close = async () => {
+        await c.var.streamEnd;
+        await c.var.lastWill;
+        backend.close();
+      };
+      if (c.var.streamEnd === undefined) await close();
+      else void close();
     }
   };
 }

@@ -82,9 +82,11 @@ export class Client {
     path: string,
     body?: BodyInit | object,
     headers: Record<string, string> = {},
+    signal?: AbortSignal,
   ): Promise<Response> {
     return send(path, {
       method: "POST",
+      ...(signal && { signal }),
       headers: { ...this.#headers(), "content-type": "application/json", ...headers },
       ...(body !== undefined && { body: isBody(body) ? body : JSON.stringify(body) }),
     });

@@ -1,7 +1,11 @@
 /** Cancelling: at once while queued, at the next token while running, and without effect afterwards. */
 import { expect, test } from "vitest";
+import { JobClient } from "../../infra/job-client.ts";
+import { startEdge } from "../../infra/stack/edge.ts";
+import { bellChannel } from "../../shared/redis-keys.ts";
 import {
   allEvents,
+  DEADLINE_MS,
   finished,
   LONG,
   Reader,
@@ -75,4 +79,36 @@ test("a job that has succeeded stays so, and its worker has counted it", async (
   await expect.poll(metrics, { timeout: 10_000 }).toContain(tokens);
   await expect.poll(metrics).toContain('trimtab_jobs_ended_total{state="succeeded"} 1\n');
   await worker.stop();
+});
+
+test("a client that leaves a stream cancels its job if it said so, and only then", async () => {
+  const { redis, redisServer, key } = stack;
+  // workerd learns that a connection is gone when it writes to it: at the next token, or heartbeat.
+  const env = { STREAM_HEARTBEAT_SECONDS: "0.1" };
+  const edge = await startEdge({ redisUrl: redisServer.url, env });
+  const client = new JobClient(edge.url, key.key);
+  const leave = async (headers: Record<string, string>) => {
+    const gone = new AbortController();
+    const body = JSON.stringify({ ...SHORT, stream: true });
+    const { signal } = gone;
+    const reply = await client.request("/v1/chat/completions", {
+      method: "POST",
+      headers,
+      body,
+      signal,
+    });
+    const id = reply.headers.get("x-trimtab-job-id")!;
+    const listeners = async () => (await redis.pubsub("NUMSUB", bellChannel(id)))[1];
+    await expect.poll(listeners, { timeout: DEADLINE_MS }).toBe(1);
+    gone.abort();
+    await expect.poll(listeners, { timeout: DEADLINE_MS }).toBe(0);
+    return id;
+  };
+  const kept = await leave({});
+  expect((await client.read(await leave({ "cancel-on-disconnect": "true" }))).state).toBe(
+    "cancelled",
+  );
+  expect((await client.read(kept)).state).toBe("queued");
+  await client.cancel(kept);
+  await edge.stop();
 });
