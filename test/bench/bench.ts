@@ -129,8 +129,12 @@ function ask<T>(file: string, argument: string): Promise<T> {
     execArgv: ["--expose-gc"],
   });
   return new Promise((resolve, reject) => {
-    child.once("message", (message) => resolve(message as T));
-    child.once("exit", (code) => reject(new Error(`the engine's process ended with ${code}`)));
+    let said: { readonly message: T } | null = null;
+    child.once("message", (message) => (said = { message: message as T }));
+    // Not with the message: we may end then, and with us the channel that it is about to leave.
+    child.once("disconnect", () =>
+      said ? resolve(said.message) : reject(new Error(`${file} ended without a result`)),
+    );
   });
 }
 

@@ -37,7 +37,7 @@ const PREFIX_BYTES_MAX = 8 * 2 ** 20;
 /** Compilers, heap and onnxruntime's arenas have their size after these. */
 const WARM_JOBS = 500;
 
-export async function soak(count: number): Promise<SoakTenth[]> {
+export async function* soak(count: number): AsyncGenerator<SoakTenth, void, undefined> {
   const folders = family("demo");
   const options = { dtype: "int8", intraOpThreads: 0 } as const;
   const models: Models = {
@@ -73,7 +73,6 @@ export async function soak(count: number): Promise<SoakTenth[]> {
 
   await runMore(WARM_JOBS);
   const jobs = Math.ceil(count / 10);
-  const tenths: SoakTenth[] = [];
   for (let tenth = 1; tenth <= 10; tenth++) {
     [tokens, steps.length] = [0, 0];
     const [startedMs, cpu] = [performance.now(), process.cpuUsage()];
@@ -84,7 +83,7 @@ export async function soak(count: number): Promise<SoakTenth[]> {
     globalThis.gc!();
     globalThis.gc!();
     const { rss, heapUsed, arrayBuffers } = process.memoryUsage();
-    tenths.push({
+    yield {
       jobs,
       tokensPerSecond: (1000 * tokens) / ms,
       cpuMsPerToken: (user + system) / 1000 / tokens,
@@ -96,9 +95,8 @@ export async function soak(count: number): Promise<SoakTenth[]> {
       heapMiB: heapUsed / 2 ** 20,
       buffersMiB: arrayBuffers / 2 ** 20,
       keptMiB: prefixes.bytes / 2 ** 20,
-    });
+    };
   }
-  return tenths;
 }
 
 function taskOf(
@@ -134,5 +132,11 @@ function taskOf(
   };
 }
 
-process.send!(await soak(Number(process.argv[2])));
+const tenths: SoakTenth[] = [];
+for await (const tenth of soak(Number(process.argv[2]))) {
+  tenths.push(tenth);
+  // Ten thousand jobs take minutes.
+  console.error(`${tenths.length} of 10 tenths, ${tenth.tokensPerSecond.toFixed(0)} tokens/s`);
+}
+process.send!(tenths);
 process.disconnect();
