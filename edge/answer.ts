@@ -169,7 +169,7 @@ function sum(usages: readonly Usage[], count: (usage: Usage) => number): number 
   return usages.reduce((total, usage) => total + count(usage), 0);
 }
 
-export function requireSuccess({ type, error }: EndEvent): void {
+export function requireSuccess({ type, error }: Pick<EndEvent, "type" | "error">): void {
   if (type === "succeeded") return;
   if (error !== null) throw new AppError(error.code, error.message);
   if (type === "cancelled") throw new AppError("job_cancelled", "The job was cancelled");

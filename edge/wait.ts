@@ -1,5 +1,5 @@
-/** `Prefer: wait=n` (RFC 7240): a reply that waits until the job ended, at most so many seconds. */
-import { isTerminal } from "../shared/contract.ts";
+/** Waiting for a job's end; `Prefer: wait=n` (RFC 7240) lets any reply wait so, at most so many seconds. */
+import { isEnd, isTerminal } from "../shared/contract.ts";
 import type { JobRecord } from "../shared/job.ts";
 import { LIMITS } from "../shared/limits.ts";
 import type { AppContext } from "./context.ts";
@@ -10,11 +10,17 @@ export async function afterWait(c: AppContext, record: JobRecord): Promise<JobRe
   const seconds = preferredSeconds(c.req.header("prefer") ?? "");
   if (seconds === null) return record;
   c.header("Preference-Applied", `wait=${seconds}`);
+  return whenEnded(c, record, seconds * 1000);
+}
+
+/** The job as it is when it ended, or at the latest after so many milliseconds. @throws AppError not_found */
+export async function whenEnded(c: AppContext, record: JobRecord, ms?: number): Promise<JobRecord> {
   if (isTerminal(record.state)) return record;
   const { id, seq } = record;
-  const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(seconds * 1000)]);
-  for await (const { type } of c.var.backend.follow(id, { after: seq, signal })) {
-    if (type !== "tokens" && type !== "started" && isTerminal(type)) break;
+  const gone = c.req.raw.signal;
+  const signal = ms === undefined ? gone : AbortSignal.any([gone, AbortSignal.timeout(ms)]);
+  for await (const event of c.var.backend.follow(id, { after: seq, signal })) {
+    if (isEnd(event)) break;
   }
   return requireJob(c, id);
 }

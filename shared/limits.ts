@@ -83,7 +83,7 @@ export const LIMITS = {
   /** Webhook deliveries of a tenant that are listed, the newest, and attempts kept of each. */
   deliveriesListedMax: 1_000,
   deliveryAttemptsKeptMax: 50,
-  /** Deliveries on one page of a list. */
+  /** Entries on one page of a list. */
   pageMax: 100,
   /** Messages that a tenant's inbox keeps, the newest: at most 20 MB. */
   inboxMessagesMax: 1_000,

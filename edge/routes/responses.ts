@@ -4,6 +4,7 @@
  */
 import { Hono } from "hono";
 import { isEnd, type JobEvent } from "../../shared/contract.ts";
+import type { JobRecord } from "../../shared/job.ts";
 import { ResponseRequest } from "../../shared/responses.ts";
 import { requireSuccess } from "../answer.ts";
 import { readJson } from "../body.ts";
@@ -15,10 +16,11 @@ import type { AnsweredJob } from "../openai-shapes.ts";
 import { ResponseEvents } from "../response-events.ts";
 import { inputItems, responseInput } from "../response-input.ts";
 import { toResponse } from "../response-object.ts";
-import { page } from "../page.ts";
+import { pageOf } from "../page.ts";
 import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
 import { submit } from "../submission.ts";
 import { parseRequest } from "../validate.ts";
+import { afterWait, whenEnded } from "../wait.ts";
 
 /** The worker of a running job ends it at its next token; the reply to a cancel waits so long to tell the end. */
 const CANCEL_WAIT_MS = 3_000;
@@ -45,17 +47,19 @@ export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> 
       deadlineSeconds,
     });
     if (body.stream) return streamResponse(c, job, -1, log);
-    if (!background) {
-      const end = await endOf(c, job.id, c.req.raw.signal);
-      if (end && end.type !== "cancelled") requireSuccess(end);
-    }
-    return c.json(await readResponse(c, job.id));
+    const record = await requireJob(c, job.id);
+    if (background) return c.json(await shown(c, await afterWait(c, record)));
+    const ended = await whenEnded(c, record);
+    const { state, error } = await c.var.backend.view(ended);
+    if (state === "failed" || state === "expired") requireSuccess({ type: state, error });
+    return c.json(await shown(c, ended));
   });
 
   routes.get("/:id", async (c) => {
-    const id = c.req.param("id");
-    if (c.req.query("stream") !== "true") return c.json(await readResponse(c, id));
-    const record = await requireJob(c, id);
+    const record = await requireJob(c, c.req.param("id"));
+    if (c.req.query("stream") !== "true") {
+      return c.json(await shown(c, await afterWait(c, record)));
+    }
     const after = readCursor(c) ?? -1;
     if (after >= 0) {
       const events = await c.var.backend.log(record.id);
@@ -74,8 +78,7 @@ export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> 
   routes.post("/:id/cancel", async (c) => {
     const { id } = await requireJob(c, c.req.param("id"));
     if ((await c.var.backend.cancel(id)) === null) throw noSuchJob();
-    await endOf(c, id, AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(CANCEL_WAIT_MS)]));
-    return c.json(await readResponse(c, id));
+    return c.json(await shown(c, await whenEnded(c, await requireJob(c, id), CANCEL_WAIT_MS)));
   });
 
   routes.delete("/:id", async (c) => {
@@ -86,23 +89,16 @@ export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> 
 
   routes.get("/:id/input_items", async (c) => {
     const record = await requireJob(c, c.req.param("id"));
-    return c.json(page(c, inputItems(record)));
+    const { page: data, has_more } = pageOf(c, inputItems(record).toReversed(), ({ id }) => id);
+    const ends = { first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null };
+    return c.json({ object: "list", data, ...ends, has_more });
   });
 
   return routes;
 }
 
-async function readResponse(c: AppContext, name: string): Promise<object> {
-  const record = await requireJob(c, name);
+async function shown(c: AppContext, record: JobRecord): Promise<object> {
   return toResponse(record, await c.var.backend.view(record));
-}
-
-/** The event that ended the job, or null if the signal came first. */
-async function endOf(c: AppContext, jobId: string, signal: AbortSignal) {
-  for await (const event of c.var.backend.follow(jobId, { after: 0, signal })) {
-    if (isEnd(event)) return event;
-  }
-  return null;
 }
 
 /** @param after number of the last event that the reader has; -1 for none */

@@ -240,7 +240,8 @@ test("the models that workers serve are listed and found", async () => {
     context_tokens: card.contextTokens,
     alpha: { default: card.alphaDefault, max: card.alphaMax },
   };
-  expect((await openai.models.list()).data).toEqual([model]);
+  // Other tests serve models of their own.
+  expect((await openai.models.list()).data).toContainEqual(model);
   expect(await openai.models.retrieve(card.id)).toMatchObject(model);
   await expect(openai.models.retrieve("nobody/nothing")).rejects.toMatchObject({
     status: 404,

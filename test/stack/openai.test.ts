@@ -1,13 +1,10 @@
-/** The official `openai` client, unmodified, against the whole stack. */
-import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from "openai";
+/** Both majors of the official `openai` client that are in use, unmodified, through a whole conversation on the whole stack. */
+import * as v7 from "openai";
+import * as v6 from "openai-6";
 import { beforeAll, describe, expect, test } from "vitest";
 import { allEvents, useStack } from "./stack.ts";
 
 const stack = useStack();
-let openai: OpenAI;
-beforeAll(() => {
-  openai = new OpenAI({ baseURL: `${stack.edge.url}/v1`, apiKey: stack.key.key, maxRetries: 0 });
-});
 
 const chat = {
   model: "atlas-qa",
@@ -21,95 +18,213 @@ const completion = {
   temperature: 0,
   max_tokens: 12,
 };
-
-test("models are listed and found", async () => {
-  const ids = (await openai.models.list()).data.map((model) => model.id);
-  expect(ids).toEqual(["atlas-qa", "gsm-mini"]);
-  expect(await openai.models.retrieve("gsm-mini")).toMatchObject({
-    id: "gsm-mini",
-    object: "model",
-  });
+const ask = {
+  model: "atlas-qa",
+  input: "What is the capital of France?",
+  temperature: 0,
+  max_output_tokens: 24,
+};
+/** Goes on for a second or more: the end-of-sequence token is forbidden. */
+const long: typeof ask = Object.assign({}, ask, {
+  max_output_tokens: 200,
+  logit_bias: { "0": -100 },
 });
 
-describe("chat", () => {
-  test("is answered whole, or streamed with the same text, finish reason and usage", async () => {
-    const whole = await openai.chat.completions.create(chat);
-    expect(whole.object).toBe("chat.completion");
+describe.each([
+  ["7", v7],
+  // What the majors' types differ in is not used here.
+  ["6", v6 as unknown as typeof v7],
+] as const)("openai %s", (_, { OpenAI, AuthenticationError, BadRequestError, NotFoundError }) => {
+  let openai: v7.OpenAI;
+  beforeAll(() => {
+    openai = new OpenAI({ baseURL: `${stack.edge.url}/v1`, apiKey: stack.key.key, maxRetries: 0 });
+  });
 
-    const stream = openai.chat.completions.stream({
-      ...chat,
-      stream_options: { include_usage: true },
+  test("models are listed and found", async () => {
+    const ids = (await openai.models.list()).data.map((model) => model.id);
+    expect(ids).toEqual(["atlas-qa", "gsm-mini"]);
+    expect(await openai.models.retrieve("gsm-mini")).toMatchObject({
+      id: "gsm-mini",
+      object: "model",
     });
-    const final = await stream.finalChatCompletion();
-    expect(final.choices[0]?.message.content).toBe(whole.choices[0]?.message.content);
-    expect(final.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason);
-    const { prompt_tokens, completion_tokens, total_tokens } = whole.usage!;
-    expect(final.usage).toMatchObject({ prompt_tokens, completion_tokens, total_tokens });
   });
 
-  test("that goes on finds what was said before, and tells how much of it", async () => {
-    const messages = [...chat.messages, ...chat.messages];
-    const first = await openai.chat.completions.create({ ...chat, messages });
-    const { content } = first.choices[0]!.message;
-    const next = [...messages, { role: "assistant" as const, content }, ...messages];
-    const { usage } = await openai.chat.completions.create({ ...chat, messages: next });
-    const cached = usage?.prompt_tokens_details?.cached_tokens ?? 0;
-    expect(cached).toBeGreaterThan(0);
-    expect(cached).toBeLessThan(usage!.prompt_tokens);
+  describe("a chat", () => {
+    test("is answered whole, or streamed with the same text, finish reason and usage", async () => {
+      const whole = await openai.chat.completions.create(chat);
+      expect(whole.object).toBe("chat.completion");
+
+      const stream = openai.chat.completions.stream({
+        ...chat,
+        stream_options: { include_usage: true },
+      });
+      const final = await stream.finalChatCompletion();
+      expect(final.choices[0]?.message.content).toBe(whole.choices[0]?.message.content);
+      expect(final.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason);
+      expect(final.usage?.total_tokens).toBe(whole.usage?.total_tokens);
+      expect((await openai.chat.completions.retrieve(whole.id)).choices).toEqual(whole.choices);
+    });
+
+    test("takes steering as an extra field", async () => {
+      const asked = async (alpha: number) => {
+        const steered: typeof chat = Object.assign({ steering: { alpha } }, chat);
+        const reply = await openai.chat.completions.create(steered);
+        return reply.choices[0]?.message.content;
+      };
+      expect(await asked(0)).not.toBe(await asked(2));
+    });
+
+    test("has choices, each what its seed alone would have given", async () => {
+      // The base alone, and hot: no two seeds agree.
+      const drawn = { ...chat, steering: { alpha: 0 }, temperature: 2, seed: 40 };
+      const text = async (seed: number) =>
+        (await openai.chat.completions.create({ ...drawn, seed })).choices[0]?.message.content;
+      const { choices } = await openai.chat.completions.create({ ...drawn, n: 3 });
+      const alone = [await text(40), await text(41), await text(42)];
+      expect(choices.map(({ message }) => message.content)).toEqual(alone);
+      expect(new Set(alone).size).toBe(3);
+    });
+
+    test("that is left early goes on as the job it is", async () => {
+      const { data, response } = await openai.chat.completions
+        .create({ ...chat, stream: true, max_tokens: 200, logit_bias: { "0": -100 } })
+        .withResponse();
+      for await (const chunk of data) if (chunk.choices[0]?.delta.content) break;
+      const id = response.headers.get("x-trimtab-job-id") ?? "";
+      const events = await allEvents(stack.client, id);
+      expect(events.at(-1)).toMatchObject({ type: "succeeded", finish_reason: "length" });
+    });
   });
 
-  test("takes steering as an extra field", async () => {
-    const ask = async (alpha: number) => {
-      const steered: typeof chat = Object.assign({ steering: { alpha } }, chat);
-      const reply = await openai.chat.completions.create(steered);
-      return reply.choices[0]?.message.content;
-    };
-    expect(await ask(0)).not.toBe(await ask(2));
-  });
-
-  test("that is left early goes on as the job it is", async () => {
-    const { data, response } = await openai.chat.completions
-      .create({ ...chat, stream: true, max_tokens: 200, logit_bias: { "0": -100 } })
-      .withResponse();
-    for await (const chunk of data) if (chunk.choices[0]?.delta.content) break;
-    const id = response.headers.get("x-trimtab-job-id") ?? "";
-    const events = await allEvents(stack.client, id);
-    expect(events.at(-1)).toMatchObject({ type: "succeeded", finish_reason: "length" });
-  });
-});
-
-describe("completions", () => {
-  test("are answered whole, or streamed with the same text", async () => {
+  test("a completion is answered whole, or streamed with the same text, beside another prompt", async () => {
     const whole = await openai.completions.create(completion);
     expect(whole.usage?.completion_tokens).toBe(12);
-    let text = "";
-    for await (const chunk of await openai.completions.create({ ...completion, stream: true })) {
-      text += chunk.choices[0]?.text ?? "";
+    const texts = ["", ""];
+    const prompt = [completion.prompt, "the capital of spain"];
+    for await (const chunk of await openai.completions.create({
+      ...completion,
+      prompt,
+      stream: true,
+    })) {
+      for (const { index, text } of chunk.choices) texts[index] += text;
     }
-    expect(text).toBe(whole.choices[0]?.text);
-  });
-});
-
-describe("errors are the client's own classes", () => {
-  test("for a wrong key", async () => {
-    const stranger = openai.withOptions({ apiKey: "tt_wrong" });
-    await expect(stranger.models.list()).rejects.toBeInstanceOf(AuthenticationError);
+    expect(texts[0]).toBe(whole.choices[0]?.text);
+    expect(texts[1]).not.toBe("");
   });
 
-  test("for a model that nobody serves", async () => {
-    const error = await openai.chat.completions
-      .create({ ...chat, model: "none" })
-      .catch((e: unknown) => e);
-    expect(error).toBeInstanceOf(NotFoundError);
-    expect(error).toMatchObject({ code: "model_not_found", param: "model" });
+  describe("a response", () => {
+    test("is what the chat says, whole or streamed", async () => {
+      const { choices } = await openai.chat.completions.create(chat);
+      const whole = await openai.responses.create(ask);
+      expect(whole.output_text).toBe(choices[0]?.message.content);
+      const streamed = await openai.responses.stream(ask).finalResponse();
+      expect(streamed.output).toMatchObject([{ content: [{ text: whole.output_text }] }]);
+      expect(streamed.status).toBe(whole.status);
+    });
+
+    test("goes on from an earlier one as if it had been told all", async () => {
+      const first = await openai.responses.create(ask);
+      const input = "What is the capital of Spain?";
+      const next = await openai.responses.create({
+        ...ask,
+        input,
+        previous_response_id: first.id,
+      });
+      const told = await openai.responses.create({
+        ...ask,
+        input: [
+          { role: "user", content: ask.input },
+          ...(first.output as v7.OpenAI.Responses.ResponseInputItem[]),
+          { role: "user", content: input },
+        ],
+      });
+      expect(next.output_text).toBe(told.output_text);
+      expect(next.usage?.input_tokens).toBe(told.usage?.input_tokens);
+    });
+
+    test("in the background is left, taken up again, cancelled and deleted", async () => {
+      const stream = await openai.responses.create({ ...long, background: true, stream: true });
+      let id = "";
+      let cursor = -1;
+      let text = "";
+      for await (const event of stream) {
+        cursor = event.sequence_number;
+        if (event.type === "response.created") id = event.response.id;
+        if (event.type !== "response.output_text.delta") continue;
+        text += event.delta;
+        if (text.length > 8) break;
+      }
+      expect((await openai.responses.retrieve(id)).status).toBe("in_progress");
+      const rest = await openai.responses.retrieve(id, { stream: true, starting_after: cursor });
+      let last: v7.OpenAI.Responses.Response | null = null;
+      for await (const event of rest) {
+        expect(event.sequence_number).toBe(++cursor);
+        if (event.type === "response.output_text.delta") text += event.delta;
+        if (event.type === "response.incomplete") last = event.response;
+      }
+      expect(last?.incomplete_details).toEqual({ reason: "max_output_tokens" });
+      expect((await openai.responses.retrieve(id)).output_text).toBe(text);
+
+      const other = await openai.responses.create({ ...long, background: true });
+      expect((await openai.responses.cancel(other.id)).status).toBe("cancelled");
+      expect((await openai.responses.cancel(other.id)).status).toBe("cancelled");
+      await openai.responses.delete(other.id);
+      await expect(openai.responses.retrieve(other.id)).rejects.toBeInstanceOf(NotFoundError);
+    });
+
+    test("that is deleted while it runs frees its worker", async () => {
+      const running = await openai.responses.create({ ...long, background: true });
+      await openai.responses.delete(running.id);
+      expect((await openai.responses.create(ask)).output_text).not.toBe("");
+      await expect(openai.responses.retrieve(running.id)).rejects.toBeInstanceOf(NotFoundError);
+    });
+
+    test("is a job, and a job a response", async () => {
+      const { id, output } = await stack.client.submit({ ...chat, seed: 1 });
+      expect(output.text).toBe("");
+      const events = await Array.fromAsync(await openai.responses.retrieve(id, { stream: true }));
+      const end = events.at(-1);
+      const job = await stack.client.read(id);
+      expect(end).toMatchObject({
+        response: {
+          id: id.replace("job_", "resp_"),
+          output: [{ content: [{ text: job.output.text }] }],
+        },
+      });
+      const response = await openai.responses.create(ask);
+      expect((await stack.client.read(response.id)).output.text).toBe(response.output_text);
+    });
   });
 
-  test("for a bad value, naming the field and the request", async () => {
-    const error = await openai.completions
-      .create({ ...completion, top_p: 2 })
-      .catch((e: unknown) => e);
-    expect(error).toBeInstanceOf(BadRequestError);
-    expect(error).toMatchObject({ code: "invalid_request", param: "top_p" });
-    expect((error as BadRequestError).requestID).toMatch(/^req_/);
+  describe("errors are the client's own classes", () => {
+    test("for a wrong key", async () => {
+      const stranger = openai.withOptions({ apiKey: "tt_wrong" });
+      await expect(stranger.models.list()).rejects.toBeInstanceOf(AuthenticationError);
+    });
+
+    test("for a model that nobody serves", async () => {
+      const error = await openai.chat.completions
+        .create({ ...chat, model: "none" })
+        .catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(NotFoundError);
+      expect(error).toMatchObject({ code: "model_not_found", param: "model" });
+    });
+
+    test("for a bad value, naming the field and the request", async () => {
+      const error = await openai.completions
+        .create({ ...completion, top_p: 2 })
+        .catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(BadRequestError);
+      expect(error).toMatchObject({ code: "invalid_request", param: "top_p" });
+      expect((error as v7.BadRequestError).requestID).toMatch(/^req_/);
+    });
+
+    test("for what a text model cannot do", async () => {
+      const error = await openai.responses
+        .create({ ...ask, tools: [{ type: "web_search" }] })
+        .catch((e: unknown) => e);
+      expect(error).toBeInstanceOf(BadRequestError);
+      expect(error).toMatchObject({ code: "unsupported_parameter", param: "tools.0" });
+    });
   });
 });
