@@ -25,8 +25,9 @@ export default {
       app ??= wire(bindings);
     } catch (error) {
       log({ event: "misconfigured", error });
-      return Response.json(new AppError("internal", "The server is misconfigured").toBody(), {
+      return Response.json(new AppError("internal", "The server is misconfigured").toProblem(), {
         status: 500,
+        headers: { "Content-Type": "application/problem+json" },
       });
     }
     return app.fetch(request, bindings, context);

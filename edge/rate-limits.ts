@@ -52,15 +52,12 @@ export function admissionOf(
   return { keyId, limits, tokens };
 }
 
-function tokensOf(
-  { input, completion, maxTokens }: Generation,
-  { contextTokens }: ModelCard,
-): number {
-  const answer = completion ? lengthOf(completion) : maxTokens;
-  return Math.min(lengthOf(input) + answer, contextTokens);
+/** The prompt, and what is generated or scored; together never more than a context holds. */
+function tokensOf({ input, completion, maxTokens }: Generation, card: ModelCard): number {
+  const rest = completion ? lengthOf(completion) : maxTokens;
+  return Math.min(lengthOf(input) + rest, card.contextTokens);
 }
 
-/** Count of ids, or about how many tokens a text has. */
 function lengthOf(input: Input): number {
   if (input.kind === "tokens") return input.ids.length;
   const texts = input.kind === "chat" ? input.messages.map(({ content }) => content) : [input.text];
@@ -73,7 +70,7 @@ export function limitError(
   { limit, waitMs }: Extract<Admitted, { status: "limited" }>,
 ): AppError {
   const message = `This API key has at most ${limitOf(c.var.principal.limits, limit)} ${NAMES[limit]}`;
-  return new AppError("rate_limit_exceeded", message, { retryAfterMs: waitMs });
+  return new AppError("rate_limit_exceeded", message, { retryAfterMs: waitMs, violated: limit });
 }
 
 /**

@@ -14,6 +14,7 @@ import { choiceId, choiceIds, noSuchJob } from "./job-access.ts";
 import type { AnsweredJob } from "./openai-shapes.ts";
 import { admissionOf, limitError, tellLimits } from "./rate-limits.ts";
 import type { NamedPair } from "./steering.ts";
+import { traceparentOf } from "./trace.ts";
 import { choicesOf, toGeneration } from "./validate.ts";
 
 export interface Submission {
@@ -69,7 +70,8 @@ export async function submitChoices(
     createdAtMs,
     deadlineMs: createdAtMs + (request.deadline ?? deadlineSeconds) * 1000,
   };
-  const asked = { ...submission.asked, ...keepingOf(request) };
+  const traceparent = traceparentOf(c);
+  const asked = { ...submission.asked, ...keepingOf(request), ...(traceparent && { traceparent }) };
   const jobs = generations.map((generation, k) => ({
     ...job,
     id: choiceId(id, k),

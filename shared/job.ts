@@ -75,6 +75,8 @@ export interface Asked {
   readonly user?: string;
   readonly safetyIdentifier?: string;
   readonly promptCacheKey?: string;
+  /** The trace that the request belongs to. */
+  readonly traceparent?: string;
 }
 
 /** A job as it enters the system. */

@@ -52,8 +52,10 @@ async function consume(deps: ConsumerDeps, queueJob: QueueJob<{ id: string }>): 
     const ended = await runJob(deps, id);
     if (!ended) return;
     await announce(deps, ended);
-    const { state, attempt, startedAtMs, endedAtMs } = ended;
-    log.info({ job: id, state, attempt, ms: (endedAtMs ?? 0) - (startedAtMs ?? 0) }, "job ended");
+    const { state, attempt, startedAtMs, endedAtMs, asked } = ended;
+    const { traceparent } = asked;
+    const ms = (endedAtMs ?? 0) - (startedAtMs ?? 0);
+    log.info({ job: id, state, attempt, ms, ...(traceparent && { traceparent }) }, "job ended");
   } catch (error) {
     log.error({ job: id, err: error }, "job attempt failed");
     if (queueJob.attemptsMade + 1 >= (queueJob.opts.attempts ?? 1)) await giveUp(deps, id);

@@ -53,5 +53,7 @@ function replyError(c: AppContext, error: AppError): Response {
   if (retrySoon) c.header("retry-after-ms", String(waitMs));
   // The `openai` clients retry every 409 and 5xx unless told: a job that failed would run again, twice.
   c.header("x-should-retry", String(retrySoon));
-  return c.json(error.toBody(c.var.requestId), error.status);
+  // The `openai` clients read any type that holds the word json, and the `error` in it.
+  const type = { "Content-Type": "application/problem+json" };
+  return c.body(JSON.stringify(error.toProblem(c.var.requestId)), error.status, type);
 }

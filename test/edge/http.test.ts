@@ -1,6 +1,7 @@
 /** What holds for every reply, whatever the route. */
+import OpenAI from "openai";
 import { expect, test } from "vitest";
-import { errorOf, newTenant, send } from "./harness.ts";
+import { card, errorOf, newTenant, send, store } from "./harness.ts";
 
 test("every reply has a request id: the caller's if it is sane, else a new one", async () => {
   const id = async (given: Record<string, string>) =>
@@ -18,6 +19,65 @@ test("an error carries the request's id in its body too", async () => {
     code: "not_found",
     request_id: "trace-2",
   });
+});
+
+test("an error is a problem after RFC 9457 too, in a body that openai clients read", async () => {
+  const client = await newTenant({ limits: { concurrent_jobs: 1 } });
+  const reply = await client.post("/v1/jobs", { model: card.id, prompt: "x", seed: -1 });
+  expect(reply.headers.get("content-type")).toBe("application/problem+json");
+  const request = reply.headers.get("x-request-id");
+  expect(await reply.json()).toEqual({
+    type: "urn:problem-type:trimtab:invalid_request",
+    title: "Invalid request",
+    status: 400,
+    detail: "seed must be at least 0, received -1",
+    instance: `urn:trimtab:request:${request}`,
+    error: {
+      code: "invalid_request",
+      type: "invalid_request_error",
+      message: "seed must be at least 0, received -1",
+      param: "seed",
+      request_id: request,
+    },
+  });
+  await client.submit();
+  const openai = new OpenAI({
+    apiKey: client.key,
+    baseURL: "http://edge.test/v1",
+    maxRetries: 0,
+    fetch: (input, init) => send(new URL(new Request(input).url).pathname, init),
+  });
+  const refused = openai.completions.create({ model: card.id, prompt: "x" });
+  await expect(refused).rejects.toMatchObject({
+    status: 429,
+    code: "rate_limit_exceeded",
+    type: "rate_limit_error",
+    requestID: expect.stringMatching(/^req_/),
+    message: "429 This API key has at most 1 jobs that have not ended",
+  });
+  const limited = await client.post("/v1/jobs", { model: card.id, prompt: "x" });
+  expect(await limited.json()).toMatchObject({
+    type: "https://iana.org/assignments/http-problem-types#quota-exceeded",
+    "violated-policies": ["jobs"],
+  });
+});
+
+const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7";
+
+test.each([
+  [`00-${TRACE}-01`, `00-${TRACE}-01`],
+  [`42-${TRACE}-01-more`, `42-${TRACE}-01`],
+  [`00-${TRACE}-01-more`, undefined],
+  [`ff-${TRACE}-01`, undefined],
+  [`00-${TRACE.toUpperCase()}-01`, undefined],
+  [`00-${"0".repeat(32)}-00f067aa0ba902b7-01`, undefined],
+  [`00-4bf92f3577b34da6a3ce929d0e0e4736-${"0".repeat(16)}-01`, undefined],
+  ["", undefined],
+])("of the traceparent %s a job keeps %s", async (traceparent, kept) => {
+  const client = await newTenant();
+  const reply = await client.post("/v1/jobs", { model: card.id, prompt: "x" }, { traceparent });
+  const { id } = await reply.json<{ id: string }>();
+  expect((await store.record(id))?.asked.traceparent).toBe(kept);
 });
 
 test("a browser of any origin may call with a key, and read the ids", async () => {

@@ -14,7 +14,8 @@ import { Metrics } from "../../worker/metrics.ts";
 import { connect } from "../../worker/redis.ts";
 import { newJob } from "../support/generation.ts";
 
-const log = pino({ level: "silent" });
+const lines: string[] = [];
+const log = pino({}, { write: (line: string) => lines.push(line) });
 const metrics = new Metrics();
 const WEBHOOK = "https://example.com/hook";
 
@@ -93,6 +94,16 @@ test("a job that asked for no webhook has none, and is counted", async () => {
   expect(await metrics.registry.getSingleMetricAsString("trimtab_jobs_ended_total")).toContain(
     '{state="succeeded"} 1',
   );
+});
+
+test("the end of a job is logged with the trace that its request belongs to", async () => {
+  consume(async function* () {
+    yield { type: "end", finish: "stop", used: NOTHING_USED };
+  });
+  const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const { record } = await run({ asked: { traceparent } });
+  const logged = lines.map((line) => JSON.parse(line)).find(({ job }) => job === record?.id);
+  expect(logged).toMatchObject({ msg: "job ended", state: "succeeded", traceparent });
 });
 
 test("an attempt that fails is repeated and takes the log as its start", async () => {
