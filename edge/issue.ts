@@ -24,7 +24,8 @@ function describe(issue: Issue, parents: Keys): AppError {
     return unsupported(param, `${param} must be ${choices(issue)}: other values are not supported`);
   }
   if (issue.type === "union") return describeUnion(issue, keys, param);
-  return invalid(param, `${param === "" ? "The body" : param} ${complaint(issue)}`);
+  const wrong = issue.input === undefined ? "is required" : complaint(issue);
+  return invalid(param, `${param === "" ? "The body" : param} ${wrong}`);
 }
 
 /** Says what the union takes, and, where a branch went further into the value than the others, what stopped it there. */
@@ -62,11 +63,10 @@ function complaint(issue: Issue): string {
       return "must be a URL";
     case "regex":
     case "check":
+    case "custom":
       return `must be ${expectation(issue.message)}`;
     default:
-      return issue.input === undefined
-        ? "is required"
-        : `must be ${TYPES[type] ?? choices(issue)}, received ${kind(issue.input)}`;
+      return `must be ${TYPES[type] ?? choices(issue)}, received ${kind(issue.input)}`;
   }
 }
 
@@ -86,7 +86,8 @@ const isUnknownField = ({ type, expected }: Issue) =>
 const unit = ({ input }: Issue) => (typeof input === "string" ? "characters" : "items");
 
 /** `"a" | "b"`, which valibot puts in parentheses. */
-const choices = ({ expected }: Issue) => expected?.replaceAll(/[()]/g, "") ?? "valid";
+const choices = ({ expected }: Issue) =>
+  expected === "Object" ? "an object" : (expected?.replaceAll(/[()]/g, "") ?? "valid");
 
 /** The schemas' own messages say "Expected …". */
 const expectation = (message: string) => message.replace(/^Expected /, "");

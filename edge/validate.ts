@@ -10,6 +10,7 @@ import { LIMITS } from "../shared/limits.ts";
 import type { ChatRequest, CompletionRequest } from "../shared/openai.ts";
 import type { KeyLimits } from "../shared/policy.ts";
 import type { ScoreRequest } from "../shared/score.ts";
+import { grammarOf } from "./grammar/format.ts";
 import { issueError } from "./issue.ts";
 import { steeringOf, type NamedPair } from "./steering.ts";
 
@@ -85,6 +86,7 @@ export function toGeneration(
     logitBias: biases(request, card),
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     seed: request.seed ?? randomSeed(),
+    ...grammarFor(request),
     ...steeringOf(request.steering, card, pairs, limits),
     ...(completion && { completion }),
     ...reports(request, choices),
@@ -144,6 +146,11 @@ function biases({ logit_bias }: GenerationRequest, card: ModelCard): [number, nu
 function notInVocabulary(param: string, id: number | undefined, card: ModelCard): AppError {
   const message = `${param}: token ids of this model are below ${card.vocabSize}, received ${id}`;
   return new AppError("invalid_request", message, { param });
+}
+
+function grammarFor({ response_format }: GenerationRequest) {
+  const grammar = response_format ? grammarOf(response_format) : null;
+  return grammar ? { grammar } : {};
 }
 
 /** Tokens of each job of which so much can be told. */

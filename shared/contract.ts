@@ -110,6 +110,39 @@ const webhook = v.strictObject({
   url: WebhookUrl,
 });
 
+const schema = v.pipe(
+  // As it is: a record would leave out keys that a schema may well have.
+  v.custom<Readonly<Record<string, unknown>>>(
+    (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+    "Expected an object",
+  ),
+  v.check(
+    (schema) => JSON.stringify(schema).length <= LIMITS.schemaCharsMax,
+    `Expected at most ${LIMITS.schemaCharsMax} characters of JSON`,
+  ),
+);
+
+/** What the output must be: as OpenAI has it, and a regular expression that all of it matches. */
+const responseFormat = v.variant("type", [
+  v.strictObject({ type: v.literal("text") }),
+  v.strictObject({ type: v.literal("json_object") }),
+  v.strictObject({
+    type: v.literal("json_schema"),
+    json_schema: v.strictObject({
+      name: v.pipe(
+        v.string(),
+        v.regex(/^[\w-]{1,64}$/, "Expected 1 to 64 letters, digits, _ and -"),
+      ),
+      description: v.nullish(text(LIMITS.promptCharsMax)),
+      schema,
+      /** The output keeps to the schema either way. */
+      strict: v.nullish(v.boolean()),
+    }),
+  }),
+  v.strictObject({ type: v.literal("regex"), pattern: nonEmpty(LIMITS.regexCharsMax) }),
+]);
+export type ResponseFormat = v.InferOutput<typeof responseFormat>;
+
 /** Fields that every way of asking for a generation shares. */
 export const generation = {
   model: nonEmpty(LIMITS.modelCharsMax),
@@ -143,6 +176,7 @@ export const generation = {
     ),
   ),
   seed: v.nullish(integer(0, Number.MAX_SAFE_INTEGER)),
+  response_format: v.nullish(responseFormat),
   steering: v.nullish(steering),
   webhook: v.nullish(webhook),
   /** Seconds from submission within which the job must end; after that it is expired. */
@@ -247,7 +281,9 @@ export interface Job {
   readonly output: {
     readonly text: string;
     readonly finish_reason: FinishReason | null;
-  } & TokenReports;
+    /** Of outputs with a response format: the mean of what it took from the steered distribution at each token. */
+    readonly masked_mean?: number;
+  } & Omit<TokenReports, "masked">;
   /** Null until the state is terminal. */
   readonly usage: Usage | null;
   readonly error: { readonly code: ErrorCode; readonly message: string } | null;

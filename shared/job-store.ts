@@ -206,8 +206,10 @@ export class JobStore {
 
   /** Text and reports; the log is read only where the record does not have all. */
   async #output({ id, text, generation }: JobRecord, ended: boolean) {
-    if (ended && generation.logprobs === undefined && !generation.trace) return { text };
-    const { ids: _, ...output } = await this.progress(id);
+    const { grammar, logprobs, trace } = generation;
+    if (ended && !grammar && logprobs === undefined && !trace) return { text };
+    const { ids: _, masked, ...told } = await this.progress(id);
+    const output = { ...told, ...(masked && { masked_mean: mean(masked) }) };
     return ended ? { ...output, text } : output;
   }
 
@@ -277,5 +279,8 @@ function publicGuards({ baseNucleus, klBudget, fallback }: NonNullable<Generatio
     ...(fallback !== undefined && { fallback }),
   };
 }
+
+const mean = (values: readonly number[]) =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;
 
 const seconds = (ms: number) => ms / 1000;

@@ -3,6 +3,7 @@
  * Everything read back from Redis is parsed here, so a foreign or older value is an error and never a surprise.
  */
 import * as v from "valibot";
+import type { Grammar } from "./grammar.ts";
 import { JOB_STATES, type JobEvent, type Message } from "./contract.ts";
 import { KeyLimits, Scope } from "./policy.ts";
 
@@ -51,6 +52,8 @@ export interface Generation {
   };
   /** The text that comes, to be scored, instead of one that is drawn. */
   readonly completion?: TextInput;
+  /** What the output must be; absent for any text. */
+  readonly grammar?: Grammar;
   /** How many of the likeliest tokens to tell log-probabilities of, beside the token's; absent for none at all. */
   readonly logprobs?: number;
   /** Whether to tell of each token what steering did to it. */

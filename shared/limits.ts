@@ -49,6 +49,13 @@ export const LIMITS = {
   logitBiasEntriesMax: 1_024,
   logitBiasMin: -100,
   logitBiasMax: 100,
+  /** Characters of a schema as JSON, and of a regular expression. */
+  schemaCharsMax: 32_768,
+  regexCharsMax: 1_024,
+  /** Schemas within each other. */
+  schemaDepthMax: 32,
+  /** Places of the automaton that a response format becomes; the engine holds some 200 bytes for each. */
+  grammarStatesMax: 16_384,
   stopsMax: 16,
   stopCharsMax: 256,
   /** Steering strength. Below 0, and above an ensemble's own maximum, only as far as a key's policy says. */

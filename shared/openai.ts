@@ -47,7 +47,6 @@ export const ChatRequest = v.pipe(
     max_completion_tokens: v.nullish(integer(1, LIMITS.maxTokensMax)),
     logprobs: v.nullish(v.boolean()),
     top_logprobs: topLogprobs,
-    response_format: v.nullish(v.strictObject({ type: v.literal("text") })),
   }),
   v.forward(
     v.check(

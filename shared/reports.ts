@@ -4,6 +4,8 @@
 export interface TokenReports {
   readonly logprobs?: readonly TokenLogprob[];
   readonly trace?: readonly TokenShift[];
+  /** Of outputs with a response format, in any case: see TokenShift. */
+  readonly masked?: readonly number[];
 }
 
 /** A token by id and text. */
@@ -46,20 +48,24 @@ export interface TokenShift {
   /** Up to three tokens whose probability rose most, largest change first; and fell most. */
   readonly promoted: readonly (TokenName & { readonly change: number })[];
   readonly demoted: readonly (TokenName & { readonly change: number })[];
+  /** The probability that the steered distribution gave to tokens that the response format forbids here. */
+  readonly masked?: number;
 }
 
 /** What is told of one token. */
 export interface TokenReport {
   readonly logprobs?: TokenLogprob;
   readonly trace?: TokenShift;
+  readonly masked?: number;
 }
 
 /** The reports of successive tokens as one. */
 export function gatherReports(reports: readonly TokenReport[]): TokenReports {
   return joinReports(
-    reports.map(({ logprobs, trace }) => ({
+    reports.map(({ logprobs, trace, masked }) => ({
       ...(logprobs && { logprobs: [logprobs] }),
       ...(trace && { trace: [trace] }),
+      ...(masked !== undefined && { masked: [masked] }),
     })),
   );
 }
@@ -68,5 +74,10 @@ export function gatherReports(reports: readonly TokenReport[]): TokenReports {
 export function joinReports(parts: readonly TokenReports[]): TokenReports {
   const logprobs = parts.flatMap((part) => part.logprobs ?? []);
   const trace = parts.flatMap((part) => part.trace ?? []);
-  return { ...(logprobs.length > 0 && { logprobs }), ...(trace.length > 0 && { trace }) };
+  const masked = parts.flatMap((part) => part.masked ?? []);
+  return {
+    ...(logprobs.length > 0 && { logprobs }),
+    ...(trace.length > 0 && { trace }),
+    ...(masked.length > 0 && { masked }),
+  };
 }

@@ -30,7 +30,7 @@ const item = v.strictObject({
 });
 export type InputItem = v.InferOutput<typeof item>;
 
-const { max_tokens: _, ...sampling } = generation;
+const { max_tokens: _, response_format: __, ...sampling } = generation;
 
 export const ResponseRequest = v.pipe(
   v.strictObject({

@@ -2,11 +2,12 @@
 import { combineLogits } from "./decode/combine.ts";
 import { noDrafts, RunningMean, type DraftCounts } from "./decode/draft.ts";
 import { Guard, type Guards } from "./decode/guards.ts";
+import { maskedMass } from "./decode/masked-mass.ts";
 import { mixLogits } from "./decode/mix.ts";
 import type { Accepted, Output } from "./decode/output.ts";
 import type { Sampler } from "./decode/sampler.ts";
 import { alphaAt, type Knot } from "./decode/schedule.ts";
-import { Reporter, type Position, type Report, type ReportOptions } from "./decode/trace.ts";
+import { Reporter, round, type Position, type Report, type ReportOptions } from "./decode/trace.ts";
 import type { Decoder } from "./model/decoder.ts";
 import { partsOf, type Casting, type PairParts } from "./parts.ts";
 
@@ -62,6 +63,7 @@ export class Row {
   /** What the pairs' weights add up to. */
   readonly #weight: number;
   readonly #scratch: Float32Array;
+  #weights: Float32Array | null = null;
   /** [V] what several experts say together, and several antiexperts. */
   readonly #mixed: Readonly<Record<"expert" | "antiexpert", Float32Array>> | null;
   readonly #guard: Guard | null;
@@ -120,9 +122,16 @@ export class Row {
         expert: this.#mix(rows, "expert"),
         antiexpert: this.#mix(rows, "antiexpert"),
       };
-      const alpha = this.#steer(position);
+      let alpha = this.#steer(position);
+      let masked = this.#maskedMass();
+      if (masked === 1 && this.#guard) {
+        // Guards may leave nothing that the constraint allows: of the two, the base has the word.
+        this.logits.set(position.base);
+        alpha = 0;
+        masked = this.#maskedMass();
+      }
       const token = this.forced(1)[0] ?? this.draw(this.logits);
-      const report = this.#report(token, alpha, position);
+      const report = this.#report(token, alpha, masked, position);
       sampler.accept(token);
       this.tokens.push(token);
       for (const voice of this.voices) voice.unseen = [token];
@@ -174,17 +183,28 @@ export class Row {
     return alpha;
   }
 
+  /** The probability that `logits` give to tokens which may not come; null if all may. */
+  #maskedMass(): number | null {
+    const { constraint } = this.request.sampler;
+    if (!constraint) return null;
+    this.#scratch.set(this.logits);
+    constraint.mask(this.#scratch);
+    this.#weights ??= new Float32Array(this.logits.length);
+    return maskedMass(this.logits, this.#scratch, this.#weights);
+  }
+
   /** Before the sampler accepts the token: what the base would have taken is asked of the same position. */
-  #report(token: number, alpha: number, rows: Rows): Report | null {
-    if (!this.#reporter) return null;
+  #report(token: number, alpha: number, masked: number | null, rows: Rows): Report | null {
     const isBases = alpha === 0 && !this.request.forced;
-    return this.#reporter.report({
-      ...rows,
-      steered: this.logits,
-      alpha,
-      token,
-      baseToken: this.#reporter.traces && !isBases ? this.draw(rows.base) : token,
-    });
+    const report =
+      this.#reporter?.report({
+        ...rows,
+        steered: this.logits,
+        alpha,
+        token,
+        baseToken: this.#reporter.traces && !isBases ? this.draw(rows.base) : token,
+      }) ?? null;
+    return masked === null ? report : { ...report, masked: round(masked) };
   }
 
   #withoutPadding(row: Float32Array): Float32Array {

@@ -151,7 +151,6 @@ test.each(refusals)("%j is refused and %s is named", async (fields, param, messa
 
 test.each<[object, string]>([
   [{ tools: [] }, "tools"],
-  [{ response_format: { type: "json_object" } }, "response_format.type"],
   [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
   [{ prompt: "x" }, "prompt"],
 ])("a chat request with %j names what is not supported", async (fields, param) => {

@@ -1,7 +1,8 @@
 /** Generations for the loop, and what comes out of them. */
 import { join } from "node:path";
 import { Output, type Finish } from "../../worker/decode/output.ts";
-import { Sampler, type Sampling } from "../../worker/decode/sampler.ts";
+import type { Guards } from "../../worker/decode/guards.ts";
+import { Sampler, type Constraint, type Sampling } from "../../worker/decode/sampler.ts";
 import { generate, type BatchOptions } from "../../worker/generate.ts";
 import { loadDecoder } from "../../worker/model/files.ts";
 import type { Models, Pair, Prompts } from "../../worker/parts.ts";
@@ -23,21 +24,26 @@ export interface RowOptions {
   readonly resume?: readonly number[];
   readonly maxTokens?: number;
   readonly stop?: readonly string[];
+  readonly guards?: Guards;
+  readonly constrain?: () => Constraint;
 }
 
 /** A request with a sampler and an output of its own. A token's text is one letter, "a" for 0. */
 export function request(options: RowOptions): GenerateRequest {
   const { models, prompts = PROMPTS, alpha = 1, resume = [], maxTokens = 24, stop = [] } = options;
-  const { pairs } = options;
+  const { pairs, guards } = options;
+  const constraint = options.constrain?.() ?? null;
+  const isComplete = () => constraint?.isComplete ?? false;
   const decode = (ids: number[]) => ids.map((id) => String.fromCodePoint(97 + id)).join("");
   return {
     models,
     prompts,
     alpha,
     ...(pairs && { pairs }),
+    ...(guards && { guards }),
     resume,
-    sampler: new Sampler(sampling(options.sampling), prompts.base),
-    output: new Output({ decode, stop, eosIds: new Set([EOS]), maxTokens }),
+    sampler: new Sampler(sampling(options.sampling), prompts.base, [], constraint),
+    output: new Output({ decode, stop, eosIds: new Set([EOS]), maxTokens, isComplete }),
   };
 }
 

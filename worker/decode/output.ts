@@ -11,9 +11,11 @@ export interface OutputOptions {
   readonly eosIds: ReadonlySet<number>;
   /** Tokens after which the output is finished. */
   readonly maxTokens: number;
+  /** Whether what was accepted is all that may come. */
+  readonly isComplete?: () => boolean;
 }
 
-/** An end token or a stop string, or the token limit. */
+/** An end token, a stop string or all that may come; or the token limit. */
 export type Finish = "stop" | "length";
 
 export interface Accepted {
@@ -59,9 +61,10 @@ export class Output {
     }
     const { text, stopped } = this.#stops.push(this.#detokenizer.push(token));
     if (stopped) return { text, finish: "stop" };
-    if (this.#count < this.#options.maxTokens) return { text, finish: null };
+    const complete = this.#options.isComplete?.() ?? false;
+    if (!complete && this.#count < this.#options.maxTokens) return { text, finish: null };
     const rest = this.#stops.push(this.#detokenizer.flush());
     const tail = rest.stopped ? "" : this.#stops.flush();
-    return { text: text + rest.text + tail, finish: rest.stopped ? "stop" : "length" };
+    return { text: text + rest.text + tail, finish: rest.stopped || complete ? "stop" : "length" };
   }
 }

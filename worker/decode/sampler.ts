@@ -20,7 +20,19 @@ export interface Sampling extends Truncation {
   readonly logitBias: readonly (readonly [number, number])[];
 }
 
+/** What the output must be, as far as it decides which tokens may come. */
+export interface Constraint {
+  /** Whether the output is finished: nothing may come but its end. */
+  readonly isComplete: boolean;
+  /** Sets the logits [V] of tokens that may not come here to -Infinity. */
+  mask(logits: Float32Array): void;
+  accept(token: number): void;
+  /** Takes back the last accepted tokens. */
+  rewind(count: number): void;
+}
+
 export class Sampler {
+  readonly constraint: Constraint | null;
   readonly #sampling: Sampling;
   readonly #noise: GumbelNoise;
   readonly #promptIds: ReadonlySet<number>;
@@ -31,8 +43,15 @@ export class Sampler {
   /**
    * @param promptIds what the repetition penalty counts as seen
    * @param bannedIds ids inside the vocabulary that no token has: never drawn
+   * @param constraint at the beginning of the output
    */
-  constructor(sampling: Sampling, promptIds: readonly number[], bannedIds: readonly number[] = []) {
+  constructor(
+    sampling: Sampling,
+    promptIds: readonly number[],
+    bannedIds: readonly number[] = [],
+    constraint: Constraint | null = null,
+  ) {
+    this.constraint = constraint;
     this.#sampling = sampling;
     this.#noise = new GumbelNoise(sampling.seed);
     this.#promptIds = new Set(promptIds);
@@ -50,12 +69,14 @@ export class Sampler {
 
   /** Tells which token was taken at this position (after `pick`, or from an earlier attempt's log). */
   accept(token: number): void {
+    this.constraint?.accept(token);
     this.#accepted.push(token);
     this.#counts.set(token, (this.#counts.get(token) ?? 0) + 1);
   }
 
   /** Takes back the last accepted tokens: they were drafts. */
   rewind(count: number): void {
+    this.constraint?.rewind(count);
     for (const token of this.#accepted.splice(this.#accepted.length - count)) {
       const left = this.#counts.get(token)! - 1;
       if (left === 0) this.#counts.delete(token);
@@ -64,6 +85,7 @@ export class Sampler {
   }
 
   #adjust(logits: Float32Array): void {
+    this.constraint?.mask(logits);
     const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = this.#sampling;
     if (repetitionPenalty !== 1) {
       const repeat = (id: number) => {

@@ -39,6 +39,8 @@ export interface Shift {
 }
 
 export interface Report {
+  /** The probability that a constraint took, of an output that has one. */
+  readonly masked?: number;
   readonly logprobs?: Logprobs;
   readonly shift?: Shift;
 }
@@ -71,7 +73,7 @@ export const LOGPROB_MIN = -9_999;
  * Four decimals. The models' rows differ by up to 1e-4 between a batch and a run alone, so more would be noise, and these
  * numbers are in a log that is kept.
  */
-const round = (value: number) => Math.round(Math.max(LOGPROB_MIN, value) * 1e4) / 1e4 + 0;
+export const round = (value: number) => Math.round(Math.max(LOGPROB_MIN, value) * 1e4) / 1e4 + 0;
 
 /**
  * Makes the reports of one row. With names put to it and the base's own draw, a trace takes 60 to 85 µs of a step of 2.8 to

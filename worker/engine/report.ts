@@ -5,12 +5,13 @@ import type { TokenText } from "../model/token-text.ts";
 
 export function nameReport(
   token: number,
-  { logprobs, shift }: Report,
+  { masked, logprobs, shift }: Report,
   textOf: (id: number) => TokenText,
 ): TokenReport {
   const named = (id: number): TokenName => ({ id, ...textOf(id) });
   const changed = ({ id, value }: Rated) => ({ ...named(id), change: value });
   return {
+    ...(masked !== undefined && { masked }),
     ...(logprobs && {
       logprobs: {
         ...named(token),
@@ -32,6 +33,7 @@ export function nameReport(
         base_token: named(shift.baseToken),
         promoted: shift.promoted.map(changed),
         demoted: shift.demoted.map(changed),
+        ...(masked !== undefined && { masked }),
       },
     }),
   };

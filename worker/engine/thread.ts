@@ -102,9 +102,12 @@ function prepareTask(
     const { decode, tokenText, unusedIds } = ensemble;
     // Nothing but its own end ends a text that is given.
     const ends = forced ? new Set<number>() : eosIds;
-    const output = new Output({ decode, stop: generation.stop, eosIds: ends, maxTokens });
-    const { schedule, guards, logprobs = null, trace = false } = generation;
-    const sampler = new Sampler(generation, prompt, unusedIds);
+    const { grammar, schedule, guards, logprobs = null, trace = false } = generation;
+    const constraint = grammar ? ensemble.constrain(grammar, ends) : null;
+    const isComplete = () => constraint?.isComplete ?? false;
+    const { stop } = generation;
+    const output = new Output({ decode, stop, eosIds: ends, maxTokens, isComplete });
+    const sampler = new Sampler(generation, prompt, unusedIds, constraint);
     return {
       request: {
         ...casting,

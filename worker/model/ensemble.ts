@@ -5,6 +5,9 @@
 import { createHash } from "node:crypto";
 import type { Input, ModelCard } from "../../shared/job.ts";
 import { AppError } from "../../shared/errors.ts";
+import type { Grammar } from "../../shared/grammar.ts";
+import type { Constraint } from "../decode/sampler.ts";
+import { Grammars } from "../grammar/grammars.ts";
 import type { Models, Prompts } from "../parts.ts";
 import type { Decoder } from "./decoder.ts";
 import { loadDecoder, readConfig, type ModelConfig } from "./files.ts";
@@ -37,6 +40,8 @@ export interface Ensemble {
   readonly encodeCompletion: (text: string) => number[];
   readonly decode: (ids: number[]) => string;
   readonly tokenText: (id: number) => TokenText;
+  /** What holds one output to a grammar. @throws AppError invalid_request */
+  readonly constrain: (grammar: Grammar, eosIds: ReadonlySet<number>) => Constraint;
 }
 
 /** Loads every ensemble of a manifest; a model that several share is loaded once. */
@@ -102,6 +107,9 @@ async function assemble(
   for (const id of eosIds) {
     if (id >= vocabulary.size) throw new Error(`end token ${id} is outside the vocabulary`);
   }
+  const tokenBytes = () =>
+    Array.from({ length: vocabulary.size }, (_, id) => tokenizers.base.bytesOf(id));
+  const grammars = new Grammars(tokenBytes);
   return {
     card: {
       id: entry.id,
@@ -124,6 +132,7 @@ async function assemble(
     encodeCompletion: (text) => tokenizers.base.encodeCompletion(text),
     decode: (ids) => tokenizers.base.decode(ids),
     tokenText: (id) => tokenizers.base.textOf(id),
+    constrain: (grammar, eosIds) => grammars.constraint(grammar, eosIds),
   };
 }
 

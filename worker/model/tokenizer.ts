@@ -114,6 +114,14 @@ export class ModelTokenizer {
     return text;
   }
 
+  /** Bytes that a token adds to a text; null if it adds none, as special tokens do and ids that no token has. */
+  bytesOf(id: number): Uint8Array | null {
+    const entry = this.#tokenizer.id_to_token(id);
+    const added = this.#tokenizer.get_added_tokens_decoder().get(id);
+    if (entry === undefined || added?.special) return null;
+    return added ? utf8(entry) : this.#readEntry(entry);
+  }
+
   /** Text of generated tokens, special tokens left out; incomplete UTF-8 shows as U+FFFD. */
   decode(ids: number[]): string {
     if (ids.length === 0) return "";

@@ -18,6 +18,9 @@ function ensemble(id: string, changes: Partial<Ensemble> = {}, contextTokens = 6
     encodeCompletion: () => [],
     decode: () => "",
     tokenText: () => ({ token: "" }),
+    constrain: () => {
+      throw new Error("no generation here has a grammar");
+    },
     ...changes,
   };
 }
