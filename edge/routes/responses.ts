@@ -135,4 +135,6 @@ async function* responseFrames(
     }
   }
   if (last === null || !isEnd(last)) throw new Error("The job's events ended before the job did");
+  // Open Responses asks for it, and OpenAI's clients know it from their other protocols.
+  yield { data: "[DONE]" };
 }

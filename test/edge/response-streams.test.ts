@@ -31,8 +31,11 @@ interface Told {
   readonly sequence_number: number;
 }
 
+/** The events of a stream that ends as it should. */
 async function told(reply: Response): Promise<Told[]> {
-  return (await Array.fromAsync(sse(reply))).map(({ data }) => JSON.parse(data) as Told);
+  const frames = await Array.fromAsync(sse(reply));
+  expect(frames.pop()).toEqual({ id: undefined, event: undefined, data: "[DONE]" });
+  return frames.map(({ data }) => JSON.parse(data) as Told);
 }
 
 const OPEN = [
@@ -77,6 +80,7 @@ describe("a stream", () => {
     await say(id, attempt, "lo");
     await store.finish(id, attempt, "succeeded", "Hello", success);
     const rest = await Array.fromAsync(frames);
+    expect(rest.pop()?.data).toBe("[DONE]");
     expect(types(rest)).toEqual(["response.output_text.delta", ...CLOSE, "response.completed"]);
     expect(rest.map(({ id }) => Number(id))).toEqual([6, 7, 8, 9, 10]);
     const { response } = JSON.parse(rest.at(-1)!.data) as { response: object };
