@@ -189,6 +189,8 @@ function printCommands({ edgeUrl, apiKey, receiver }: Parts): void {
   );
   console.log(curl("-N", "/v1/chat/completions", { ...gsm, stream: true, steering: { alpha: 1 } }));
   console.log(curl("-s", "/v1/jobs", { ...atlas, webhook: { url: receiver.url } }));
+  console.log("and, to see every webhook arrive without a receiver:\n");
+  console.log(`TRIMTAB_API_KEY=${apiKey} npm run listen -- --edge ${edgeUrl}\n`);
 }
 
 /** Never resolves; throws when one of the parts has ended. */

@@ -14,23 +14,30 @@ import type { DeliveryAttempt, DeliveryState } from "./webhook-contract.ts";
 const RETENTION_MS = 7 * 24 * 3_600_000;
 
 /**
- * KEYS: delivery hash, sorted set of deliveries. ARGV: id, nowMs, retentionMs, deliveries listed at most, then field,
- * value, ... of the hash. Returns its state and round, also if it existed.
+ * KEYS: delivery hash, sorted set of deliveries. ARGV: id, nowMs, retentionMs, deliveries listed at most, prefixes of
+ * delivery hashes and of lists of attempts, then field, value, ... of the hash. Returns its state and round, also if it existed.
+ * What falls off the list is deleted, unless it is still being tried.
  */
 const CREATE = `
 if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+  redis.call('HSET', KEYS[1], unpack(ARGV, 7))
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
   redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
-  redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -tonumber(ARGV[4]) - 1)
   redis.call('PEXPIRE', KEYS[2], ARGV[3])
+  for _, old in ipairs(redis.call('ZRANGE', KEYS[2], 0, -tonumber(ARGV[4]) - 1)) do
+    redis.call('ZREM', KEYS[2], old)
+    if redis.call('HGET', ARGV[5] .. old, 'state') ~= 'pending' then
+      redis.call('DEL', ARGV[5] .. old, ARGV[6] .. old)
+    end
+  end
 end
 return redis.call('HMGET', KEYS[1], 'state', 'round')
 `;
 
 /**
- * KEYS: delivery hash, list of attempts. ARGV: round, attempt (JSON), state, nextAtMs, attempts kept at most.
- * An attempt of a round that a replay has ended is noted and decides nothing.
+ * KEYS: delivery hash, list of attempts, sorted set of deliveries. ARGV: round, attempt (JSON), state, nextAtMs, attempts
+ * kept at most, id. An attempt of a round that a replay has ended is noted and decides nothing. What is over and no longer
+ * listed is deleted.
  */
 const RECORD = `
 local ttl = redis.call('PTTL', KEYS[1])
@@ -41,6 +48,9 @@ redis.call('LTRIM', KEYS[2], -tonumber(ARGV[5]), -1)
 redis.call('PEXPIRE', KEYS[2], ttl)
 if redis.call('HGET', KEYS[1], 'round') == ARGV[1] then
   redis.call('HSET', KEYS[1], 'state', ARGV[3], 'nextAtMs', ARGV[4])
+  if ARGV[3] ~= 'pending' and not redis.call('ZSCORE', KEYS[3], ARGV[6]) then
+    redis.call('DEL', KEYS[1], KEYS[2])
+  end
 end
 return 1
 `;
@@ -85,7 +95,7 @@ export class DeliveryStore {
   constructor(redis: RedisClient) {
     this.#redis = redis;
     this.#create = script(redis, "CREATE_DELIVERY", 2, CREATE);
-    this.#record = script(redis, "RECORD_ATTEMPT", 2, RECORD);
+    this.#record = script(redis, "RECORD_ATTEMPT", 3, RECORD);
     this.#replay = script(redis, "REPLAY_DELIVERY", 2, REPLAY);
   }
 
@@ -117,6 +127,8 @@ export class DeliveryStore {
       nowMs,
       RETENTION_MS,
       LIMITS.deliveriesListedMax,
+      deliveryKey(tenant, ""),
+      attemptsKey(tenant, ""),
       ...Object.entries({ ...record, body: message.body }).flat(),
     )) as [DeliveryState, string];
     return { id, state, round: Number(round) };
@@ -166,11 +178,13 @@ export class DeliveryStore {
     await this.#record(
       deliveryKey(tenant, id),
       attemptsKey(tenant, id),
+      deliveriesKey(tenant),
       round,
       JSON.stringify(attempt),
       state,
       nextAtMs ?? "",
       LIMITS.deliveryAttemptsKeptMax,
+      id,
     );
   }
 

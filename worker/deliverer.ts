@@ -2,7 +2,7 @@
  * Delivers webhooks: takes from the queue what is due, sends it signed, and decides what the answer means. A worker that
  * dies in the middle is one whose attempt is made again: at least once, always with the same id and body.
  */
-import { UnrecoverableError, Worker, type Job as QueueJob } from "bullmq";
+import { DelayedError, UnrecoverableError, Worker, type Job as QueueJob } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import * as v from "valibot";
@@ -14,10 +14,14 @@ import { nextDelayMs } from "../shared/retry-schedule.ts";
 import { SigningStore } from "../shared/signing-store.ts";
 import { signedHeaders, type SigningKey } from "../shared/signing.ts";
 import type { DeliveryAttempt, DeliveryState } from "../shared/webhook-contract.ts";
+import type { Metrics } from "./metrics.ts";
 import { post, type Answer, type PostOptions } from "./post.ts";
 
-/** Deliveries on their way at once, per worker. */
-const CONCURRENCY = 16;
+/** Deliveries on their way at once, per worker: they do nothing but wait. */
+const CONCURRENCY = 64;
+/** Of these for one tenant, so that one whose receivers hang does not hold up the others; the rest comes back later. */
+const TENANT_CONCURRENCY = 16;
+const COME_BACK_MS = 5_000;
 const GONE = 410;
 
 export interface DelivererDeps {
@@ -26,12 +30,30 @@ export interface DelivererDeps {
   readonly log: Logger;
   /** Milliseconds after which a silent worker's deliveries are taken over. */
   readonly lockMs: number;
+  readonly metrics: Pick<Metrics, "webhookAttempt">;
 }
 
 export function startDeliverer(deps: DelivererDeps): Worker {
   const { connection, lockMs, log } = deps;
   const deliverer = new Deliverer(deps);
-  const worker = new Worker(DELIVERY_QUEUE, (queueJob: QueueJob) => deliverer.deliver(queueJob), {
+  const inFlight = new Map<string, number>();
+  const deliver = async (queueJob: QueueJob<DeliveryPayload>, token?: string) => {
+    const { tenant } = queueJob.data;
+    const others = inFlight.get(tenant) ?? 0;
+    if (others >= TENANT_CONCURRENCY) {
+      await queueJob.moveToDelayed(Date.now() + COME_BACK_MS, token);
+      throw new DelayedError();
+    }
+    inFlight.set(tenant, others + 1);
+    try {
+      await deliverer.deliver(queueJob);
+    } finally {
+      const left = inFlight.get(tenant)! - 1;
+      if (left > 0) inFlight.set(tenant, left);
+      else inFlight.delete(tenant);
+    }
+  };
+  const worker = new Worker(DELIVERY_QUEUE, deliver, {
     connection,
     prefix: QUEUE_PREFIX,
     concurrency: CONCURRENCY,
@@ -84,13 +106,15 @@ class Deliverer {
   readonly #endpoints: EndpointStore;
   readonly #signing: SigningStore;
   readonly #sending: PostOptions;
+  readonly #metrics: DelivererDeps["metrics"];
   readonly #log: Logger;
 
-  constructor({ connection, sending, log }: DelivererDeps) {
+  constructor({ connection, sending, metrics, log }: DelivererDeps) {
     this.#deliveries = new DeliveryStore(connection);
     this.#endpoints = new EndpointStore(connection);
     this.#signing = new SigningStore(connection);
     this.#sending = sending;
+    this.#metrics = metrics;
     this.#log = log;
   }
 
@@ -104,6 +128,7 @@ class Deliverer {
     const { state, delayMs } = target.why === null ? judge(sent, attemptsMade + 1) : GIVEN_UP;
     const nextAtMs = delayMs === null ? null : Date.now() + delayMs;
     await this.#deliveries.record(tenant, delivery, sent.attempt, state, nextAtMs);
+    this.#metrics.webhookAttempt(state);
     this.#log.info({ delivery: id, state, ...sent.attempt }, "webhook attempt");
     if (target.why === null && delivery.endpointId !== "") {
       await this.#noteHealth(tenant, delivery, sent);

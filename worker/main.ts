@@ -62,7 +62,7 @@ async function start(env: WorkerEnv): Promise<void> {
     slots: env.SLOTS,
     metrics,
   });
-  const deliverer = startDeliverer({ ...shared, sending: { allowed: env.WEBHOOK_ALLOW } });
+  const deliverer = startDeliverer({ ...shared, metrics, sending: { allowed: env.WEBHOOK_ALLOW } });
   const stopSweeper = startSweeper(shared);
   await Promise.all([consumer.waitUntilReady(), deliverer.waitUntilReady()]);
   const models = engine.cards.map(({ id }) => id);

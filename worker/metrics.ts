@@ -1,6 +1,7 @@
 /** Everything that a worker tells Prometheus. No label has a tenant, a job or a prompt: whoever may scrape sees none of them. */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { JobState } from "../shared/contract.ts";
+import type { DeliveryState } from "../shared/webhook-contract.ts";
 import type { Figures } from "./engine/figures.ts";
 
 /** From a step of the demo family to a long prefill of a large model on a CPU. */
@@ -33,6 +34,11 @@ export class Metrics {
     "drafter",
   );
   readonly #ended = this.#counter("jobs_ended_total", "Jobs that ended", "state");
+  readonly #webhooks = this.#counter(
+    "webhook_attempts_total",
+    "Attempts to deliver a webhook, by the state in which they left the delivery",
+    "state",
+  );
   readonly #running = this.#gauge("jobs_running", "Generations in the batch");
   readonly #waiting = this.#gauge("jobs_waiting", "Generations that wait for room in the KV cache");
   readonly #cacheBytes = this.#gauge("kv_cache_bytes", "KV caches of all models");
@@ -50,6 +56,10 @@ export class Metrics {
 
   jobEnded(state: JobState): void {
     this.#ended.inc({ state });
+  }
+
+  webhookAttempt(state: DeliveryState): void {
+    this.#webhooks.inc({ state });
   }
 
   /** Adds what the engine has counted since the last time. */

@@ -1,7 +1,11 @@
 /** Deliveries through a real queue to a real receiver. What is due later is made due by hand. */
 import { createPublicKey, verify } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { Queue, type Worker } from "bullmq";
 import type { Redis } from "ioredis";
+import OpenAI from "openai";
 import { pino } from "pino";
 import { Webhook } from "standardwebhooks";
 import * as v from "valibot";
@@ -15,6 +19,7 @@ import type { WebhookEvent } from "../../shared/webhook-contract.ts";
 import { AddressList } from "../../shared/webhook-url.ts";
 import { Webhooks } from "../../shared/webhooks.ts";
 import { startDeliverer } from "../../worker/deliverer.ts";
+import { Metrics } from "../../worker/metrics.ts";
 import { connect } from "../../worker/redis.ts";
 import { endedJob } from "../support/job.ts";
 import { startReceiver, type Received, type Receiver } from "../support/receiver.ts";
@@ -36,7 +41,13 @@ beforeAll(async () => {
   queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
   webhooks = new Webhooks(redis, queue);
   const sending = { allowed: v.parse(AddressList, "127.0.0.1") };
-  deliverer = startDeliverer({ connection: redis, sending, log, lockMs: 5_000 });
+  deliverer = startDeliverer({
+    connection: redis,
+    sending,
+    log,
+    metrics: new Metrics(),
+    lockMs: 5_000,
+  });
 });
 
 beforeEach(async () => {
@@ -117,6 +128,8 @@ test("a webhook is signed with the secret and with the key pair, and its attempt
   const [key] = await webhooks.signing.live(tenant);
   const { body } = request!;
   expect(new Webhook(key!.secret).verify(body, headers)).toEqual(JSON.parse(body));
+  const openai = new OpenAI({ apiKey: "none" });
+  expect(await openai.webhooks.unwrap(body, headers, key!.secret)).toEqual(JSON.parse(body));
   expect(verifiesEd25519(key!, request!)).toBe(true);
   expect(headers["webhook-signature"]).toMatch(/^v1,\S+ v1a,\S+$/);
 
@@ -314,6 +327,25 @@ test("a URL that leads inside is noted as such, and nothing connects to it", asy
   await webhooks.announcer.ended({ tenant, asked: {} }, job);
   const attempts = await until(`${job.id.replace("job_", "msg_")}-job`, "pending", 1);
   expect(attempts[0]?.error).toMatch(/private, local or reserved/);
+});
+
+test("a tenant whose receiver hangs does not hold up another", async () => {
+  receiver = await startReceiver(204);
+  const arrived: string[] = [];
+  const hanging = createServer((request) => {
+    arrived.push(request.url!);
+  }).listen(0, "127.0.0.1");
+  await once(hanging, "listening");
+  const url = `http://127.0.0.1:${(hanging.address() as AddressInfo).port}/`;
+  const flood = { tenant: newId("tenant"), asked: {} };
+  await webhooks.signing.create(flood.tenant);
+  for (let i = 0; i < 100; i++) {
+    await webhooks.announcer.ended(flood, endedJob({ webhook: { url, deliveries: [] } }));
+  }
+  await until(await announce(), "delivered", 1);
+  expect(arrived.length).toBeGreaterThan(0);
+  hanging.closeAllConnections();
+  hanging.close();
 });
 
 test("nothing is sent unsigned", async () => {
