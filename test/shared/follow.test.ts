@@ -4,9 +4,11 @@ import { Redis } from "ioredis";
 import { afterAll, expect, inject, test, vi } from "vitest";
 import { newId } from "../../shared/api-key.ts";
 import type { JobEvent, Outcome } from "../../shared/contract.ts";
-import { follow, type BellClient, type FollowOptions } from "../../shared/follow.ts";
+import { follow, followInbox, type BellClient, type FollowOptions } from "../../shared/follow.ts";
 import type { ValidGeneration } from "../../shared/job.ts";
+import { InboxStore } from "../../shared/inbox-store.ts";
 import { JobStore } from "../../shared/job-store.ts";
+import { testMessage } from "../../shared/webhook.ts";
 import { bellChannel, jobKey, logKey } from "../../shared/redis-keys.ts";
 
 const url = inject("redisUrl");
@@ -226,3 +228,21 @@ async function subscribers(id: string): Promise<number> {
   const [, count] = (await redis.pubsub("NUMSUB", bellChannel(id))) as [string, number];
   return count;
 }
+
+test("a reader of an inbox hears of each message at once, and ends when it is told to", async () => {
+  const inbox = new InboxStore(redis);
+  const tenant = newId("tenant");
+  await inbox.append(tenant, testMessage("ep_a"));
+  const stop = new AbortController();
+  const options = { after: 0, signal: stop.signal, pollMs: POLL_MS };
+  const messages = followInbox(newReader(), inbox, tenant, options);
+  expect((await messages.next()).value).toMatchObject({ seq: 1 });
+  for (let seq = 2; seq < 5; seq++) {
+    const next = messages.next();
+    await inbox.append(tenant, testMessage("ep_a"));
+    expect((await next).value).toMatchObject({ seq });
+  }
+  const last = messages.next();
+  stop.abort();
+  expect(await last).toMatchObject({ done: true });
+});

@@ -1,6 +1,10 @@
 /** Webhooks reach a real receiver, signed after Standard Webhooks, until it accepts them; each attempt is on the job. */
+import * as v from "valibot";
 import { expect, onTestFinished, test } from "vitest";
 import type { Job } from "../../shared/contract.ts";
+import { Policy } from "../../shared/policy.ts";
+import type { WebhookDelivery, WebhookEndpoint } from "../../shared/webhook-contract.ts";
+import { JobClient } from "../../infra/job-client.ts";
 import { startReceiver, type ReceiverOptions } from "../../infra/webhook-receiver.ts";
 import { DEADLINE_MS, LONG, SHORT, useStack } from "./stack.ts";
 
@@ -78,4 +82,38 @@ test("a receiver that nobody runs is recorded with the reason", async () => {
   const { id } = await stack.client.submit({ ...SHORT, webhook: { url: gone.url } });
   const { webhook } = await recorded(id, 1);
   expect(webhook?.deliveries).toMatchObject([{ status: null, error: "ECONNREFUSED" }]);
+});
+
+test("an endpoint gets what a job says; after 410 it tells why it gets nothing, and a replay brings what it missed", async () => {
+  const { edge, keys, key, client } = stack;
+  const policy = v.parse(Policy, { scopes: ["admin", "jobs:read", "jobs:write"] });
+  const admin = new JobClient(edge.url, (await keys.create("admin", key.tenant, policy)).key);
+  const send = async <T>(method: string, path: string, body?: object): Promise<T> => {
+    const reply = await admin.request(`/v1${path}`, {
+      method,
+      ...(body && { body: JSON.stringify(body) }),
+    });
+    expect(reply.ok).toBe(true);
+    return (await reply.json()) as T;
+  };
+  const { url, received, accepted } = await receiver({ answer: (n) => (n === 1 ? 410 : 200) });
+  const events = ["job.succeeded"];
+  const { id } = await send<WebhookEndpoint>("POST", "/webhook_endpoints", { url, events });
+  const job = await client.submit(SHORT);
+  const endpoint = `/webhook_endpoints/${id}`;
+  await expect
+    .poll(() => send("GET", endpoint), { timeout: DEADLINE_MS, interval: 50 })
+    .toMatchObject({ enabled: false, disabled: { reason: "the receiver answered 410 Gone" } });
+
+  await send("PATCH", endpoint, { enabled: true });
+  const list = await send<{ data: WebhookDelivery[] }>("GET", `/webhook_deliveries?endpoint=${id}`);
+  expect(list.data).toMatchObject([{ job: job.id, state: "failed", attempts: [{ status: 410 }] }]);
+  const delivery = `/webhook_deliveries/${list.data[0]!.id}`;
+  await send("POST", `${delivery}/replay`);
+  await accepted(job.id, DEADLINE_MS);
+  expect(received[1]).toMatchObject({ id: received[0]!.id, body: received[0]!.body });
+  await expect
+    .poll(() => send("GET", delivery), { timeout: DEADLINE_MS, interval: 50 })
+    .toMatchObject({ state: "delivered", attempts: [{ status: 410 }, { status: 200 }] });
+  await send("DELETE", endpoint);
 });

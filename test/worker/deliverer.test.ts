@@ -1,5 +1,4 @@
 /** Deliveries through a real queue to a real receiver. What is due later is made due by hand. */
-import { createPublicKey, verify } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -14,7 +13,6 @@ import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { newId } from "../../shared/api-key.ts";
 import { DELIVERY_QUEUE, QUEUE_PREFIX, signingKeysKey } from "../../shared/redis-keys.ts";
 import { RETRY_DELAYS_MS } from "../../shared/retry-schedule.ts";
-import { publicJwk, type SigningKey } from "../../shared/signing.ts";
 import type { WebhookEvent } from "../../shared/webhook-contract.ts";
 import { AddressList } from "../../shared/webhook-url.ts";
 import { Webhooks } from "../../shared/webhooks.ts";
@@ -22,7 +20,8 @@ import { startDeliverer } from "../../worker/deliverer.ts";
 import { Metrics } from "../../worker/metrics.ts";
 import { connect } from "../../worker/redis.ts";
 import { endedJob } from "../support/job.ts";
-import { startReceiver, type Received, type Receiver } from "../support/receiver.ts";
+import { startReceiver, type Receiver } from "../support/receiver.ts";
+import { headersOf, verifiesEd25519 } from "../support/signature.ts";
 
 const log = pino({ level: "silent" });
 const HOUR_MS = 3_600_000;
@@ -99,19 +98,6 @@ async function hurry(id: string): Promise<number> {
   const { delay } = job;
   await job.promote();
   return delay;
-}
-
-const headersOf = ({ headers }: Received) => headers as Record<string, string>;
-
-function verifiesEd25519(key: SigningKey, request: Received): boolean {
-  const headers = headersOf(request);
-  const text = `${headers["webhook-id"]}.${headers["webhook-timestamp"]}.${request.body}`;
-  const publicKey = createPublicKey({ key: publicJwk(key), format: "jwk" });
-  return headers["webhook-signature"]!.split(" ")
-    .filter((signature) => signature.startsWith("v1a,"))
-    .some((signature) =>
-      verify(null, Buffer.from(text), publicKey, Buffer.from(signature.slice(4), "base64")),
-    );
 }
 
 test("a webhook is signed with the secret and with the key pair, and its attempt is noted", async () => {
