@@ -93,7 +93,7 @@ export class SchemaGrammar {
     checkKeywords(schema, [...ANNOTATIONS, "$ref"], path);
     const pointer = schema["$ref"];
     const at = [...path, "$ref"];
-    if (typeof pointer !== "string" || !/^#(\/|$)/.test(pointer)) {
+    if (typeof pointer !== "string" || !/^#(\/[^%]*)?$/.test(pointer)) {
       throw new GrammarError(at, "must point into the schema itself: #, #/$defs/…");
     }
     const known = this.#references.get(pointer);
@@ -291,5 +291,4 @@ function counts(schema: Schema, least: string, most: string, path: Path): [numbe
   return [min, max];
 }
 
-const unescapePointer = (key: string) =>
-  decodeURIComponent(key).replaceAll("~1", "/").replaceAll("~0", "~");
+const unescapePointer = (key: string) => key.replaceAll("~1", "/").replaceAll("~0", "~");

@@ -156,6 +156,7 @@ describe("what cannot be held to is refused by name:", () => {
     [{ allOf: [{}, {}] }, ".allOf"],
     [{ $ref: "https://example.com/x" }, ".$ref"],
     [{ $ref: "#/$defs/none" }, ".$ref"],
+    [{ $ref: "#/$defs/%" }, ".$ref"],
     [{ type: "any" }, ".type"],
     [{ type: "string", minimum: 1 }, ".minimum"],
     [{ type: "string", format: "hostname" }, ".format"],
