@@ -2,15 +2,16 @@
  * Answering a request of the OpenAI protocols from its jobs' events: at once when they ended, or chunk by chunk.
  * The client's going ends the answer, never the jobs, which can still be read: the first one's id is in `x-trimtab-job-id`.
  */
-import { isEnd, type EndEvent, type Usage } from "../shared/contract.ts";
+import { isEnd, type EndEvent } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
 import { joinReports, type TokenReports } from "../shared/reports.ts";
 import type { AppContext } from "./context.ts";
-import { choiceIds } from "./job-access.ts";
+import { choiceIds } from "../shared/job-names.ts";
 import type { Log } from "./log.ts";
 import { merge } from "./merge.ts";
 import { streamErrorBody } from "./middleware/errors.ts";
-import type { AnsweredJob, Piece, Shapes } from "./openai-shapes.ts";
+import type { AnsweredJob, Shapes } from "../shared/openai-shapes.ts";
+import { requireSuccess, usageOf, wholeAnswer, type EndedChoice } from "../shared/whole-answer.ts";
 import { streamFrames, type Frame, type StreamControl } from "./sse.ts";
 
 export interface AnswerOptions {
@@ -51,7 +52,7 @@ export async function answer(
   options: AnswerOptions,
 ): Promise<Response> {
   const ids = choiceIds(job);
-  if (!options.stream) return c.json(await wholeAnswer(c, ids, shapes, options));
+  if (!options.stream) return c.json(await awaitAnswer(c, ids, shapes, options));
   return streamFrames(
     c,
     (control) => chunkFrames(c, ids, shapes, { ...options, ...control }),
@@ -59,7 +60,7 @@ export async function answer(
   );
 }
 
-async function wholeAnswer(
+async function awaitAnswer(
   c: AppContext,
   ids: readonly string[],
   shapes: Shapes,
@@ -70,14 +71,7 @@ async function wholeAnswer(
   const signal = AbortSignal.any([c.req.raw.signal, failed.signal]);
   try {
     const ends = await Promise.all(ids.map((id) => endOf(c, id, signal)));
-    const choices = ends.map(({ piece, end }, i) => shapes.choice(i, piece, end.finish_reason));
-    return shapes.whole(
-      choices,
-      usageOf(
-        ends.map(({ end }) => end),
-        n,
-      ),
-    );
+    return wholeAnswer(shapes, ends, n);
   } finally {
     failed.abort();
   }
@@ -88,7 +82,7 @@ export async function endOf(
   c: AppContext,
   jobId: string,
   signal: AbortSignal,
-): Promise<{ piece: Piece; end: EndEvent }> {
+): Promise<EndedChoice> {
   let text = "";
   const reports: TokenReports[] = [];
   for await (const event of c.var.backend.follow(jobId, { after: 0, signal })) {
@@ -143,38 +137,6 @@ async function* chunkFrames(
   if (Object.keys(ends).length < ids.length) throw withoutEnd();
   if (includeUsage) yield { data: JSON.stringify({ ...shapes.bare(), usage: usageOf(ends, n) }) };
   yield { data: "[DONE]" };
-}
-
-/** What the choices used together: a prompt counts once for all its n choices. */
-function usageOf(ends: readonly EndEvent[], n: number): Usage {
-  const all = ends.map(({ usage }) => usage);
-  const prompts = all.filter((_, i) => i % n === 0);
-  const prompt_tokens = sum(prompts, (usage) => usage.prompt_tokens);
-  const completion_tokens = sum(all, (usage) => usage.completion_tokens);
-  return {
-    prompt_tokens,
-    completion_tokens,
-    total_tokens: prompt_tokens + completion_tokens,
-    prompt_tokens_details: {
-      cached_tokens: sum(prompts, (usage) => usage.prompt_tokens_details.cached_tokens),
-    },
-    speculation: {
-      drafted_tokens: sum(all, (usage) => usage.speculation.drafted_tokens),
-      accepted_tokens: sum(all, (usage) => usage.speculation.accepted_tokens),
-    },
-  };
-}
-
-function sum(usages: readonly Usage[], count: (usage: Usage) => number): number {
-  return usages.reduce((total, usage) => total + count(usage), 0);
-}
-
-export function requireSuccess({ type, error }: Pick<EndEvent, "type" | "error">): void {
-  if (type === "succeeded") return;
-  if (error !== null) throw new AppError(error.code, error.message);
-  if (type === "cancelled") throw new AppError("job_cancelled", "The job was cancelled");
-  if (type === "expired") throw new AppError("deadline_exceeded", "The job's deadline passed");
-  throw new AppError("internal", "The job failed");
 }
 
 function withoutEnd(): Error {

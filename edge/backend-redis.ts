@@ -19,6 +19,7 @@ import {
   type NewJob,
 } from "../shared/job.ts";
 import { KeyRegistry } from "../shared/key-registry.ts";
+import { choiceIds } from "../shared/job-names.ts";
 import { JobStore } from "../shared/job-store.ts";
 import {
   DELIVERY_QUEUE,
@@ -31,7 +32,6 @@ import { Webhooks } from "../shared/webhooks.ts";
 import { TicketRecord } from "../shared/ticket.ts";
 import type { Backend, FollowRequest } from "./backend.ts";
 import type { Env } from "./env.ts";
-import { choiceIds } from "./job-access.ts";
 
 /** How often a job is run whose run throws; a job whose worker is lost is counted by the claim, in the worker. */
 const GENERATION_ATTEMPTS = 3;

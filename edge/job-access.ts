@@ -1,34 +1,14 @@
-/**
- * Jobs under the names that the protocols give them, and whose they are. One job is `job_X`, `resp_X`,
- * `chatcmpl-job_X` and `cmpl-job_X`: any of these names reads it, in whatever protocol it was asked for.
- */
+/** The caller's jobs, and from which event on they are read. */
 import { isTerminal } from "../shared/contract.ts";
 import { AppError } from "../shared/errors.ts";
-import type { JobRecord, NewJob } from "../shared/job.ts";
+import type { JobRecord } from "../shared/job.ts";
+import { requireJobOf } from "../shared/submission.ts";
 import type { AppContext } from "./context.ts";
-
-export const responseId = (jobId: string) => jobId.replace(/^job_/, "resp_");
-export const messageId = (jobId: string) => jobId.replace(/^job_/, "msg_");
-export const jobIdOf = (name: string) => name.replace(/^(resp_|(chat)?cmpl-job_)/, "job_");
-
-/** Id of a request's k-th job, by that of its first. */
-export const choiceId = (jobId: string, k: number) => (k === 0 ? jobId : `${jobId}-${k}`);
-
-/** Ids of all jobs of the request whose first (or only) job this is. */
-export function choiceIds({ id, asked }: Pick<NewJob, "id" | "asked">): string[] {
-  return Array.from({ length: asked.choices ?? 1 }, (_, k) => choiceId(id, k));
-}
+import { askerOf } from "./submission.ts";
 
 /** The caller's job; whether a foreign one exists must not show. @throws AppError not_found */
-export async function requireJob(c: AppContext, name: string, param?: string): Promise<JobRecord> {
-  const record = await c.var.backend.record(jobIdOf(name));
-  if (record === null || record.tenant !== c.var.principal.tenant) throw noSuchJob(param);
-  return record;
-}
-
-export function noSuchJob(param?: string): AppError {
-  const message = "There is no such job; ended jobs are deleted after a while";
-  return new AppError("not_found", message, param === undefined ? {} : { param });
+export function requireJob(c: AppContext, name: string): Promise<JobRecord> {
+  return requireJobOf(askerOf(c), name);
 }
 
 /**

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { AppError } from "../shared/errors.ts";
 import { LIMITS } from "../shared/limits.ts";
 import type { AppContext } from "./context.ts";
-import { parseRequest } from "./validate.ts";
+import { parseRequest } from "../shared/validate.ts";
 
 const PAGE_DEFAULT = "20";
 

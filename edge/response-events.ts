@@ -4,8 +4,8 @@
  */
 import { isEnd, type EndEvent, type JobEvent } from "../shared/contract.ts";
 import { joinReports, type TokenReports } from "../shared/reports.ts";
-import { messageId } from "./job-access.ts";
-import type { AnsweredJob } from "./openai-shapes.ts";
+import { messageId } from "../shared/job-names.ts";
+import type { AnsweredJob } from "../shared/openai-shapes.ts";
 import {
   statusOf,
   toItem,
@@ -15,7 +15,7 @@ import {
   NOT_STARTED,
   type ResponseStatus,
   type Standing,
-} from "./response-object.ts";
+} from "../shared/response-object.ts";
 
 export interface ResponseEvent {
   readonly type: string;

@@ -2,11 +2,12 @@
 import type { Usage } from "../shared/contract.ts";
 import type { TokenLogprob, TokenShift } from "../shared/reports.ts";
 import type { Score, ScoredToken, ScoreRequest, ScoreTotals } from "../shared/score.ts";
-import type { AnsweredJob, Piece } from "./openai-shapes.ts";
-import { inputOf, reportTokensMax, textInput } from "./validate.ts";
+import type { AnsweredJob, Piece } from "../shared/openai-shapes.ts";
+import type { Asking } from "../shared/submission.ts";
+import { inputOf, reportTokensMax, textInput } from "../shared/validate.ts";
 
 /** Greedy, so that what the base would have taken is what it finds likeliest. */
-export function scoringOf(body: ScoreRequest) {
+export function scoringOf(body: ScoreRequest): Asking {
   const { top_logprobs, completion, messages: _, prompt: __, ...fields } = body;
   const logprobs = top_logprobs ?? 0;
   const request = {
@@ -17,7 +18,7 @@ export function scoringOf(body: ScoreRequest) {
     temperature: 0,
     seed: 0,
   };
-  return { request, input: inputOf(body), completion: textInput(completion) };
+  return { request, inputs: [inputOf(body)], n: 1, completion: textInput(completion) };
 }
 
 export function scoreShape(

@@ -1,6 +1,6 @@
 /** `npm run keys -- …`: API keys and webhook secrets from the command line. */
 import { Command, InvalidArgumentError } from "commander";
-import { parseRequest } from "../edge/validate.ts";
+import { parseRequest } from "../shared/validate.ts";
 import { AppError } from "../shared/errors.ts";
 import { KeyRegistry } from "../shared/key-registry.ts";
 import { KeyRequest, RotateRequest } from "../shared/policy.ts";

@@ -1,5 +1,10 @@
 /** Whether a request's jobs are let in: what its API key's limits say, decided in the same step that creates them. */
+import { AppError } from "./errors.ts";
+import type { ApiKeyRecord, Generation, Input, ModelCard } from "./job.ts";
 import type { KeyLimits } from "./policy.ts";
+
+/** Only workers have the tokenizer; what a job really used is put right when it ends. */
+const CHARS_PER_TOKEN = 4;
 
 /** What a submission is measured against. */
 export interface Admission {
@@ -53,4 +58,42 @@ export function limitOf(limits: KeyLimits, name: LimitName): number | null {
     jobs: limits.concurrent_jobs,
   }[name];
   return value ?? null;
+}
+
+/**
+ * @param generations of the request's jobs
+ * @throws AppError invalid_request if the key's limits never allow it, however long it waits
+ */
+export function admissionOf(
+  { id: keyId, limits }: ApiKeyRecord,
+  generations: readonly Generation[],
+  card: ModelCard,
+): Omit<Admission, "repetition"> {
+  const tokens = generations.map((generation) => tokensOf(generation, card));
+  const all = tokens.reduce((sum, count) => sum + count, 0);
+  const tokensMax = limitOf(limits, "tokens") ?? Infinity;
+  if (all > tokensMax) {
+    const param = generations[0]?.completion ? "completion" : "max_tokens";
+    const message = `${param} and the prompt come to about ${all} tokens, and this API key has ${tokensMax} a minute`;
+    throw new AppError("invalid_request", message, { param });
+  }
+  const jobsMax = limitOf(limits, "jobs") ?? Infinity;
+  if (tokens.length > jobsMax) {
+    const message = `n times the number of prompts must be at most ${jobsMax}, the concurrent jobs of this API key`;
+    throw new AppError("invalid_request", message, { param: "n" });
+  }
+  return { keyId, limits, tokens };
+}
+
+/** The prompt, and what is generated or scored; together never more than a context holds. */
+function tokensOf({ input, completion, maxTokens }: Generation, card: ModelCard): number {
+  const rest = completion ? lengthOf(completion) : maxTokens;
+  return Math.min(lengthOf(input) + rest, card.contextTokens);
+}
+
+function lengthOf(input: Input): number {
+  if (input.kind === "tokens") return input.ids.length;
+  const texts = input.kind === "chat" ? input.messages.map(({ content }) => content) : [input.text];
+  const chars = texts.reduce((sum, text) => sum + text.length, 0);
+  return Math.ceil(chars / CHARS_PER_TOKEN);
 }

@@ -61,7 +61,7 @@ export interface Generation {
 }
 
 declare const VALID: unique symbol;
-/** A generation within all bounds. Only `edge/validate.ts` makes one, and only this enters the queue. */
+/** A generation within all bounds. Only `shared/validate.ts` makes one, and only this enters the queue. */
 export type ValidGeneration = Generation & { readonly [VALID]: true };
 
 /** What a request said that decides no token, and that replies say back. */

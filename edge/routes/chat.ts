@@ -3,33 +3,25 @@
  * asked to be, so any can be asked for again: the answer waits for its end, or streams.
  */
 import { Hono } from "hono";
+import { choiceIds } from "../../shared/job-names.ts";
 import { ChatRequest } from "../../shared/openai.ts";
+import { chatAsking } from "../../shared/protocols.ts";
 import { answer, answerOptions } from "../answer.ts";
 import { readJson } from "../body.ts";
 import type { AppEnv } from "../context.ts";
-import { choiceIds, nothingAfter, readCursor, requireJob } from "../job-access.ts";
+import { nothingAfter, readCursor, requireJob } from "../job-access.ts";
 import type { Log } from "../log.ts";
-import { chatShapes } from "../openai-shapes.ts";
-import { submitChoices } from "../submission.ts";
-import { inputOf, parseRequest } from "../validate.ts";
+import { chatShapes } from "../../shared/openai-shapes.ts";
+import { submit } from "../submission.ts";
+import { parseRequest } from "../../shared/validate.ts";
 
 export function chatRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.post("/", async (c) => {
     const body = parseRequest(ChatRequest, await readJson(c.req.raw));
-    // The newer name wins, as at OpenAI, where the older one is deprecated.
-    const max_tokens = body.max_completion_tokens ?? body.max_tokens;
-    const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
-    const request = { ...body, max_tokens, logprobs };
-    const options = answerOptions(body, log);
-    const job = await submitChoices(c, {
-      request,
-      inputs: [inputOf(body)],
-      n: options.n,
-      deadlineSeconds,
-    });
-    return answer(c, job, chatShapes(job), options);
+    const job = await submit(c, chatAsking(body), deadlineSeconds);
+    return answer(c, job, chatShapes(job), answerOptions(body, log));
   });
 
   routes.get("/:id", async (c) => {

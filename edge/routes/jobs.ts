@@ -3,15 +3,16 @@ import { Hono } from "hono";
 import { etag, RETAINED_304_HEADERS } from "hono/etag";
 import { isTerminal, JobRequest, type Job, type JobEvent } from "../../shared/contract.ts";
 import { ScoreRequest } from "../../shared/score.ts";
+import { noSuchJob, type Asking } from "../../shared/submission.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
-import { noSuchJob, nothingAfter, readCursor, requireJob } from "../job-access.ts";
+import { nothingAfter, readCursor, requireJob } from "../job-access.ts";
 import type { Log } from "../log.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
 import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
 import { scoringOf } from "../score.ts";
 import { submit } from "../submission.ts";
-import { inputOf, parseRequest } from "../validate.ts";
+import { inputOf, parseRequest } from "../../shared/validate.ts";
 import { afterWait } from "../wait.ts";
 
 export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
@@ -19,7 +20,7 @@ export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
 
   routes.post("/", async (c) => {
     const body = await readJson(c.req.raw);
-    const { id } = await submit(c, { ...askedOf(body), deadlineSeconds });
+    const { id } = await submit(c, askingOf(body), deadlineSeconds);
     const record = await afterWait(c, await requireJob(c, id));
     c.header("Location", `/v1/jobs/${id}`);
     return c.json(await c.var.backend.view(record), isTerminal(record.state) ? 200 : 202);
@@ -81,12 +82,12 @@ function cacheControl({ deleted_at, webhook }: Job): string {
 }
 
 /** A text to score makes it a job of the other kind, with the fields of that kind. */
-function askedOf(body: unknown) {
+function askingOf(body: unknown): Asking {
   if (typeof body === "object" && body !== null && "completion" in body) {
     return scoringOf(parseRequest(ScoreRequest, body));
   }
   const request = parseRequest(JobRequest, body);
-  return { request, input: inputOf(request) };
+  return { request, inputs: [inputOf(request)], n: 1 };
 }
 
 async function* eventFrames(

@@ -15,7 +15,7 @@ import {
 } from "../../shared/policy.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
-import { parseRequest } from "../validate.ts";
+import { parseRequest } from "../../shared/validate.ts";
 
 export function keyRoutes(): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();

@@ -2,19 +2,23 @@
 import { Hono } from "hono";
 import type { Model } from "../../shared/contract.ts";
 import type { ModelCard } from "../../shared/job.ts";
+import { mayUse, requireModel } from "../../shared/submission.ts";
 import type { AppEnv } from "../context.ts";
-import { mayUse, requireModel } from "../submission.ts";
+import { askerOf } from "../submission.ts";
 
 export function modelRoutes(): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.get("/", async (c) => {
     const cards = await c.var.backend.models();
-    return c.json({ object: "list", data: cards.filter(({ id }) => mayUse(c, id)).map(toModel) });
+    const usable = cards.filter(({ id }) => mayUse(c.var.principal, id));
+    return c.json({ object: "list", data: usable.map(toModel) });
   });
 
   // A name may hold slashes.
-  routes.get("/:id{.+}", async (c) => c.json(toModel(await requireModel(c, c.req.param("id")))));
+  routes.get("/:id{.+}", async (c) =>
+    c.json(toModel(await requireModel(askerOf(c), c.req.param("id")))),
+  );
 
   return routes;
 }

@@ -4,22 +4,25 @@
  */
 import { Hono } from "hono";
 import { isEnd, type JobEvent } from "../../shared/contract.ts";
+import { responseId } from "../../shared/job-names.ts";
 import type { JobRecord } from "../../shared/job.ts";
+import { responseAsking } from "../../shared/protocols.ts";
+import { requireSuccess } from "../../shared/whole-answer.ts";
+import { noSuchJob } from "../../shared/submission.ts";
 import { ResponseRequest } from "../../shared/responses.ts";
-import { requireSuccess } from "../answer.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
-import { badCursor, noSuchJob, readCursor, requireJob, responseId } from "../job-access.ts";
+import { badCursor, readCursor, requireJob } from "../job-access.ts";
 import type { Log } from "../log.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
-import type { AnsweredJob } from "../openai-shapes.ts";
+import type { AnsweredJob } from "../../shared/openai-shapes.ts";
 import { ResponseEvents } from "../response-events.ts";
-import { inputItems, responseInput } from "../response-input.ts";
-import { toResponse } from "../response-object.ts";
+import { inputItems } from "../../shared/response-input.ts";
+import { toResponse } from "../../shared/response-object.ts";
 import { pageOf } from "../page.ts";
 import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
-import { submit } from "../submission.ts";
-import { parseRequest } from "../validate.ts";
+import { askerOf, submit } from "../submission.ts";
+import { parseRequest } from "../../shared/validate.ts";
 import { afterWait, whenEnded } from "../wait.ts";
 
 /** The worker of a running job ends it at its next token; the reply to a cancel waits so long to tell the end. */
@@ -30,25 +33,11 @@ export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> 
 
   routes.post("/", async (c) => {
     const body = parseRequest(ResponseRequest, await readJson(c.req.raw));
-    const { input, previous } = await responseInput(c, body);
-    const background = body.background ?? false;
-    const job = await submit(c, {
-      request: {
-        ...body,
-        max_tokens: body.max_output_tokens,
-        logprobs: body.include?.length ? (body.top_logprobs ?? 0) : null,
-      },
-      input,
-      asked: {
-        ...(body.instructions != null && { instructed: true }),
-        ...(previous !== undefined && { previous }),
-        ...(background && { background }),
-      },
-      deadlineSeconds,
-    });
+    const asking = await responseAsking(askerOf(c), body);
+    const job = await submit(c, asking, deadlineSeconds);
     if (body.stream) return streamResponse(c, job, -1, log);
     const record = await requireJob(c, job.id);
-    if (background) return c.json(await shown(c, await afterWait(c, record)));
+    if (body.background) return c.json(await shown(c, await afterWait(c, record)));
     const ended = await whenEnded(c, record);
     const { state, error } = await c.var.backend.view(ended);
     if (state === "failed" || state === "expired") requireSuccess({ type: state, error });

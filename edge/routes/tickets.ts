@@ -6,7 +6,7 @@ import { readJson } from "../body.ts";
 import type { AppEnv } from "../context.ts";
 import { requireJob } from "../job-access.ts";
 import { requireScope } from "../middleware/authorize.ts";
-import { parseRequest } from "../validate.ts";
+import { parseRequest } from "../../shared/validate.ts";
 
 export function ticketRoutes(): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();

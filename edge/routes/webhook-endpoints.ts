@@ -11,8 +11,8 @@ import {
 } from "../../shared/webhook-contract.ts";
 import { readJson } from "../body.ts";
 import type { AppEnv } from "../context.ts";
-import { requireReachable } from "../submission.ts";
-import { parseRequest } from "../validate.ts";
+import { requireReachable } from "../../shared/submission.ts";
+import { parseRequest } from "../../shared/validate.ts";
 import { requireDelivery, requireEnabled, requireEndpoint, toDelivery } from "../webhooks.ts";
 
 const BY_OWNER = "switched off by its owner";
@@ -22,7 +22,7 @@ export function endpointRoutes(): Hono<AppEnv> {
 
   routes.post("/", async (c) => {
     const request = parseRequest(EndpointRequest, await readJson(c.req.raw));
-    requireReachable(c, request.url, "url");
+    requireReachable(c.var, request.url, "url");
     const { tenant } = c.var.principal;
     const record = {
       id: newId("ep"),
@@ -56,7 +56,7 @@ export function endpointRoutes(): Hono<AppEnv> {
 
   routes.patch("/:id", async (c) => {
     const change = parseRequest(EndpointChange, await readJson(c.req.raw));
-    if (change.url !== undefined) requireReachable(c, change.url, "url");
+    if (change.url !== undefined) requireReachable(c.var, change.url, "url");
     const { disabled: _, ...record } = await requireEndpoint(c, c.req.param("id"));
     const { tenant } = c.var.principal;
     await c.var.backend.webhooks(async ({ endpoints }) => {

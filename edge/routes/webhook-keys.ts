@@ -6,7 +6,7 @@ import { publicJwk, publicKeyText } from "../../shared/signing.ts";
 import { RotationRequest, type WebhookKey } from "../../shared/webhook-contract.ts";
 import { readJson } from "../body.ts";
 import type { AppEnv } from "../context.ts";
-import { parseRequest } from "../validate.ts";
+import { parseRequest } from "../../shared/validate.ts";
 
 const OVERLAP_SECONDS = 24 * 3600;
 /** A key signs from the moment at which it is made, and the one before it goes on for longer than this. */

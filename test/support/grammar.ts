@@ -1,5 +1,5 @@
 /** Response formats over the demo models' tokens, and texts that keep to them. */
-import { grammarOf } from "../../edge/grammar/format.ts";
+import { grammarOf } from "../../shared/grammar/format.ts";
 import type { ResponseFormat } from "../../shared/contract.ts";
 import { GumbelNoise } from "../../worker/decode/noise.ts";
 import { Matcher, type Position } from "../../worker/grammar/matcher.ts";

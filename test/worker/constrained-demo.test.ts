@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { expect, test } from "vitest";
-import { grammarOf } from "../../edge/grammar/format.ts";
+import { grammarOf } from "../../shared/grammar/format.ts";
 import { Output } from "../../worker/decode/output.ts";
 import { Sampler } from "../../worker/decode/sampler.ts";
 import { Batch } from "../../worker/generate.ts";

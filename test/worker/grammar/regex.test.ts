@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { grammarOf } from "../../../edge/grammar/format.ts";
+import { grammarOf } from "../../../shared/grammar/format.ts";
 import { accepts, anyText, matcherOf } from "../../support/grammar.ts";
 
 const regex = (pattern: string) => matcherOf({ type: "regex", pattern });

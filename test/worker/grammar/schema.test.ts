@@ -3,7 +3,7 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import formats from "ajv-formats";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { grammarOf } from "../../../edge/grammar/format.ts";
+import { grammarOf } from "../../../shared/grammar/format.ts";
 import { accepts, anyText, matcherOf, schemaFormat } from "../../support/grammar.ts";
 
 // Every object inherits a property "constructor".

@@ -1,8 +1,8 @@
 /** A job as the Responses API shows it: `object: "response"`, with every member that its clients and Open Responses expect. */
-import type { Job, Usage } from "../shared/contract.ts";
-import { steeringOf } from "../shared/job-store.ts";
-import type { TokenReports } from "../shared/reports.ts";
-import { messageId, responseId } from "./job-access.ts";
+import type { Job, Usage } from "./contract.ts";
+import { steeringOf } from "./job-store.ts";
+import type { TokenReports } from "./reports.ts";
+import { messageId, responseId } from "./job-names.ts";
 import { chatLogprobs } from "./openai-logprobs.ts";
 import type { AnsweredJob } from "./openai-shapes.ts";
 import { instructionsOf } from "./response-input.ts";

@@ -3,14 +3,14 @@
  * is well formed and within the public limits), then the ensemble's own bounds, then defaults.
  */
 import * as v from "valibot";
-import type { JobRequest, Message } from "../shared/contract.ts";
-import { AppError } from "../shared/errors.ts";
-import type { Generation, Input, ModelCard, TextInput, ValidGeneration } from "../shared/job.ts";
-import { LIMITS } from "../shared/limits.ts";
-import type { ChatRequest, CompletionRequest } from "../shared/openai.ts";
-import type { KeyLimits } from "../shared/policy.ts";
-import type { ScoreRequest } from "../shared/score.ts";
+import type { JobRequest, Message } from "./contract.ts";
+import { AppError } from "./errors.ts";
 import { grammarOf } from "./grammar/format.ts";
+import type { Generation, Input, ModelCard, TextInput, ValidGeneration } from "./job.ts";
+import { LIMITS } from "./limits.ts";
+import type { ChatRequest, CompletionRequest } from "./openai.ts";
+import type { KeyLimits } from "./policy.ts";
+import type { ScoreRequest } from "./score.ts";
 import { issueError } from "./issue.ts";
 import { steeringOf, type NamedPair } from "./steering.ts";
 

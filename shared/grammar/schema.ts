@@ -3,8 +3,8 @@
  * It lets through less than the schema may: properties come in the order in which they are declared, and objects that
  * declare some have no others.
  */
-import type { Expression } from "../../shared/grammar.ts";
-import { LIMITS } from "../../shared/limits.ts";
+import type { Expression } from "../grammar.ts";
+import { LIMITS } from "../limits.ts";
 import { choice, EMPTY, GrammarError, repeat, sequence, type Rules } from "./expressions.ts";
 import { anyNumber, anyObject, anyString, anyValue, COLON, COMMA, list, quoted } from "./json.ts";
 import { decimals, integers } from "./numbers.ts";

@@ -1,5 +1,5 @@
 /** Log-probabilities in the shapes of the two OpenAI protocols. */
-import type { TokenLogprob, TokenName, TokenReports } from "../shared/reports.ts";
+import type { TokenLogprob, TokenName, TokenReports } from "./reports.ts";
 
 /** `choices[].logprobs` of a chat, or null where none were asked for. */
 export function chatLogprobs({ logprobs }: TokenReports) {

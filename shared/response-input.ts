@@ -1,11 +1,11 @@
 /** The input of a response: from items to the messages of a conversation, and back. */
-import { isTerminal } from "../shared/contract.ts";
-import { AppError } from "../shared/errors.ts";
-import type { Input, JobRecord, NewJob } from "../shared/job.ts";
-import { LIMITS } from "../shared/limits.ts";
-import type { InputItem, ResponseRequest } from "../shared/responses.ts";
-import type { AppContext } from "./context.ts";
-import { messageId, requireJob } from "./job-access.ts";
+import { isTerminal } from "./contract.ts";
+import { AppError } from "./errors.ts";
+import type { Input, JobRecord, NewJob } from "./job.ts";
+import { LIMITS } from "./limits.ts";
+import type { InputItem, ResponseRequest } from "./responses.ts";
+import { messageId } from "./job-names.ts";
+import { requireJobOf, type Asker } from "./submission.ts";
 
 type ChatMessages = Extract<Input, { kind: "chat" }>["messages"];
 
@@ -17,11 +17,11 @@ export interface ResponseInput {
 
 /** Instructions, the conversation so far, and what is new. @throws AppError not_found, invalid_request */
 export async function responseInput(
-  c: AppContext,
+  asker: Pick<Asker, "principal" | "jobs">,
   request: ResponseRequest,
 ): Promise<ResponseInput> {
   const { input, instructions, previous_response_id: name } = request;
-  const previous = name == null ? null : await requireJob(c, name, "previous_response_id");
+  const previous = name == null ? null : await requireJobOf(asker, name, "previous_response_id");
   const messages: ChatMessages = [
     ...(instructions == null ? [] : [{ role: "system" as const, content: instructions }]),
     ...(previous === null ? [] : conversation(previous)),

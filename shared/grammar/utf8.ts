@@ -1,5 +1,5 @@
 /** Ranges of characters as the bytes of their UTF-8. */
-import type { ByteRange } from "../../shared/grammar.ts";
+import type { ByteRange } from "../grammar.ts";
 
 /** Code points by the length of their UTF-8. */
 const LENGTHS = [

@@ -3,9 +3,9 @@
  * a streamed one. Shapes only: what is said when is in answer.ts. Of what these protocols have no word for, a choice has
  * `trace`, as the job's events have it.
  */
-import type { FinishReason, Usage } from "../shared/contract.ts";
-import type { TokenReports } from "../shared/reports.ts";
-import type { NewJob } from "../shared/job.ts";
+import type { FinishReason, Usage } from "./contract.ts";
+import type { TokenReports } from "./reports.ts";
+import type { NewJob } from "./job.ts";
 import { chatLogprobs, CompletionLogprobs } from "./openai-logprobs.ts";
 
 /** What an answer says of the (first) job that it is of: nothing of it ever changes. */

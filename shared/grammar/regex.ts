@@ -3,7 +3,7 @@
  * word boundaries and back references are beyond a grammar.
  */
 import { CharSet, JS, type NoParent, type Node } from "refa";
-import type { Expression } from "../../shared/grammar.ts";
+import type { Expression } from "../grammar.ts";
 import { choice, GrammarError, oneOf, repeat, sequence } from "./expressions.ts";
 
 /** Half a surrogate pair is no character of a text. */

@@ -1,8 +1,8 @@
 /** From what a request says of steering to what the worker does, within the bounds of the ensembles that it names. */
-import type { JobRequest } from "../shared/contract.ts";
-import { AppError } from "../shared/errors.ts";
-import type { Generation, ModelCard } from "../shared/job.ts";
-import type { KeyLimits } from "../shared/policy.ts";
+import type { JobRequest } from "./contract.ts";
+import { AppError } from "./errors.ts";
+import type { Generation, ModelCard } from "./job.ts";
+import type { KeyLimits } from "./policy.ts";
 
 type SteeringRequest = JobRequest["steering"];
 type Steering = Pick<Generation, "alpha" | "schedule" | "guards" | "pairs">;

@@ -2,7 +2,7 @@
  * JSON without a schema. On one line, with at most a space after a comma or colon: room for more would be room for a model
  * to fill its limit with blanks.
  */
-import type { Expression } from "../../shared/grammar.ts";
+import type { Expression } from "../grammar.ts";
 import { choice, EMPTY, optional, repeat, sequence, type Rules } from "./expressions.ts";
 import { decimals } from "./numbers.ts";
 import { IN_JSON, regexExpression } from "./regex.ts";

@@ -1,7 +1,7 @@
 /** From `response_format` to the grammar that the output keeps to. */
-import type { ResponseFormat } from "../../shared/contract.ts";
-import { AppError } from "../../shared/errors.ts";
-import type { Grammar } from "../../shared/grammar.ts";
+import type { ResponseFormat } from "../contract.ts";
+import { AppError } from "../errors.ts";
+import type { Grammar } from "../grammar.ts";
 import { GrammarError, Rules } from "./expressions.ts";
 import { anyValue } from "./json.ts";
 import { PLAIN, regexExpression } from "./regex.ts";

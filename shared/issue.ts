@@ -3,7 +3,7 @@
  * and repeats of what was sent only numbers and names, shortened.
  */
 import type { BaseIssue } from "valibot";
-import { AppError } from "../shared/errors.ts";
+import { AppError } from "./errors.ts";
 
 type Issue = BaseIssue<unknown>;
 type Keys = readonly PropertyKey[];

@@ -1,6 +1,6 @@
 /** Parts of grammars, and how they are put together. */
-import type { Expression, Grammar } from "../../shared/grammar.ts";
-import { LIMITS } from "../../shared/limits.ts";
+import type { Expression, Grammar } from "../grammar.ts";
+import { LIMITS } from "../limits.ts";
 import { utf8Of } from "./utf8.ts";
 
 /** What cannot become a grammar, and where in the format it is. */
