@@ -6,6 +6,7 @@
 import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { Phase, Timings } from "./phase.ts";
 import type { TokenReports } from "./reports.ts";
 import { WebhookUrl, type DeliveryAttempt } from "./webhook-contract.ts";
 
@@ -260,6 +261,8 @@ export interface Job {
   readonly object: "job";
   readonly model: string;
   readonly state: JobState;
+  readonly phase: Phase;
+  readonly timings: Timings;
   readonly created_at: number;
   readonly started_at: number | null;
   readonly ended_at: number | null;

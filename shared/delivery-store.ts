@@ -3,7 +3,7 @@
  * the next attempt is due. A replay begins a new round, which fences what the queue still has of the one before.
  */
 import * as v from "valibot";
-import { count, countOrNull, fromJson } from "./job.ts";
+import { count, countOrNull, fromJson } from "./record-fields.ts";
 import { LIMITS } from "./limits.ts";
 import { script, type RedisClient, type Script } from "./redis-client.ts";
 import { attemptsKey, deliveriesKey, deliveryKey } from "./redis-keys.ts";

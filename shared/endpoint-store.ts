@@ -1,6 +1,6 @@
 /** The tenants' webhook endpoints in Redis, and whether they can be reached. */
 import * as v from "valibot";
-import { fromJson } from "./job.ts";
+import { fromJson } from "./record-fields.ts";
 import { LIMITS } from "./limits.ts";
 import { script, type RedisClient, type Script } from "./redis-client.ts";
 import { endpointHealthKey, endpointsKey } from "./redis-keys.ts";

@@ -50,24 +50,41 @@ if ended(state) then return {0, attempt} end
 if attempt >= tonumber(ARGV[2]) then return {-1, attempt} end
 attempt = attempt + 1
 redis.call('HSET', KEYS[1], 'state', 'running', 'attempt', attempt)
+redis.call('HSET', KEYS[1], 'claimedAtMs', ARGV[1])
 redis.call('HSETNX', KEYS[1], 'startedAtMs', ARGV[1])
+redis.call('HDEL', KEYS[1], 'prefillAtMs', 'decodeAtMs')
 emit('started', '{"attempt":' .. attempt .. '}')
 return {1, attempt}
 `;
 
 /**
+ * The engine has begun with the prompt. ARGV: attempt (the fence), nowMs, tokens of the prompt.
+ * Returns 1; -1 if the caller lost the job or it ended.
+ */
+export const PREFILL = `
+local job = redis.call('HMGET', KEYS[1], 'state', 'attempt')
+if job[1] ~= 'running' or job[2] ~= ARGV[1] then return -1 end
+redis.call('HSET', KEYS[1], 'prefillAtMs', ARGV[2], 'promptTokens', ARGV[3])
+return 1
+`;
+
+/**
  * Logs the next tokens of a running job. A client that lost the connection before it got the reply sends the same
  * again: tokens that are in the log already are not logged twice.
- * ARGV: attempt (the fence), count of tokens before these, count after these, data (JSON).
+ * ARGV: attempt (the fence), count of tokens before these, count after these, data (JSON), nowMs.
  * Returns 1; 2 if a cancel was asked for; -1 if the caller lost the job or it ended, or if tokens are missing before these.
  */
 export const APPEND = `${EMIT}
-local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelRequested', 'tokens')
+local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelRequested', 'tokens', 'decodeAtMs')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return -1 end
 local logged = tonumber(job[4] or '0')
 if logged < tonumber(ARGV[2]) then return -1 end
 if logged == tonumber(ARGV[2]) then
-  redis.call('HSET', KEYS[1], 'tokens', ARGV[3])
+  redis.call('HSET', KEYS[1], 'tokens', ARGV[3], 'lastTokenAtMs', ARGV[5])
+  if not job[5] then
+    redis.call('HSET', KEYS[1], 'decodeAtMs', ARGV[5], 'decodeTokens', ARGV[3])
+    redis.call('HSETNX', KEYS[1], 'firstTokenAtMs', ARGV[5])
+  end
   emit('tokens', ARGV[4])
 end
 if job[3] == '1' then return 2 end

@@ -16,6 +16,7 @@ import { readAttempts } from "./delivery-store.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as jobScripts from "./job-scripts.ts";
 import { LIMITS } from "./limits.ts";
+import { phaseOf, seconds, timingsOf } from "./phase.ts";
 import type { RedisClient, Script } from "./redis-client.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
 import { SUBMIT, type SubmitOrder } from "./submit-script.ts";
@@ -132,6 +133,11 @@ export class JobStore {
     return { status: status === 1 ? "claimed" : status === 0 ? "ended" : "exhausted", attempt };
   }
 
+  /** Notes that the engine has begun with the prompt. */
+  async prefilling(jobId: string, attempt: number, promptTokens: number): Promise<void> {
+    await this.#run("PREFILL", jobId, attempt, Date.now(), promptTokens);
+  }
+
   /** @param at count of the job's tokens before these */
   async appendTokens(
     jobId: string,
@@ -141,7 +147,8 @@ export class JobStore {
   ): Promise<Append> {
     const { ids } = tokens;
     const data = JSON.stringify(tokens);
-    const reply = await this.#run("APPEND", jobId, attempt, at, at + ids.length, data);
+    const args = [attempt, at, at + ids.length, data, Date.now()];
+    const reply = await this.#run("APPEND", jobId, ...args);
     return reply === 1 ? "ok" : reply === 2 ? "cancel" : "fenced";
   }
 
@@ -155,6 +162,27 @@ export class JobStore {
   ): Promise<boolean> {
     const args = [attempt, state, Date.now(), this.#retentionMs, text, JSON.stringify(outcome)];
     return (await this.#run("FINISH", jobId, ...args)) === 1;
+  }
+
+  /**
+   * Ends a job that no worker is at, with what the log and the record have of it.
+   * @returns the ended job's record, or null if there is none, or somebody has taken it up
+   */
+  async giveUp(
+    { id, attempt, promptTokens }: JobRecord,
+    state: TerminalState,
+    error: Outcome["error"],
+  ): Promise<JobRecord | null> {
+    const { ids, text } = await this.progress(id);
+    const usage = {
+      ...NOTHING_USED,
+      prompt_tokens: promptTokens,
+      completion_tokens: ids.length,
+      total_tokens: promptTokens + ids.length,
+    };
+    await this.finish(id, attempt, state, text, { ...NEVER_RAN, usage, error });
+    const after = await this.record(id);
+    return after && isTerminal(after.state) ? after : null;
   }
 
   /** Idempotent: an ended job stays as it is, a running one is cancelled by its worker at the next token. */
@@ -227,10 +255,12 @@ export class JobStore {
       object: "job",
       model: record.generation.model,
       state: record.state,
+      phase: phaseOf(record),
+      timings: timingsOf(record),
       created_at: seconds(record.createdAtMs),
-      started_at: record.startedAtMs === null ? null : seconds(record.startedAtMs),
-      ended_at: record.endedAtMs === null ? null : seconds(record.endedAtMs),
-      deleted_at: record.deletedAtMs === null ? null : seconds(record.deletedAtMs),
+      started_at: seconds(record.startedAtMs),
+      ended_at: seconds(record.endedAtMs),
+      deleted_at: seconds(record.deletedAtMs),
       attempts: record.attempt,
       cancel_requested: record.cancelRequested,
       steering: steeringOf(record.generation),
@@ -282,5 +312,3 @@ function publicGuards({ baseNucleus, klBudget, fallback }: NonNullable<Generatio
 
 const mean = (values: readonly number[]) =>
   values.reduce((sum, value) => sum + value, 0) / values.length;
-
-const seconds = (ms: number) => ms / 1000;

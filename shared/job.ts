@@ -5,7 +5,9 @@
 import * as v from "valibot";
 import type { Grammar } from "./grammar.ts";
 import { JOB_STATES, type JobEvent, type Message } from "./contract.ts";
+import { progressFields } from "./phase.ts";
 import { KeyLimits, Scope } from "./policy.ts";
+import { count, countOrNull, fromJson } from "./record-fields.ts";
 
 /** A prompt as the caller gave it; each model of the ensemble renders and tokenizes it for itself. */
 export type Input =
@@ -96,27 +98,6 @@ export interface NewJob {
   readonly deadlineMs: number;
 }
 
-/** JSON text as the value that it stands for. */
-export const fromJson = v.pipe(
-  v.string(),
-  v.rawTransform(({ dataset, addIssue, NEVER }) => {
-    try {
-      return JSON.parse(dataset.value) as unknown;
-    } catch {
-      addIssue({ message: "Invalid JSON" });
-      return NEVER;
-    }
-  }),
-);
-/** A whole number as Redis gives it; and one that may be absent or empty. */
-export const count = v.pipe(v.string(), v.regex(/^\d+$/), v.transform(Number));
-export const countOrNull = v.optional(
-  v.pipe(
-    v.string(),
-    v.transform((s) => (s === "" ? null : Number(s))),
-  ),
-  "",
-);
 const json = <T>() =>
   v.pipe(
     fromJson,
@@ -139,6 +120,7 @@ export const JobRecord = v.object({
   createdAtMs: count,
   deadlineMs: count,
   startedAtMs: countOrNull,
+  ...progressFields,
   endedAtMs: countOrNull,
   deletedAtMs: countOrNull,
   cancelRequested: v.optional(

@@ -1,6 +1,6 @@
 /** The tenants' signing keys in Redis: one, or two while a rotation's overlap lasts. */
 import * as v from "valibot";
-import { fromJson } from "./job.ts";
+import { fromJson } from "./record-fields.ts";
 import { script, type RedisClient, type Script } from "./redis-client.ts";
 import { signingKeysKey } from "./redis-keys.ts";
 import { newSigningKey, SigningKey } from "./signing.ts";

@@ -6,9 +6,7 @@ import { Worker, type Job as QueueJob } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Announcer } from "../shared/announcer.ts";
-import { isTerminal } from "../shared/contract.ts";
 import type { JobRecord } from "../shared/job.ts";
-import { NEVER_RAN } from "../shared/job-store.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
 import type { Metrics } from "./metrics.ts";
 import { runJob, type RunJobDeps } from "./run-job.ts";
@@ -68,11 +66,9 @@ async function giveUp(deps: ConsumerDeps, id: string): Promise<void> {
   const { store } = deps;
   const record = await store.record(id);
   if (!record) return;
-  const { text } = await store.progress(id);
   const error = { code: "internal", message: "the job could not be run" } as const;
-  await store.finish(id, record.attempt, "failed", text, { ...NEVER_RAN, error });
-  const ended = await store.record(id);
-  if (ended && isTerminal(ended.state)) await announce(deps, ended);
+  const ended = await store.giveUp(record, "failed", error);
+  if (ended) await announce(deps, ended);
 }
 
 async function announce({ store, announcer, metrics }: ConsumerDeps, ended: JobRecord) {

@@ -5,7 +5,7 @@
 import type { Outcome, TerminalState, Usage } from "../shared/contract.ts";
 import { isTerminal } from "../shared/contract.ts";
 import type { JobRecord } from "../shared/job.ts";
-import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
+import type { JobStore } from "../shared/job-store.ts";
 import { allDrafts } from "./decode/draft.ts";
 import type { EngineClient } from "./engine/client.ts";
 import { NOTHING_USED, type EndEvent } from "./engine/messages.ts";
@@ -27,11 +27,9 @@ export async function runJob(deps: RunJobDeps, jobId: string): Promise<JobRecord
   if (claim.status === "missing") return null;
   const record = await store.record(jobId);
   if (claim.status === "claimed" && record) await generateRest(deps, record, claim.attempt);
-  if (claim.status === "exhausted") {
-    const { text } = await store.progress(jobId);
+  if (claim.status === "exhausted" && record) {
     const message = `lost by ${claim.attempt} workers in a row`;
-    const outcome = { ...NEVER_RAN, error: { code: "worker_lost", message } } as const;
-    await store.finish(jobId, claim.attempt, "failed", text, outcome);
+    return store.giveUp(record, "failed", { code: "worker_lost", message });
   }
   const after = await store.record(jobId);
   return after && isTerminal(after.state) ? after : null;
@@ -56,7 +54,8 @@ async function generateRest(
   );
   const remainingMs = record.deadlineMs - Date.now();
   const deadline = setTimeout(() => stopFor("expired"), Math.max(0, remainingMs));
-  let end: EndEvent = { type: "end", finish: null, used: NOTHING_USED };
+  const used = { ...NOTHING_USED, promptTokens: record.promptTokens };
+  let end: EndEvent = { type: "end", finish: null, used };
   try {
     if (record.cancelRequested) stopFor("cancelled");
     else if (remainingMs <= 0) stopFor("expired");
@@ -64,7 +63,9 @@ async function generateRest(
       const { tenant, generation } = record;
       for await (const event of engine.run(tenant, generation, resume.ids, stop.signal)) {
         if (event.type === "token") log.push(event.token, event.text, event.report);
-        else end = event;
+        else if (event.type === "prefill") {
+          await store.prefilling(record.id, attempt, event.promptTokens);
+        } else end = event;
       }
     }
   } finally {
@@ -82,7 +83,7 @@ function outcomeOf(
   why: TerminalState,
   completionTokens: number,
 ): { state: TerminalState; outcome: Outcome } {
-  const { promptTokens, cachedTokens, drafts } = end.type === "end" ? end.used : NOTHING_USED;
+  const { promptTokens, cachedTokens, drafts } = end.used;
   const { drafted, accepted } = allDrafts(drafts);
   const usage: Usage = {
     prompt_tokens: promptTokens,

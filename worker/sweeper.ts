@@ -4,7 +4,7 @@
  */
 import type { Logger } from "pino";
 import type { Announcer } from "../shared/announcer.ts";
-import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
+import type { JobStore } from "../shared/job-store.ts";
 
 const SWEEP_INTERVAL_MS = 1_000;
 const JOBS_PER_SWEEP_MAX = 100;
@@ -36,10 +36,8 @@ async function sweep({ store, announcer }: Omit<SweeperDeps, "log">): Promise<vo
     const record = await store.record(id);
     if (!record) await store.forgetDeadline(id);
     else if (record.state === "queued" || record.deadlineMs + RUNNING_OVERDUE_MS < now) {
-      const { text } = await store.progress(id);
       const error = { code: "deadline_exceeded", message: "the job's deadline passed" } as const;
-      await store.finish(id, record.attempt, "expired", text, { ...NEVER_RAN, error });
-      const ended = await store.record(id);
+      const ended = await store.giveUp(record, "expired", error);
       if (ended) await announcer.ended(ended, await store.view(ended));
     }
   }

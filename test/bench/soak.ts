@@ -127,6 +127,7 @@ function taskOf(
       ...(job % 10 === 0 && { report: { logprobs: 5, trace: true } }),
     },
     tokensMax: prompt.length + maxTokens,
+    onStart: () => {},
     onToken: () => told.onToken(++count === stopsAt),
     onEnd: told.onEnd,
   };

@@ -40,6 +40,10 @@ describe("a job", () => {
       output: { text: textOf(events) },
     });
     expect(job.output.text).not.toBe("");
+    const { loading_at, prefill_at, decode_at, first_token_at } = job.timings;
+    const times = [job.created_at, loading_at!, prefill_at!, decode_at!, job.ended_at!];
+    expect(times).toEqual(times.toSorted((a, b) => a - b));
+    expect(first_token_at).toBe(decode_at);
     expect(job.usage?.completion_tokens).toBe(tokenIds(events).length);
     expect(job.usage?.total_tokens).toBe(
       (job.usage?.prompt_tokens ?? 0) + (job.usage?.completion_tokens ?? 0),

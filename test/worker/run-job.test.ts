@@ -105,9 +105,15 @@ test("a job's tokens and end are logged, and its record tells how it ended", asy
 });
 
 test("a generation that cannot be served fails the job with the engine's reason", async () => {
-  const failed = { type: "failed", code: "invalid_request", message: "no" } as const;
+  const failed = {
+    type: "failed",
+    code: "invalid_request",
+    message: "no",
+    used: USED,
+  } as const;
   const ended = await run(await submitted(), engineOf([failed]));
   expect(ended).toMatchObject(endedAs("failed", "", "invalid_request"));
+  expect(ended).toMatchObject({ outcome: { usage: { prompt_tokens: 4, total_tokens: 4 } } });
 });
 
 test("an engine that throws leaves the job to another attempt", async () => {
@@ -205,7 +211,11 @@ describe("taken over", () => {
     const id = await submitted();
     for (let i = 0; i < ATTEMPTS_MAX; i++) await store.claim(id, ATTEMPTS_MAX);
     await store.appendTokens(id, ATTEMPTS_MAX, 0, { ids: [7], text: "seven" });
-    expect(await run(id, noEngine)).toMatchObject(endedAs("failed", "seven", "worker_lost"));
+    await store.prefilling(id, ATTEMPTS_MAX, 5);
+    const ended = await run(id, noEngine);
+    expect(ended).toMatchObject(endedAs("failed", "seven", "worker_lost"));
+    const usage = { prompt_tokens: 5, completion_tokens: 1, total_tokens: 6 };
+    expect(ended).toMatchObject({ outcome: { usage } });
   });
 
   test("after its end, a job stays as it was", async () => {

@@ -3,7 +3,13 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import type { Generation, ModelCard } from "../../shared/job.ts";
 import type { Figures } from "./figures.ts";
-import type { EngineOptions, FromEngine, RunEvent, ToEngine } from "./messages.ts";
+import {
+  isLast,
+  type EngineOptions,
+  type FromEngine,
+  type RunEvent,
+  type ToEngine,
+} from "./messages.ts";
 
 export class EngineClient {
   /** The ensembles that the engine serves. */
@@ -75,7 +81,7 @@ export class EngineClient {
       for (;;) {
         for (const event of events.splice(0)) {
           yield event;
-          if (event.type !== "token") return;
+          if (isLast(event)) return;
         }
         if (events.length === 0) await new Promise<void>((resolve) => (wake = resolve));
       }

@@ -40,6 +40,12 @@ export interface TokenEvent {
   readonly report?: TokenReport;
 }
 
+/** The run has its place in the batch: its prompt is read. */
+export interface PrefillEvent {
+  readonly type: "prefill";
+  readonly promptTokens: number;
+}
+
 /** What a run took, in tokens. */
 export interface Used {
   readonly promptTokens: number;
@@ -62,9 +68,18 @@ export type EndEvent =
       readonly finish: FinishReason | null;
       readonly used: Used;
     }
-  | { readonly type: "failed"; readonly code: ErrorCode; readonly message: string };
+  | {
+      readonly type: "failed";
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly used: Used;
+    };
 
-export type RunEvent = TokenEvent | EndEvent;
+export type RunEvent = PrefillEvent | TokenEvent | EndEvent;
+
+export function isLast(event: RunEvent): event is EndEvent {
+  return event.type === "end" || event.type === "failed";
+}
 
 export type FromEngine =
   | {

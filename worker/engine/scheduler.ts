@@ -13,6 +13,8 @@ export interface Task {
   readonly request: GenerateRequest;
   /** Tokens that each of its caches holds at most. */
   readonly tokensMax: number;
+  /** Told when the generation joins the batch. */
+  readonly onStart: () => void;
   readonly onToken: (token: number, text: string, report: Report | null) => void;
   /** The last word: finished or stopped (null), or failed; and the row as it ended, null if it never ran. */
   readonly onEnd: (error: Error | null, row: Row | null) => void;
@@ -99,8 +101,12 @@ export class Scheduler {
       this.#waiting.shift();
       try {
         const row = this.#batch.add(next.request);
-        if (row) this.#running.set(row, next);
-        else next.onEnd(null, null);
+        if (!row) {
+          next.onEnd(null, null);
+          continue;
+        }
+        this.#running.set(row, next);
+        next.onStart();
       } catch (error) {
         next.onEnd(asError(error), null);
       }

@@ -14,6 +14,7 @@ import { cast, checkIds, type Cast } from "./casting.ts";
 import { Counter, type RunCounter } from "./figures.ts";
 import { completionOf } from "./completion.ts";
 import {
+  isLast,
   NOTHING_USED,
   type EngineOptions,
   type FromEngine,
@@ -50,7 +51,7 @@ try {
       return;
     }
     const task = prepareTask(ensembles, message, counter.run(), (event) => {
-      if (event.type !== "token") tasks.delete(run);
+      if (isLast(event)) tasks.delete(run);
       send({ type: "run", run, event });
     });
     if (!task) return;
@@ -88,9 +89,9 @@ function prepareTask(
   counter: RunCounter,
   tell: (event: RunEvent) => void,
 ): Task | null {
-  const fail = (error: unknown) => {
+  const fail = (error: unknown, used = NOTHING_USED) => {
     const code = error instanceof AppError ? error.code : "internal";
-    tell({ type: "failed", code, message: reasonOf(error) });
+    tell({ type: "failed", code, message: reasonOf(error), used });
   };
   try {
     const play = cast(ensembles, generation);
@@ -121,6 +122,7 @@ function prepareTask(
         ...(logprobs !== null || trace ? { report: { logprobs, trace } } : {}),
       },
       tokensMax,
+      onStart: () => tell({ type: "prefill", promptTokens: prompt.length }),
       onToken: (token, text, report) => {
         counter.token();
         tell({
@@ -132,9 +134,11 @@ function prepareTask(
       },
       onEnd: (error, row) => {
         const { cachedTokens, drafts } = row ?? NOTHING_USED;
-        const used = { promptTokens: prompt.length, cachedTokens, drafts };
+        // What never had a place in the batch has read no prompt, unless an earlier attempt had.
+        const promptTokens = row || resume.length > 0 ? prompt.length : 0;
+        const used = { promptTokens, cachedTokens, drafts };
         counter.end(used);
-        if (error) return fail(error);
+        if (error) return fail(error, used);
         tell({ type: "end", finish: output.finish, used });
       },
     };

@@ -6,7 +6,12 @@ import type { Generation } from "../../../shared/job.ts";
 import { allDrafts } from "../../../worker/decode/draft.ts";
 import { EngineClient } from "../../../worker/engine/client.ts";
 import type { Figures } from "../../../worker/engine/figures.ts";
-import type { FromEngine, RunEvent } from "../../../worker/engine/messages.ts";
+import {
+  isLast,
+  NOTHING_USED,
+  type FromEngine,
+  type RunEvent,
+} from "../../../worker/engine/messages.ts";
 import { generation } from "../../support/generation.ts";
 import { folderOf } from "../../support/tokenizers.ts";
 
@@ -52,7 +57,11 @@ const tokensOf = (events: readonly RunEvent[]) =>
 describe("a run", () => {
   test("gives its tokens, then how it ended", async () => {
     const events = await run(endless({ maxTokens: 5 }));
-    expect(events.map(({ type }) => type)).toEqual([...Array<string>(5).fill("token"), "end"]);
+    expect(events.map(({ type }) => type)).toEqual([
+      "prefill",
+      ...Array<string>(5).fill("token"),
+      "end",
+    ]);
     expect(events.at(-1)).toMatchObject({ finish: "length" });
   });
 
@@ -86,7 +95,7 @@ describe("a run", () => {
   test("goes on from the tokens of an earlier attempt", async () => {
     const whole = await run(endless());
     const rest = await run(endless(), tokensOf(whole).slice(0, 3));
-    expect(shown(rest)).toEqual(shown(whole.slice(3)));
+    expect(shown(rest)).toEqual(shown(whole.toSpliced(1, 3)));
   });
 
   test("ends where the context ends, whatever was asked for", async () => {
@@ -119,7 +128,7 @@ describe("a text that is given", () => {
         generation({ completion: { kind: "text", text: " Paris." }, trace: true }),
         tokensOf(whole).slice(0, 1),
       ),
-    ).toEqual(whole.slice(1));
+    ).toEqual(whole.toSpliced(1, 1));
   });
 
   test.each<[string, Partial<Generation>, string, string | RegExp]>([
@@ -199,7 +208,7 @@ test("a consumer that leaves early stops the run", async () => {
   const thread = post.mock.contexts[0] as Worker;
   post.mockRestore();
   for await (const [message] of on(thread, "message") as AsyncIterable<[FromEngine]>) {
-    if (message.type !== "run" || message.event.type === "token") continue;
+    if (message.type !== "run" || !isLast(message.event)) continue;
     expect(message.event).toMatchObject({ type: "end", finish: null });
     break;
   }
@@ -212,6 +221,7 @@ describe("a run that cannot be served fails with its reason:", () => {
         type: "failed",
         code: "model_not_found",
         message: "this worker does not serve nobody",
+        used: NOTHING_USED,
       },
     ]);
   });
@@ -242,6 +252,7 @@ test("a run that needs more cache than there is fails with both numbers", async 
       message: expect.stringMatching(
         /^the job needs \d+ MiB of KV cache; this worker has 1$/,
       ) as string,
+      used: NOTHING_USED,
     },
   ]);
   await small.close();

@@ -38,8 +38,8 @@ function tasksOver(scheduler: Scheduler) {
         ...told,
         request: request({ ...options, sampling: { logitBias: [NO_EOS], ...options.sampling } }),
         tokensMax: PROMPT_TOKENS + (options.maxTokens ?? 24),
+        onStart: () => void log.push(`${name} starts`),
         onToken: (token) => {
-          if (told.tokens.length === 0) log.push(`${name} starts`);
           told.tokens.push(token);
           onToken?.();
         },
