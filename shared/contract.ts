@@ -123,24 +123,28 @@ const schema = v.pipe(
   ),
 );
 
-/** What the output must be: as OpenAI has it, and a regular expression that all of it matches. */
-const responseFormat = v.variant("type", [
+export const jsonSchema = {
+  name: v.pipe(v.string(), v.regex(/^[\w-]{1,64}$/, "Expected 1 to 64 letters, digits, _ and -")),
+  description: v.nullish(text(LIMITS.promptCharsMax)),
+  schema,
+  /** The output keeps to the schema either way. */
+  strict: v.nullish(v.boolean()),
+};
+
+/** Formats that every protocol spells alike. */
+export const plainFormats = [
   v.strictObject({ type: v.literal("text") }),
   v.strictObject({ type: v.literal("json_object") }),
+  v.strictObject({ type: v.literal("regex"), pattern: nonEmpty(LIMITS.regexCharsMax) }),
+] as const;
+
+/** What the output must be: as OpenAI has it, and a regular expression that all of it matches. */
+const responseFormat = v.variant("type", [
+  ...plainFormats,
   v.strictObject({
     type: v.literal("json_schema"),
-    json_schema: v.strictObject({
-      name: v.pipe(
-        v.string(),
-        v.regex(/^[\w-]{1,64}$/, "Expected 1 to 64 letters, digits, _ and -"),
-      ),
-      description: v.nullish(text(LIMITS.promptCharsMax)),
-      schema,
-      /** The output keeps to the schema either way. */
-      strict: v.nullish(v.boolean()),
-    }),
+    json_schema: v.strictObject(jsonSchema),
   }),
-  v.strictObject({ type: v.literal("regex"), pattern: nonEmpty(LIMITS.regexCharsMax) }),
 ]);
 export type ResponseFormat = v.InferOutput<typeof responseFormat>;
 

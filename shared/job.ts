@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import type { Grammar } from "./grammar.ts";
-import { JOB_STATES, type JobEvent, type Message } from "./contract.ts";
+import { JOB_STATES, type JobEvent, type Message, type ResponseFormat } from "./contract.ts";
 import { progressFields } from "./phase.ts";
 import { KeyLimits, Scope } from "./policy.ts";
 import { count, countOrNull, fromJson } from "./record-fields.ts";
@@ -75,6 +75,8 @@ export interface Asked {
   /** The job whose conversation the input goes on with. */
   readonly previous?: string;
   readonly background?: boolean;
+  /** What the grammar was made from. */
+  readonly format?: Exclude<ResponseFormat, { type: "text" }>;
   /** False: the ended job is soon deleted. */
   readonly store?: boolean;
   readonly user?: string;

@@ -1,5 +1,6 @@
 /** What a checked request of each OpenAI protocol asks for. */
 import type { ChatRequest, CompletionRequest } from "./openai.ts";
+import { toResponseFormat } from "./response-format.ts";
 import { responseInput } from "./response-input.ts";
 import type { ResponseRequest } from "./responses.ts";
 import type { Asker, Asking } from "./submission.ts";
@@ -28,6 +29,7 @@ export async function responseAsking(asker: Asker, body: ResponseRequest): Promi
       ...body,
       max_tokens: body.max_output_tokens,
       logprobs: body.include?.length ? (body.top_logprobs ?? 0) : null,
+      response_format: body.text?.format && toResponseFormat(body.text.format),
     },
     inputs: [input],
     n: 1,

@@ -5,6 +5,7 @@ import type { TokenReports } from "./reports.ts";
 import { messageId, responseId } from "./job-names.ts";
 import { chatLogprobs } from "./openai-logprobs.ts";
 import type { AnsweredJob } from "./openai-shapes.ts";
+import { toTextFormat } from "./response-format.ts";
 import { instructionsOf } from "./response-input.ts";
 
 /** How far a job is: now, or as of some event of its log. */
@@ -72,13 +73,13 @@ export function toResponse(job: AnsweredJob, standing: Standing): object {
     user: asked.user ?? null,
     safety_identifier: asked.safetyIdentifier ?? null,
     prompt_cache_key: asked.promptCacheKey ?? null,
+    text: { format: toTextFormat(asked.format ?? { type: "text" }) },
     ...FIXED,
   };
 }
 
 /** What never differs for a text model without tools. */
 const FIXED = {
-  text: { format: { type: "text" } },
   truncation: "disabled",
   tools: [],
   tool_choice: "auto",

@@ -3,7 +3,15 @@
  * webhook, deadline, more samplers) for what it has no word.
  */
 import * as v from "valibot";
-import { generation, integer, nonEmpty, text, topLogprobs } from "./contract.ts";
+import {
+  generation,
+  integer,
+  jsonSchema,
+  nonEmpty,
+  plainFormats,
+  text,
+  topLogprobs,
+} from "./contract.ts";
 import { LIMITS } from "./limits.ts";
 import { keeping } from "./openai.ts";
 
@@ -30,6 +38,13 @@ const item = v.strictObject({
 });
 export type InputItem = v.InferOutput<typeof item>;
 
+/** `response_format` as this protocol spells it. */
+const format = v.variant("type", [
+  ...plainFormats,
+  v.strictObject({ type: v.literal("json_schema"), ...jsonSchema }),
+]);
+export type TextFormat = v.InferOutput<typeof format>;
+
 const { max_tokens: _, response_format: __, ...sampling } = generation;
 
 export const ResponseRequest = v.pipe(
@@ -55,12 +70,7 @@ export const ResponseRequest = v.pipe(
     top_logprobs: topLogprobs,
     /** Nothing is ever left out of a conversation: one that does not fit fails. */
     truncation: v.nullish(v.literal("disabled")),
-    text: v.nullish(
-      v.strictObject({
-        format: v.nullish(v.strictObject({ type: v.literal("text") })),
-        verbosity: unsupported,
-      }),
-    ),
+    text: v.nullish(v.strictObject({ format: v.nullish(format), verbosity: unsupported })),
     tools: v.nullish(v.array(v.never())),
     tool_choice: v.nullish(v.picklist(["none", "auto"])),
     parallel_tool_calls: v.nullish(v.boolean()),

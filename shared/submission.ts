@@ -80,8 +80,10 @@ export async function submissionOf(
   return { jobs: jobs as [NewJob, ...NewJob[]], admission };
 }
 
-function keepingOf({ store, user, safety_identifier, prompt_cache_key }: Asking["request"]) {
+function keepingOf(request: Asking["request"]): Asked {
+  const { response_format: format, store, user, safety_identifier, prompt_cache_key } = request;
   return {
+    ...(format && format.type !== "text" && { format }),
     ...(store != null && { store }),
     ...(user != null && { user }),
     ...(safety_identifier != null && { safetyIdentifier: safety_identifier }),

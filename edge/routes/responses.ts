@@ -17,6 +17,7 @@ import type { Log } from "../log.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
 import type { AnsweredJob } from "../../shared/openai-shapes.ts";
 import { ResponseEvents } from "../response-events.ts";
+import { inResponseWords } from "../../shared/response-format.ts";
 import { inputItems } from "../../shared/response-input.ts";
 import { toResponse } from "../../shared/response-object.ts";
 import { pageOf } from "../page.ts";
@@ -34,7 +35,9 @@ export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> 
   routes.post("/", async (c) => {
     const body = parseRequest(ResponseRequest, await readJson(c.req.raw));
     const asking = await responseAsking(askerOf(c), body);
-    const job = await submit(c, asking, deadlineSeconds);
+    const job = await submit(c, asking, deadlineSeconds).catch((error: unknown) => {
+      throw inResponseWords(error);
+    });
     if (body.stream) return streamResponse(c, job, -1, log);
     const record = await requireJob(c, job.id);
     if (body.background) return c.json(await shown(c, await afterWait(c, record)));

@@ -165,7 +165,11 @@ const unsupported: [fields: object, param: string][] = [
   [{ conversation: "conv_1" }, "conversation"],
   [{ truncation: "auto" }, "truncation"],
   [{ include: ["reasoning.encrypted_content"] }, "include.0"],
-  [{ text: { format: { type: "json_object" } } }, "text.format.type"],
+  [{ text: { format: { type: "xml" } } }, "text.format.type"],
+  [
+    { text: { format: { type: "json_schema", name: "n", schema: { not: {} } } } },
+    "text.format.schema.not",
+  ],
   [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
   [{ max_tokens: 3 }, "max_tokens"],
   [{ input: [{ type: "function_call_output", call_id: "c", output: "" }] }, "input.0.type"],
@@ -186,9 +190,33 @@ test.each<[object, string]>([
   [{ input: [{ role: "tool", content: "x" }] }, "input.0.role"],
   [{ top_logprobs: 3 }, "top_logprobs"],
   [{ max_output_tokens: 0 }, "max_output_tokens"],
+  [
+    {
+      max_output_tokens: LIMITS.maxTokensMax,
+      include: ["message.output_text.logprobs"],
+      top_logprobs: 20,
+    },
+    "max_output_tokens",
+  ],
 ])("%j is invalid, and %s is named", async (fields, param) => {
   const error = await errorOf(await tenant.post("/v1/responses", { ...ask, ...fields }));
   expect(error).toMatchObject({ status: 400, code: "invalid_request", param });
+});
+
+test("a format reaches the job, and the response says it", async () => {
+  const format = {
+    type: "json_schema" as const,
+    name: "answer",
+    schema: { type: "object", properties: { a: { type: "integer" } }, required: ["a"] },
+    strict: true,
+  };
+  const { response } = await responded({ text: { format } }, '{"a":1}');
+  expect(response.text).toEqual({ format });
+  const { generation } = (await store.record(response.id.replace("resp_", "job_")))!;
+  expect(generation.grammar).toHaveProperty("rules");
+  const { type, ...json_schema } = format;
+  const { id } = await tenant.submit({ response_format: { type, json_schema } });
+  expect((await openai.responses.retrieve(id)).text).toEqual({ format });
 });
 
 test("what clients send empty is not held against them", async () => {

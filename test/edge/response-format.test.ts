@@ -35,7 +35,7 @@ test.each<[format: unknown, param: string, message: string | RegExp, code?: stri
   [
     { type: "xml" },
     "response_format.type",
-    /must be "text" \| "json_object" \| "json_schema" \|/,
+    /must be "text" \| "json_object" \| "regex" \|/,
     "unsupported_parameter",
   ],
   [{ type: "regex", pattern: "" }, "response_format.pattern", /must not be empty/],
