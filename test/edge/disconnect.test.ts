@@ -1,7 +1,7 @@
 /** Clients that go before their answer is whole: they cancel their jobs if they said so, and only then. */
 import { beforeEach, expect, test, vi } from "vitest";
 import { bellChannel } from "../../shared/redis-keys.ts";
-import { card, errorOf, newTenant, play, redis, store, type Client } from "./harness.ts";
+import { card, errorOf, newTenant, play, redis, store, webhooks, type Client } from "./harness.ts";
 
 const chat = { model: card.id, messages: [{ role: "user", content: "Hi" }] };
 const submission = { model: card.id, prompt: "Hello" };
@@ -52,6 +52,14 @@ test("all choices of a request are cancelled", async () => {
   for (const choice of [first, `${first}-1`, `${first}-2`]) {
     await expect.poll(() => state(choice), { timeout: 10_000 }).toBe("cancelled");
   }
+});
+
+test("the end of a job whose client has gone is announced by its webhook", async () => {
+  const body = { ...chat, webhook: { url: "https://example.com/hook" } };
+  const id = await askAndGo("/v1/chat/completions", body, { "cancel-on-disconnect": "true" });
+  const delivery = `${id.replace("job_", "msg_")}-job`;
+  const announced = () => webhooks.deliveries.one(client.tenant, delivery);
+  await expect.poll(announced, { timeout: 10_000 }).toMatchObject({ state: "pending" });
 });
 
 test("an answer that was read to its end cancels nothing, nor does a submission that waits for none", async () => {

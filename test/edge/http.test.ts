@@ -1,7 +1,6 @@
 /** What holds for every reply, whatever the route. */
-import OpenAI from "openai";
 import { expect, test } from "vitest";
-import { card, errorOf, newTenant, send, store } from "./harness.ts";
+import { card, errorOf, newTenant, openaiOf, send, store } from "./harness.ts";
 
 test("every reply has a request id: the caller's if it is sane, else a new one", async () => {
   const id = async (given: Record<string, string>) =>
@@ -41,12 +40,7 @@ test("an error is a problem after RFC 9457 too, in a body that openai clients re
     },
   });
   await client.submit();
-  const openai = new OpenAI({
-    apiKey: client.key,
-    baseURL: "http://edge.test/v1",
-    maxRetries: 0,
-    fetch: (input, init) => send(new URL(new Request(input).url).pathname, init),
-  });
+  const openai = openaiOf(client).withOptions({ maxRetries: 0 });
   const refused = openai.completions.create({ model: card.id, prompt: "x" });
   await expect(refused).rejects.toMatchObject({
     status: 429,
