@@ -58,7 +58,7 @@ export class ResponseEvents {
       this.#event("response.output_item.added", { output_index: 0, item }),
       this.#event("response.content_part.added", {
         ...this.#place(),
-        part: toPart({ text: "" }),
+        part: toPart("", toldOf({})),
       }),
     ];
   }
@@ -82,19 +82,21 @@ export class ResponseEvents {
     const output = { text, finish_reason, ...joinReports(this.#reports) };
     const ended_at = endedAtMs === null ? null : endedAtMs / 1000;
     this.#standing = { state: type, ended_at, output, usage, error };
-    const item = toItem(this.#job, this.#standing);
+    const told = toldOf(output);
+    const part = toPart(text, told);
+    const item = toItem(this.#job, this.#standing, part);
     const closing = wasOpen
       ? [
-          this.#event("response.output_text.done", { ...this.#place(), text, ...toldOf(output) }),
-          this.#event("response.content_part.done", { ...this.#place(), part: toPart(output) }),
+          this.#event("response.output_text.done", { ...this.#place(), text, ...told }),
+          this.#event("response.content_part.done", { ...this.#place(), part }),
           this.#event("response.output_item.done", { output_index: 0, item }),
         ]
       : [];
-    return [...closing, this.#state(ENDS[statusOf(this.#standing)])];
+    return [...closing, this.#state(ENDS[statusOf(this.#standing)], item)];
   }
 
-  #state(type: string): ResponseEvent {
-    return this.#event(type, { response: toResponse(this.#job, this.#standing) });
+  #state(type: string, item?: object): ResponseEvent {
+    return this.#event(type, { response: toResponse(this.#job, this.#standing, item) });
   }
 
   #place() {

@@ -1,5 +1,6 @@
 /** A job as the Responses API shows it: `object: "response"`, with every member that its clients and Open Responses expect. */
 import type { Job, Usage } from "./contract.ts";
+import type { Asked } from "./job.ts";
 import { steeringOf } from "./job-store.ts";
 import type { TokenReports } from "./reports.ts";
 import { messageId, responseId } from "./job-names.ts";
@@ -43,7 +44,12 @@ export function statusOf({ state, output }: Standing): ResponseStatus {
   }
 }
 
-export function toResponse(job: AnsweredJob, standing: Standing): object {
+/** @param item its output item, where that has been made already: reports can be large */
+export function toResponse(
+  job: AnsweredJob,
+  standing: Standing,
+  item: object = toItem(job, standing),
+): object {
   const { generation, asked } = job;
   const status = statusOf(standing);
   return {
@@ -52,13 +58,11 @@ export function toResponse(job: AnsweredJob, standing: Standing): object {
     created_at: Math.floor(job.createdAtMs / 1000),
     completed_at: status === "completed" ? Math.floor(standing.ended_at ?? 0) : null,
     status,
-    background: asked.background ?? false,
     error: standing.error,
     incomplete_details: status === "incomplete" ? { reason: "max_output_tokens" } : null,
     instructions: instructionsOf(job),
-    previous_response_id: asked.previous === undefined ? null : responseId(asked.previous),
     model: generation.model,
-    output: standing.output.text === "" && status !== "completed" ? [] : [toItem(job, standing)],
+    output: standing.output.text === "" && status !== "completed" ? [] : [item],
     usage: standing.usage && toUsage(standing.usage),
     temperature: generation.temperature,
     top_p: generation.topP,
@@ -68,13 +72,21 @@ export function toResponse(job: AnsweredJob, standing: Standing): object {
     max_output_tokens: generation.maxTokens,
     seed: generation.seed,
     steering: steeringOf(generation),
-    store: asked.store ?? true,
     metadata: job.metadata,
+    ...saidBack(asked),
+    ...FIXED,
+  };
+}
+
+function saidBack(asked: Asked): object {
+  return {
+    background: asked.background ?? false,
+    store: asked.store ?? true,
     user: asked.user ?? null,
     safety_identifier: asked.safetyIdentifier ?? null,
     prompt_cache_key: asked.promptCacheKey ?? null,
     text: { format: toTextFormat(asked.format ?? { type: "text" }) },
-    ...FIXED,
+    previous_response_id: asked.previous === undefined ? null : responseId(asked.previous),
   };
 }
 
@@ -90,7 +102,11 @@ const FIXED = {
 };
 
 /** The one item that a response puts out. */
-export function toItem({ id }: AnsweredJob, standing: Standing): object {
+export function toItem(
+  { id }: AnsweredJob,
+  standing: Standing,
+  part: object = toPart(standing.output.text, toldOf(standing.output)),
+): object {
   const status = statusOf(standing);
   const ended = status === "completed" ? status : "incomplete";
   return {
@@ -98,12 +114,12 @@ export function toItem({ id }: AnsweredJob, standing: Standing): object {
     type: "message",
     role: "assistant",
     status: status === "in_progress" ? status : ended,
-    content: [toPart(standing.output)],
+    content: [part],
   };
 }
 
-export function toPart(output: { readonly text: string } & TokenReports): object {
-  return { type: "output_text", text: output.text, annotations: [], ...toldOf(output) };
+export function toPart(text: string, told: object): object {
+  return { type: "output_text", text, annotations: [], ...told };
 }
 
 /** What is told of tokens; the log-probabilities of a part, or of a delta, are there even if none were asked for. */

@@ -142,6 +142,20 @@ describe.each([
       expect(next.usage?.input_tokens).toBe(told.usage?.input_tokens);
     });
 
+    test("keeps to a format, which the client parses", async () => {
+      const schema = {
+        type: "object",
+        properties: { city: { enum: ["paris", "madrid"] } },
+        required: ["city"],
+      };
+      const format = { type: "json_schema" as const, name: "answer", strict: true, schema };
+      const parsed = await openai.responses.parse({ ...ask, text: { format } });
+      expect(parsed).toMatchObject({ status: "completed", text: { format } });
+      expect(["paris", "madrid"]).toContain(
+        (JSON.parse(parsed.output_text) as { city: string }).city,
+      );
+    });
+
     test("in the background is left, taken up again, cancelled and deleted", async () => {
       const stream = await openai.responses.create({ ...long, background: true, stream: true });
       let id = "";
