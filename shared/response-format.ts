@@ -9,8 +9,11 @@ export function toResponseFormat(format: TextFormat): ResponseFormat {
   return { type, json_schema };
 }
 
+/** In full, as Open Responses asks. */
 export function toTextFormat(format: ResponseFormat): TextFormat {
-  return format.type === "json_schema" ? { type: format.type, ...format.json_schema } : format;
+  if (format.type !== "json_schema") return format;
+  const { description = null, strict = null, ...json_schema } = format.json_schema;
+  return { type: format.type, description, strict: strict ?? true, ...json_schema };
 }
 
 /** A job's fields that a response has under other names; the first that fits counts. */
