@@ -9,7 +9,8 @@ import type { InferenceSession } from "onnxruntime-node";
 import type { Decoder } from "./decoder.ts";
 import { GraphIo, LOGITS, type CacheShape } from "./graph-io.ts";
 import { hasRows } from "./kv-cache.ts";
-import { outputNames } from "./onnx-wire.ts";
+import { measure } from "./measure.ts";
+import { outputNames, type GraphNode } from "./onnx-wire.ts";
 import { OwnedDecoder } from "./owned-decoder.ts";
 import { prepareGraph, type Candidate } from "./prepare.ts";
 import { preparationKey, readPrepared, writePrepared, type Prepared } from "./prepared-file.ts";
@@ -17,6 +18,7 @@ import { changeOf, isRounding, probe, type Probed } from "./probe.ts";
 import { keepsCacheOnDevice } from "./provider.ts";
 import { RefedDecoder } from "./refed-decoder.ts";
 import { createSession, type SessionOptions } from "./session.ts";
+import { simplify, valuesToMeasure } from "./simplify.ts";
 
 /** What config.json says that running the graph depends on. */
 export interface DecoderConfig extends CacheShape {
@@ -96,22 +98,62 @@ async function prepare(given: GraphSource): Promise<Prepared> {
     await session.release();
   }
   let failed = PLAIN;
-  for (const { form, newRows, rounds, bytes } of candidates) {
-    const unchecked = { ...PLAIN, form, newRows: Object.fromEntries(newRows), bytes };
-    try {
-      const { session, decoder } = await open(source, unchecked);
-      const change = changeOf(await probe(decoder), reference);
-      await session.release();
-      if (isRounding(change, rounds)) return { ...unchecked, change };
-      const largest = Math.max(change.alone, change.together);
-      failed = { ...PLAIN, change, why: `its logits would change by ${largest}` };
-    } catch (error) {
-      // A graph of a kind that was not thought of when the rewriting was written.
-      const why = `prepared, it does not run: ${error instanceof Error ? error.message : String(error)}`;
-      failed = { ...PLAIN, why };
-    }
+  for (const candidate of candidates) {
+    const tried = await attempt(source, candidate, { nodes: candidate.nodes, reference });
+    if (tried.form === "split") return (await simplified(source, candidate, reference)) ?? tried;
+    if (tried.form !== "plain") return tried;
+    failed = tried;
   }
   return failed;
+}
+
+/** A candidate of these nodes if it computes what the original does; else the original, and why. */
+async function attempt(
+  source: GraphSource,
+  { form, newRows, rounds, build }: Candidate,
+  { nodes, reference }: { nodes: readonly GraphNode[]; reference: Probed },
+): Promise<Prepared> {
+  const unchecked = {
+    ...PLAIN,
+    form,
+    newRows: Object.fromEntries(newRows),
+    bytes: build(nodes),
+  };
+  try {
+    const { session, decoder } = await open(source, unchecked);
+    const change = changeOf(await probe(decoder), reference);
+    await session.release();
+    if (isRounding(change, rounds)) return { ...unchecked, change };
+    const largest = Math.max(change.alone, change.together);
+    return { ...PLAIN, change, why: `its logits would change by ${largest}` };
+  } catch (error) {
+    // A graph of a kind that was not thought of when the rewriting was written.
+    const why = `prepared, it does not run: ${error instanceof Error ? error.message : String(error)}`;
+    return { ...PLAIN, why };
+  }
+}
+
+/** A candidate with fewer nodes, or null if it is better left as it is. */
+async function simplified(
+  source: GraphSource,
+  candidate: Candidate,
+  reference: Probed,
+): Promise<Prepared | null> {
+  const { nodes, inputs, newRows, build } = candidate;
+  const names = valuesToMeasure(nodes, inputs);
+  if (names.length === 0) return null;
+  try {
+    const folder = dirname(realpathSync(source.file));
+    const session = await createSession({ bytes: build(nodes, names), folder }, source.options);
+    const io = new GraphIo(session, source.config, { newRows, isRightPadded: false });
+    const measured = await measure(session, io, names);
+    await session.release();
+    const fewer = simplify(nodes, measured, new Set([LOGITS, ...newRows.values()]));
+    const tried = await attempt(source, candidate, { nodes: fewer, reference });
+    return tried.form === "plain" ? null : tried;
+  } catch {
+    return null;
+  }
 }
 
 /** Why a graph is not even tried with a cache of ours, or null. */

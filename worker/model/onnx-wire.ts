@@ -5,6 +5,7 @@
 import { Reader, Writer } from "protobufjs/minimal.js";
 
 export const MODEL_GRAPH = 7;
+const MODEL_OPERATOR_SET = 8;
 const MODEL_PROPERTY = 14;
 export const GRAPH_NODE = 1;
 export const GRAPH_WEIGHT = 5;
@@ -12,8 +13,11 @@ export const GRAPH_INPUT = 11;
 export const GRAPH_OUTPUT = 12;
 const VALUE_INFO_NAME = 1;
 export const INT64 = 7;
+/** Domain of onnxruntime's own operators. */
+export const MICROSOFT = "com.microsoft";
 const FLOAT16 = 10;
 const BFLOAT16 = 16;
+const WEIGHT_NAME = 8;
 const TENSOR_BYTES = 9;
 const EXTERNAL = 1;
 
@@ -25,6 +29,13 @@ export interface GraphNode {
   readonly outputs: readonly string[];
   /** AttributeProto messages. */
   readonly attributes: readonly Uint8Array[];
+}
+
+/** Name of a value -> the node that makes it. */
+export type Producers = ReadonlyMap<string, GraphNode>;
+
+export function producers(nodes: readonly GraphNode[]): Producers {
+  return new Map(nodes.flatMap((node) => node.outputs.map((name) => [name, node])));
 }
 
 /** The wanted fields of a message in file order, each a view of its bytes; weights are skipped, not read. */
@@ -129,6 +140,10 @@ export function integerOf(attributes: readonly Uint8Array[], name: string): numb
   return attribute ? integer(attribute, 3) : null;
 }
 
+export function weightName(weight: Uint8Array): string {
+  return strings(weight, WEIGHT_NAME)[0] ?? "";
+}
+
 /** Whether a weight is of a type of 16 bits. */
 export function isHalf(weight: Uint8Array): boolean {
   const type = integer(weight, 2);
@@ -213,10 +228,29 @@ export function constantModel(): Uint8Array {
     .int32(8)
     .raw(graph);
   return writer
-    .uint32(key(8))
+    .uint32(key(MODEL_OPERATOR_SET))
     .fork()
     .uint32(2 << 3)
     .int32(13)
+    .ldelim()
+    .finish();
+}
+
+/** Domains whose operators a model may use; "" is the standard's. */
+export function operatorDomains(model: Uint8Array): string[] {
+  return Array.from(
+    lengthDelimited(model, [MODEL_OPERATOR_SET]),
+    ([, set]) => strings(set, 1)[0] ?? "",
+  );
+}
+
+/** What a model must say, once, to use a domain's operators. */
+export function operatorSet(domain: string, version: number): Uint8Array {
+  const writer = Writer.create().uint32(key(MODEL_OPERATOR_SET)).fork().uint32(key(1));
+  return writer
+    .string(domain)
+    .uint32(2 << 3)
+    .int64(version)
     .ldelim()
     .finish();
 }

@@ -14,12 +14,16 @@ import {
   GRAPH_WEIGHT,
   isHalf,
   lengthDelimited,
-  nestedMessage,
+  MICROSOFT,
   MODEL_GRAPH,
   nameOf,
+  nestedMessage,
+  operatorDomains,
+  operatorSet,
   readNode,
   untypedOutput,
   weightInFile,
+  weightName,
   wholeFields,
   writeNode,
   type GraphNode,
@@ -35,26 +39,36 @@ export interface Candidate {
   readonly newRows: ReadonlyMap<string, string>;
   /** Whether some activations are rounded to fewer bits than float32 has. */
   readonly rounds: boolean;
-  /** The model with the new outputs instead of the old ones. */
-  readonly bytes: Uint8Array;
+  readonly nodes: readonly GraphNode[];
+  /** The graph's inputs, without its weights. */
+  readonly inputs: ReadonlySet<string>;
+  /** The model with the new outputs instead of the old ones, of these nodes and with these outputs besides. */
+  readonly build: (nodes: readonly GraphNode[], more?: readonly string[]) => Uint8Array;
 }
 
 /** Candidates, the fastest first; none if some cache is made in a way that is not known here. */
 export function prepareGraph(file: ModelFile): Candidate[] {
-  const pasts = new Set<string>();
+  const inputs = new Set<string>();
+  const weights = new Set<string>();
   const nodes: GraphNode[] = [];
   let rounds = false;
   for (const [, graph] of lengthDelimited(file.bytes, [MODEL_GRAPH])) {
     for (const [field, part] of lengthDelimited(graph, [GRAPH_NODE, GRAPH_INPUT, GRAPH_WEIGHT])) {
       if (field === GRAPH_NODE) nodes.push(readNode(part));
-      else if (field === GRAPH_WEIGHT) rounds ||= isHalf(part);
-      else if (nameOf(part).startsWith(PAST)) pasts.add(nameOf(part));
+      else if (field === GRAPH_INPUT) inputs.add(nameOf(part));
+      else {
+        weights.add(weightName(part));
+        rounds ||= isHalf(part);
+      }
     }
   }
+  // Older exports name weights among the inputs too.
+  for (const weight of weights) inputs.delete(weight);
+  const pasts = [...inputs].filter((name) => name.startsWith(PAST));
   rounds ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
   const isAllOf = (caches: readonly CacheConcat[]) => {
     const made = new Set(caches.map(({ past }) => past));
-    return pasts.size > 0 && [...pasts].every((past) => made.has(past));
+    return pasts.length > 0 && pasts.every((past) => made.has(past));
   };
   const candidate = (
     form: Candidate["form"],
@@ -64,7 +78,9 @@ export function prepareGraph(file: ModelFile): Candidate[] {
     form,
     newRows: new Map(caches.map(({ past, rows }) => [past, rows])),
     rounds,
-    bytes: rewritten(file, changed, caches),
+    nodes: changed,
+    inputs,
+    build: (built, more = []) => rewritten(file, built, { caches, more }),
   });
   const fused = nodes.flatMap(fusedCaches);
   if (isAllOf(fused)) return [candidate("fused", fused, [...nodes, ...gatherRows(fused)])];
@@ -88,7 +104,7 @@ function cacheConcat({ op, inputs, outputs }: GraphNode): CacheConcat | null {
 function rewritten(
   file: ModelFile,
   nodes: readonly GraphNode[],
-  caches: readonly CacheConcat[],
+  { caches, more }: { caches: readonly CacheConcat[]; more: readonly string[] },
 ): Uint8Array {
   const presents = new Set(caches.map(({ present }) => present));
   const model: Uint8Array[] = [];
@@ -106,6 +122,8 @@ function rewritten(
     }
   }
   // Two caches may share their rows (keys that are values).
-  graph.push(...Array.from(new Set(caches.map(({ rows }) => rows)), untypedOutput));
-  return Buffer.concat([...model, nestedMessage(MODEL_GRAPH, graph)]);
+  const outputs = new Set([...caches.map(({ rows }) => rows), ...more]);
+  graph.push(...Array.from(outputs, untypedOutput));
+  const sets = operatorDomains(file.bytes).includes(MICROSOFT) ? [] : [operatorSet(MICROSOFT, 1)];
+  return Buffer.concat([...model, ...sets, nestedMessage(MODEL_GRAPH, graph)]);
 }

@@ -15,10 +15,13 @@ import { property, readProperty } from "./onnx-wire.ts";
 const CODE = [
   "fused-attention.ts",
   "load-graph.ts",
+  "measure.ts",
   "onnx-wire.ts",
   "prepare.ts",
   "prepared-file.ts",
   "probe.ts",
+  "rotary.ts",
+  "simplify.ts",
   "split-attention.ts",
 ].map((name) => readFileSync(join(import.meta.dirname, name), "utf8"));
 const PROPERTY = "trimtab";

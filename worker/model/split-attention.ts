@@ -6,7 +6,13 @@
  *     weights x values = weights[past] x past values + weights[new] x new values
  * What lies between cache and product (transposing, scaling, repeating heads) is done to each part on its own.
  */
-import { integerAttribute, integersNode, standardNode, type GraphNode } from "./onnx-wire.ts";
+import {
+  integerAttribute,
+  integersNode,
+  producers,
+  standardNode,
+  type GraphNode,
+} from "./onnx-wire.ts";
 
 /** One cache: its input, the rows that are new, and the Concat's output. */
 export interface CacheConcat {
@@ -36,7 +42,7 @@ export function splitAttention(
 
 function splitCache(nodes: readonly GraphNode[], cache: CacheConcat): GraphNode[] | null {
   const { present } = cache;
-  const producer = new Map(nodes.flatMap((node) => node.outputs.map((name) => [name, node])));
+  const producer = producers(nodes);
   const dependent = dependents(nodes, present);
   const product = nodes.find(
     ({ op, inputs }) => op === "MatMul" && inputs[1] !== undefined && dependent.has(inputs[1]),

@@ -63,16 +63,21 @@ async function inTurn(models: Models, { mode, prompts, tokens }: Task): Promise<
   return { decodeMs, decodedTokens, firstTokenMs, drafted, accepted };
 }
 
-/** Rows side by side. They are prefilled from outside, or the first would be far ahead of the last. */
+/**
+ * Rows side by side. They are prefilled from outside, or the first would be far ahead of the last; and since what a prompt
+ * says does not change the time of a step, all have the first one's cache: prefilling each would take most of the bench.
+ */
 async function together(models: Models, { mode, prompts, tokens }: Task): Promise<Sample> {
   const batch = new Batch({ speculate: false });
-  const rows = prompts.map((prompt) => add(batch, models, mode, prompt, tokens + WARM_STEPS));
-  for (const { decoder, sequence, unseen } of rows.flatMap(({ voices }) => voices)) {
-    for (let at = 0; at < unseen.length - 1; at += PREFILL_CHUNK_TOKENS) {
-      await decoder.prefill(
-        sequence,
-        unseen.slice(at, Math.min(at + PREFILL_CHUNK_TOKENS, unseen.length - 1)),
-      );
+  const rows = prompts.map(() => add(batch, models, mode, prompts[0]!, tokens + WARM_STEPS));
+  for (const [i, { decoder, sequence, unseen }] of rows[0]!.voices.entries()) {
+    const count = unseen.length - 1;
+    for (let at = 0; at < count; at += PREFILL_CHUNK_TOKENS) {
+      await decoder.prefill(sequence, unseen.slice(at, Math.min(at + PREFILL_CHUNK_TOKENS, count)));
+    }
+    const prefilled = decoder.rows!.read(sequence, 0, count);
+    for (const row of rows.slice(1)) {
+      decoder.rows!.append(row.voices[i]!.sequence, [prefilled], count);
     }
   }
   for (const voice of rows.flatMap(({ voices }) => voices)) voice.unseen = voice.unseen.slice(-1);
