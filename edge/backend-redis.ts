@@ -10,21 +10,27 @@ import type { Admission, Admitted } from "../shared/admission.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
 import { follow, followInbox } from "../shared/follow.ts";
+import { enqueue } from "../shared/generation-queue.ts";
 import type { InboxEntry } from "../shared/inbox-store.ts";
 import {
-  ModelCard,
+  type ModelCard,
   type ApiKeyRecord,
   type DeliveryPayload,
   type JobRecord,
   type NewJob,
 } from "../shared/job.ts";
+import { batchQueueJob } from "../shared/batch-queue.ts";
+import { BatchStore } from "../shared/batch-store.ts";
+import { bucketOf } from "../shared/bucket.ts";
+import { FileStore, type FileRecord } from "../shared/file-store.ts";
+import { readModel, readModels } from "../shared/models.ts";
 import { KeyRegistry } from "../shared/key-registry.ts";
 import { choiceIds } from "../shared/job-names.ts";
 import { JobStore } from "../shared/job-store.ts";
 import {
+  BATCH_QUEUE,
   DELIVERY_QUEUE,
   GENERATION_QUEUE,
-  MODELS_KEY,
   QUEUE_PREFIX,
   ticketKey,
 } from "../shared/redis-keys.ts";
@@ -33,18 +39,16 @@ import { TicketRecord } from "../shared/ticket.ts";
 import type { Backend, FollowRequest } from "./backend.ts";
 import type { Env } from "./env.ts";
 
-/** How often a job is run whose run throws; a job whose worker is lost is counted by the claim, in the worker. */
-const GENERATION_ATTEMPTS = 3;
-const GENERATION_BACKOFF_MS = 1_000;
-
 export class RedisBackend implements Backend {
   readonly #redis: Redis;
   readonly #store: JobStore;
+  readonly #files: FileStore;
   readonly #heartbeatMs: number;
 
   constructor(env: Env) {
     this.#redis = connect(env.REDIS_URL, env.REDIS_TIMEOUT_MS);
     this.#store = new JobStore(this.#redis, env.RESULT_TTL_SECONDS * 1000);
+    this.#files = new FileStore(this.#redis, bucketOf(env));
     this.#heartbeatMs = env.STREAM_HEARTBEAT_SECONDS * 1000;
   }
 
@@ -70,16 +74,29 @@ export class RedisBackend implements Backend {
   }
 
   models(): Promise<ModelCard[]> {
-    return available(async () => {
-      const cards = (await this.#redis.hvals(MODELS_KEY)).map(parseCard);
-      return cards.sort((a, b) => (a.id < b.id ? -1 : 1));
-    });
+    return available(() => readModels(this.#redis));
   }
 
   model(id: string): Promise<ModelCard | null> {
+    return available(() => readModel(this.#redis, id));
+  }
+
+  files<T>(work: (files: FileStore) => Promise<T>): Promise<T> {
+    return available(() => work(this.#files));
+  }
+
+  content(file: FileRecord): AsyncGenerator<Uint8Array> {
+    return availableAll(this.#files.read(file));
+  }
+
+  batches<T>(work: (batches: BatchStore) => Promise<T>): Promise<T> {
+    return available(() => work(new BatchStore(this.#redis)));
+  }
+
+  enqueueBatch(id: string): Promise<void> {
     return available(async () => {
-      const card = await this.#redis.hget(MODELS_KEY, id);
-      return card === null ? null : parseCard(card);
+      const { name, data, opts } = batchQueueJob(id);
+      await this.#queue(BATCH_QUEUE).add(name, data, opts);
     });
   }
 
@@ -103,15 +120,8 @@ export class RedisBackend implements Backend {
     return [first, ...records].flatMap((record) => (record?.state === "queued" ? record.id : []));
   }
 
-  async #enqueue(jobIds: readonly string[]): Promise<void> {
-    const queue = this.#queue(GENERATION_QUEUE);
-    const options = {
-      attempts: GENERATION_ATTEMPTS,
-      backoff: { type: "exponential", delay: GENERATION_BACKOFF_MS },
-      removeOnComplete: true,
-      removeOnFail: true,
-    };
-    await Promise.all(jobIds.map((id) => queue.add("generate", { id }, { ...options, jobId: id })));
+  #enqueue(jobIds: readonly string[]): Promise<void> {
+    return enqueue(this.#queue(GENERATION_QUEUE), jobIds, "interactive");
   }
 
   record(jobId: string): Promise<JobRecord | null> {
@@ -212,8 +222,6 @@ function connect(url: string, timeoutMs: number): Redis {
   redis.on("error", () => {});
   return redis;
 }
-
-const parseCard = (json: string) => v.parse(ModelCard, JSON.parse(json));
 
 /** Runs what needs Redis, and says `queue_unavailable` when Redis is what failed. */
 async function available<T>(run: () => Promise<T>): Promise<T> {

@@ -3,6 +3,8 @@
  * Every method fails with AppError `queue_unavailable` when what lies behind does not answer in time.
  */
 import type { Admission, Admitted } from "../shared/admission.ts";
+import type { BatchStore } from "../shared/batch-store.ts";
+import type { FileRecord, FileStore } from "../shared/file-store.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
 import type { InboxEntry } from "../shared/inbox-store.ts";
 import type { ApiKeyRecord, JobRecord, ModelCard, NewJob } from "../shared/job.ts";
@@ -46,6 +48,14 @@ export interface Backend {
   log(jobId: string): Promise<JobEvent[]>;
   /** Events after the cursor, live; ends after the terminal one, on abort, or when the job is deleted. */
   follow(jobId: string, request: FollowRequest): AsyncIterable<JobEvent>;
+  /** Works on the files. */
+  files<T>(work: (files: FileStore) => Promise<T>): Promise<T>;
+  /** A file's bytes, as they come. */
+  content(file: FileRecord): AsyncIterable<Uint8Array>;
+  /** Works on the batches. */
+  batches<T>(work: (batches: BatchStore) => Promise<T>): Promise<T>;
+  /** Hands a batch, idempotently, to the workers. */
+  enqueueBatch(id: string): Promise<void>;
   /** Works on endpoints, deliveries, signing keys and the inbox. */
   webhooks<T>(work: (webhooks: Webhooks) => Promise<T>): Promise<T>;
   /** Messages of a tenant's inbox after the cursor, live; ends on abort. */

@@ -1,5 +1,6 @@
 /** The Worker's bindings: every variable, its default and its bounds. A bad value stops every request with one clear error. */
 import * as v from "valibot";
+import { bucketVariables } from "../shared/bucket.ts";
 import { AddressList } from "../shared/webhook-url.ts";
 
 const DAY_SECONDS = 24 * 3600;
@@ -28,6 +29,8 @@ const Env = v.object({
   STREAM_HEARTBEAT_SECONDS: number(15, 0.05, 300),
   /** Addresses and ranges that webhooks may go to although they are not public. Workers must be given the same value. */
   WEBHOOK_ALLOW: v.optional(AddressList, ""),
+  /** Where files go that are too long for Redis. Workers must be given the same values. */
+  ...bucketVariables,
 });
 export type Env = v.InferOutput<typeof Env>;
 

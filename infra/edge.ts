@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { unstable_startWorker } from "wrangler";
+import { bucketVariables } from "../shared/bucket.ts";
 
 const { HOST = "127.0.0.1", PORT = "8787" } = process.env;
 const names = [
@@ -14,6 +15,7 @@ const names = [
   "JOB_DEADLINE_SECONDS",
   "STREAM_HEARTBEAT_SECONDS",
   "WEBHOOK_ALLOW",
+  ...Object.keys(bucketVariables),
 ];
 const given = names.flatMap((name) => {
   const value = process.env[name];

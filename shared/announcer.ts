@@ -3,6 +3,7 @@
  * and workers may announce the same message, and a process may die in between: every step is idempotent, and whoever
  * comes later does what is left.
  */
+import type { Batch } from "./batch-contract.ts";
 import type { Job } from "./contract.ts";
 import { DeliveryStore } from "./delivery-store.ts";
 import { EndpointStore, type Endpoint } from "./endpoint-store.ts";
@@ -10,7 +11,14 @@ import { InboxStore } from "./inbox-store.ts";
 import type { DeliveryPayload, JobRecord } from "./job.ts";
 import type { RedisClient } from "./redis-client.ts";
 import { RETRY_DELAYS_MS } from "./retry-schedule.ts";
-import { jobMessage, messageIdOf, partsOf, testMessage, type Message } from "./webhook.ts";
+import {
+  batchMessage,
+  jobMessage,
+  messageIdOf,
+  partsOf,
+  testMessage,
+  type Message,
+} from "./webhook.ts";
 import type { WebhookEvent } from "./webhook-contract.ts";
 
 /** The part of a BullMQ queue that this needs. */
@@ -45,6 +53,19 @@ export class Announcer {
   async ended({ tenant, asked }: Pick<JobRecord, "tenant" | "asked">, job: Job): Promise<void> {
     // Messages are kept for days, and the output of a job that is not to be stored only for minutes.
     const message = jobMessage(job, asked.store !== false);
+    const named = job.webhook ? [{ endpointId: null, url: job.webhook.url }] : [];
+    // A batch announces itself, not each of its thousands of lines.
+    if (asked.batch === undefined) await this.#announce(tenant, message, named);
+    else await this.#deliverAll(tenant, message, named);
+  }
+
+  /** Announces an ended batch, once it can be read as such. */
+  async batchEnded(tenant: string, batch: Batch): Promise<void> {
+    await this.#announce(tenant, batchMessage(batch), []);
+  }
+
+  /** Into the inbox, to every endpoint that wants it, and to the receivers that are named. */
+  async #announce(tenant: string, message: Message, named: readonly Receiver[]): Promise<void> {
     const [endpoints] = await Promise.all([
       this.#endpoints.all(tenant),
       this.#inbox.append(tenant, message),
@@ -52,7 +73,10 @@ export class Announcer {
     const receivers: Receiver[] = endpoints
       .filter((endpoint) => wants(endpoint, message.type as WebhookEvent))
       .map(({ id, url }) => ({ endpointId: id, url }));
-    if (job.webhook) receivers.push({ endpointId: null, url: job.webhook.url });
+    await this.#deliverAll(tenant, message, [...receivers, ...named]);
+  }
+
+  async #deliverAll(tenant: string, message: Message, receivers: readonly Receiver[]) {
     await Promise.all(receivers.map((receiver) => this.#deliver(tenant, message, receiver)));
   }
 

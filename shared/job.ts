@@ -82,6 +82,8 @@ export interface Asked {
   readonly user?: string;
   readonly safetyIdentifier?: string;
   readonly promptCacheKey?: string;
+  /** The batch whose line it is of. */
+  readonly batch?: string;
   /** The trace that the request belongs to. */
   readonly traceparent?: string;
 }

@@ -94,4 +94,23 @@ export const LIMITS = {
   pageMax: 100,
   /** Messages that a tenant's inbox keeps, the newest: at most 20 MB. */
   inboxMessagesMax: 1_000,
+  /** Bytes of a file in a bucket, as in the OpenAI API; and in Redis, which holds it in memory. */
+  fileBytesMax: 200_000_000,
+  fileInRedisBytesMax: 8_388_608,
+  /** Files of a tenant, and bytes of all of them that are in Redis. */
+  filesPerTenantMax: 1_000,
+  filesInRedisBytesMax: 268_435_456,
+  fileNameCharsMax: 256,
+  /** Seconds for which a file is kept: 30 days by default and at most, an hour at least, as in the OpenAI API. */
+  fileSecondsMin: 3_600,
+  fileSecondsMax: 30 * 24 * 3600,
+  /** Lines of a batch, as in the OpenAI API. */
+  batchLinesMax: 50_000,
+  /** Seconds in which a batch must end; what has not run by then never does. */
+  batchSeconds: 24 * 3600,
+  /** Batches of a tenant that have not ended, and those that are listed, the newest. */
+  openBatchesMax: 64,
+  batchesListedMax: 1_000,
+  /** Characters of a line's custom_id. */
+  customIdCharsMax: 512,
 } as const;

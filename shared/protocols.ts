@@ -1,10 +1,16 @@
-/** What a checked request of each OpenAI protocol asks for. */
-import type { ChatRequest, CompletionRequest } from "./openai.ts";
+/** The OpenAI protocols: what a request asks for, and the answer of its jobs. */
+import type { BatchEndpoint } from "./batch-contract.ts";
+import type { Job, TerminalState } from "./contract.ts";
+import type { JobRecord } from "./job.ts";
+import { ChatRequest, CompletionRequest } from "./openai.ts";
+import { chatShapes, completionShapes, type Shapes } from "./openai-shapes.ts";
 import { toResponseFormat } from "./response-format.ts";
 import { responseInput } from "./response-input.ts";
-import type { ResponseRequest } from "./responses.ts";
+import { toResponse } from "./response-object.ts";
+import { ResponseRequest } from "./responses.ts";
 import type { Asker, Asking } from "./submission.ts";
-import { inputOf, inputsOf } from "./validate.ts";
+import { inputOf, inputsOf, parseRequest } from "./validate.ts";
+import { wholeAnswer, type EndedChoice } from "./whole-answer.ts";
 
 export function chatAsking(body: ChatRequest): Asking {
   // The newer name wins, as at OpenAI, where the older one is deprecated.
@@ -38,5 +44,52 @@ export async function responseAsking(asker: Asker, body: ResponseRequest): Promi
       ...(previous !== undefined && { previous }),
       ...(body.background && { background: true }),
     },
+  };
+}
+
+/** A job that ended, as it is kept and as its owner sees it. */
+export interface EndedJob {
+  readonly record: JobRecord;
+  readonly job: Job;
+}
+
+/** A protocol from a whole request to its whole answer, without the HTTP around it. */
+export interface Protocol {
+  /** @throws AppError what is wrong with the request */
+  ask(asker: Asker, body: unknown): Promise<Asking>;
+  /**
+   * @param jobs of the request, all of which succeeded
+   * @param n choices of each prompt
+   */
+  answer(jobs: readonly [EndedJob, ...EndedJob[]], n: number): object;
+}
+
+const wholeOf =
+  (shapesOf: (job: JobRecord) => Shapes): Protocol["answer"] =>
+  (jobs, n) =>
+    wholeAnswer(shapesOf(jobs[0].record), jobs.map(endedChoice), n);
+
+/** By the path at which it is spoken. */
+export const PROTOCOLS: Readonly<Record<BatchEndpoint, Protocol>> = {
+  "/v1/chat/completions": {
+    ask: async (_, body) => chatAsking(parseRequest(ChatRequest, body)),
+    answer: wholeOf(chatShapes),
+  },
+  "/v1/completions": {
+    ask: async (_, body) => completionAsking(parseRequest(CompletionRequest, body)),
+    answer: wholeOf(completionShapes),
+  },
+  "/v1/responses": {
+    ask: (asker, body) => responseAsking(asker, parseRequest(ResponseRequest, body)),
+    answer: ([{ record, job }]) => toResponse(record, job),
+  },
+};
+
+export function endedChoice({ record, job }: EndedJob): EndedChoice {
+  const { output, error } = job;
+  const type = record.state as TerminalState;
+  return {
+    piece: output,
+    end: { type, finish_reason: output.finish_reason, usage: job.usage!, error },
   };
 }

@@ -9,7 +9,10 @@ export interface RedisClient {
   hset(key: string, values: Readonly<Record<string, string | number>>): Promise<number>;
   hsetnx(key: string, field: string, value: string): Promise<number>;
   get(key: string): Promise<string | null>;
+  getrangeBuffer(key: string, start: number, end: number): Promise<Uint8Array>;
   lrange(key: string, start: number, stop: number): Promise<string[]>;
+  pexpireat(key: string, atMs: number): Promise<number>;
+  set(key: string, value: string, px: "PX", ms: number): Promise<unknown>;
   xdel(key: string, id: string): Promise<number>;
   xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
   zrem(key: string, member: string): Promise<unknown>;

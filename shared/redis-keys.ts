@@ -7,6 +7,8 @@ export const QUEUE_PREFIX = "{trimtab}";
 export const GENERATION_QUEUE = "generate";
 /** BullMQ queue of webhook deliveries. */
 export const DELIVERY_QUEUE = "deliver";
+/** BullMQ queue of batches that have not ended. */
+export const BATCH_QUEUE = "expand";
 
 export const jobKey = (jobId: string) => `{trimtab}:job:${jobId}`;
 /** Stream of the job's events; an entry's id is `<sequence number>-0`. */
@@ -60,3 +62,19 @@ export const inboxMarkKey = (tenant: string, messageId: string) =>
   `{trimtab}:inbox-mark:${tenant}:${messageId}`;
 /** Channel on which each new sequence number of the inbox is told. */
 export const inboxBellChannel = (tenant: string) => `{trimtab}:inbox-bell:${tenant}`;
+
+/** Hash of a tenant's files (JSON) by id. */
+export const filesKey = (tenant: string) => `{trimtab}:files:${tenant}`;
+/** Content of a file in Redis, or what is not in the bucket yet. */
+export const contentKey = (fileId: string) => `{trimtab}:content:${fileId}`;
+/** Hash of a batch. */
+export const batchKey = (id: string) => `{trimtab}:batch:${id}`;
+/** Hash of a batch's lines whose jobs have not ended, by number. */
+export const batchLinesKey = (id: string) => `{trimtab}:batch-lines:${id}`;
+/** Hash of line numbers by custom_id. */
+export const batchNamesKey = (id: string) => `{trimtab}:batch-names:${id}`;
+/** Sorted set of a tenant's batches by creation (ms), and the set of those that have not ended. */
+export const batchesKey = (tenant: string) => `{trimtab}:batches:${tenant}`;
+export const openBatchesKey = (tenant: string) => `{trimtab}:open-batches:${tenant}`;
+/** Set of all batches that have not ended. */
+export const OPEN_BATCHES_KEY = "{trimtab}:open-batches";

@@ -15,6 +15,10 @@ export const WEBHOOK_EVENTS = [
   "job.failed",
   "job.cancelled",
   "job.expired",
+  "batch.completed",
+  "batch.failed",
+  "batch.expired",
+  "batch.cancelled",
 ] as const;
 export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];
 

@@ -1,5 +1,6 @@
 /** The message that a webhook carries, after Standard Webhooks: `type`, `timestamp`, `data`. */
 import { newId } from "./api-key.ts";
+import type { Batch } from "./batch-contract.ts";
 import type { Job } from "./contract.ts";
 import { LIMITS } from "./limits.ts";
 
@@ -8,7 +9,7 @@ export interface Message {
   readonly id: string;
   readonly type: string;
   readonly body: string;
-  /** Null for a test. */
+  /** Null for a batch or a test. */
   readonly jobId: string | null;
 }
 
@@ -45,6 +46,12 @@ export function jobMessage(job: Job, withOutput = true): Message {
     body: bodies.find(fits) ?? body({ text: null, finish_reason }),
     jobId: job.id,
   };
+}
+
+/** Announces an ended batch; its files are read by their ids. */
+export function batchMessage(batch: Batch): Message {
+  const type = `batch.${batch.status}`;
+  return { id: `msg_${batch.id}`, type, body: bodyOf(type, new Date(), batch), jobId: null };
 }
 
 /** A message that tells of nothing, to try a receiver out. */

@@ -1,6 +1,7 @@
 /** The worker's configuration: the only reader of process.env. README.md lists every variable. */
 import { resolve } from "node:path";
 import * as v from "valibot";
+import { bucketVariables } from "../shared/bucket.ts";
 import { AddressList } from "../shared/webhook-url.ts";
 
 const whole = (fallback: number, min: number, max: number) =>
@@ -37,6 +38,9 @@ const Env = v.object({
   KV_CACHE_MIB: whole(1_024, 1, 4_194_304),
   /** MiB of prompt prefixes that are kept beside them; 0 keeps none. */
   PREFIX_CACHE_MIB: whole(256, 0, 4_194_304),
+  /** Lines of one batch that are in the generation queue at once. */
+  BATCH_LINES: whole(64, 1, 10_000),
+  ...bucketVariables,
   /** Port of /healthz and /readyz; 0 turns them off. */
   HEALTH_PORT: whole(9_090, 0, 65_535),
   /** Addresses and ranges that webhooks may go to although they are not public. */

@@ -1,13 +1,15 @@
 /**
- * A worker process: load and check the models, announce them, consume jobs, deliver webhooks, drain on SIGTERM.
+ * A worker process: load and check the models, announce them, consume jobs, deliver webhooks, run batches, drain on SIGTERM.
  * The engine has its own thread; everything here must never wait for it.
  */
 import { setTimeout } from "node:timers/promises";
 import { Queue } from "bullmq";
 import { pino } from "pino";
 import { Announcer } from "../shared/announcer.ts";
+import { bucketOf } from "../shared/bucket.ts";
 import { JobStore } from "../shared/job-store.ts";
 import { DELIVERY_QUEUE, MODELS_KEY, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import { startBatcher } from "./batcher.ts";
 import { startConsumer } from "./consumer.ts";
 import { startDeliverer } from "./deliverer.ts";
 import { EngineClient } from "./engine/client.ts";
@@ -63,8 +65,15 @@ async function start(env: WorkerEnv): Promise<void> {
     metrics,
   });
   const deliverer = startDeliverer({ ...shared, metrics, sending: { allowed: env.WEBHOOK_ALLOW } });
+  const batcher = startBatcher({
+    ...shared,
+    bucket: bucketOf(env),
+    webhookAllow: env.WEBHOOK_ALLOW,
+    openLinesMax: env.BATCH_LINES,
+  });
   const stopSweeper = startSweeper(shared);
-  await Promise.all([consumer.waitUntilReady(), deliverer.waitUntilReady()]);
+  const consumers = [consumer, deliverer, batcher];
+  await Promise.all(consumers.map((each) => each.waitUntilReady()));
   const models = engine.cards.map(({ id }) => id);
   log.info({ models, slots: env.SLOTS, ms: Date.now() - startedMs }, "ready");
 
@@ -73,7 +82,7 @@ async function start(env: WorkerEnv): Promise<void> {
     draining = true;
     log.info({ signal, seconds: env.DRAIN_SECONDS }, "draining");
     stopSweeper();
-    const drained = Promise.all([consumer.close(), deliverer.close()]);
+    const drained = Promise.all(consumers.map((each) => each.close()));
     // Whatever is still running afterwards is taken over from its log by another worker.
     await Promise.race([drained, setTimeout(env.DRAIN_SECONDS * 1000)]);
     await engine.close();
