@@ -23,6 +23,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { openapiRoutes } from "./routes/openapi.ts";
 import { scoreRoutes } from "./routes/score.ts";
 import { ticketRoutes } from "./routes/tickets.ts";
 import { responseRoutes } from "./routes/responses.ts";
@@ -98,6 +99,7 @@ export function createApp({
   app.route("/v1/webhook_inbox", inboxRoutes(log));
   app.route("/.well-known/jwks.json", jwksRoutes());
   app.route("/", healthRoutes());
+  app.route("/", openapiRoutes());
 
   app.notFound(errors.notFound);
   app.onError(errors.handleError(log));

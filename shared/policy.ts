@@ -69,12 +69,19 @@ export const RotateRequest = v.strictObject({
 });
 
 /** An API key as its tenant sees it. */
-export interface ApiKey extends Policy {
+export interface ApiKey {
   readonly id: string;
   readonly object: "api_key";
   readonly name: string;
+  readonly scopes: readonly Scope[];
+  readonly limits: KeyLimits;
   /** Unix seconds. */
   readonly created_at: number;
+}
+
+/** A key as its maker gets it, once. */
+export interface NewApiKey extends ApiKey {
+  readonly key: string;
 }
 
 /** The first limit in which a policy goes beyond the one that hands it on, or null. */

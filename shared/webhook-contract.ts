@@ -99,3 +99,15 @@ export interface WebhookKey {
   /** When it stops signing, if it has been replaced. */
   readonly expires_at: number | null;
 }
+
+/** A signing key as its maker gets it, once. */
+export interface NewWebhookKey extends WebhookKey {
+  /** As Standard Webhooks writes it (`whsec_…`). */
+  readonly secret: string;
+}
+
+/** A webhook in the inbox: forwarding both gives what a receiver would have got. */
+export interface InboxMessage {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
