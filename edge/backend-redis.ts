@@ -121,7 +121,7 @@ export class RedisBackend implements Backend {
   }
 
   #enqueue(jobIds: readonly string[]): Promise<void> {
-    return enqueue(this.#queue(GENERATION_QUEUE), jobIds, "interactive");
+    return enqueue(this.#queue(GENERATION_QUEUE), jobIds);
   }
 
   record(jobId: string): Promise<JobRecord | null> {
@@ -185,7 +185,7 @@ export class RedisBackend implements Backend {
   }
 
   /** A queue to add to, on this connection; workers write the queue's meta data. */
-  #queue<T = { id: string }>(name: string): Queue<T> {
+  #queue<T = object>(name: string): Queue<T> {
     const queue = new Queue<T>(name, {
       connection: this.#redis,
       prefix: QUEUE_PREFIX,

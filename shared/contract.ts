@@ -186,6 +186,10 @@ export const generation = {
   webhook: v.nullish(webhook),
   /** Seconds from submission within which the job must end; after that it is expired. */
   deadline: v.nullish(number(LIMITS.deadlineSecondsMin, LIMITS.deadlineSecondsMax)),
+  /** Seconds from submission within which the job must start; after that it is expired. */
+  start_by: v.nullish(number(LIMITS.deadlineSecondsMin, LIMITS.deadlineSecondsMax)),
+  /** Among the tenant's own jobs: a higher one starts first. Default: 0. */
+  priority: v.nullish(integer(LIMITS.priorityMin, LIMITS.priorityMax)),
   metadata: v.nullish(
     v.pipe(
       v.record(text(LIMITS.metadataKeyCharsMax), text(LIMITS.metadataValueCharsMax)),
@@ -272,6 +276,7 @@ export interface Job {
   readonly ended_at: number | null;
   /** When the ended job is deleted; null while it has not ended. */
   readonly deleted_at: number | null;
+  readonly priority: number;
   /** How often a worker took the job up; above 1 after a worker was lost. */
   readonly attempts: number;
   readonly cancel_requested: boolean;

@@ -6,23 +6,26 @@
  * its id, and share the hash tag.
  */
 import { EMIT } from "./emit-script.ts";
+import { FAIR } from "./fair-script.ts";
 import { DEADLINES_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
 
 /**
  * Ends the job: state, text and outcome, the terminal event, the time to live of record and log (which a job may have asked
- * to be shorter: keepMs), off the list of deadlines, and what its API key gets back: a place among its jobs, and of the
- * tokens that were reserved those that were not used.
+ * to be shorter: keepMs), off the list of deadlines and out of the queue, and what comes back: to its API key a place among
+ * its jobs, and of the tokens that were reserved those that were not used; these to its tenant's share as well.
  */
-const END = `
+const END = `${FAIR}
 local function release(outcome)
-  local job = redis.call('HMGET', KEYS[1], 'keyId', 'id', 'reservedTokens')
+  local job = redis.call('HMGET', KEYS[1], 'keyId', 'id', 'reservedTokens', 'flow', 'cost')
+  local flow, cost = job[4], tonumber(job[5] or '0')
+  local used = cjson.decode(outcome).usage.total_tokens
   redis.call('ZREM', '${DEADLINES_KEY}', job[2])
+  if not fairRemove(job[2], flow, cost) then fairMove(flow, fairTag(flow) - math.max(0, cost - used)) end
   if not job[1] then return end
   redis.call('SREM', '${KEY_JOBS_PREFIX}' .. job[1], job[2])
   local rates = '${KEY_RATES_PREFIX}' .. job[1]
   -- A revoked key has no rates any more.
   if job[3] and redis.call('HEXISTS', rates, 'tokens') == 1 then
-    local used = cjson.decode(outcome).usage.total_tokens
     redis.call('HINCRBYFLOAT', rates, 'tokens', job[3] - used)
   end
 end
@@ -38,19 +41,25 @@ end
 `;
 
 /**
- * A worker takes the job up: the attempt number rises, which fences every earlier worker.
+ * A worker takes the job up: the attempt number rises, which fences every earlier worker. Attempts that were lost without
+ * a token speak against the job, those that came further do not: they were lost with somebody else.
  * ARGV: nowMs, attemptsMax.
- * Returns {status, attempt}: 1 claimed; 0 already ended; -1 attempts used up (nothing written); -2 no such job.
+ * Returns {status, attempt}: 1 claimed; 0 already ended; -1 attempts used up and -3 too late to
+ * start (nothing written); -2 no such job.
  */
 export const CLAIM = `${EMIT}
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state then return {-2, 0} end
-local attempt = tonumber(redis.call('HGET', KEYS[1], 'attempt'))
-if ended(state) then return {0, attempt} end
-if attempt >= tonumber(ARGV[2]) then return {-1, attempt} end
+local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tokens', 'claimedTokens', 'lost', 'startByMs',
+  'deadlineMs', 'id')
+if not job[1] then return {-2, 0} end
+local attempt, tokens = tonumber(job[2]), job[3] or '0'
+if ended(job[1]) then return {0, attempt} end
+local lost = tokens == job[4] and tonumber(job[5]) + 1 or 0
+if lost >= tonumber(ARGV[2]) then return {-1, attempt} end
+if attempt == 0 and job[6] and tonumber(ARGV[1]) > tonumber(job[6]) then return {-3, 0} end
 attempt = attempt + 1
-redis.call('HSET', KEYS[1], 'state', 'running', 'attempt', attempt)
-redis.call('HSET', KEYS[1], 'claimedAtMs', ARGV[1])
+redis.call('ZADD', '${DEADLINES_KEY}', job[7], job[8])
+redis.call('HSET', KEYS[1], 'state', 'running', 'attempt', attempt, 'claimedAtMs', ARGV[1],
+  'claimedTokens', tokens, 'lost', lost)
 redis.call('HSETNX', KEYS[1], 'startedAtMs', ARGV[1])
 redis.call('HDEL', KEYS[1], 'prefillAtMs', 'decodeAtMs')
 emit('started', '{"attempt":' .. attempt .. '}')

@@ -13,6 +13,7 @@ import {
 } from "./contract.ts";
 import { limitOf, type Admission, type Admitted, type LimitName } from "./admission.ts";
 import { readAttempts } from "./delivery-store.ts";
+import { flowOf } from "./fair-script.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as jobScripts from "./job-scripts.ts";
 import { LIMITS } from "./limits.ts";
@@ -27,7 +28,7 @@ const scripts = { SUBMIT, ...jobScripts };
 
 export type Claim =
   | { readonly status: "claimed"; readonly attempt: number }
-  | { readonly status: "ended" | "exhausted"; readonly attempt: number }
+  | { readonly status: "ended" | "exhausted" | "late"; readonly attempt: number }
   | { readonly status: "missing" };
 
 export type Append = "ok" | "cancel" | "fenced";
@@ -46,6 +47,14 @@ type Reply =
   | ["created" | LimitName, number, number, number, number]
   | ["existing", jobId: string]
   | ["conflict"];
+
+/** By what the script returns. */
+const CLAIMS: Readonly<Record<number, Exclude<Claim["status"], "missing">>> = {
+  [1]: "claimed",
+  [0]: "ended",
+  [-1]: "exhausted",
+  [-3]: "late",
+};
 
 const LIMIT_NAMES = ["requests", "tokens", "jobs"] as const;
 
@@ -95,9 +104,11 @@ export class JobStore {
     const [requestsMax, tokensMax, jobsMax] = LIMIT_NAMES.map((name) => limitOf(limits, name));
     const args = jobs.map(fieldsOf);
     const order: SubmitOrder = {
-      jobs: jobs.map(({ id, deadlineMs }, i) => ({
+      jobs: jobs.map(({ id, priority = 0, deadlineMs, startByMs, ...job }, i) => ({
         id,
-        deadlineMs: Math.round(deadlineMs),
+        flow: flowOf(job),
+        priority,
+        expiresMs: Math.round(Math.min(deadlineMs, startByMs ?? Infinity)),
         tokens: tokens[i]!,
         args: args[i]!.length,
       })),
@@ -130,7 +141,7 @@ export class JobStore {
     const reply = (await this.#run("CLAIM", jobId, Date.now(), attemptsMax)) as [number, number];
     const [status, attempt] = reply;
     if (status === -2) return { status: "missing" };
-    return { status: status === 1 ? "claimed" : status === 0 ? "ended" : "exhausted", attempt };
+    return { status: CLAIMS[status]!, attempt };
   }
 
   /** Notes that the engine has begun with the prompt. */
@@ -261,6 +272,7 @@ export class JobStore {
       started_at: seconds(record.startedAtMs),
       ended_at: seconds(record.endedAtMs),
       deleted_at: seconds(record.deletedAtMs),
+      priority: record.priority,
       attempts: record.attempt,
       cancel_requested: record.cancelRequested,
       steering: steeringOf(record.generation),
@@ -288,6 +300,8 @@ function fieldsOf(job: NewJob): string[] {
     metadata: JSON.stringify(job.metadata),
     createdAtMs: String(job.createdAtMs),
     deadlineMs: String(Math.round(job.deadlineMs)),
+    priority: String(job.priority ?? 0),
+    ...(job.startByMs != null && { startByMs: String(Math.round(job.startByMs)) }),
   };
   return Object.entries(fields).flat();
 }

@@ -100,6 +100,10 @@ export interface NewJob {
   readonly createdAtMs: number;
   /** Unix milliseconds after which the job is expired wherever it is. */
   readonly deadlineMs: number;
+  /** Unix milliseconds after which it is expired if it has not started; absent for the deadline. */
+  readonly startByMs?: number;
+  /** Among the jobs of its tenant; absent for 0. */
+  readonly priority?: number;
 }
 
 const json = <T>() =>
@@ -123,6 +127,8 @@ export const JobRecord = v.object({
   metadata: json<Record<string, string>>(),
   createdAtMs: count,
   deadlineMs: count,
+  startByMs: countOrNull,
+  priority: v.optional(v.pipe(v.string(), v.transform(Number), v.integer()), "0"),
   startedAtMs: countOrNull,
   ...progressFields,
   endedAtMs: countOrNull,

@@ -76,6 +76,9 @@ export const LIMITS = {
   /** Seconds from submission within which a job may be asked to end. */
   deadlineSecondsMin: 1,
   deadlineSecondsMax: 7 * 24 * 3600,
+  /** Of a job among those of its tenant. */
+  priorityMin: -10,
+  priorityMax: 10,
   metadataEntriesMax: 16,
   metadataKeyCharsMax: 64,
   metadataValueCharsMax: 512,

@@ -3,14 +3,15 @@
  * The braces are a hash tag: in a cluster all lives in one slot, so that one script may touch a job and its key's limits.
  */
 export const QUEUE_PREFIX = "{trimtab}";
-/** BullMQ queue of jobs to generate. */
+/** BullMQ queue of permits to run a job: as many as there are jobs, whichever each is then for. */
 export const GENERATION_QUEUE = "generate";
 /** BullMQ queue of webhook deliveries. */
 export const DELIVERY_QUEUE = "deliver";
 /** BullMQ queue of batches that have not ended. */
 export const BATCH_QUEUE = "expand";
 
-export const jobKey = (jobId: string) => `{trimtab}:job:${jobId}`;
+export const JOB_PREFIX = "{trimtab}:job:";
+export const jobKey = (jobId: string) => `${JOB_PREFIX}${jobId}`;
 /** Stream of the job's events; an entry's id is `<sequence number>-0`. */
 export const logKey = (jobId: string) => `{trimtab}:log:${jobId}`;
 /** Channel that repeats each event as it is logged. */
@@ -18,6 +19,17 @@ export const bellChannel = (jobId: string) => `{trimtab}:bell:${jobId}`;
 
 /** Sorted set of unfinished job ids by the time (ms) at which they expire. */
 export const DEADLINES_KEY = "{trimtab}:deadlines";
+/** Hash of the job that each permit in use is for. */
+export const PERMITS_KEY = "{trimtab}:permits";
+/** Sorted set of a flow's (fair-script.ts) waiting jobs, the next one first. */
+export const FAIR_QUEUE_PREFIX = "{trimtab}:waiting:";
+/** Sorted sets of flows by their tags: of those that have waiting jobs, and of those that have none. */
+export const FAIR_WAITING_KEY = "{trimtab}:fair:waiting";
+export const FAIR_RESTING_KEY = "{trimtab}:fair:resting";
+/** The tag that was served last, by where tags begin; jobs that ever waited; tokens that each flow's jobs may cost. */
+export const FAIR_CLOCK_KEY = "{trimtab}:fair:clock:";
+export const FAIR_COUNT_KEY = "{trimtab}:fair:count";
+export const FAIR_TOKENS_KEY = "{trimtab}:fair:tokens";
 /** Hash of model cards by ensemble name, written by workers. */
 export const MODELS_KEY = "{trimtab}:models";
 /** An API key's id by the SHA-256 of its secret; expires with an overlap. */

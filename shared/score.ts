@@ -16,6 +16,8 @@ export const ScoreRequest = v.pipe(
     top_logprobs: topLogprobs,
     webhook: generation.webhook,
     deadline: generation.deadline,
+    start_by: generation.start_by,
+    priority: generation.priority,
     metadata: generation.metadata,
     user: generation.user,
   }),

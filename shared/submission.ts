@@ -68,6 +68,8 @@ export async function submissionOf(
     metadata: request.metadata ?? {},
     createdAtMs,
     deadlineMs: request.deadline == null ? deadlineMs : createdAtMs + request.deadline * 1000,
+    ...(request.start_by != null && { startByMs: createdAtMs + request.start_by * 1000 }),
+    ...(request.priority != null && { priority: request.priority }),
   };
   const asked = { ...asking.asked, ...keepingOf(request) };
   const jobs = generations.map((generation, k) => ({

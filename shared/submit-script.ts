@@ -1,13 +1,17 @@
 /** The Lua script that creates a request's jobs, if its API key's limits let them and it was not made before: one step. */
 import type { Repetition } from "./admission.ts";
 import { EMIT } from "./emit-script.ts";
+import { FAIR } from "./fair-script.ts";
 import { DEADLINES_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
 
 /** What the script is told beside the jobs' fields; without a key id there are no limits. */
 export interface SubmitOrder {
   readonly jobs: readonly {
     readonly id: string;
-    readonly deadlineMs: number;
+    /** When it expires if nobody has taken it up. */
+    readonly expiresMs: number;
+    readonly flow: string;
+    readonly priority: number;
     /** Tokens that it reserves. */
     readonly tokens: number;
     /** Length of its part of the arguments. */
@@ -30,7 +34,7 @@ export interface SubmitOrder {
  * Returns {status, wait in ms, requests left, tokens left, unended jobs}, where status is 'created' or the name of the limit
  * that is in the way; or {'existing', id of the first job}; or {'conflict'}. Unless it is 'created', nothing was written.
  */
-export const SUBMIT = `${EMIT}
+export const SUBMIT = `${EMIT}${FAIR}
 local order = cjson.decode(ARGV[1])
 -- A client that lost the connection before it got the reply sends the same again.
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', 0, 0, 0, 0} end
@@ -74,7 +78,10 @@ if status == 'created' then
       redis.call('SADD', unended, job.id)
       jobCount = jobCount + 1
     end
-    redis.call('ZADD', '${DEADLINES_KEY}', job.deadlineMs, job.id)
+    redis.call('ZADD', '${DEADLINES_KEY}', job.expiresMs, job.id)
+    local cost = math.max(1, job.tokens)
+    redis.call('HSET', KEYS[at], 'cost', cost, 'flow', job.flow)
+    fairAdd(job.id, job.flow, cost, job.priority)
     emit('queued', '{}', at)
   end
   if repetition then

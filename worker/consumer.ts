@@ -1,18 +1,21 @@
 /**
- * Takes jobs from the generation queue. BullMQ gives each to one worker, renews its lock while it runs, and
- * gives it to another when the lock runs out; what a job is and how it runs is in run-job.ts.
+ * Takes jobs. BullMQ gives each permit to run one to one worker, renews its lock while the job runs, and gives it to
+ * another when the lock runs out; which job is next is the fair queue's to say, how it runs is in run-job.ts.
  */
 import { Worker, type Job as QueueJob } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Announcer } from "../shared/announcer.ts";
+import type { FairQueue } from "../shared/fair-queue.ts";
 import type { JobRecord } from "../shared/job.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import { Gate } from "./gate.ts";
 import type { Metrics } from "./metrics.ts";
 import { runJob, type RunJobDeps } from "./run-job.ts";
 
 export interface ConsumerDeps extends RunJobDeps {
   readonly connection: Redis;
+  readonly queue: Pick<FairQueue, "take" | "useUp">;
   readonly announcer: Pick<Announcer, "ended">;
   readonly log: Logger;
   /** Jobs in progress at once. */
@@ -24,28 +27,39 @@ export interface ConsumerDeps extends RunJobDeps {
 
 export function startConsumer(deps: ConsumerDeps): Worker {
   const { connection, log, slots, lockMs } = deps;
-  const worker = new Worker(
-    GENERATION_QUEUE,
-    (queueJob: QueueJob<{ id: string }>) => consume(deps, queueJob),
-    {
-      connection,
-      prefix: QUEUE_PREFIX,
-      concurrency: slots,
-      lockDuration: lockMs,
-      // A lost worker is noticed within lockDuration + stalledInterval.
-      stalledInterval: Math.ceil(lockMs / 3),
-      // The bound on attempts is the claim's: it also ends the job, which BullMQ could not.
-      maxStalledCount: Number.MAX_SAFE_INTEGER,
-    },
-  );
+  const gate = new Gate();
+  const worker = new Worker(GENERATION_QUEUE, (permit: QueueJob) => consume(deps, gate, permit), {
+    connection,
+    prefix: QUEUE_PREFIX,
+    concurrency: slots,
+    lockDuration: lockMs,
+    // A lost worker is noticed within lockDuration + stalledInterval.
+    stalledInterval: Math.ceil(lockMs / 3),
+    // The bound on attempts is the claim's: it also ends the job, which BullMQ could not.
+    maxStalledCount: Number.MAX_SAFE_INTEGER,
+  });
   worker.on("error", (error) => log.warn({ reason: error.message }, "generation queue"));
   worker.on("stalled", (id) => log.warn({ job: id }, "taking over from a lost worker"));
   return worker;
 }
 
-async function consume(deps: ConsumerDeps, queueJob: QueueJob<{ id: string }>): Promise<void> {
+async function consume(deps: ConsumerDeps, gate: Gate, permit: QueueJob): Promise<void> {
+  const { queue } = deps;
+  const taken = await queue.take(permit.id!);
+  if (!taken) return;
+  const { id, isSuspect } = taken;
+  // What one job crashes must not count against others.
+  const leave = await gate.enter(isSuspect);
+  try {
+    await attempt(deps, id, permit);
+  } finally {
+    leave();
+  }
+  await queue.useUp(permit.id!, id);
+}
+
+async function attempt(deps: ConsumerDeps, id: string, permit: QueueJob): Promise<void> {
   const { log } = deps;
-  const { id } = queueJob.data;
   try {
     const ended = await runJob(deps, id);
     if (!ended) return;
@@ -56,7 +70,10 @@ async function consume(deps: ConsumerDeps, queueJob: QueueJob<{ id: string }>): 
     log.info({ job: id, state, attempt, ms, ...(traceparent && { traceparent }) }, "job ended");
   } catch (error) {
     log.error({ job: id, err: error }, "job attempt failed");
-    if (queueJob.attemptsMade + 1 >= (queueJob.opts.attempts ?? 1)) await giveUp(deps, id);
+    if (permit.attemptsMade + 1 >= (permit.opts.attempts ?? 1)) {
+      await giveUp(deps, id);
+      await deps.queue.useUp(permit.id!, id);
+    }
     throw error;
   }
 }

@@ -7,6 +7,7 @@ import { Queue } from "bullmq";
 import { pino } from "pino";
 import { Announcer } from "../shared/announcer.ts";
 import { bucketOf } from "../shared/bucket.ts";
+import { FairQueue } from "../shared/fair-queue.ts";
 import { JobStore } from "../shared/job-store.ts";
 import { DELIVERY_QUEUE, MODELS_KEY, QUEUE_PREFIX } from "../shared/redis-keys.ts";
 import { startBatcher } from "./batcher.ts";
@@ -59,6 +60,7 @@ async function start(env: WorkerEnv): Promise<void> {
   const shared = { connection: redis, store, announcer, log, lockMs: env.LOCK_MS };
   const consumer = startConsumer({
     ...shared,
+    queue: new FairQueue(redis),
     engine,
     attemptsMax: env.ATTEMPTS_MAX,
     slots: env.SLOTS,

@@ -177,7 +177,6 @@ async function openLine(
     await enqueue(
       generations,
       jobs.map(({ id }) => id),
-      "batch",
     );
     await batches.advance(batch, next, { open: { customId, n: asking.n } });
     return "open";

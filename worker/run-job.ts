@@ -27,12 +27,20 @@ export async function runJob(deps: RunJobDeps, jobId: string): Promise<JobRecord
   if (claim.status === "missing") return null;
   const record = await store.record(jobId);
   if (claim.status === "claimed" && record) await generateRest(deps, record, claim.attempt);
+  if (claim.status === "late" && record) return store.giveUp(record, "expired", lateError(record));
   if (claim.status === "exhausted" && record) {
-    const message = `lost by ${claim.attempt} workers in a row`;
+    const message = `${attemptsMax} workers in a row were lost before it had another token`;
     return store.giveUp(record, "failed", { code: "worker_lost", message });
   }
   const after = await store.record(jobId);
   return after && isTerminal(after.state) ? after : null;
+}
+
+/** Why a job is expired: whichever of its times has passed. */
+export function lateError({ startByMs, attempt }: JobRecord): NonNullable<Outcome["error"]> {
+  const isUnstarted = startByMs !== null && attempt === 0 && startByMs <= Date.now();
+  const message = isUnstarted ? "the job did not start by start_by" : "the job's deadline passed";
+  return { code: "deadline_exceeded", message };
 }
 
 async function generateRest(

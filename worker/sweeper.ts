@@ -5,6 +5,7 @@
 import type { Logger } from "pino";
 import type { Announcer } from "../shared/announcer.ts";
 import type { JobStore } from "../shared/job-store.ts";
+import { lateError } from "./run-job.ts";
 
 const SWEEP_INTERVAL_MS = 1_000;
 const JOBS_PER_SWEEP_MAX = 100;
@@ -36,8 +37,7 @@ async function sweep({ store, announcer }: Omit<SweeperDeps, "log">): Promise<vo
     const record = await store.record(id);
     if (!record) await store.forgetDeadline(id);
     else if (record.state === "queued" || record.deadlineMs + RUNNING_OVERDUE_MS < now) {
-      const error = { code: "deadline_exceeded", message: "the job's deadline passed" } as const;
-      const ended = await store.giveUp(record, "expired", error);
+      const ended = await store.giveUp(record, "expired", lateError(record));
       if (ended) await announcer.ended(ended, await store.view(ended));
     }
   }

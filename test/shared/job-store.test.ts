@@ -63,6 +63,8 @@ describe("submit", () => {
       state: "queued",
       attempt: 0,
       seq: 1,
+      startByMs: null,
+      priority: 0,
       startedAtMs: null,
       claimedAtMs: null,
       prefillAtMs: null,

@@ -22,6 +22,7 @@ export function endedJob(changes: Partial<Job> = {}): Job {
     started_at: 2,
     ended_at: 3,
     deleted_at: 4,
+    priority: 0,
     attempts: 1,
     cancel_requested: false,
     steering: { alpha: 1 },

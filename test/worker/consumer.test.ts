@@ -4,6 +4,7 @@ import type { Redis } from "ioredis";
 import { pino } from "pino";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
+import { FairQueue } from "../../shared/fair-queue.ts";
 import type { NewJob } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
 import { DELIVERY_QUEUE, GENERATION_QUEUE, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
@@ -22,6 +23,7 @@ const WEBHOOK = "https://example.com/hook";
 let server: RedisServer;
 let redis: Redis;
 let store: JobStore;
+let queue: FairQueue;
 let jobs: Queue;
 let deliveries: Queue;
 let webhooks: Webhooks;
@@ -31,6 +33,7 @@ beforeAll(async () => {
   server = await startRedis();
   redis = connect(server.url, log);
   store = new JobStore(redis, 60_000);
+  queue = new FairQueue(redis);
   jobs = new Queue(GENERATION_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
   deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
   webhooks = new Webhooks(redis, deliveries);
@@ -48,7 +51,7 @@ afterAll(async () => {
 
 function consume(run: ConsumerDeps["engine"]["run"]): void {
   const { announcer } = webhooks;
-  const deps = { connection: redis, store, announcer, log, attemptsMax: 9 };
+  const deps = { connection: redis, store, queue, announcer, log, attemptsMax: 9 };
   consumer = startConsumer({ ...deps, engine: { run }, metrics, slots: 1, lockMs: 5_000 });
 }
 
@@ -57,7 +60,7 @@ async function run(changes: Partial<NewJob>, attempts = 1) {
   const job = newJob(changes);
   await store.submit(job);
   const ended = Promise.race([once(consumer, "completed"), failedFor(attempts)]);
-  await jobs.add("generate", { id: job.id }, { attempts });
+  await jobs.add("generate", {}, { attempts });
   await ended;
   return { record: await store.record(job.id), delivery: await deliveryOf(job.id) };
 }

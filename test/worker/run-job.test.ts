@@ -5,6 +5,7 @@ import type { TerminalState } from "../../shared/contract.ts";
 import type { ErrorCode } from "../../shared/errors.ts";
 import type { NewJob } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
+import { jobKey } from "../../shared/redis-keys.ts";
 import type { EngineClient } from "../../worker/engine/client.ts";
 import type { EndEvent, RunEvent, Used } from "../../worker/engine/messages.ts";
 import { runJob } from "../../worker/run-job.ts";
@@ -180,6 +181,25 @@ describe("expired", () => {
   });
 });
 
+describe("to start by a time", () => {
+  const late = { startByMs: Date.now() - 1 };
+
+  test("a job that is taken up later is expired, and says why", async () => {
+    const ended = await run(await submitted(late), noEngine);
+    const message = "the job did not start by start_by";
+    expect(ended).toMatchObject({ state: "expired", outcome: { error: { message } } });
+  });
+
+  test("a job that has started goes on", async () => {
+    const job = newJob({ startByMs: Date.now() + 1_000 });
+    await store.submit(job);
+    await store.claim(job.id, ATTEMPTS_MAX);
+    await redis.hset(jobKey(job.id), "startByMs", late.startByMs);
+    expect(await store.overdue(Date.now() + 2_000, 1_000)).not.toContain(job.id);
+    expect(await run(job.id, engineOf([END]))).toMatchObject({ state: "succeeded", attempt: 2 });
+  });
+});
+
 describe("taken over", () => {
   test("a job goes on after the tokens in its log", async () => {
     const id = await submitted();
@@ -209,13 +229,23 @@ describe("taken over", () => {
 
   test("too often, a job fails as the cause and is not run again", async () => {
     const id = await submitted();
+    await store.claim(id, ATTEMPTS_MAX);
+    await store.prefilling(id, 1, 5);
+    await store.appendTokens(id, 1, 0, { ids: [7], text: "seven" });
     for (let i = 0; i < ATTEMPTS_MAX; i++) await store.claim(id, ATTEMPTS_MAX);
-    await store.appendTokens(id, ATTEMPTS_MAX, 0, { ids: [7], text: "seven" });
-    await store.prefilling(id, ATTEMPTS_MAX, 5);
     const ended = await run(id, noEngine);
     expect(ended).toMatchObject(endedAs("failed", "seven", "worker_lost"));
     const usage = { prompt_tokens: 5, completion_tokens: 1, total_tokens: 6 };
     expect(ended).toMatchObject({ outcome: { usage } });
+  });
+
+  test("however often, a job that came further each time goes on", async () => {
+    const id = await submitted();
+    for (let at = 0; at < ATTEMPTS_MAX + 2; at++) {
+      await store.claim(id, ATTEMPTS_MAX);
+      await store.appendTokens(id, at + 1, at, { ids: [at], text: "" });
+    }
+    expect(await run(id, engineOf([END]))).toMatchObject({ state: "succeeded" });
   });
 
   test("after its end, a job stays as it was", async () => {

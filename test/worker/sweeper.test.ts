@@ -65,6 +65,13 @@ test("a queued job past its deadline expires, and its owner is told", async () =
   await vi.waitFor(() => expect(announced).toMatchObject([{ id, state: "expired" }]));
 });
 
+test("a queued job that has not started by its time expires", async () => {
+  const id = await submitted({ startByMs: past(1) });
+  expect(await sweep(0)).toEqual([]);
+  const error = { code: "deadline_exceeded", message: "the job did not start by start_by" };
+  expect(await store.record(id)).toMatchObject({ state: "expired", outcome: { error } });
+});
+
 test("a running job is its worker's to expire, until it is long overdue", async () => {
   const overdue = await submitted({ deadlineMs: past(61_000) });
   const running = await submitted({ deadlineMs: past(5_000) });
