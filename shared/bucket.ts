@@ -1,6 +1,6 @@
 /** A bucket of an S3-compatible store (AWS, R2, MinIO, …), for files that are too long for Redis. */
 import * as v from "valibot";
-import { S3mini, S3ServiceError, type UploadPart } from "s3mini";
+import { S3mini, type UploadPart } from "s3mini";
 
 /** The variables that name a bucket; on both sides the same. Without an endpoint there is none. */
 export const bucketVariables = {
@@ -41,13 +41,13 @@ export class Bucket {
     return this.#s3.uploadPart(name, uploadId, bytes as Uint8Array<ArrayBuffer>, number);
   }
 
-  /** Makes the parts one object. Idempotent: an upload that is over, and an object that is there, belong together. */
+  /** Makes the parts one object. Idempotent: a name is given once, so an object of that name is of this upload. */
   async complete(name: string, uploadId: string, parts: readonly Part[]): Promise<void> {
     try {
       await this.#s3.completeMultipartUpload(name, uploadId, [...parts]);
     } catch (error) {
-      const isOver = error instanceof S3ServiceError && error.status === 404;
-      if (!isOver || !(await this.#s3.objectExists(name))) throw error;
+      // Stores differ in how they refuse an upload that is over.
+      if (!(await this.#s3.objectExists(name))) throw error;
     }
   }
 

@@ -9,6 +9,7 @@ import { Policy } from "./policy.ts";
 import {
   API_KEYS_KEY,
   apiKeyKey,
+  batchPoolId,
   KEY_HASH_PREFIX,
   KEY_RATES_PREFIX,
   keyHashKey,
@@ -108,6 +109,7 @@ export class KeyRegistry {
     await Promise.all([
       this.#redis.del(apiKeyKey(id)),
       this.#redis.del(KEY_RATES_PREFIX + id),
+      this.#redis.del(KEY_RATES_PREFIX + batchPoolId(id)),
       this.#redis.del(keyHashKey(sha256)),
       this.#redis.srem(API_KEYS_KEY, id),
       this.#redis.srem(tenantKeysKey(tenant), id),

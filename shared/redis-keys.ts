@@ -40,6 +40,8 @@ export const API_KEY_PREFIX = "{trimtab}:key:";
 export const apiKeyKey = (keyId: string) => `${API_KEY_PREFIX}${keyId}`;
 /** Hash of what a key has left of its rates. Exists as long as the key. */
 export const KEY_RATES_PREFIX = "{trimtab}:key-rates:";
+/** Under this id a key's batches have counters of their own. */
+export const batchPoolId = (keyId: string) => `${keyId}:batch`;
 /** Set of a key's jobs that have not ended. */
 export const KEY_JOBS_PREFIX = "{trimtab}:key-jobs:";
 /** Hash of a request's fingerprint and its job, by what makes a repetition of it known; expires. */

@@ -22,6 +22,7 @@ import { NEVER_RAN, type JobStore } from "../shared/job-store.ts";
 import type { KeyRegistry } from "../shared/key-registry.ts";
 import { LIMITS } from "../shared/limits.ts";
 import { PROTOCOLS, type EndedJob } from "../shared/protocols.ts";
+import { batchPoolId } from "../shared/redis-keys.ts";
 import { submissionOf, type Asker, type Submission } from "../shared/submission.ts";
 import type { BatchFiles } from "./batch-files.ts";
 import {
@@ -194,7 +195,7 @@ async function openLine(
  */
 function ofBatches({ admission: { keyId, limits, tokens } }: Submission): Admission {
   return {
-    keyId: keyId && `${keyId}:batch`,
+    keyId: keyId && batchPoolId(keyId),
     limits: { ...limits, requests_per_minute: null },
     tokens,
     repetition: null,

@@ -1,8 +1,12 @@
 /** Batches through every real part: each line has one result, whatever happens to workers, and others do not wait for them. */
 import OpenAI, { toFile } from "openai";
-import { beforeAll, expect, test } from "vitest";
+import * as v from "valibot";
+import { beforeAll, expect, onTestFinished, test } from "vitest";
+import { JobClient } from "../../infra/job-client.ts";
+import { startReceiver } from "../../infra/webhook-receiver.ts";
 import type { BatchResult } from "../../shared/batch-contract.ts";
-import { GENERATION_QUEUE, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
+import { Policy } from "../../shared/policy.ts";
+import { FAIR_WAITING_KEY } from "../../shared/redis-keys.ts";
 import { countingFrom, DEADLINE_MS, finished, SHORT, useStack } from "./stack.ts";
 
 const stack = useStack(null);
@@ -56,8 +60,21 @@ async function results(fileId: string | null | undefined): Promise<BatchResult[]
 const names = (all: readonly BatchResult[]) => all.map(({ custom_id }) => custom_id!).toSorted();
 const doneOf = ({ request_counts }: OpenAI.Batch) => request_counts!.completed;
 
+/** Receives the tenant's batches. */
+async function receiver() {
+  const started = await startReceiver({ secret: stack.key.webhookSecret ?? "" });
+  onTestFinished(() => started.close());
+  const policy = v.parse(Policy, { scopes: ["admin"] });
+  const { key } = await stack.keys.create("admin", stack.key.tenant, policy);
+  const body = JSON.stringify({ url: started.url, events: ["batch.completed"] });
+  const admin = new JobClient(stack.edge.url, key);
+  await admin.request("/v1/webhook_endpoints", { method: "POST", body });
+  return started;
+}
+
 test("each line has its answer or its error, and the answers are those of single requests", async () => {
   const worker = await stack.startWorker();
+  const { accepted, received } = await receiver();
   const bad = [
     "not JSON",
     line("good-0", body),
@@ -101,6 +118,9 @@ test("each line has its answer or its error, and the answers are those of single
   expect(errorOf("streamed")).toMatchObject({ error: { param: "body.stream" } });
   expect(errorOf("elsewhere")).toMatchObject({ error: { param: "url" } });
   expect(ended.usage!.output_tokens).toBeGreaterThan(0);
+  const told = await accepted(batch.id, DEADLINE_MS);
+  expect(told).toMatchObject({ type: "batch.completed", verified: true });
+  expect(received).toHaveLength(1);
   await worker.stop();
 });
 
@@ -162,6 +182,6 @@ test("a batch that is cancelled keeps what it has, tells of the rest, and leaves
   );
   for (const { error } of errors) expect(error).toMatchObject({ code: "batch_cancelled" });
   expect((await finished(stack.client, SHORT)).state).toBe("succeeded");
-  expect(await stack.redis.zcard(`${QUEUE_PREFIX}:${GENERATION_QUEUE}:prioritized`)).toBe(0);
+  expect(await stack.redis.zcard(FAIR_WAITING_KEY)).toBe(0);
   await worker.stop();
 });
