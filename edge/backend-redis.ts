@@ -138,8 +138,13 @@ export class RedisBackend implements Backend {
       const record = await this.#store.record(jobId);
       if (record === null) return null;
       const job = await this.#store.view(record);
-      // A job that a worker holds is announced by that worker when it ends.
-      if (cancelled === "cancelled") await this.#webhooks().announcer.ended(record, job);
+      // A job that a worker holds is announced by that worker when it ends. It is cancelled in any case: a sweep announces
+      // what could not be announced here.
+      if (cancelled === "cancelled") {
+        await this.#webhooks()
+          .announcer.ended(record, job)
+          .catch(() => {});
+      }
       return job;
     });
   }

@@ -10,6 +10,7 @@ import { EndpointStore, type Endpoint } from "./endpoint-store.ts";
 import { InboxStore } from "./inbox-store.ts";
 import type { DeliveryPayload, JobRecord } from "./job.ts";
 import type { RedisClient } from "./redis-client.ts";
+import { DUE_KEY } from "./redis-keys.ts";
 import { RETRY_DELAYS_MS } from "./retry-schedule.ts";
 import {
   batchMessage,
@@ -37,12 +38,14 @@ interface DeliveryOptions {
 type Receiver = { readonly endpointId: string | null; readonly url: string };
 
 export class Announcer {
+  readonly #redis: RedisClient;
   readonly #queue: DeliveryQueue;
   readonly #endpoints: EndpointStore;
   readonly #deliveries: DeliveryStore;
   readonly #inbox: InboxStore;
 
   constructor(redis: RedisClient, queue: DeliveryQueue) {
+    this.#redis = redis;
     this.#queue = queue;
     this.#endpoints = new EndpointStore(redis);
     this.#deliveries = new DeliveryStore(redis);
@@ -57,6 +60,7 @@ export class Announcer {
     // A batch announces itself, not each of its thousands of lines.
     if (asked.batch === undefined) await this.#announce(tenant, message, named);
     else await this.#deliverAll(tenant, message, named);
+    await this.#redis.zrem(DUE_KEY, job.id);
   }
 
   /** Announces an ended batch, once it can be read as such. */

@@ -1,4 +1,11 @@
-/** The part that all scripts share: logging an event, and knowing an ended job. */
+/** The parts that scripts share: logging an event, knowing an ended job, and going on when Redis is full. */
+import { DUE_KEY } from "./redis-keys.ts";
+
+/**
+ * When its memory is full, Redis refuses the first write of a script if it could take memory; a script that has written is
+ * let go on. This writes nothing, and so lets accepted jobs run, end, and make room, while only new ones are refused.
+ */
+export const EVEN_WHEN_FULL = `redis.call('ZREM', '${DUE_KEY}', '')`;
 
 /**
  * Logs one event under the next sequence number and repeats it on the bell as "seq\ntype\ndata".

@@ -13,7 +13,9 @@ export interface BellClient {
   subscribe(channel: string): Promise<unknown>;
   unsubscribe(channel: string): Promise<unknown>;
   on(event: "message", listener: (channel: string, message: string) => void): unknown;
+  on(event: "ready", listener: () => void): unknown;
   off(event: "message", listener: (channel: string, message: string) => void): unknown;
+  off(event: "ready", listener: () => void): unknown;
 }
 
 export interface FollowOptions {
@@ -97,6 +99,14 @@ async function* followLog<T extends { readonly seq: number }>(
     else waiting.push(entry);
     wake();
   };
+  /** What was said while the connection was lost is in the log. */
+  const onReady = () => {
+    const missed = () => {
+      dropped = true;
+      wake();
+    };
+    redis.subscribe(channel).then(missed, missed);
+  };
   const onAbort = () => wake();
   /** Resolves to false if nothing happened for `pollMs`. */
   const somethingHappens = () =>
@@ -113,6 +123,7 @@ async function* followLog<T extends { readonly seq: number }>(
   signal.addEventListener("abort", onAbort);
   try {
     await redis.subscribe(channel);
+    redis.on("ready", onReady);
     let entries = await read(cursor);
     for (;;) {
       for (const entry of entries) {
@@ -133,6 +144,7 @@ async function* followLog<T extends { readonly seq: number }>(
     }
   } finally {
     signal.removeEventListener("abort", onAbort);
+    redis.off("ready", onReady);
     redis.off("message", onMessage);
     await redis.unsubscribe(channel).catch(() => {});
   }

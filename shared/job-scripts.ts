@@ -5,21 +5,24 @@
  * All take KEYS[1] = job hash, KEYS[2] = log stream, KEYS[3] = bell channel; an API key's counters have their names from
  * its id, and share the hash tag.
  */
-import { EMIT } from "./emit-script.ts";
+import { EMIT, EVEN_WHEN_FULL } from "./emit-script.ts";
 import { FAIR } from "./fair-script.ts";
-import { DEADLINES_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
+import { DUE_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
+
+/** After an end, ms until somebody announces it who did not end it: whoever did may have died, or Redis may be full. */
+const ANNOUNCE_MS = 10_000;
 
 /**
  * Ends the job: state, text and outcome, the terminal event, the time to live of record and log (which a job may have asked
- * to be shorter: keepMs), off the list of deadlines and out of the queue, and what comes back: to its API key a place among
+ * to be shorter: keepMs), a look at whether it was announced, out of the queue, and what comes back: to its API key a place among
  * its jobs, and of the tokens that were reserved those that were not used; these to its tenant's share as well.
  */
 const END = `${FAIR}
-local function release(outcome)
+local function release(nowMs, outcome)
   local job = redis.call('HMGET', KEYS[1], 'keyId', 'id', 'reservedTokens', 'flow', 'cost')
   local flow, cost = job[4], tonumber(job[5] or '0')
   local used = cjson.decode(outcome).usage.total_tokens
-  redis.call('ZREM', '${DEADLINES_KEY}', job[2])
+  redis.call('ZADD', '${DUE_KEY}', nowMs + ${ANNOUNCE_MS}, job[2])
   if not fairRemove(job[2], flow, cost) then fairMove(flow, fairTag(flow) - math.max(0, cost - used)) end
   if not job[1] then return end
   redis.call('SREM', '${KEY_JOBS_PREFIX}' .. job[1], job[2])
@@ -34,7 +37,7 @@ local function finish(state, nowMs, retentionMs, text, outcome)
   redis.call('HSET', KEYS[1], 'state', state, 'endedAtMs', nowMs, 'text', text, 'outcome', outcome,
     'deletedAtMs', string.format('%.0f', tonumber(nowMs) + tonumber(retentionMs)))
   emit(state, outcome)
-  release(outcome)
+  release(nowMs, outcome)
   redis.call('PEXPIRE', KEYS[1], retentionMs)
   redis.call('PEXPIRE', KEYS[2], retentionMs)
 end
@@ -48,6 +51,7 @@ end
  * start (nothing written); -2 no such job.
  */
 export const CLAIM = `${EMIT}
+${EVEN_WHEN_FULL}
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tokens', 'claimedTokens', 'lost', 'startByMs',
   'deadlineMs', 'id')
 if not job[1] then return {-2, 0} end
@@ -57,7 +61,7 @@ local lost = tokens == job[4] and tonumber(job[5]) + 1 or 0
 if lost >= tonumber(ARGV[2]) then return {-1, attempt} end
 if attempt == 0 and job[6] and tonumber(ARGV[1]) > tonumber(job[6]) then return {-3, 0} end
 attempt = attempt + 1
-redis.call('ZADD', '${DEADLINES_KEY}', job[7], job[8])
+redis.call('ZADD', '${DUE_KEY}', job[7], job[8])
 redis.call('HSET', KEYS[1], 'state', 'running', 'attempt', attempt, 'claimedAtMs', ARGV[1],
   'claimedTokens', tokens, 'lost', lost)
 redis.call('HSETNX', KEYS[1], 'startedAtMs', ARGV[1])
@@ -71,6 +75,7 @@ return {1, attempt}
  * Returns 1; -1 if the caller lost the job or it ended.
  */
 export const PREFILL = `
+${EVEN_WHEN_FULL}
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return -1 end
 redis.call('HSET', KEYS[1], 'prefillAtMs', ARGV[2], 'promptTokens', ARGV[3])
@@ -84,6 +89,7 @@ return 1
  * Returns 1; 2 if a cancel was asked for; -1 if the caller lost the job or it ended, or if tokens are missing before these.
  */
 export const APPEND = `${EMIT}
+${EVEN_WHEN_FULL}
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'cancelRequested', 'tokens', 'decodeAtMs')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return -1 end
 local logged = tonumber(job[4] or '0')
@@ -106,6 +112,7 @@ return 1
  * Returns 1; 0 if it had ended; -1 if the caller lost the job; -2 no such job.
  */
 export const FINISH = `${EMIT}${END}
+${EVEN_WHEN_FULL}
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt')
 if not job[1] then return -2 end
 if ended(job[1]) then return 0 end
@@ -120,6 +127,7 @@ return 1
  * Returns 1 cancelled; 2 asked; 0 it had ended; -2 no such job.
  */
 export const CANCEL = `${EMIT}${END}
+${EVEN_WHEN_FULL}
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return -2 end
 if ended(state) then return 0 end
@@ -137,11 +145,13 @@ return 2
  * Returns 1; -2 no such job.
  */
 export const DELETE = `${EMIT}${END}
+${EVEN_WHEN_FULL}
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then return -2 end
 -- What a running job used is not known here: it keeps the tokens that it reserved.
 if state == 'running' then redis.call('HDEL', KEYS[1], 'reservedTokens') end
 if not ended(state) then finish('cancelled', ARGV[1], ARGV[2], '', ARGV[3]) end
+redis.call('ZREM', '${DUE_KEY}', redis.call('HGET', KEYS[1], 'id'))
 redis.call('DEL', KEYS[1], KEYS[2])
 return 1
 `;

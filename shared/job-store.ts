@@ -21,7 +21,7 @@ import { phaseOf, seconds, timingsOf } from "./phase.ts";
 import type { RedisClient, Script } from "./redis-client.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
 import { SUBMIT, type SubmitOrder } from "./submit-script.ts";
-import { bellChannel, DEADLINES_KEY, jobKey, logKey } from "./redis-keys.ts";
+import { bellChannel, DUE_KEY, jobKey, logKey } from "./redis-keys.ts";
 import { deliveryIdOf, messageIdOf } from "./webhook.ts";
 
 const scripts = { SUBMIT, ...jobScripts };
@@ -213,14 +213,14 @@ export class JobStore {
     await this.#run("DELETE", jobId, Date.now(), this.#retentionMs, JSON.stringify(NEVER_RAN));
   }
 
-  /** Ids of unfinished jobs whose deadline has passed, oldest first. */
-  overdue(nowMs: number, countMax: number): Promise<string[]> {
-    return this.#redis.zrangebyscore(DEADLINES_KEY, 0, nowMs, "LIMIT", 0, countMax);
+  /** Ids of jobs whose deadline has passed, and of ended ones that nobody has announced, oldest first. */
+  due(nowMs: number, countMax: number): Promise<string[]> {
+    return this.#redis.zrangebyscore(DUE_KEY, 0, nowMs, "LIMIT", 0, countMax);
   }
 
-  /** Takes a job off the deadline list, for jobs whose record is gone. */
-  async forgetDeadline(jobId: string): Promise<void> {
-    await this.#redis.zrem(DEADLINES_KEY, jobId);
+  /** Says that there is nothing left to do: the job's record is gone. */
+  async settle(jobId: string): Promise<void> {
+    await this.#redis.zrem(DUE_KEY, jobId);
   }
 
   async record(jobId: string): Promise<JobRecord | null> {

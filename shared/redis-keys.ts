@@ -17,8 +17,8 @@ export const logKey = (jobId: string) => `{trimtab}:log:${jobId}`;
 /** Channel that repeats each event as it is logged. */
 export const bellChannel = (jobId: string) => `{trimtab}:bell:${jobId}`;
 
-/** Sorted set of unfinished job ids by the time (ms) at which they expire. */
-export const DEADLINES_KEY = "{trimtab}:deadlines";
+/** Sorted set of job ids by the time (ms) at which a sweep does what nobody did: expires it, or announces its end. */
+export const DUE_KEY = "{trimtab}:due";
 /** Hash of the job that each permit in use is for. */
 export const PERMITS_KEY = "{trimtab}:permits";
 /** Sorted set of a flow's (fair-script.ts) waiting jobs, the next one first. */

@@ -2,7 +2,7 @@
 import type { Repetition } from "./admission.ts";
 import { EMIT } from "./emit-script.ts";
 import { FAIR } from "./fair-script.ts";
-import { DEADLINES_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
+import { DUE_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
 
 /** What the script is told beside the jobs' fields; without a key id there are no limits. */
 export interface SubmitOrder {
@@ -78,7 +78,7 @@ if status == 'created' then
       redis.call('SADD', unended, job.id)
       jobCount = jobCount + 1
     end
-    redis.call('ZADD', '${DEADLINES_KEY}', job.expiresMs, job.id)
+    redis.call('ZADD', '${DUE_KEY}', job.expiresMs, job.id)
     local cost = math.max(1, job.tokens)
     redis.call('HSET', KEYS[at], 'cost', cost, 'flow', job.flow)
     fairAdd(job.id, job.flow, cost, job.priority)

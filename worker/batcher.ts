@@ -19,6 +19,7 @@ import {
 } from "../shared/redis-keys.ts";
 import type { AddressRanges } from "../shared/webhook-url.ts";
 import { BatchFiles } from "./batch-files.ts";
+import { RETRY_MS } from "./redis.ts";
 import { stepBatch, type RunBatchDeps } from "./run-batch.ts";
 
 /** Steps at once, per worker. */
@@ -55,6 +56,7 @@ export function startBatcher(given: BatcherDeps): Batcher {
       concurrency: CONCURRENCY,
       lockDuration: lockMs,
       stalledInterval: Math.ceil(lockMs / 3),
+      runRetryDelay: RETRY_MS,
       // Losing its worker is no fault of a batch.
       maxStalledCount: Number.MAX_SAFE_INTEGER,
     },

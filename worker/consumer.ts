@@ -11,6 +11,7 @@ import type { JobRecord } from "../shared/job.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
 import { Gate } from "./gate.ts";
 import type { Metrics } from "./metrics.ts";
+import { RETRY_MS } from "./redis.ts";
 import { runJob, type RunJobDeps } from "./run-job.ts";
 
 export interface ConsumerDeps extends RunJobDeps {
@@ -35,6 +36,7 @@ export function startConsumer(deps: ConsumerDeps): Worker {
     lockDuration: lockMs,
     // A lost worker is noticed within lockDuration + stalledInterval.
     stalledInterval: Math.ceil(lockMs / 3),
+    runRetryDelay: RETRY_MS,
     // The bound on attempts is the claim's: it also ends the job, which BullMQ could not.
     maxStalledCount: Number.MAX_SAFE_INTEGER,
   });

@@ -16,6 +16,7 @@ import { signedHeaders, type SigningKey } from "../shared/signing.ts";
 import type { DeliveryAttempt, DeliveryState } from "../shared/webhook-contract.ts";
 import type { Metrics } from "./metrics.ts";
 import { post, type Answer, type PostOptions } from "./post.ts";
+import { RETRY_MS } from "./redis.ts";
 
 /** Deliveries on their way at once, per worker: they do nothing but wait. */
 const CONCURRENCY = 64;
@@ -59,6 +60,7 @@ export function startDeliverer(deps: DelivererDeps): Worker {
     concurrency: CONCURRENCY,
     lockDuration: lockMs,
     stalledInterval: Math.ceil(lockMs / 3),
+    runRetryDelay: RETRY_MS,
     // Losing its worker is no fault of a delivery.
     maxStalledCount: Number.MAX_SAFE_INTEGER,
     settings: { backoffStrategy: delayAfter },

@@ -8,3 +8,6 @@ export function connect(url: string, log: Logger): Redis {
   redis.on("error", (error) => log.warn({ reason: error.message }, "redis connection"));
   return redis;
 }
+
+/** Until a queue is asked again that could not give a job: Redis may be full. */
+export const RETRY_MS = 1_000;

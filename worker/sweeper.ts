@@ -1,7 +1,9 @@
 /**
- * Expires jobs whose deadline has passed while no worker had them. A running job is its worker's to expire; only
+ * Does for jobs what nobody did: expires those whose deadline has passed while no worker had them, and announces those
+ * that ended without it, because whoever ended them died or Redis was full. A running job is its worker's to expire; only
  * when that is long overdue was there none.
  */
+import { isTerminal } from "../shared/contract.ts";
 import type { Logger } from "pino";
 import type { Announcer } from "../shared/announcer.ts";
 import type { JobStore } from "../shared/job-store.ts";
@@ -31,14 +33,21 @@ export function startSweeper({ log, ...deps }: SweeperDeps): () => void {
   return () => clearInterval(timer);
 }
 
-async function sweep({ store, announcer }: Omit<SweeperDeps, "log">): Promise<void> {
-  const now = Date.now();
-  for (const id of await store.overdue(now, JOBS_PER_SWEEP_MAX)) {
-    const record = await store.record(id);
-    if (!record) await store.forgetDeadline(id);
-    else if (record.state === "queued" || record.deadlineMs + RUNNING_OVERDUE_MS < now) {
-      const ended = await store.giveUp(record, "expired", lateError(record));
-      if (ended) await announcer.ended(ended, await store.view(ended));
-    }
-  }
+async function sweep(deps: Omit<SweeperDeps, "log">): Promise<void> {
+  const ids = await deps.store.due(Date.now(), JOBS_PER_SWEEP_MAX);
+  const done = await Promise.allSettled(ids.map((id) => settle(deps, id)));
+  const failed = done.find((each) => each.status === "rejected");
+  if (failed) throw failed.reason;
+}
+
+async function settle({ store, announcer }: Omit<SweeperDeps, "log">, id: string): Promise<void> {
+  const record = await store.record(id);
+  if (!record) return store.settle(id);
+  const { state, deadlineMs } = record;
+  const isLost = state === "queued" || deadlineMs + RUNNING_OVERDUE_MS < Date.now();
+  if (!isTerminal(state) && !isLost) return;
+  const ended = isTerminal(state)
+    ? record
+    : await store.giveUp(record, "expired", lateError(record));
+  if (ended) await announcer.ended(ended, await store.view(ended));
 }

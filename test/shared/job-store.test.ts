@@ -81,9 +81,9 @@ describe("submit", () => {
       outcome: undefined,
     });
     expect(await store.log(job.id)).toEqual([{ seq: 1, type: "queued" }]);
-    expect(await store.overdue(2_000, 1_000)).toContain(job.id);
-    await store.forgetDeadline(job.id);
-    expect(await store.overdue(2_000, 1_000)).not.toContain(job.id);
+    expect(await store.due(2_000, 1_000)).toContain(job.id);
+    await store.settle(job.id);
+    expect(await store.due(2_000, 1_000)).not.toContain(job.id);
   });
 
   test("a second time changes nothing", async () => {
@@ -184,7 +184,8 @@ describe("finish", () => {
     for (const key of [jobKey(id), logKey(id)]) {
       expect(await redis.pttl(key)).toBeGreaterThan(RETENTION_MS - 10_000);
     }
-    expect(await store.overdue(Infinity, 10_000)).not.toContain(id);
+    expect(await store.due(Date.now(), 10_000)).not.toContain(id);
+    expect(await store.due(Date.now() + 10_000, 10_000)).toContain(id);
   });
 
   test("happens once, whoever tries", async () => {
@@ -217,7 +218,7 @@ describe("finish", () => {
     const id = await running();
     await store.claim(id, 3);
     await store.finish(id, 1, "succeeded", "", success);
-    expect(await store.overdue(Infinity, 10_000)).toContain(id);
+    expect(await store.due(Infinity, 10_000)).toContain(id);
   });
 });
 
@@ -227,7 +228,7 @@ describe("cancel", () => {
     expect(await store.cancel(queued)).toBe("cancelled");
     expect(await store.cancel(queued)).toBe("ended");
     expect(await types(queued)).toEqual(["1 queued", "2 cancelled"]);
-    expect(await store.overdue(Infinity, 10_000)).not.toContain(queued);
+    expect(await store.due(Infinity, 10_000)).toContain(queued);
     const begun = await running();
     expect(await store.cancel(begun)).toBe("asked");
     expect(await store.cancel(begun)).toBe("asked");
@@ -271,7 +272,7 @@ describe("delete", () => {
     expect(await store.appendTokens(id, 1, 0, piece("x"))).toBe("fenced");
     expect(await store.claim(id, 3)).toEqual({ status: "missing" });
     expect(await redis.keys(`*${id}*`)).toEqual([]);
-    expect(await store.overdue(Infinity, 10_000)).not.toContain(id);
+    expect(await store.due(Infinity, 10_000)).not.toContain(id);
   });
 
   test("of a job that does not exist does nothing", async () => {

@@ -1,12 +1,21 @@
 /** Redis goes down and comes back: what was accepted is not lost, and streams and workers go on by themselves. */
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
+import * as v from "valibot";
+import { JobClient } from "../../infra/job-client.ts";
+import { connectRedis } from "../../infra/stack/redis.ts";
+import { startReceiver } from "../../infra/webhook-receiver.ts";
+import { KeyRegistry } from "../../shared/key-registry.ts";
+import { Policy } from "../../shared/policy.ts";
+import { inboxKey, KEY_RATES_PREFIX } from "../../shared/redis-keys.ts";
 import {
   allEvents,
   countingFrom,
+  DEADLINE_MS,
   finished,
   LONG,
   Reader,
   seqOf,
+  SHORT,
   textOf,
   useStack,
 } from "./stack.ts";
@@ -33,4 +42,46 @@ test("a job that was accepted before a crash is run after it", async () => {
   const { id } = await client.submit(LONG);
   await redisServer.crash();
   expect((await allEvents(client, id)).at(-1)).toMatchObject({ type: "succeeded" });
+});
+
+test("jobs, logs, deliveries, endpoints, the inbox, keys and what limits have left are as they were", async () => {
+  const { key, redisServer } = stack;
+  const redis = await connectRedis(redisServer.url);
+  const receiver = await startReceiver({ secret: key.webhookSecret ?? "" });
+  onTestFinished(() => {
+    receiver.close();
+    redis.disconnect();
+  });
+  const limits = {
+    limits: { requests_per_minute: 1_000 },
+    scopes: ["jobs:write", "jobs:read", "admin"],
+  };
+  const admin = await new KeyRegistry(redis).create("admin", key.tenant, v.parse(Policy, limits));
+  const client = new JobClient(stack.edge.url, admin.key);
+  const endpoint = {
+    method: "POST",
+    body: JSON.stringify({ url: receiver.url, events: ["job.failed"] }),
+  };
+  expect((await client.request("/v1/webhook_endpoints", endpoint)).status).toBe(201);
+  const { id } = await finished(client, { ...SHORT, webhook: { url: receiver.url } });
+  await receiver.accepted(id, DEADLINE_MS);
+  const stored = async () => {
+    const own = await connectRedis(redisServer.url);
+    const found = [
+      await own.hgetall(KEY_RATES_PREFIX + admin.id),
+      await own.xlen(inboxKey(key.tenant)),
+    ];
+    own.disconnect();
+    return found;
+  };
+  const all = async () => {
+    const paths = [`jobs/${id}`, "webhook_endpoints", "webhook_deliveries", "keys", "webhook_keys"];
+    const texts = paths.map(async (path) => (await client.request(`/v1/${path}`)).text());
+    return Promise.all([...texts, allEvents(client, id), stored()]);
+  };
+  const isDelivered = async () => JSON.stringify(await all()).includes('"status\\":204');
+  await expect.poll(isDelivered, { timeout: DEADLINE_MS }).toBe(true);
+  const before = await all();
+  await redisServer.crash();
+  expect(await all()).toEqual(before);
 });

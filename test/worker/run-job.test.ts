@@ -195,7 +195,7 @@ describe("to start by a time", () => {
     await store.submit(job);
     await store.claim(job.id, ATTEMPTS_MAX);
     await redis.hset(jobKey(job.id), "startByMs", late.startByMs);
-    expect(await store.overdue(Date.now() + 2_000, 1_000)).not.toContain(job.id);
+    expect(await store.due(Date.now() + 2_000, 1_000)).not.toContain(job.id);
     expect(await run(job.id, engineOf([END]))).toMatchObject({ state: "succeeded", attempt: 2 });
   });
 });

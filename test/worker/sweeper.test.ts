@@ -4,8 +4,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vi
 import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import type { Job } from "../../shared/contract.ts";
 import type { NewJob } from "../../shared/job.ts";
-import { JobStore } from "../../shared/job-store.ts";
-import { DEADLINES_KEY, jobKey } from "../../shared/redis-keys.ts";
+import { JobStore, NEVER_RAN } from "../../shared/job-store.ts";
+import { DUE_KEY, jobKey } from "../../shared/redis-keys.ts";
 import { startSweeper } from "../../worker/sweeper.ts";
 import { newJob } from "../support/generation.ts";
 
@@ -24,7 +24,12 @@ beforeAll(async () => {
 beforeEach(() => {
   announced = [];
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
-  const announcer = { ended: async (_: object, job: Job) => void announced.push(job) };
+  const announcer = {
+    ended: async (_: object, job: Job) => {
+      announced.push(job);
+      await store.settle(job.id);
+    },
+  };
   stop = startSweeper({ store, announcer, log: pino({ level: "silent" }) });
 });
 
@@ -45,11 +50,11 @@ async function submitted(changes: Partial<NewJob>): Promise<string> {
   return job.id;
 }
 
-/** Lets one sweep begin and waits until so many deadlines are left; gives their jobs. */
+/** Lets one sweep begin and waits until so many jobs are left to be looked at; gives them. */
 async function sweep(left: number): Promise<string[]> {
   vi.advanceTimersByTime(1_000);
-  await vi.waitUntil(async () => (await redis.zcard(DEADLINES_KEY)) === left);
-  return store.overdue(Number.MAX_SAFE_INTEGER, 100);
+  await vi.waitUntil(async () => (await redis.zcard(DUE_KEY)) === left);
+  return store.due(Number.MAX_SAFE_INTEGER, 100);
 }
 
 const past = (ms: number) => Date.now() - ms;
@@ -86,4 +91,14 @@ test("a deadline whose job is gone is forgotten", async () => {
   const id = await submitted({ deadlineMs: past(1) });
   await redis.del(jobKey(id));
   expect(await sweep(0)).toEqual([]);
+});
+
+test("a job that ended and was not announced is announced after a while", async () => {
+  const id = await submitted({});
+  const { attempt } = (await store.claim(id, 9)) as { attempt: number };
+  await store.finish(id, attempt, "succeeded", "text", NEVER_RAN);
+  expect(await store.due(Date.now() + 9_000, 100)).toEqual([]);
+  await redis.zadd(DUE_KEY, past(1), id);
+  expect(await sweep(0)).toEqual([]);
+  expect(announced).toMatchObject([{ id, state: "succeeded" }]);
 });
