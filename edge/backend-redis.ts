@@ -26,6 +26,7 @@ import { FileStore, type FileRecord } from "../shared/file-store.ts";
 import { readModel, readModels } from "../shared/models.ts";
 import { KeyRegistry } from "../shared/key-registry.ts";
 import { choiceIds } from "../shared/job-names.ts";
+import { Outlook } from "../shared/outlook.ts";
 import { JobStore } from "../shared/job-store.ts";
 import {
   BATCH_QUEUE,
@@ -122,6 +123,10 @@ export class RedisBackend implements Backend {
 
   #enqueue(jobIds: readonly string[]): Promise<void> {
     return enqueue(this.#queue(GENERATION_QUEUE), jobIds);
+  }
+
+  outlook(tenant: string, priority: number) {
+    return available(() => new Outlook(this.#redis).ofNew(tenant, priority));
   }
 
   record(jobId: string): Promise<JobRecord | null> {

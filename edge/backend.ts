@@ -7,6 +7,7 @@ import type { BatchStore } from "../shared/batch-store.ts";
 import type { FileRecord, FileStore } from "../shared/file-store.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
 import type { InboxEntry } from "../shared/inbox-store.ts";
+import type { QueuePlace } from "../shared/outlook.ts";
 import type { ApiKeyRecord, JobRecord, ModelCard, NewJob } from "../shared/job.ts";
 import type { TicketRecord } from "../shared/ticket.ts";
 import type { KeyRegistry } from "../shared/key-registry.ts";
@@ -37,6 +38,11 @@ export interface Backend {
    * the edge.
    */
   submit(jobs: readonly NewJob[], admission: Admission): Promise<Admitted>;
+  /** Where a job would stand that came now. */
+  outlook(
+    tenant: string,
+    priority: number,
+  ): Promise<{ place: QueuePlace; earliest: number | null }>;
   record(jobId: string): Promise<JobRecord | null>;
   /** The job as its owner sees it. */
   view(record: JobRecord): Promise<Job>;

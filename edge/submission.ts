@@ -1,6 +1,9 @@
 /** From a checked request to its jobs on the queue: what the protocols have in common. */
 import type { Admission } from "../shared/admission.ts";
+import { lengthOf } from "../shared/admission.ts";
 import { newId } from "../shared/api-key.ts";
+import type { Quote } from "../shared/outlook.ts";
+import { AppError } from "../shared/errors.ts";
 import { choiceIds } from "../shared/job-names.ts";
 import type { AnsweredJob } from "../shared/openai-shapes.ts";
 import {
@@ -38,10 +41,47 @@ export async function submit(
   const asked = { ...asking.asked, ...(traceparent && { traceparent }) };
   const { jobs, admission } = await submissionOf(askerOf(c), { ...asking, asked }, job);
   const repetition = await repetitionOf(c, asking);
+  // What may have been made before is not refused for what has come since.
+  if (!repetition || repetition.isNew) await requireInTime(c, asking);
   const cancels = cancelsOnDisconnect(c);
   const submitted = await admit(c, { jobs, admission: { ...admission, repetition } });
   if (cancels) cancelWithClient(c, choiceIds(submitted));
   return submitted;
+}
+
+/** @throws AppError deadline_unreachable if the job can hardly start in the time that its request gives it */
+async function requireInTime(c: AppContext, { request }: Asking): Promise<void> {
+  const { start_by = null, deadline = null } = request;
+  if (start_by === null && deadline === null) return;
+  const { place, earliest } = await c.var.backend.outlook(
+    c.var.principal.tenant,
+    request.priority ?? 0,
+  );
+  const param = (start_by ?? Infinity) <= (deadline ?? Infinity) ? "start_by" : "deadline";
+  const seconds = (param === "start_by" ? start_by : deadline)!;
+  if (earliest === null || earliest <= seconds) return;
+  const { position, eta } = place;
+  const message = `${param} is ${seconds} s, and the job would be number ${position} in the queue and start in ${eta?.p50} s (90 % within ${eta?.p90} s)`;
+  throw new AppError("deadline_unreachable", message, { param });
+}
+
+/** What a request would meet if it came now; nothing is created, and nothing taken of the key's limits. */
+export async function quote(c: AppContext, asking: Asking): Promise<Quote> {
+  const createdAtMs = Date.now();
+  const job = { id: newId("job"), createdAtMs, deadlineMs: createdAtMs };
+  const { jobs } = await submissionOf(askerOf(c), asking, job);
+  const { tenant, limits } = c.var.principal;
+  const { place } = await c.var.backend.outlook(tenant, asking.request.priority ?? 0);
+  const { input, maxTokens, model } = jobs[0].generation;
+  return {
+    object: "quote",
+    model,
+    prompt_tokens: lengthOf(input),
+    prompt_tokens_exact: input.kind === "tokens",
+    max_tokens: maxTokens,
+    queue: place,
+    limits,
+  };
 }
 
 async function admit(

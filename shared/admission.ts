@@ -91,7 +91,7 @@ function tokensOf({ input, completion, maxTokens }: Generation, card: ModelCard)
   return Math.min(lengthOf(input) + rest, card.contextTokens);
 }
 
-function lengthOf(input: Input): number {
+export function lengthOf(input: Input): number {
   if (input.kind === "tokens") return input.ids.length;
   const texts = input.kind === "chat" ? input.messages.map(({ content }) => content) : [input.text];
   const chars = texts.reduce((sum, text) => sum + text.length, 0);

@@ -6,6 +6,7 @@
 import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import type { ErrorCode } from "./errors.ts";
+import type { QueuePlace } from "./outlook.ts";
 import type { Phase, Timings } from "./phase.ts";
 import type { TokenReports } from "./reports.ts";
 import { WebhookUrl, type DeliveryAttempt } from "./webhook-contract.ts";
@@ -271,6 +272,8 @@ export interface Job {
   readonly state: JobState;
   readonly phase: Phase;
   readonly timings: Timings;
+  /** Null once it no longer waits. */
+  readonly queue: QueuePlace | null;
   readonly created_at: number;
   readonly started_at: number | null;
   readonly ended_at: number | null;

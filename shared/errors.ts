@@ -66,6 +66,12 @@ export const ERRORS = {
     title: "Endpoint disabled",
     retry: false,
   },
+  deadline_unreachable: {
+    status: 409,
+    type: "invalid_request_error",
+    title: "Deadline cannot be met",
+    retry: false,
+  },
   job_cancelled: {
     status: 409,
     type: "invalid_request_error",

@@ -17,6 +17,7 @@ import { flowOf } from "./fair-script.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as jobScripts from "./job-scripts.ts";
 import { LIMITS } from "./limits.ts";
+import { Outlook } from "./outlook.ts";
 import { phaseOf, seconds, timingsOf } from "./phase.ts";
 import type { RedisClient, Script } from "./redis-client.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
@@ -72,11 +73,13 @@ export const NEVER_RAN: Outcome = { finish_reason: null, usage: NOTHING_USED, er
 export class JobStore {
   readonly #redis: RedisClient;
   readonly #retentionMs: number;
+  readonly #outlook: Outlook;
 
   /** @param retentionMs how long an ended job can still be read */
   constructor(redis: RedisClient, retentionMs: number) {
     this.#redis = redis;
     this.#retentionMs = retentionMs;
+    this.#outlook = new Outlook(redis);
     for (const [name, lua] of Object.entries(scripts)) {
       redis.defineCommand(`trimtab${name}`, { lua });
     }
@@ -268,6 +271,7 @@ export class JobStore {
       state: record.state,
       phase: phaseOf(record),
       timings: timingsOf(record),
+      queue: record.state === "queued" ? await this.#outlook.ofJob(record) : null,
       created_at: seconds(record.createdAtMs),
       started_at: seconds(record.startedAtMs),
       ended_at: seconds(record.endedAtMs),

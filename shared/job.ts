@@ -129,6 +129,8 @@ export const JobRecord = v.object({
   deadlineMs: count,
   startByMs: countOrNull,
   priority: v.optional(v.pipe(v.string(), v.transform(Number), v.integer()), "0"),
+  /** Tokens that it may come to, prompt included, as they were estimated when it came. */
+  cost: v.optional(count, "0"),
   startedAtMs: countOrNull,
   ...progressFields,
   endedAtMs: countOrNull,

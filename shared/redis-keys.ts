@@ -30,6 +30,8 @@ export const FAIR_RESTING_KEY = "{trimtab}:fair:resting";
 export const FAIR_CLOCK_KEY = "{trimtab}:fair:clock:";
 export const FAIR_COUNT_KEY = "{trimtab}:fair:count";
 export const FAIR_TOKENS_KEY = "{trimtab}:fair:tokens";
+/** Hash of how fast each worker is (JSON), by its name. */
+export const PACES_KEY = "{trimtab}:paces";
 /** Hash of model cards by ensemble name, written by workers. */
 export const MODELS_KEY = "{trimtab}:models";
 /** An API key's id by the SHA-256 of its secret; expires with an overlap. */

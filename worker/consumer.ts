@@ -11,6 +11,7 @@ import type { JobRecord } from "../shared/job.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
 import { Gate } from "./gate.ts";
 import type { Metrics } from "./metrics.ts";
+import type { PaceKeeper } from "./pace.ts";
 import { RETRY_MS } from "./redis.ts";
 import { runJob, type RunJobDeps } from "./run-job.ts";
 
@@ -24,6 +25,7 @@ export interface ConsumerDeps extends RunJobDeps {
   /** Milliseconds after which a silent worker's jobs are taken over. */
   readonly lockMs: number;
   readonly metrics: Pick<Metrics, "jobEnded">;
+  readonly pace: Pick<PaceKeeper, "enter" | "leave" | "ended">;
 }
 
 export function startConsumer(deps: ConsumerDeps): Worker {
@@ -52,9 +54,11 @@ async function consume(deps: ConsumerDeps, gate: Gate, permit: QueueJob): Promis
   const { id, isSuspect } = taken;
   // What one job crashes must not count against others.
   const leave = await gate.enter(isSuspect);
+  deps.pace.enter();
   try {
     await attempt(deps, id, permit);
   } finally {
+    deps.pace.leave();
     leave();
   }
   await queue.useUp(permit.id!, id);
@@ -65,6 +69,7 @@ async function attempt(deps: ConsumerDeps, id: string, permit: QueueJob): Promis
   try {
     const ended = await runJob(deps, id);
     if (!ended) return;
+    deps.pace.ended(ended);
     await announce(deps, ended);
     const { state, attempt, startedAtMs, endedAtMs, asked } = ended;
     const { traceparent } = asked;

@@ -6,6 +6,7 @@ import { setTimeout } from "node:timers/promises";
 import { Queue } from "bullmq";
 import { pino } from "pino";
 import { Announcer } from "../shared/announcer.ts";
+import { newId } from "../shared/api-key.ts";
 import { bucketOf } from "../shared/bucket.ts";
 import { FairQueue } from "../shared/fair-queue.ts";
 import { JobStore } from "../shared/job-store.ts";
@@ -17,6 +18,7 @@ import { EngineClient } from "./engine/client.ts";
 import { readEnv, type WorkerEnv } from "./env.ts";
 import { startHealth } from "./health.ts";
 import { Metrics } from "./metrics.ts";
+import { PaceKeeper, startTelling } from "./pace.ts";
 import { connect } from "./redis.ts";
 import { startSweeper } from "./sweeper.ts";
 
@@ -58,9 +60,12 @@ async function start(env: WorkerEnv): Promise<void> {
   if (env.HEALTH_PORT) await startHealth(env.HEALTH_PORT, isReady, metrics.registry);
   const announcer = new Announcer(redis, deliveries);
   const shared = { connection: redis, store, announcer, log, lockMs: env.LOCK_MS };
+  const pace = new PaceKeeper(env.SLOTS);
+  const stopTelling = startTelling(pace, newId("worker"), redis, log);
   const consumer = startConsumer({
     ...shared,
     queue: new FairQueue(redis),
+    pace,
     engine,
     attemptsMax: env.ATTEMPTS_MAX,
     slots: env.SLOTS,
@@ -84,6 +89,7 @@ async function start(env: WorkerEnv): Promise<void> {
     draining = true;
     log.info({ signal, seconds: env.DRAIN_SECONDS }, "draining");
     stopSweeper();
+    stopTelling();
     const drained = Promise.all(consumers.map((each) => each.close()));
     // Whatever is still running afterwards is taken over from its log by another worker.
     await Promise.race([drained, setTimeout(env.DRAIN_SECONDS * 1000)]);

@@ -11,7 +11,7 @@ import type { Log } from "../log.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
 import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
 import { scoringOf } from "../score.ts";
-import { submit } from "../submission.ts";
+import { quote, submit } from "../submission.ts";
 import { inputOf, parseRequest } from "../../shared/validate.ts";
 import { afterWait } from "../wait.ts";
 
@@ -25,6 +25,8 @@ export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
     c.header("Location", `/v1/jobs/${id}`);
     return c.json(await c.var.backend.view(record), isTerminal(record.state) ? 200 : 202);
   });
+
+  routes.post("/quote", async (c) => c.json(await quote(c, askingOf(await readJson(c.req.raw)))));
 
   routes.get("/:id", etag({ retainedHeaders: RETAINED_HEADERS }), async (c) => {
     const record = await afterWait(c, await requireJob(c, c.req.param("id")));

@@ -62,6 +62,13 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     parameters: [...READ_JOB, ...CURSORS],
     replies: { 200: { description: "Its events.", stream: "JobEvent" }, 204: NOTHING_MORE },
   },
+  "POST /v1/jobs/quote": {
+    tag: "Jobs",
+    summary: "Ask when a job would start",
+    description: "Nothing is created, and nothing taken of the key's limits.",
+    body: { JobRequest: { model: "atlas-qa", prompt: "The capital of France is" } },
+    replies: { 200: { description: "What it would meet now.", schema: "Quote" } },
+  },
   "POST /v1/jobs/{id}/tickets": {
     tag: "Jobs",
     summary: "Make a URL that needs no key",

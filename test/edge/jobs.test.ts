@@ -32,6 +32,11 @@ test("a submitted job is accepted, named, recorded and queued", async () => {
     model: card.id,
     state: "queued",
     phase: "waiting",
+    queue: {
+      position: expect.any(Number),
+      tokens_ahead: expect.any(Number),
+      eta: null,
+    },
     timings: {
       loading_at: null,
       prefill_at: null,

@@ -64,6 +64,7 @@ describe("submit", () => {
       attempt: 0,
       seq: 1,
       startByMs: null,
+      cost: 1,
       priority: 0,
       startedAtMs: null,
       claimedAtMs: null,

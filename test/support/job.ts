@@ -10,6 +10,7 @@ export function endedJob(changes: Partial<Job> = {}): Job {
     model: "demo",
     state: "succeeded",
     phase: "ended",
+    queue: null,
     timings: {
       loading_at: 2,
       prefill_at: 2,

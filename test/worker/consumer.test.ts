@@ -12,6 +12,7 @@ import { Webhooks } from "../../shared/webhooks.ts";
 import { startConsumer, type ConsumerDeps } from "../../worker/consumer.ts";
 import { NOTHING_USED } from "../../worker/engine/messages.ts";
 import { Metrics } from "../../worker/metrics.ts";
+import { PaceKeeper } from "../../worker/pace.ts";
 import { connect } from "../../worker/redis.ts";
 import { newJob } from "../support/generation.ts";
 
@@ -51,7 +52,15 @@ afterAll(async () => {
 
 function consume(run: ConsumerDeps["engine"]["run"]): void {
   const { announcer } = webhooks;
-  const deps = { connection: redis, store, queue, announcer, log, attemptsMax: 9 };
+  const deps = {
+    connection: redis,
+    pace: new PaceKeeper(1),
+    store,
+    queue,
+    announcer,
+    log,
+    attemptsMax: 9,
+  };
   consumer = startConsumer({ ...deps, engine: { run }, metrics, slots: 1, lockMs: 5_000 });
 }
 
