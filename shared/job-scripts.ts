@@ -74,7 +74,7 @@ return {1, attempt}
  * The engine has begun with the prompt. ARGV: attempt (the fence), nowMs, tokens of the prompt.
  * Returns 1; -1 if the caller lost the job or it ended.
  */
-export const PREFILL = `${EVEN_WHEN_FULL}
+export const PREFILL = `
 ${EVEN_WHEN_FULL}
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt')
 if job[1] ~= 'running' or job[2] ~= ARGV[1] then return -1 end
