@@ -5,17 +5,26 @@
  * KEYS[1] = batch hash, KEYS[2] = its open lines, KEYS[3] = content of the output file, KEYS[4] = that of the error file.
  */
 import { OPEN_BATCHES_KEY } from "./redis-keys.ts";
+import { REPETITION } from "./repetition-script.ts";
 
-/** KEYS[2] = the tenant's batches, KEYS[3] = its open ones. ARGV: id, nowMs, open at most, listed at most, field, value, ... */
-export const CREATE_BATCH = `
-if redis.call('EXISTS', KEYS[1]) == 1 then return 1 end
-if redis.call('SCARD', KEYS[3]) >= tonumber(ARGV[3]) then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+/**
+ * KEYS[2] = the tenant's batches, KEYS[3] = its open ones.
+ * ARGV: id, nowMs, open at most, listed at most, the Repetition or false (JSON), field, value, ...
+ * Returns {'created'}; {'existing', id}, {'conflict'} or {'full'} if nothing was written.
+ */
+export const CREATE_BATCH = `${REPETITION}
+if redis.call('EXISTS', KEYS[1]) == 1 then return {'created'} end
+local repetition = cjson.decode(ARGV[5])
+local before = repeated(repetition)
+if before then return before end
+if redis.call('SCARD', KEYS[3]) >= tonumber(ARGV[3]) then return {'full'} end
+remember(repetition, ARGV[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[1])
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -tonumber(ARGV[4]) - 1)
 redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('SADD', '${OPEN_BATCHES_KEY}', ARGV[1])
-return 1
+return {'created'}
 `;
 
 /** From one status to another. ARGV: the statuses that it may leave (JSON), field, value, ... Returns whether it did. */

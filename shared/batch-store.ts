@@ -3,6 +3,7 @@
  * and the results of the others, which grow into its output and error files. How lines become jobs is the worker's.
  */
 import * as v from "valibot";
+import type { Repetition } from "./admission.ts";
 import * as scripts from "./batch-scripts.ts";
 import {
   BATCH_ENDPOINTS,
@@ -84,6 +85,12 @@ export type NewBatch = Pick<
   | "fileSeconds"
 >;
 
+/** What became of a request for a batch: one before may have made it, or been another under the same name. */
+export interface CreatedBatch {
+  readonly status: "created" | "existing" | "conflict" | "full";
+  readonly id: string;
+}
+
 /** The two files that a batch makes. */
 export const RESULTS = ["output", "error"] as const;
 export type Results = (typeof RESULTS)[number];
@@ -111,8 +118,8 @@ export class BatchStore {
     };
   }
 
-  /** False if the tenant has as many as it may. The caller queues it afterwards. */
-  async create(batch: NewBatch): Promise<boolean> {
+  /** Unless it is created, nothing was written. The caller queues it afterwards. */
+  async create(batch: NewBatch, repetition: Repetition | null = null): Promise<CreatedBatch> {
     const { id, tenant, createdAtMs } = batch;
     const fields = {
       ...batch,
@@ -121,7 +128,7 @@ export class BatchStore {
       status: "validating" satisfies BatchState,
       offset: 0,
     };
-    const reply = await this.#scripts.create(
+    const [status, existing] = (await this.#scripts.create(
       batchKey(id),
       batchesKey(tenant),
       openBatchesKey(tenant),
@@ -129,9 +136,10 @@ export class BatchStore {
       createdAtMs,
       LIMITS.openBatchesMax,
       LIMITS.batchesListedMax,
+      JSON.stringify(repetition ?? false),
       ...Object.entries(fields).flat(),
-    );
-    return reply === 1;
+    )) as [CreatedBatch["status"], string?];
+    return { status, id: existing ?? id };
   }
 
   async one(id: string): Promise<BatchRecord | null> {

@@ -3,6 +3,7 @@ import type { Repetition } from "./admission.ts";
 import { EMIT } from "./emit-script.ts";
 import { FAIR } from "./fair-script.ts";
 import { DUE_KEY, KEY_JOBS_PREFIX, KEY_RATES_PREFIX } from "./redis-keys.ts";
+import { REPETITION } from "./repetition-script.ts";
 
 /** What the script is told beside the jobs' fields; without a key id there are no limits. */
 export interface SubmitOrder {
@@ -34,16 +35,12 @@ export interface SubmitOrder {
  * Returns {status, wait in ms, requests left, tokens left, unended jobs}, where status is 'created' or the name of the limit
  * that is in the way; or {'existing', id of the first job}; or {'conflict'}. Unless it is 'created', nothing was written.
  */
-export const SUBMIT = `${EMIT}${FAIR}
+export const SUBMIT = `${EMIT}${FAIR}${REPETITION}
 local order = cjson.decode(ARGV[1])
 -- A client that lost the connection before it got the reply sends the same again.
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'created', 0, 0, 0, 0} end
-local repetition = order.repetition
-if repetition and not repetition.isNew then
-  local known = redis.call('HMGET', repetition.name, 'fingerprint', 'job')
-  if known[1] == repetition.fingerprint then return {'existing', known[2]} end
-  if known[1] then return {'conflict'} end
-end
+local before = repeated(order.repetition)
+if before then return before end
 
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -84,10 +81,7 @@ if status == 'created' then
     fairAdd(job.id, job.flow, cost, job.priority)
     emit('queued', '{}', at)
   end
-  if repetition then
-    redis.call('HSET', repetition.name, 'fingerprint', repetition.fingerprint, 'job', order.jobs[1].id)
-    redis.call('PEXPIRE', repetition.name, repetition.ttlMs)
-  end
+  remember(order.repetition, order.jobs[1].id)
 end
 return {status, waitMs, math.max(0, left.requests), math.max(0, left.tokens), jobCount}
 `;

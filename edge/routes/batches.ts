@@ -8,6 +8,7 @@ import { LIMITS } from "../../shared/limits.ts";
 import { parseRequest } from "../../shared/validate.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
+import { repetitionOf, reusedError } from "../idempotency.ts";
 import { pageOf } from "../page.ts";
 import { requireFile } from "./files.ts";
 
@@ -18,20 +19,21 @@ export function batchRoutes(): Hono<AppEnv> {
     const request = parseRequest(BatchRequest, await readJson(c.req.raw));
     const { backend, principal } = c.var;
     const input = await requireFile(c, request.input_file_id, "input_file_id");
-    const id = newId("batch");
-    const isCreated = await backend.batches((batches) =>
-      batches.create({
-        id,
-        tenant: principal.tenant,
-        keyId: principal.id,
-        endpoint: request.endpoint,
-        inputFileId: input.id,
-        metadata: request.metadata ?? {},
-        createdAtMs: Date.now(),
-        fileSeconds: request.output_expires_after?.seconds ?? LIMITS.fileSecondsMax,
-      }),
-    );
-    if (!isCreated) {
+    const repetition = await repetitionOf(c, request);
+    const batch = {
+      id: newId("batch"),
+      tenant: principal.tenant,
+      keyId: principal.id,
+      endpoint: request.endpoint,
+      inputFileId: input.id,
+      metadata: request.metadata ?? {},
+      createdAtMs: Date.now(),
+      fileSeconds: request.output_expires_after?.seconds ?? LIMITS.fileSecondsMax,
+    };
+    const { status, id } = await backend.batches((batches) => batches.create(batch, repetition));
+    if (status === "conflict") throw reusedError();
+    if (status === "existing") c.header("Idempotent-Replayed", "true");
+    if (status === "full") {
       const message = `A tenant has at most ${LIMITS.openBatchesMax} batches that have not ended`;
       throw new AppError("invalid_request", message);
     }

@@ -44,6 +44,26 @@ test("a batch is created, queued, read, listed and cancelled", async () => {
   expect(await openai.batches.cancel(batch.id)).toEqual(cancelling);
 });
 
+test("a batch that is asked for again is the same one", async () => {
+  const request = { input_file_id, endpoint, completion_window } as const;
+  const again = { headers: { "idempotency-key": "k" } };
+  const { data: first } = await openai.batches.create(request, again).withResponse();
+  const { data, response } = await openai.batches.create(request, again).withResponse();
+  expect(data.id).toBe(first.id);
+  expect(response.headers.get("idempotent-replayed")).toBe("true");
+  await expect(
+    openai.batches.create({ ...request, metadata: { other: "1" } }, again),
+  ).rejects.toMatchObject({ status: 422 });
+
+  // As the client retries what it got no answer to.
+  const retry = { headers: { "x-stainless-retry-count": "1" } };
+  const { id } = await openai.batches.create({ ...request, metadata: { sent: "twice" } });
+  expect((await openai.batches.create({ ...request, metadata: { sent: "twice" } }, retry)).id).toBe(
+    id,
+  );
+  expect((await openai.batches.list()).data).toHaveLength(2);
+});
+
 test("another tenant's batch, and its file, do not exist", async () => {
   const { id } = await create();
   const other = openaiOf(await newTenant());

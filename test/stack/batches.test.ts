@@ -1,4 +1,5 @@
 /** Batches through every real part: each line has one result, whatever happens to workers, and others do not wait for them. */
+import { Queue } from "bullmq";
 import OpenAI, { toFile } from "openai";
 import * as v from "valibot";
 import { beforeAll, expect, onTestFinished, test } from "vitest";
@@ -6,7 +7,7 @@ import { JobClient } from "../../infra/job-client.ts";
 import { startReceiver } from "../../infra/webhook-receiver.ts";
 import type { BatchResult } from "../../shared/batch-contract.ts";
 import { Policy } from "../../shared/policy.ts";
-import { FAIR_WAITING_KEY } from "../../shared/redis-keys.ts";
+import { BATCH_QUEUE, FAIR_WAITING_KEY, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
 import { countingFrom, DEADLINE_MS, finished, SHORT, useStack } from "./stack.ts";
 
 const stack = useStack(null);
@@ -183,5 +184,14 @@ test("a batch that is cancelled keeps what it has, tells of the rest, and leaves
   for (const { error } of errors) expect(error).toMatchObject({ code: "batch_cancelled" });
   expect((await finished(stack.client, SHORT)).state).toBe("succeeded");
   expect(await stack.redis.zcard(FAIR_WAITING_KEY)).toBe(0);
+  await worker.stop();
+});
+
+test("a batch that was recorded and never queued is found by the next worker", async () => {
+  const batch = await create(lines(1, body));
+  const queue = new Queue(BATCH_QUEUE, { connection: stack.redis, prefix: QUEUE_PREFIX });
+  await queue.obliterate({ force: true });
+  const worker = await stack.startWorker();
+  expect(await until(batch.id, hasEnded)).toMatchObject({ status: "completed" });
   await worker.stop();
 });
