@@ -11,6 +11,13 @@ export function requireJob(c: AppContext, name: string): Promise<JobRecord> {
   return requireJobOf(askerOf(c), name);
 }
 
+/** Whether a read asks for events. @throws AppError invalid_request */
+export function wantsStream(c: AppContext): boolean {
+  const stream = c.req.query("stream") ?? "false";
+  if (stream === "true" || stream === "false") return stream === "true";
+  throw new AppError("invalid_request", "stream must be true or false", { param: "stream" });
+}
+
 /**
  * The last event that the reader has, or null: a browser's own header wins, because it is the newer one on a reconnect.
  * @throws AppError invalid_request

@@ -17,7 +17,7 @@ export function issueError(issue: Issue): AppError {
 
 function describe(issue: Issue, parents: Keys): AppError {
   const keys = [...parents, ...(issue.path ?? []).map(({ key }) => key as PropertyKey)];
-  const param = keys.map((key) => shorten(String(key))).join(".");
+  const param = keys.map(nameOf).join(".");
   if (isUnknownField(issue)) return unsupported(param, `${param} is not a supported parameter`);
   if (issue.type === "never") return unsupported(param, `${param} is not supported`);
   if (issue.type === "literal" || issue.type === "variant") {
@@ -98,6 +98,9 @@ function kind(value: unknown): string {
   if (Array.isArray(value)) return "an array";
   return typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
+
+/** A field may have no name at all. */
+const nameOf = (key: PropertyKey) => (key === "" ? '""' : shorten(String(key)));
 
 const shorten = (text: string) =>
   text.length <= NAME_CHARS_MAX ? text : `${text.slice(0, NAME_CHARS_MAX)}…`;

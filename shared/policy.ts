@@ -54,7 +54,9 @@ export const KeyRequest = v.strictObject({
   /** What the key is for. */
   name: v.pipe(
     v.string(),
-    v.regex(/^[^\p{Cc}]{1,128}$/u, "Expected 1 to 128 printable characters"),
+    v.minLength(1),
+    v.maxLength(LIMITS.modelCharsMax),
+    v.check((name) => !/\p{Cc}/u.test(name), "Expected without control characters"),
   ),
 });
 export type KeyRequest = v.InferOutput<typeof KeyRequest>;

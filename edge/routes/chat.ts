@@ -9,7 +9,7 @@ import { chatAsking } from "../../shared/protocols.ts";
 import { answer, answerOptions } from "../answer.ts";
 import { readJson } from "../body.ts";
 import type { AppEnv } from "../context.ts";
-import { nothingAfter, readCursor, requireJob } from "../job-access.ts";
+import { nothingAfter, readCursor, requireJob, wantsStream } from "../job-access.ts";
 import type { Log } from "../log.ts";
 import { chatShapes } from "../../shared/openai-shapes.ts";
 import { submit } from "../submission.ts";
@@ -26,9 +26,10 @@ export function chatRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
 
   routes.get("/:id", async (c) => {
     const job = await requireJob(c, c.req.param("id"));
-    const stream = c.req.query("stream") === "true";
+    const stream = wantsStream(c);
     const n = job.asked.choices ?? 1;
-    const after = stream && n === 1 ? (readCursor(c) ?? 0) : 0;
+    const cursor = readCursor(c) ?? 0;
+    const after = stream && n === 1 ? cursor : 0;
     if (nothingAfter(c, after, job)) return c.body(null, 204);
     return answer(c, job, chatShapes(job), { stream, includeUsage: false, n, after, log });
   });

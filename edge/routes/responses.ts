@@ -12,7 +12,7 @@ import { noSuchJob } from "../../shared/submission.ts";
 import { ResponseRequest } from "../../shared/responses.ts";
 import { readJson } from "../body.ts";
 import type { AppContext, AppEnv } from "../context.ts";
-import { badCursor, readCursor, requireJob } from "../job-access.ts";
+import { badCursor, readCursor, requireJob, wantsStream } from "../job-access.ts";
 import type { Log } from "../log.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
 import type { AnsweredJob } from "../../shared/openai-shapes.ts";
@@ -49,10 +49,10 @@ export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> 
 
   routes.get("/:id", async (c) => {
     const record = await requireJob(c, c.req.param("id"));
-    if (c.req.query("stream") !== "true") {
+    const after = readCursor(c) ?? -1;
+    if (!wantsStream(c)) {
       return c.json(await shown(c, await afterWait(c, record)));
     }
-    const after = readCursor(c) ?? -1;
     if (after >= 0) {
       const events = await c.var.backend.log(record.id);
       const told = new ResponseEvents(record);

@@ -45,8 +45,9 @@ export const BATCH_OPERATIONS: Readonly<Record<string, Operation>> = {
         completion_window: "24h",
       },
     },
-    replies: { 200: batch },
-    errors: [404],
+    parameters: ["IdempotencyKey", "RetryCount"],
+    replies: { 200: { ...batch, headers: ["Idempotent-Replayed"] } },
+    errors: [404, 422],
   },
   "GET /v1/batches": {
     ...TAG,

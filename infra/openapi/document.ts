@@ -138,12 +138,19 @@ function toForm(name: string): object {
 }
 
 function toReply(
-  { description, schema, stream, mediaType = "application/json", headers = [] }: Reply,
+  {
+    description,
+    schema,
+    stream,
+    isDone = false,
+    mediaType = "application/json",
+    headers = [],
+  }: Reply,
   more: readonly string[],
 ): object {
   const content = {
     ...(schema !== undefined && { [mediaType]: { schema: schemaOf(schema) } }),
-    ...(stream !== undefined && { "text/event-stream": { schema: eventsOf(stream) } }),
+    ...(stream !== undefined && { "text/event-stream": { schema: eventsOf(stream, isDone) } }),
   };
   return {
     description,
@@ -154,14 +161,18 @@ function toReply(
 
 const schemaOf = (schema: SchemaOf) => (typeof schema === "string" ? ref(schema) : schema);
 
-/** OpenAPI 3.1 has no word for it. */
-function eventsOf(name: string): JsonSchema {
-  const description = `Server-sent events; the data of each is a ${name} as JSON, and of an error an ErrorBody.`;
+/** Of one event: OpenAPI 3.1 has no word for a sequence of them, so it stands for what `text/event-stream` has. */
+function eventsOf(name: string, isDone: boolean): JsonSchema {
+  const json = { type: "string", contentMediaType: "application/json", contentSchema: ref(name) };
   return {
-    type: "string",
-    description,
-    contentMediaType: "application/json",
-    contentSchema: ref(name),
+    type: "object",
+    description: "An event; of an error, its data is an ErrorBody.",
+    properties: {
+      id: { type: "string" },
+      event: { type: "string" },
+      data: isDone ? { anyOf: [json, { const: "[DONE]" }] } : json,
+    },
+    required: ["data"],
   };
 }
 

@@ -10,6 +10,8 @@ export interface Reply {
   readonly schema?: SchemaOf;
   /** Server-sent events, whose data this is. */
   readonly stream?: string;
+  /** Whether `[DONE]` comes last. */
+  readonly isDone?: boolean;
   /** Where it is not JSON. */
   readonly mediaType?: string;
   readonly headers?: readonly string[];

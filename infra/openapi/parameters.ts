@@ -31,11 +31,12 @@ const id = (of: string): Parameter => ({
   schema: { type: "string" },
 });
 
-const CURSOR = { type: "string", pattern: "^\\d{1,15}$" };
+/** Empty, it is not there. */
+const CURSOR = { type: "string", pattern: "^\\d{0,15}$" };
 const ID = { type: "string" };
 
 export const PARAMETERS = {
-  JobId: id("a job; `resp_` and `chatcmpl-` before it are read over"),
+  JobId: id("a job: `job_X`, which is also `resp_X` and `chatcmpl-job_X`"),
   ModelId: id("an ensemble; it may hold slashes"),
   KeyId: id("an API key"),
   EndpointId: id("a webhook endpoint"),

@@ -15,7 +15,7 @@ export type JsonSchema = Readonly<Record<string, unknown>>;
 
 /** As a form spells it. */
 const FileUpload = v.strictObject({
-  file: v.pipe(v.string(), v.minLength(1)),
+  file: v.blob(),
   purpose: FileRequest.entries.purpose,
   "expires_after[anchor]": v.optional(ExpiresAfter.entries.anchor),
   "expires_after[seconds]": v.optional(ExpiresAfter.entries.seconds),
@@ -61,9 +61,15 @@ export function requestSchemas(): Record<string, JsonSchema> {
     // Rules that are code are told in RULES and in descriptions.
     errorMode: "ignore",
     overrideRef: ({ referenceId }) => `#/definitions/${referenceId}`,
+    // URLs as browsers read them, which the standard behind the format does not.
+    ignoreActions: ["url"],
     // The JSON Schema that a response format holds.
     overrideSchema: ({ valibotSchema, jsonSchema }) =>
-      valibotSchema.type === "custom" ? { ...jsonSchema, type: "object" } : undefined,
+      valibotSchema.type === "custom"
+        ? { ...jsonSchema, type: "object" }
+        : valibotSchema.type === "file" || valibotSchema.type === "blob"
+          ? { ...jsonSchema, type: "string", format: "binary" }
+          : undefined,
   });
   return Object.fromEntries(
     Object.entries(schemas).map(([name, schema]) => [name, { ...schema, ...RULES[name] }]),
