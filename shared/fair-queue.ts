@@ -1,6 +1,8 @@
 /** Which waiting job is next, and what is before one: the scripts of fair-script.ts as functions. */
-import { flowOf, LOCATE, TAKE, USE_UP } from "./fair-script.ts";
+import { flowOf, LOCATE, TAKE, USE_UP, WAITING } from "./fair-script.ts";
+import type { Permit } from "./generation-queue.ts";
 import type { NewJob } from "./job.ts";
+import { permitLockKey } from "./redis-keys.ts";
 import { script, type RedisClient, type Script } from "./redis-client.ts";
 
 export interface Taken {
@@ -20,22 +22,32 @@ export class FairQueue {
   readonly #take: Script;
   readonly #useUp: Script;
   readonly #locate: Script;
+  readonly #waiting: Script;
 
   constructor(redis: RedisClient) {
-    this.#take = script(redis, "TAKE", 0, TAKE);
+    this.#take = script(redis, "TAKE", 1, TAKE);
     this.#useUp = script(redis, "USEUP", 0, USE_UP);
     this.#locate = script(redis, "LOCATE", 0, LOCATE);
+    this.#waiting = script(redis, "WAITING", 0, WAITING);
   }
 
-  /** The job that a permit is for: the same one until the permit is used up. Null where none waits. */
-  async take(permit: string): Promise<Taken | null> {
-    const reply = (await this.#take(permit)) as [string, 0 | 1] | null;
+  /**
+   * The job that a permit is for: the same one until the permit is used up. Null where none waits, or where the permit is
+   * another worker's by now.
+   */
+  async take({ id, token }: Permit): Promise<Taken | null> {
+    const reply = (await this.#take(permitLockKey(id), id, token)) as [string, 0 | 1] | null;
     return reply && { id: reply[0], isSuspect: reply[1] === 1 };
   }
 
   /** Lets a permit go whose job has ended. */
   async useUp(permit: string, jobId: string): Promise<void> {
     await this.#useUp(permit, jobId);
+  }
+
+  /** Ids of jobs that wait, in no order. */
+  async waiting(countMax: number): Promise<string[]> {
+    return (await this.#waiting(countMax)) as string[];
   }
 
   /** What is before a job that waits; null if it does not. */

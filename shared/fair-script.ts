@@ -72,10 +72,12 @@ end
 
 /**
  * The job that a permit is for: the one that it had before its worker was lost, or the next one.
- * ARGV: permit.
- * Returns {job id, whether its last attempt was lost without a token}, or nothing where no job waits.
+ * KEYS[1] = lock of the permit. ARGV: permit, token that the lock must have.
+ * Returns {job id, whether its last attempt was lost without a token}, or nothing where no job waits, or where the worker
+ * slept so long that the permit is another's: a job that it took now would be in nobody's care.
  */
 export const TAKE = `${FAIR}
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then return false end
 local id = redis.call('HGET', '${PERMITS_KEY}', ARGV[1])
 if not id then
   local next = redis.call('ZRANGE', '${FAIR_WAITING_KEY}', 0, 0, 'WITHSCORES')
@@ -98,6 +100,18 @@ return {id, job[1] == 'running' and (job[2] or '0') == job[3] and 1 or 0}
 export const USE_UP = `
 local state = redis.call('HGET', '${JOB_PREFIX}' .. ARGV[2], 'state')
 if state ~= 'queued' and state ~= 'running' then redis.call('HDEL', '${PERMITS_KEY}', ARGV[1]) end
+`;
+
+/** ARGV: how many at most. Returns ids of waiting jobs, in no order. */
+export const WAITING = `
+local ids = {}
+for _, flow in ipairs(redis.call('ZRANGE', '${FAIR_WAITING_KEY}', 0, ARGV[1] - 1)) do
+  for _, id in ipairs(redis.call('ZRANGE', '${FAIR_QUEUE_PREFIX}' .. flow, 0, ARGV[1] - #ids - 1)) do
+    ids[#ids + 1] = id
+  end
+  if #ids >= tonumber(ARGV[1]) then break end
+end
+return ids
 `;
 
 /**

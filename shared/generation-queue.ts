@@ -7,6 +7,13 @@
 const ATTEMPTS = 3;
 const BACKOFF_MS = 1_000;
 
+/** A permit as its worker holds it. */
+export interface Permit {
+  readonly id: string;
+  /** Under which BullMQ locked it for this worker; another has it once the lock is another's. */
+  readonly token: string;
+}
+
 /** The part of a BullMQ queue that this needs. */
 export interface GenerationQueue {
   add(name: string, payload: object, options: QueueOptions): Promise<unknown>;

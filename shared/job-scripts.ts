@@ -46,9 +46,10 @@ end
 /**
  * A worker takes the job up: the attempt number rises, which fences every earlier worker. Attempts that were lost without
  * a token speak against the job, those that came further do not: they were lost with somebody else.
- * ARGV: nowMs, attemptsMax.
- * Returns {status, attempt}: 1 claimed; 0 already ended; -1 attempts used up and -3 too late to
- * start (nothing written); -2 no such job.
+ * ARGV: nowMs, attemptsMax, then, unless whoever calls may, the lock of its permit and the token that the lock must have: a
+ * worker that slept must not take the job from the one that has the permit since.
+ * Returns {status, attempt}: 1 claimed; 0 already ended; -1 attempts used up, -3 too late to start and -4 the permit is
+ * another's (nothing written); -2 no such job.
  */
 export const CLAIM = `${EMIT}
 ${EVEN_WHEN_FULL}
@@ -57,6 +58,7 @@ local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tokens', 'claimedT
 if not job[1] then return {-2, 0} end
 local attempt, tokens = tonumber(job[2]), job[3] or '0'
 if ended(job[1]) then return {0, attempt} end
+if ARGV[3] and redis.call('GET', ARGV[3]) ~= ARGV[4] then return {-4, attempt} end
 local lost = tokens == job[4] and tonumber(job[5]) + 1 or 0
 if lost >= tonumber(ARGV[2]) then return {-1, attempt} end
 if attempt == 0 and job[6] and tonumber(ARGV[1]) > tonumber(job[6]) then return {-3, 0} end

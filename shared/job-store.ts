@@ -14,6 +14,7 @@ import {
 import { limitOf, type Admission, type Admitted, type LimitName } from "./admission.ts";
 import { readAttempts } from "./delivery-store.ts";
 import { flowOf } from "./fair-script.ts";
+import type { Permit } from "./generation-queue.ts";
 import { JobRecord, toEvent, type Generation, type NewJob } from "./job.ts";
 import * as jobScripts from "./job-scripts.ts";
 import { LIMITS } from "./limits.ts";
@@ -22,14 +23,14 @@ import { phaseOf, seconds, timingsOf } from "./phase.ts";
 import type { RedisClient, Script } from "./redis-client.ts";
 import { joinReports, type TokenReports } from "./reports.ts";
 import { SUBMIT, type SubmitOrder } from "./submit-script.ts";
-import { bellChannel, DUE_KEY, jobKey, logKey } from "./redis-keys.ts";
+import { bellChannel, DUE_KEY, jobKey, logKey, permitLockKey } from "./redis-keys.ts";
 import { deliveryIdOf, messageIdOf } from "./webhook.ts";
 
 const scripts = { SUBMIT, ...jobScripts };
 
 export type Claim =
   | { readonly status: "claimed"; readonly attempt: number }
-  | { readonly status: "ended" | "exhausted" | "late"; readonly attempt: number }
+  | { readonly status: "ended" | "exhausted" | "late" | "lost"; readonly attempt: number }
   | { readonly status: "missing" };
 
 export type Append = "ok" | "cancel" | "fenced";
@@ -55,6 +56,7 @@ const CLAIMS: Readonly<Record<number, Exclude<Claim["status"], "missing">>> = {
   [0]: "ended",
   [-1]: "exhausted",
   [-3]: "late",
+  [-4]: "lost",
 };
 
 const LIMIT_NAMES = ["requests", "tokens", "jobs"] as const;
@@ -140,8 +142,11 @@ export class JobStore {
     };
   }
 
-  async claim(jobId: string, attemptsMax: number): Promise<Claim> {
-    const reply = (await this.#run("CLAIM", jobId, Date.now(), attemptsMax)) as [number, number];
+  /** @param permit by which the caller may; without one it just may */
+  async claim(jobId: string, attemptsMax: number, permit?: Permit): Promise<Claim> {
+    const lock = permit ? [permitLockKey(permit.id), permit.token] : [];
+    const args = [Date.now(), attemptsMax, ...lock];
+    const reply = (await this.#run("CLAIM", jobId, ...args)) as [number, number];
     const [status, attempt] = reply;
     if (status === -2) return { status: "missing" };
     return { status: CLAIMS[status]!, attempt };

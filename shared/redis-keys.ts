@@ -21,6 +21,9 @@ export const bellChannel = (jobId: string) => `{trimtab}:bell:${jobId}`;
 export const DUE_KEY = "{trimtab}:due";
 /** Hash of the job that each permit in use is for. */
 export const PERMITS_KEY = "{trimtab}:permits";
+/** BullMQ's lock on a permit: the token under which its worker took it. */
+export const permitLockKey = (permitId: string) =>
+  `${QUEUE_PREFIX}:${GENERATION_QUEUE}:${permitId}:lock`;
 /** Sorted set of a flow's (fair-script.ts) waiting jobs, the next one first. */
 export const FAIR_QUEUE_PREFIX = "{trimtab}:waiting:";
 /** Sorted sets of flows by their tags: of those that have waiting jobs, and of those that have none. */

@@ -7,6 +7,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { Announcer } from "../shared/announcer.ts";
 import type { FairQueue } from "../shared/fair-queue.ts";
+import type { Permit } from "../shared/generation-queue.ts";
 import type { JobRecord } from "../shared/job.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
 import { Gate } from "./gate.ts";
@@ -49,7 +50,7 @@ export function startConsumer(deps: ConsumerDeps): Worker {
 
 async function consume(deps: ConsumerDeps, gate: Gate, permit: QueueJob): Promise<void> {
   const { queue } = deps;
-  const taken = await queue.take(permit.id!);
+  const taken = await queue.take(held(permit));
   if (!taken) return;
   const { id, isSuspect } = taken;
   // What one job crashes must not count against others.
@@ -67,7 +68,7 @@ async function consume(deps: ConsumerDeps, gate: Gate, permit: QueueJob): Promis
 async function attempt(deps: ConsumerDeps, id: string, permit: QueueJob): Promise<void> {
   const { log } = deps;
   try {
-    const ended = await runJob(deps, id);
+    const ended = await runJob(deps, id, held(permit));
     if (!ended) return;
     deps.pace.ended(ended);
     await announce(deps, ended);
@@ -84,6 +85,8 @@ async function attempt(deps: ConsumerDeps, id: string, permit: QueueJob): Promis
     throw error;
   }
 }
+
+const held = ({ id, token }: QueueJob): Permit => ({ id: id!, token: token! });
 
 /** Ends a job that no attempt could finish, so that nobody waits for it for ever. */
 async function giveUp(deps: ConsumerDeps, id: string): Promise<void> {

@@ -10,7 +10,12 @@ import { newId } from "../shared/api-key.ts";
 import { bucketOf } from "../shared/bucket.ts";
 import { FairQueue } from "../shared/fair-queue.ts";
 import { JobStore } from "../shared/job-store.ts";
-import { DELIVERY_QUEUE, MODELS_KEY, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import {
+  DELIVERY_QUEUE,
+  GENERATION_QUEUE,
+  MODELS_KEY,
+  QUEUE_PREFIX,
+} from "../shared/redis-keys.ts";
 import { startBatcher } from "./batcher.ts";
 import { startConsumer } from "./consumer.ts";
 import { startDeliverer } from "./deliverer.ts";
@@ -20,6 +25,7 @@ import { startHealth } from "./health.ts";
 import { Metrics } from "./metrics.ts";
 import { PaceKeeper, startTelling } from "./pace.ts";
 import { connect } from "./redis.ts";
+import { startPermits } from "./permits.ts";
 import { startSweeper } from "./sweeper.ts";
 
 const env = orExit("configuration", () => readEnv(process.env));
@@ -52,6 +58,8 @@ async function start(env: WorkerEnv): Promise<void> {
   const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000);
   const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
   deliveries.on("error", (error) => log.warn({ reason: error.message }, "delivery queue"));
+  const generations = new Queue(GENERATION_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  generations.on("error", (error) => log.warn({ reason: error.message }, "generation queue"));
   const cards = engine.cards.flatMap((card) => [card.id, JSON.stringify(card)]);
   await redis.hset(MODELS_KEY, ...cards);
 
@@ -59,12 +67,13 @@ async function start(env: WorkerEnv): Promise<void> {
   const isReady = () => !draining && redis.status === "ready";
   if (env.HEALTH_PORT) await startHealth(env.HEALTH_PORT, isReady, metrics.registry);
   const announcer = new Announcer(redis, deliveries);
+  const queue = new FairQueue(redis);
   const shared = { connection: redis, store, announcer, log, lockMs: env.LOCK_MS };
   const pace = new PaceKeeper(env.SLOTS);
   const stopTelling = startTelling(pace, newId("worker"), redis, log);
   const consumer = startConsumer({
     ...shared,
-    queue: new FairQueue(redis),
+    queue,
     pace,
     engine,
     attemptsMax: env.ATTEMPTS_MAX,
@@ -79,6 +88,7 @@ async function start(env: WorkerEnv): Promise<void> {
     openLinesMax: env.BATCH_LINES,
   });
   const stopSweeper = startSweeper(shared);
+  const stopPermits = startPermits({ queue, generations, log });
   const consumers = [consumer, deliverer, batcher];
   await Promise.all(consumers.map((each) => each.waitUntilReady()));
   const models = engine.cards.map(({ id }) => id);
@@ -90,6 +100,7 @@ async function start(env: WorkerEnv): Promise<void> {
     log.info({ signal, seconds: env.DRAIN_SECONDS }, "draining");
     stopSweeper();
     stopTelling();
+    stopPermits();
     const drained = Promise.all(consumers.map((each) => each.close()));
     // Whatever is still running afterwards is taken over from its log by another worker.
     await Promise.race([drained, setTimeout(env.DRAIN_SECONDS * 1000)]);

@@ -4,6 +4,7 @@
  */
 import type { Outcome, TerminalState, Usage } from "../shared/contract.ts";
 import { isTerminal } from "../shared/contract.ts";
+import type { Permit } from "../shared/generation-queue.ts";
 import type { JobRecord } from "../shared/job.ts";
 import type { JobStore } from "../shared/job-store.ts";
 import { allDrafts } from "./decode/draft.ts";
@@ -19,11 +20,16 @@ export interface RunJobDeps {
 
 /**
  * Runs a job as far as this worker may.
+ * @param permit by which it may take the job up
  * @returns the ended job's record, or null if there is none or another worker has it now
  */
-export async function runJob(deps: RunJobDeps, jobId: string): Promise<JobRecord | null> {
+export async function runJob(
+  deps: RunJobDeps,
+  jobId: string,
+  permit?: Permit,
+): Promise<JobRecord | null> {
   const { store, attemptsMax } = deps;
-  const claim = await store.claim(jobId, attemptsMax);
+  const claim = await store.claim(jobId, attemptsMax, permit);
   if (claim.status === "missing") return null;
   const record = await store.record(jobId);
   if (claim.status === "claimed" && record) await generateRest(deps, record, claim.attempt);

@@ -5,6 +5,7 @@ import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { FairQueue } from "../../shared/fair-queue.ts";
 import type { NewJob } from "../../shared/job.ts";
 import { JobStore, NEVER_RAN } from "../../shared/job-store.ts";
+import { permitLockKey } from "../../shared/redis-keys.ts";
 import { newJob } from "../support/generation.ts";
 
 let server: RedisServer;
@@ -40,7 +41,13 @@ async function submitted(
   return jobs.map(({ id }) => id);
 }
 
-const take = async () => (await queue.take(`permit ${++permits}`))?.id ?? null;
+/** As the worker does that BullMQ gave the permit to. */
+async function takeWith(id: string) {
+  await redis.set(permitLockKey(id), "token");
+  return queue.take({ id, token: "token" });
+}
+
+const take = async () => (await takeWith(`permit ${++permits}`))?.id ?? null;
 const takeAll = (count: number) => Array.fromAsync({ length: count }, take);
 
 test("a job that comes after another tenant's 200 is next but one at most, and theirs keep their order", async () => {
@@ -135,18 +142,26 @@ test("what is before a job is what is taken before it", async () => {
 test("a permit is for the same job until that has ended, and says whether it was lost without a token", async () => {
   const [id] = (await submitted("a")) as [string];
   const [other] = (await submitted("a")) as [string];
-  expect(await queue.take("p")).toEqual({ id, isSuspect: false });
-  expect(await queue.take("p")).toEqual({ id, isSuspect: false });
+  expect(await takeWith("p")).toEqual({ id, isSuspect: false });
+  expect(await takeWith("p")).toEqual({ id, isSuspect: false });
   await store.claim(id, 3);
-  expect(await queue.take("p")).toEqual({ id, isSuspect: true });
+  expect(await takeWith("p")).toEqual({ id, isSuspect: true });
   await store.appendTokens(id, 1, 0, { ids: [1], text: "a" });
-  expect(await queue.take("p")).toEqual({ id, isSuspect: false });
+  expect(await takeWith("p")).toEqual({ id, isSuspect: false });
   // Its worker has lost it to another, which uses the same permit.
   await queue.useUp("p", id);
-  expect(await queue.take("p")).toMatchObject({ id });
+  expect(await takeWith("p")).toMatchObject({ id });
   await store.finish(id, 1, "succeeded", "", NEVER_RAN);
   await queue.useUp("p", id);
-  expect(await queue.take("p")).toEqual({ id: other, isSuspect: false });
+  expect(await takeWith("p")).toEqual({ id: other, isSuspect: false });
+});
+
+test("a permit that is another's by now takes nothing", async () => {
+  const [id] = (await submitted("a")) as [string];
+  await redis.set(permitLockKey("p"), "another");
+  expect(await queue.take({ id: "p", token: "token" })).toBeNull();
+  expect(await queue.take({ id: "gone", token: "token" })).toBeNull();
+  expect(await queue.waiting(10)).toEqual([id]);
 });
 
 test("a job that ended while it waited is not taken, and leaves nothing behind", async () => {

@@ -5,7 +5,7 @@ import type { TerminalState } from "../../shared/contract.ts";
 import type { ErrorCode } from "../../shared/errors.ts";
 import type { NewJob } from "../../shared/job.ts";
 import { JobStore } from "../../shared/job-store.ts";
-import { jobKey } from "../../shared/redis-keys.ts";
+import { jobKey, permitLockKey } from "../../shared/redis-keys.ts";
 import type { EngineClient } from "../../worker/engine/client.ts";
 import type { EndEvent, RunEvent, Used } from "../../worker/engine/messages.ts";
 import { runJob } from "../../worker/run-job.ts";
@@ -225,6 +225,17 @@ describe("taken over", () => {
     expect(await store.log(id)).toHaveLength(length);
     expect((await store.log(id)).at(-1)).toMatchObject({ type: "started", attempt: 2 });
     expect(await store.record(id)).toMatchObject({ state: "running", attempt: 2 });
+  });
+
+  test("by a worker whose permit is another's, a job is left to that one", async () => {
+    const id = await submitted();
+    const permit = { id: "p", token: "mine" };
+    await redis.set(permitLockKey("p"), "another");
+    expect(await runJob({ store, engine: noEngine, attemptsMax: 1 }, id, permit)).toBeNull();
+    expect(await store.record(id)).toMatchObject({ state: "queued", attempt: 0 });
+    await redis.set(permitLockKey("p"), permit.token);
+    const deps = { store, engine: engineOf([END]), attemptsMax: 1 };
+    expect(await runJob(deps, id, permit)).toMatchObject({ state: "succeeded", attempt: 1 });
   });
 
   test("too often, a job fails as the cause and is not run again", async () => {
