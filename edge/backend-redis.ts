@@ -1,15 +1,15 @@
 /**
  * The backend on Redis: records and events in a JobStore, jobs and webhooks on BullMQ queues.
- * The only importer of ioredis and bullmq at the edge. It lives for one request, because workerd lets no request
- * use a socket that another opened; so it saves round trips and has at most one connection, opened on first use.
+ * It lives for one request, because workerd lets no request use a socket that another opened; so it saves round trips and
+ * has at most one connection, opened on first use. Logs are followed elsewhere (fan-out.ts).
  */
 import { Queue } from "bullmq";
-import { Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import * as v from "valibot";
 import type { Admission, Admitted } from "../shared/admission.ts";
 import { AppError } from "../shared/errors.ts";
 import type { Job, JobEvent } from "../shared/contract.ts";
-import { follow, followInbox } from "../shared/follow.ts";
+import { follow, followInbox, type FollowOptions } from "../shared/follow.ts";
 import { enqueue } from "../shared/generation-queue.ts";
 import type { InboxEntry } from "../shared/inbox-store.ts";
 import {
@@ -38,19 +38,44 @@ import {
 import { Webhooks } from "../shared/webhooks.ts";
 import { TicketRecord } from "../shared/ticket.ts";
 import type { Backend, FollowRequest } from "./backend.ts";
+import { connect } from "./connect.ts";
 import type { Env } from "./env.ts";
+import { fannedOut, type LogKind } from "./fan-out.ts";
+
+/** A connection and what is done over it. */
+interface Connection {
+  readonly redis: Redis;
+  readonly store: JobStore;
+  readonly files: FileStore;
+}
 
 export class RedisBackend implements Backend {
-  readonly #redis: Redis;
-  readonly #store: JobStore;
-  readonly #files: FileStore;
-  readonly #heartbeatMs: number;
+  readonly #env: Env;
+  readonly #followers: DurableObjectNamespace;
+  #connection: Connection | null = null;
 
-  constructor(env: Env) {
-    this.#redis = connect(env.REDIS_URL, env.REDIS_TIMEOUT_MS);
-    this.#store = new JobStore(this.#redis, env.RESULT_TTL_SECONDS * 1000);
-    this.#files = new FileStore(this.#redis, bucketOf(env));
-    this.#heartbeatMs = env.STREAM_HEARTBEAT_SECONDS * 1000;
+  constructor(env: Env, followers: DurableObjectNamespace) {
+    this.#env = env;
+    this.#followers = followers;
+  }
+
+  get #open(): Connection {
+    if (this.#connection !== null) return this.#connection;
+    const redis = connect(this.#env);
+    const store = new JobStore(redis, this.#env.RESULT_TTL_SECONDS * 1000);
+    return (this.#connection = { redis, store, files: new FileStore(redis, bucketOf(this.#env)) });
+  }
+
+  get #redis(): Redis {
+    return this.#open.redis;
+  }
+
+  get #store(): JobStore {
+    return this.#open.store;
+  }
+
+  get #files(): FileStore {
+    return this.#open.files;
   }
 
   authenticate(keyHash: string): Promise<ApiKeyRecord | null> {
@@ -167,17 +192,36 @@ export class RedisBackend implements Backend {
   }
 
   follow(jobId: string, request: FollowRequest): AsyncGenerator<JobEvent> {
-    const options = { ...request, pollMs: this.#heartbeatMs };
-    return availableAll(follow(this.#redis, this.#store, jobId, options));
+    const own = () => follow(this.#redis, this.#store, jobId, this.#polling(request));
+    return this.#follow("job", jobId, request, own);
+  }
+
+  followInbox(tenant: string, request: FollowRequest): AsyncGenerator<InboxEntry> {
+    const own = () =>
+      followInbox(this.#redis, this.#webhooks().inbox, tenant, this.#polling(request));
+    return this.#follow("inbox", tenant, request, own);
+  }
+
+  /** Through an object that others share, or by this request's own connection. */
+  #follow<T extends { readonly seq: number }>(
+    kind: LogKind,
+    name: string,
+    request: FollowRequest,
+    own: () => AsyncIterable<T>,
+  ): AsyncGenerator<T> {
+    const count = this.#env.STREAM_CONNECTIONS;
+    if (count === 0) return availableAll(own());
+    // Streams are long: the connection is opened again if there is something to do.
+    this.#rest();
+    return availableAll(fannedOut<T>({ followers: this.#followers, count }, kind, name, request));
+  }
+
+  #polling(request: FollowRequest): FollowOptions {
+    return { ...request, pollMs: this.#env.STREAM_HEARTBEAT_SECONDS * 1000 };
   }
 
   webhooks<T>(work: (webhooks: Webhooks) => Promise<T>): Promise<T> {
     return available(() => work(this.#webhooks()));
-  }
-
-  followInbox(tenant: string, request: FollowRequest): AsyncGenerator<InboxEntry> {
-    const options = { ...request, pollMs: this.#heartbeatMs };
-    return availableAll(followInbox(this.#redis, this.#webhooks().inbox, tenant, options));
   }
 
   ping(): Promise<void> {
@@ -187,7 +231,15 @@ export class RedisBackend implements Backend {
   }
 
   close(): void {
-    this.#redis.disconnect();
+    this.#connection?.redis.disconnect();
+    this.#connection = null;
+  }
+
+  /** Closes the connection when what is on its way has been answered. */
+  #rest(): void {
+    const redis = this.#connection?.redis;
+    this.#connection = null;
+    redis?.quit().catch(() => redis.disconnect());
   }
 
   #webhooks(): Webhooks {
@@ -207,30 +259,6 @@ export class RedisBackend implements Backend {
     queue.on("error", () => {});
     return queue;
   }
-}
-
-/**
- * A connection that opens on first use and never outlives its request by reconnecting: a lost one comes back only
- * while it is in use (a stream outlives a restart of Redis), and a first one that fails, fails at once.
- */
-function connect(url: string, timeoutMs: number): Redis {
-  let wasReady = false;
-  const redis = new Redis(url, {
-    lazyConnect: true,
-    connectTimeout: timeoutMs,
-    commandTimeout: timeoutMs,
-    maxRetriesPerRequest: null,
-    retryStrategy: (times) => (wasReady && times * 200 <= timeoutMs ? 200 : null),
-    // Each of these would cost a round trip, and a Redis that is still loading says so to any command.
-    enableReadyCheck: false,
-    disableClientInfo: true,
-  });
-  redis.on("ready", () => {
-    wasReady = true;
-  });
-  // Without a listener ioredis logs each error; the commands that fail for it reject anyway.
-  redis.on("error", () => {});
-  return redis;
 }
 
 /** Runs what needs Redis, and says `queue_unavailable` when Redis is what failed. */

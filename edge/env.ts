@@ -27,6 +27,8 @@ const Env = v.object({
   JOB_DEADLINE_SECONDS: number(DAY_SECONDS, 1, 7 * DAY_SECONDS),
   /** A stream in which nothing happens says so this often, so that proxies keep it open. */
   STREAM_HEARTBEAT_SECONDS: number(15, 0.05, 300),
+  /** Connections to Redis that all streams share, each in a Durable Object; 0 gives each stream its own. */
+  STREAM_CONNECTIONS: number(16, 0, 1_024),
   /** Addresses and ranges that webhooks may go to although they are not public. Workers must be given the same value. */
   WEBHOOK_ALLOW: v.optional(AddressList, ""),
   /** Where files go that are too long for Redis. Workers must be given the same values. */

@@ -7,12 +7,19 @@ import type { AppEnv } from "./context.ts";
 import { parseEnv } from "./env.ts";
 import { log } from "./log.ts";
 
+export { Followers } from "./fan-out.ts";
+
+/** Beside the variables of env.ts. */
+interface Bindings {
+  readonly FOLLOWERS: DurableObjectNamespace;
+}
+
 let app: Hono<AppEnv> | undefined;
 
-function wire(bindings: unknown): Hono<AppEnv> {
+function wire(bindings: Bindings): Hono<AppEnv> {
   const env = parseEnv(bindings);
   return createApp({
-    openBackend: () => new RedisBackend(env),
+    openBackend: () => new RedisBackend(env, bindings.FOLLOWERS),
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
     webhookAllow: env.WEBHOOK_ALLOW,
     log,
@@ -32,4 +39,4 @@ export default {
     }
     return app.fetch(request, bindings, context);
   },
-} satisfies ExportedHandler;
+} satisfies ExportedHandler<Bindings>;

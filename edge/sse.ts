@@ -45,7 +45,10 @@ export function streamFrames(
   let frames: AsyncIterator<Frame>;
   const body = new ReadableStream<Uint8Array>({
     start(controller) {
-      const heartbeat = () => controller.enqueue(encoder.encode(": heartbeat\n\n"));
+      const heartbeat = () => {
+        // Who does not read gets no more of them.
+        if (controller.desiredSize! > 0) controller.enqueue(encoder.encode(": heartbeat\n\n"));
+      };
       frames = source({ signal, heartbeat })[Symbol.asyncIterator]();
       // A reader that has gone may never pull again, so the source is ended here, not there.
       signal.addEventListener("abort", () => {

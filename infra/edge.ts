@@ -14,6 +14,7 @@ const names = [
   "RESULT_TTL_SECONDS",
   "JOB_DEADLINE_SECONDS",
   "STREAM_HEARTBEAT_SECONDS",
+  "STREAM_CONNECTIONS",
   "WEBHOOK_ALLOW",
   ...Object.keys(bucketVariables),
 ];

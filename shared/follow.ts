@@ -29,12 +29,14 @@ export interface FollowOptions {
 }
 
 /** Entries that one reader may have waiting; a slow reader's surplus is dropped here and comes from the log later. */
-const WAITING_MAX = 1_000;
+const WAITING_MAX = 100;
+/** Entries that are read from the log at once. */
+const PAGE = 100;
 
 /** A log and its bell. */
 interface Source<T> {
   readonly channel: string;
-  /** The entries after a number, as the log has them now. */
+  /** The first `PAGE` entries after a number, as the log has them now. */
   readonly read: (after: number) => Promise<readonly T[]>;
   /** The entry that a bell tells, or null if it tells only that there is one. */
   readonly heard: (message: string) => T | null;
@@ -53,7 +55,7 @@ export function follow(
 ): AsyncGenerator<JobEvent, void, undefined> {
   const source: Source<JobEvent> = {
     channel: bellChannel(jobId),
-    read: (after) => store.log(jobId, after),
+    read: (after) => store.log(jobId, after, PAGE),
     heard: parseBell,
     isEnd,
     isGone: async () => (await store.record(jobId)) === null,
@@ -70,7 +72,7 @@ export function followInbox(
 ): AsyncGenerator<InboxEntry, void, undefined> {
   const source: Source<InboxEntry> = {
     channel: inboxBellChannel(tenant),
-    read: (after) => inbox.read(tenant, after),
+    read: (after) => inbox.read(tenant, after, PAGE),
     heard: () => null,
     isEnd: () => false,
     isGone: async () => false,
@@ -132,6 +134,7 @@ async function* followLog<T extends { readonly seq: number }>(
         yield entry;
         if (isEnd(entry)) return;
       }
+      if (entries.length === PAGE) dropped = true;
       const happened = await somethingHappens();
       if (signal.aborted) return;
       if (!happened) onIdle?.();

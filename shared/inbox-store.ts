@@ -54,9 +54,10 @@ export class InboxStore {
     return Number((await this.#redis.get(inboxSeqKey(tenant))) ?? "0");
   }
 
-  /** The messages after number `after` that are kept. */
-  async read(tenant: string, after: number): Promise<InboxEntry[]> {
-    const entries = await this.#redis.xrange(inboxKey(tenant), `(${after}-0`, "+");
+  /** The first messages after number `after` that are kept. */
+  async read(tenant: string, after: number, countMax: number): Promise<InboxEntry[]> {
+    const range = [inboxKey(tenant), `(${after}-0`, "+"] as const;
+    const entries = await this.#redis.xrange(...range, "COUNT", countMax);
     return entries.map(([seq, [, id, , type, , body]]) => {
       return { seq: Number.parseInt(seq, 10), id: id!, type: type!, body: body! };
     });

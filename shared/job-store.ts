@@ -236,9 +236,12 @@ export class JobStore {
     return Object.keys(fields).length === 0 ? null : v.parse(JobRecord, fields);
   }
 
-  /** Events after sequence number `after`, as the log has them now. */
-  async log(jobId: string, after = 0): Promise<JobEvent[]> {
-    const entries = await this.#redis.xrange(logKey(jobId), `(${after}-0`, "+");
+  /** Events after sequence number `after`, as the log has them now; all, or the first `countMax`. */
+  async log(jobId: string, after = 0, countMax?: number): Promise<JobEvent[]> {
+    const range = [logKey(jobId), `(${after}-0`, "+"] as const;
+    const entries = await (countMax === undefined
+      ? this.#redis.xrange(...range)
+      : this.#redis.xrange(...range, "COUNT", countMax));
     return entries.map(([id, [, type, , data]]) => toEvent(Number.parseInt(id, 10), type!, data!));
   }
 

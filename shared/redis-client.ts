@@ -15,6 +15,13 @@ export interface RedisClient {
   set(key: string, value: string, px: "PX", ms: number): Promise<unknown>;
   xdel(key: string, id: string): Promise<number>;
   xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
+  xrange(
+    key: string,
+    start: string,
+    end: string,
+    count: "COUNT",
+    countMax: number,
+  ): Promise<[id: string, fields: string[]][]>;
   zrem(key: string, member: string): Promise<unknown>;
   zrangebyscore(
     key: string,

@@ -21,7 +21,10 @@ import {
 } from "../../shared/redis-keys.ts";
 import { Webhooks } from "../../shared/webhooks.ts";
 
-export const redisUrl = (env as unknown as { REDIS_URL: string }).REDIS_URL;
+export const { REDIS_URL: redisUrl, FOLLOWERS: followers } = env as unknown as {
+  REDIS_URL: string;
+  FOLLOWERS: DurableObjectNamespace;
+};
 export const redis = new Redis(redisUrl);
 /** The store as a worker has it. */
 export const store = new JobStore(redis, 60_000);

@@ -5,7 +5,7 @@ import { RedisBackend } from "../../edge/backend-redis.ts";
 import { parseEnv } from "../../edge/env.ts";
 import type { LogEntry } from "../../edge/log.ts";
 import { AppError, type ErrorBody } from "../../shared/errors.ts";
-import { card, errorOf, newTenant, redisUrl, send, sse } from "./harness.ts";
+import { card, errorOf, followers, newTenant, redisUrl, send, sse } from "./harness.ts";
 
 const log = vi.fn<(entry: LogEntry) => void>();
 const close = vi.spyOn(RedisBackend.prototype, "close");
@@ -18,7 +18,7 @@ beforeEach(() => {
 function edgeOn(url: string) {
   const env = parseEnv({ REDIS_URL: url, REDIS_TIMEOUT_MS: 200 });
   return createApp({
-    openBackend: () => new RedisBackend(env),
+    openBackend: () => new RedisBackend(env, followers),
     deadlineSeconds: 60,
     webhookAllow: [],
     log,
@@ -121,5 +121,8 @@ test("a bad binding is named, and its value is not", () => {
     JOB_DEADLINE_SECONDS: 86_400,
     STREAM_HEARTBEAT_SECONDS: 15,
     WEBHOOK_ALLOW: [],
+    FILES_S3_REGION: "auto",
+    FILES_S3_ACCESS_KEY_ID: "",
+    FILES_S3_SECRET_ACCESS_KEY: "",
   });
 });

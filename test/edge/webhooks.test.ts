@@ -202,7 +202,7 @@ test("nothing of a deleted job is kept, in the log or in the inbox, or sent", as
   const id = `${gone.replace("job_", "msg_")}-job`;
   expect(await webhooks.deliveries.body(client.tenant, id)).toBeNull();
   expect((await client.get(`${DELIVERIES}/${id}`)).status).toBe(404);
-  expect(await webhooks.inbox.read(client.tenant, 0)).toMatchObject([{ seq: 2 }]);
+  expect(await webhooks.inbox.read(client.tenant, 0, 9)).toMatchObject([{ seq: 2 }]);
 });
 
 test("a test is sent to one endpoint; to a disabled one nothing is", async () => {

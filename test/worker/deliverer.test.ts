@@ -243,7 +243,7 @@ test("endpoints get the events that they asked for, beside the URL that the job 
   expect(await webhooks.deliveries.one(tenant, `${message}-${failures}`)).toBeNull();
   const ids = receiver.received.map(({ headers }) => headers["webhook-id"]);
   expect(ids).toEqual([message, message]);
-  expect(await webhooks.inbox.read(tenant, 0)).toMatchObject([{ seq: 1, id: message }]);
+  expect(await webhooks.inbox.read(tenant, 0, 9)).toMatchObject([{ seq: 1, id: message }]);
 });
 
 test("what waits for an endpoint that was moved goes to where it is now; if it was deleted, nowhere", async () => {
