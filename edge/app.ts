@@ -19,6 +19,7 @@ import { batchRoutes } from "./routes/batches.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { fileRoutes } from "./routes/files.ts";
+import type { Otlp } from "./trace.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { jobRoutes } from "./routes/jobs.ts";
 import { keyRoutes } from "./routes/keys.ts";
@@ -39,6 +40,8 @@ export interface AppDeps {
   readonly deadlineSeconds: number;
   /** Where webhooks may go although it is not public. */
   readonly webhookAllow: AddressRanges;
+  /** Where spans go; nowhere by default. */
+  readonly otlp?: Otlp | undefined;
   readonly log: Log;
 }
 
@@ -61,6 +64,7 @@ export function createApp({
   openBackend,
   deadlineSeconds,
   webhookAllow,
+  otlp,
   log,
 }: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
@@ -78,6 +82,7 @@ export function createApp({
   app.use(withBackend(openBackend));
   app.use((c, next) => {
     c.set("webhookAllow", webhookAllow);
+    if (otlp) c.set("otlp", otlp);
     return next();
   });
   app.use("/v1/*", authenticate, authorize);

@@ -4,6 +4,7 @@ import type { ApiKeyRecord } from "../shared/job.ts";
 import type { AddressRanges } from "../shared/webhook-url.ts";
 import type { TicketRecord } from "../shared/ticket.ts";
 import type { Backend } from "./backend.ts";
+import type { Otlp } from "./trace.ts";
 
 export interface AppEnv {
   Variables: {
@@ -14,6 +15,8 @@ export interface AppEnv {
     principal: ApiKeyRecord;
     /** Where webhooks may go although it is not public. */
     webhookAllow: AddressRanges;
+    /** Where spans go; absent if nowhere. */
+    otlp?: Otlp;
     /** What the request is let do instead of what its key may, where a ticket stands for the key. */
     ticket?: TicketRecord;
     /** Resolves when the body has been sent or given up; absent unless the reply streams. */

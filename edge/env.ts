@@ -1,7 +1,9 @@
 /** The Worker's bindings: every variable, its default and its bounds. A bad value stops every request with one clear error. */
+import { parseKeyPairsIntoRecord } from "@opentelemetry/core";
 import * as v from "valibot";
 import { bucketVariables } from "../shared/bucket.ts";
 import { AddressList } from "../shared/webhook-url.ts";
+import type { Otlp } from "./trace.ts";
 
 const DAY_SECONDS = 24 * 3600;
 
@@ -31,10 +33,20 @@ const Env = v.object({
   STREAM_CONNECTIONS: number(16, 0, 1_024),
   /** Addresses and ranges that webhooks may go to although they are not public. Workers must be given the same value. */
   WEBHOOK_ALLOW: v.optional(AddressList, ""),
+  /** Where the spans of submissions go, as OTLP over HTTP, and the headers for it (`name=value,…`; a secret). */
+  OTEL_EXPORTER_OTLP_ENDPOINT: v.optional(v.pipe(v.string(), v.regex(/^https?:\/\/./))),
+  OTEL_EXPORTER_OTLP_HEADERS: v.optional(v.string()),
   /** Where files go that are too long for Redis. Workers must be given the same values. */
   ...bucketVariables,
 });
 export type Env = v.InferOutput<typeof Env>;
+
+export function otlpOf(env: Env): Otlp | undefined {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT: endpoint, OTEL_EXPORTER_OTLP_HEADERS: headers } = env;
+  if (endpoint === undefined) return undefined;
+  const url = `${endpoint.replace(/\/$/, "")}/v1/traces`;
+  return { url, headers: parseKeyPairsIntoRecord(headers) };
+}
 
 /** @throws Error naming each variable that is missing or bad, never its value: a URL may hold a password. */
 export function parseEnv(bindings: unknown): Env {

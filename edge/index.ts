@@ -4,7 +4,7 @@ import { AppError } from "../shared/errors.ts";
 import { createApp } from "./app.ts";
 import { RedisBackend } from "./backend-redis.ts";
 import type { AppEnv } from "./context.ts";
-import { parseEnv } from "./env.ts";
+import { otlpOf, parseEnv } from "./env.ts";
 import { log } from "./log.ts";
 
 export { Followers } from "./fan-out.ts";
@@ -22,6 +22,7 @@ function wire(bindings: Bindings): Hono<AppEnv> {
     openBackend: () => new RedisBackend(env, bindings.FOLLOWERS),
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
     webhookAllow: env.WEBHOOK_ALLOW,
+    otlp: otlpOf(env),
     log,
   });
 }

@@ -17,7 +17,7 @@ import type { AppContext } from "./context.ts";
 import { cancelsOnDisconnect, cancelWithClient } from "./disconnect.ts";
 import { repetitionOf, reusedError } from "./idempotency.ts";
 import { limitError, tellLimits } from "./rate-limits.ts";
-import { traceparentOf } from "./trace.ts";
+import { traceSubmission } from "./trace.ts";
 
 export function askerOf(c: AppContext): Asker {
   const { principal, backend, webhookAllow } = c.var;
@@ -37,14 +37,16 @@ export async function submit(
   const createdAtMs = Date.now();
   const deadlineMs = createdAtMs + deadlineSeconds * 1000;
   const job = { id: newId("job"), createdAtMs, deadlineMs };
-  const traceparent = traceparentOf(c);
-  const asked = { ...asking.asked, ...(traceparent && { traceparent }) };
+  const { traceparent, end } = traceSubmission(c);
+  const { requestId } = c.var;
+  const asked = { ...asking.asked, requestId, ...(traceparent && { traceparent }) };
   const { jobs, admission } = await submissionOf(askerOf(c), { ...asking, asked }, job);
   const repetition = await repetitionOf(c, asking);
   // What may have been made before is not refused for what has come since.
   if (!repetition || repetition.isNew) await requireInTime(c, asking);
   const cancels = cancelsOnDisconnect(c);
   const submitted = await admit(c, { jobs, admission: { ...admission, repetition } });
+  end(submitted.id);
   if (cancels) cancelWithClient(c, choiceIds(submitted));
   return submitted;
 }

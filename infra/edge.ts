@@ -16,6 +16,8 @@ const names = [
   "STREAM_HEARTBEAT_SECONDS",
   "STREAM_CONNECTIONS",
   "WEBHOOK_ALLOW",
+  "OTEL_EXPORTER_OTLP_ENDPOINT",
+  "OTEL_EXPORTER_OTLP_HEADERS",
   ...Object.keys(bucketVariables),
 ];
 const given = names.flatMap((name) => {

@@ -55,7 +55,9 @@ export class Announcer {
   /** Announces an ended job, once it can be read as such. */
   async ended({ tenant, asked }: Pick<JobRecord, "tenant" | "asked">, job: Job): Promise<void> {
     // Messages are kept for days, and the output of a job that is not to be stored only for minutes.
-    const message = jobMessage(job, asked.store !== false);
+    const { requestId, traceparent } = asked;
+    const origin = { ...(requestId && { requestId }), ...(traceparent && { traceparent }) };
+    const message = { ...jobMessage(job, asked.store !== false), origin };
     const named = job.webhook ? [{ endpointId: null, url: job.webhook.url }] : [];
     // A batch announces itself, not each of its thousands of lines.
     if (asked.batch === undefined) await this.#announce(tenant, message, named);

@@ -7,7 +7,7 @@ import { count, countOrNull, fromJson } from "./record-fields.ts";
 import { LIMITS } from "./limits.ts";
 import { script, type RedisClient, type Script } from "./redis-client.ts";
 import { attemptsKey, deliveriesKey, deliveryKey } from "./redis-keys.ts";
-import { deliveryIdOf, type Message } from "./webhook.ts";
+import { deliveryIdOf, type Message, type Origin } from "./webhook.ts";
 import type { DeliveryAttempt, DeliveryState } from "./webhook-contract.ts";
 
 /** How long a delivery can be read and replayed: well beyond its last attempt. */
@@ -81,6 +81,14 @@ const Stored = v.object({
   attempts: count,
   createdAtMs: count,
   nextAtMs: countOrNull,
+  /** JSON. */
+  origin: v.optional(
+    v.pipe(
+      fromJson,
+      v.transform((origin) => origin as Origin),
+    ),
+    "{}",
+  ),
 });
 export type DeliveryRecord = v.InferOutput<typeof Stored>;
 
@@ -119,6 +127,7 @@ export class DeliveryStore {
       attempts: 0,
       createdAtMs: nowMs,
       nextAtMs: nowMs,
+      origin: JSON.stringify(message.origin ?? {}),
     };
     const [state, round] = (await this.#create(
       deliveryKey(tenant, id),
@@ -137,7 +146,8 @@ export class DeliveryStore {
   async one(tenant: string, id: string): Promise<DeliveryRecord | null> {
     const values = await this.#redis.hmget(deliveryKey(tenant, id), ...FIELDS);
     if (values[0] == null) return null;
-    return v.parse(Stored, Object.fromEntries(FIELDS.map((field, i) => [field, values[i]])));
+    const fields = FIELDS.map((field, i) => [field, values[i] ?? undefined]);
+    return v.parse(Stored, Object.fromEntries(fields));
   }
 
   /** What is sent; null once the delivery is forgotten. */

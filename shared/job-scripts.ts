@@ -48,13 +48,13 @@ end
  * a token speak against the job, those that came further do not: they were lost with somebody else.
  * ARGV: nowMs, attemptsMax, then, unless whoever calls may, the lock of its permit and the token that the lock must have: a
  * worker that slept must not take the job from the one that has the permit since.
- * Returns {status, attempt}: 1 claimed; 0 already ended; -1 attempts used up, -3 too late to start and -4 the permit is
- * another's (nothing written); -2 no such job.
+ * Returns {status, attempt, of the attempt before: when it was claimed, when it last logged a token, as strings}: 1 claimed;
+ * 0 already ended; -1 attempts used up, -3 too late to start and -4 the permit is another's (nothing written); -2 no such job.
  */
 export const CLAIM = `${EMIT}
 ${EVEN_WHEN_FULL}
 local job = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'tokens', 'claimedTokens', 'lost', 'startByMs',
-  'deadlineMs', 'id')
+  'deadlineMs', 'id', 'claimedAtMs', 'lastTokenAtMs')
 if not job[1] then return {-2, 0} end
 local attempt, tokens = tonumber(job[2]), job[3] or '0'
 if ended(job[1]) then return {0, attempt} end
@@ -69,7 +69,7 @@ redis.call('HSET', KEYS[1], 'state', 'running', 'attempt', attempt, 'claimedAtMs
 redis.call('HSETNX', KEYS[1], 'startedAtMs', ARGV[1])
 redis.call('HDEL', KEYS[1], 'prefillAtMs', 'decodeAtMs')
 emit('started', '{"attempt":' .. attempt .. '}')
-return {1, attempt}
+return {1, attempt, job[9], job[10]}
 `;
 
 /**

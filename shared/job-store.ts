@@ -11,6 +11,7 @@ import {
   type TerminalState,
   type Usage,
 } from "./contract.ts";
+import { claimOf, type Claim, type ClaimReply } from "./claim.ts";
 import { limitOf, type Admission, type Admitted, type LimitName } from "./admission.ts";
 import { readAttempts } from "./delivery-store.ts";
 import { flowOf } from "./fair-script.ts";
@@ -28,11 +29,6 @@ import { deliveryIdOf, messageIdOf } from "./webhook.ts";
 
 const scripts = { SUBMIT, ...jobScripts };
 
-export type Claim =
-  | { readonly status: "claimed"; readonly attempt: number }
-  | { readonly status: "ended" | "exhausted" | "late" | "lost"; readonly attempt: number }
-  | { readonly status: "missing" };
-
 export type Append = "ok" | "cancel" | "fenced";
 
 /** What a cancel did: ended a queued job, asked the worker of a running one, or found nothing to do. */
@@ -49,15 +45,6 @@ type Reply =
   | ["created" | LimitName, number, number, number, number]
   | ["existing", jobId: string]
   | ["conflict"];
-
-/** By what the script returns. */
-const CLAIMS: Readonly<Record<number, Exclude<Claim["status"], "missing">>> = {
-  [1]: "claimed",
-  [0]: "ended",
-  [-1]: "exhausted",
-  [-3]: "late",
-  [-4]: "lost",
-};
 
 const LIMIT_NAMES = ["requests", "tokens", "jobs"] as const;
 
@@ -146,10 +133,7 @@ export class JobStore {
   async claim(jobId: string, attemptsMax: number, permit?: Permit): Promise<Claim> {
     const lock = permit ? [permitLockKey(permit.id), permit.token] : [];
     const args = [Date.now(), attemptsMax, ...lock];
-    const reply = (await this.#run("CLAIM", jobId, ...args)) as [number, number];
-    const [status, attempt] = reply;
-    if (status === -2) return { status: "missing" };
-    return { status: CLAIMS[status]!, attempt };
+    return claimOf((await this.#run("CLAIM", jobId, ...args)) as ClaimReply);
   }
 
   /** Notes that the engine has begun with the prompt. */

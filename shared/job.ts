@@ -86,6 +86,8 @@ export interface Asked {
   readonly batch?: string;
   /** The trace that the request belongs to. */
   readonly traceparent?: string;
+  /** The `x-request-id` of the request, for the logs. */
+  readonly requestId?: string;
 }
 
 /** A job as it enters the system. */

@@ -9,6 +9,7 @@ export const GENERATION_QUEUE = "generate";
 export const DELIVERY_QUEUE = "deliver";
 /** BullMQ queue of batches that have not ended. */
 export const BATCH_QUEUE = "expand";
+export const QUEUES = [GENERATION_QUEUE, DELIVERY_QUEUE, BATCH_QUEUE] as const;
 
 export const JOB_PREFIX = "{trimtab}:job:";
 export const jobKey = (jobId: string) => `${JOB_PREFIX}${jobId}`;

@@ -2,6 +2,7 @@
 import { newId } from "./api-key.ts";
 import type { Batch } from "./batch-contract.ts";
 import type { Job } from "./contract.ts";
+import type { Asked } from "./job.ts";
 import { LIMITS } from "./limits.ts";
 
 /** What is announced: every receiver, at every attempt, gets this id and this body. */
@@ -11,7 +12,11 @@ export interface Message {
   readonly body: string;
   /** Null for a batch or a test. */
   readonly jobId: string | null;
+  /** The request that it comes from, for logs and traces. */
+  readonly origin?: Origin;
 }
+
+export type Origin = Pick<Asked, "requestId" | "traceparent">;
 
 /** An ended job has one message, and its id is the job's: whichever process announces it, it is the same. */
 export const messageIdOf = (jobId: string) => jobId.replace(/^job_/, "msg_");

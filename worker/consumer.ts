@@ -10,7 +10,9 @@ import type { FairQueue } from "../shared/fair-queue.ts";
 import type { Permit } from "../shared/generation-queue.ts";
 import type { JobRecord } from "../shared/job.ts";
 import { GENERATION_QUEUE, QUEUE_PREFIX } from "../shared/redis-keys.ts";
+import { AttemptWatch, type AttemptWatchDeps } from "./attempt-watch.ts";
 import { Gate } from "./gate.ts";
+import { jobLog } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import type { PaceKeeper } from "./pace.ts";
 import { RETRY_MS } from "./redis.ts";
@@ -25,8 +27,8 @@ export interface ConsumerDeps extends RunJobDeps {
   readonly slots: number;
   /** Milliseconds after which a silent worker's jobs are taken over. */
   readonly lockMs: number;
-  readonly metrics: Pick<Metrics, "jobEnded">;
   readonly pace: Pick<PaceKeeper, "enter" | "leave" | "ended">;
+  readonly metrics: Pick<Metrics, "jobEnded"> & AttemptWatchDeps["metrics"];
 }
 
 export function startConsumer(deps: ConsumerDeps): Worker {
@@ -44,7 +46,6 @@ export function startConsumer(deps: ConsumerDeps): Worker {
     maxStalledCount: Number.MAX_SAFE_INTEGER,
   });
   worker.on("error", (error) => log.warn({ reason: error.message }, "generation queue"));
-  worker.on("stalled", (id) => log.warn({ job: id }, "taking over from a lost worker"));
   return worker;
 }
 
@@ -66,18 +67,17 @@ async function consume(deps: ConsumerDeps, gate: Gate, permit: QueueJob): Promis
 }
 
 async function attempt(deps: ConsumerDeps, id: string, permit: QueueJob): Promise<void> {
-  const { log } = deps;
+  const watch = new AttemptWatch(deps, id, permit.attemptsMade);
   try {
-    const ended = await runJob(deps, id, held(permit));
+    const ended = await runJob(deps, id, held(permit), watch);
     if (!ended) return;
     deps.pace.ended(ended);
     await announce(deps, ended);
-    const { state, attempt, startedAtMs, endedAtMs, asked } = ended;
-    const { traceparent } = asked;
+    const { state, attempt, startedAtMs, endedAtMs } = ended;
     const ms = (endedAtMs ?? 0) - (startedAtMs ?? 0);
-    log.info({ job: id, state, attempt, ms, ...(traceparent && { traceparent }) }, "job ended");
+    jobLog(deps.log, ended, attempt).info({ state, ms }, "job ended");
   } catch (error) {
-    log.error({ job: id, err: error }, "job attempt failed");
+    watch.failed(error);
     if (permit.attemptsMade + 1 >= (permit.opts.attempts ?? 1)) {
       await giveUp(deps, id);
       await deps.queue.useUp(permit.id!, id);

@@ -2,6 +2,7 @@
  * Delivers webhooks: takes from the queue what is due, sends it signed, and decides what the answer means. A worker that
  * dies in the middle is one whose attempt is made again: at least once, always with the same id and body.
  */
+import { SpanKind, SpanStatusCode, type Span } from "@opentelemetry/api";
 import { DelayedError, UnrecoverableError, Worker, type Job as QueueJob } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
@@ -15,6 +16,7 @@ import { SigningStore } from "../shared/signing-store.ts";
 import { signedHeaders, type SigningKey } from "../shared/signing.ts";
 import type { DeliveryAttempt, DeliveryState } from "../shared/webhook-contract.ts";
 import type { Metrics } from "./metrics.ts";
+import { contextOf, tracer } from "./tracing.ts";
 import { post, type Answer, type PostOptions } from "./post.ts";
 import { RETRY_MS } from "./redis.ts";
 
@@ -126,17 +128,43 @@ class Deliverer {
     // A worker died between noting an attempt and telling the queue, or a replay began another round.
     if (delivery?.state !== "pending" || delivery.round !== round) return;
     const target = await this.#target(tenant, delivery);
+    const { span, log } = this.#watch(delivery);
     const sent = await this.#send(target, delivery);
     const { state, delayMs } = target.why === null ? judge(sent, attemptsMade + 1) : GIVEN_UP;
     const nextAtMs = delayMs === null ? null : Date.now() + delayMs;
     await this.#deliveries.record(tenant, delivery, sent.attempt, state, nextAtMs);
     this.#metrics.webhookAttempt(state);
-    this.#log.info({ delivery: id, state, ...sent.attempt }, "webhook attempt");
+    const { status, error } = sent.attempt;
+    span.setAttributes({
+      "trimtab.state": state,
+      ...(status !== null && { "http.response.status_code": status }),
+    });
+    if (!isReceived(sent)) {
+      span.setStatus({ code: SpanStatusCode.ERROR, message: error ?? String(status) });
+    }
+    span.end();
+    log.info({ state, ...sent.attempt }, "webhook attempt");
     if (target.why === null && delivery.endpointId !== "") {
       await this.#noteHealth(tenant, delivery, sent);
     }
     if (delayMs !== null) throw new TryLater(delayMs);
     if (state === "failed") throw new UnrecoverableError("given up");
+  }
+
+  /** The span of an attempt and the log of its lines, which name the job and the request that led to it. */
+  #watch({ id, jobId, origin, attempts }: DeliveryRecord): { span: Span; log: Logger } {
+    const { requestId, traceparent } = origin;
+    const attributes = {
+      ...(jobId !== "" && { "trimtab.job.id": jobId }),
+      "trimtab.attempt": attempts + 1,
+    };
+    const options = { kind: SpanKind.CLIENT, attributes };
+    const request = requestId === undefined ? {} : { request: requestId };
+    const job = jobId === "" ? {} : { job: jobId };
+    return {
+      span: tracer.startSpan("webhook", options, contextOf(traceparent)),
+      log: this.#log.child({ delivery: id, ...job, ...request }),
+    };
   }
 
   /** What to send where, as things stand now: an endpoint may have been moved since. */

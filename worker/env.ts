@@ -45,6 +45,10 @@ const Env = v.object({
   HEALTH_PORT: whole(9_090, 0, 65_535),
   /** Addresses and ranges that webhooks may go to although they are not public. */
   WEBHOOK_ALLOW: v.optional(AddressList, ""),
+  /** Where traces go, as OTLP over HTTP; none is made without it. The SDK reads it, and its other variables, by itself. */
+  OTEL_EXPORTER_OTLP_ENDPOINT: v.optional(
+    v.pipe(v.string(), v.regex(/^https?:\/\/./, "Expected an http:// or https:// URL")),
+  ),
   LOG_LEVEL: v.optional(v.picklist(["trace", "debug", "info", "warn", "error", "silent"]), "info"),
 });
 

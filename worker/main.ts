@@ -4,7 +4,6 @@
  */
 import { setTimeout } from "node:timers/promises";
 import { Queue } from "bullmq";
-import { pino } from "pino";
 import { Announcer } from "../shared/announcer.ts";
 import { newId } from "../shared/api-key.ts";
 import { bucketOf } from "../shared/bucket.ts";
@@ -22,14 +21,20 @@ import { startDeliverer } from "./deliverer.ts";
 import { EngineClient } from "./engine/client.ts";
 import { readEnv, type WorkerEnv } from "./env.ts";
 import { startHealth } from "./health.ts";
+import { createLog } from "./log.ts";
 import { Metrics } from "./metrics.ts";
 import { PaceKeeper, startTelling } from "./pace.ts";
+import { watchQueues } from "./queue-figures.ts";
 import { connect } from "./redis.ts";
 import { startPermits } from "./permits.ts";
 import { startSweeper } from "./sweeper.ts";
+import { startTracing } from "./tracing.ts";
+
+/** What the last spans get, when the collector is away. */
+const TRACING_MS = 2_000;
 
 const env = orExit("configuration", () => readEnv(process.env));
-const log = pino({ level: env.LOG_LEVEL, base: { pid: process.pid } });
+const log = createLog(env.LOG_LEVEL);
 await start(env).catch((error: unknown) => {
   log.fatal(error instanceof Error ? error.message : String(error));
   process.exit(1);
@@ -38,12 +43,15 @@ await start(env).catch((error: unknown) => {
 async function start(env: WorkerEnv): Promise<void> {
   const startedMs = Date.now();
   const metrics = new Metrics();
+  const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
+  metrics.limits({ slots: env.SLOTS, cacheBytesMax });
+  const stopTracing = env.OTEL_EXPORTER_OTLP_ENDPOINT ? startTracing() : async () => {};
   const engine = await EngineClient.start(
     {
       manifestFile: env.TRIMTAB_MODELS,
       intraOpThreads: env.INTRA_OP_THREADS,
       executionProvider: env.EXECUTION_PROVIDER,
-      cacheBytesMax: env.KV_CACHE_MIB * 2 ** 20,
+      cacheBytesMax,
       prefixBytesMax: env.PREFIX_CACHE_MIB * 2 ** 20,
     },
     (error) => {
@@ -89,6 +97,7 @@ async function start(env: WorkerEnv): Promise<void> {
   });
   const stopSweeper = startSweeper(shared);
   const stopPermits = startPermits({ queue, generations, log });
+  const stopQueues = watchQueues({ ...shared, tell: (figures) => metrics.queue(figures) });
   const consumers = [consumer, deliverer, batcher];
   await Promise.all(consumers.map((each) => each.waitUntilReady()));
   const models = engine.cards.map(({ id }) => id);
@@ -101,10 +110,12 @@ async function start(env: WorkerEnv): Promise<void> {
     stopSweeper();
     stopTelling();
     stopPermits();
+    stopQueues();
     const drained = Promise.all(consumers.map((each) => each.close()));
     // Whatever is still running afterwards is taken over from its log by another worker.
     await Promise.race([drained, setTimeout(env.DRAIN_SECONDS * 1000)]);
     await engine.close();
+    await Promise.race([stopTracing(), setTimeout(TRACING_MS)]);
     process.exit(0);
   };
   process.on("SIGTERM", (signal) => void drain(signal));

@@ -6,7 +6,9 @@ import type { Outcome, TerminalState, Usage } from "../shared/contract.ts";
 import { isTerminal } from "../shared/contract.ts";
 import type { Permit } from "../shared/generation-queue.ts";
 import type { JobRecord } from "../shared/job.ts";
+import type { Claimed } from "../shared/claim.ts";
 import type { JobStore } from "../shared/job-store.ts";
+import type { AttemptWatch } from "./attempt-watch.ts";
 import { allDrafts } from "./decode/draft.ts";
 import type { EngineClient } from "./engine/client.ts";
 import { NOTHING_USED, type EndEvent } from "./engine/messages.ts";
@@ -18,21 +20,25 @@ export interface RunJobDeps {
   readonly attemptsMax: number;
 }
 
+type Watch = Pick<AttemptWatch, "claimed" | "prefill" | "token" | "ended" | "fenced">;
+
 /**
  * Runs a job as far as this worker may.
  * @param permit by which it may take the job up
+ * @param watch told how the attempt goes
  * @returns the ended job's record, or null if there is none or another worker has it now
  */
 export async function runJob(
   deps: RunJobDeps,
   jobId: string,
   permit?: Permit,
+  watch?: Watch,
 ): Promise<JobRecord | null> {
   const { store, attemptsMax } = deps;
   const claim = await store.claim(jobId, attemptsMax, permit);
   if (claim.status === "missing") return null;
   const record = await store.record(jobId);
-  if (claim.status === "claimed" && record) await generateRest(deps, record, claim.attempt);
+  if (claim.status === "claimed" && record) await generateRest(deps, record, claim, watch);
   if (claim.status === "late" && record) return store.giveUp(record, "expired", lateError(record));
   if (claim.status === "exhausted" && record) {
     const message = `${attemptsMax} workers in a row were lost before it had another token`;
@@ -52,8 +58,11 @@ export function lateError({ startByMs, attempt }: JobRecord): NonNullable<Outcom
 async function generateRest(
   { store, engine }: RunJobDeps,
   record: JobRecord,
-  attempt: number,
+  claim: Claimed,
+  watch?: Watch,
 ): Promise<void> {
+  const { attempt } = claim;
+  watch?.claimed(record, claim);
   const resume = await store.progress(record.id);
   const stop = new AbortController();
   let why: TerminalState | "fenced" = "succeeded";
@@ -76,8 +85,11 @@ async function generateRest(
     else {
       const { tenant, generation } = record;
       for await (const event of engine.run(tenant, generation, resume.ids, stop.signal)) {
-        if (event.type === "token") log.push(event.token, event.text, event.report);
-        else if (event.type === "prefill") {
+        if (event.type === "token") {
+          watch?.token();
+          log.push(event.token, event.text, event.report);
+        } else if (event.type === "prefill") {
+          watch?.prefill();
           await store.prefilling(record.id, attempt, event.promptTokens);
         } else end = event;
       }
@@ -86,8 +98,9 @@ async function generateRest(
     clearTimeout(deadline);
   }
   await log.drained();
-  if ((why as string) === "fenced") return;
+  if ((why as string) === "fenced") return watch?.fenced();
   const { state, outcome } = outcomeOf(end, why, log.tokenCount);
+  watch?.ended(state, outcome);
   await store.finish(record.id, attempt, state, log.text, outcome);
 }
 

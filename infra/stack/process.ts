@@ -89,6 +89,11 @@ export class Child {
     return this.#output.trimEnd().split("\n").slice(-TAIL_LINES).join("\n");
   }
 
+  /** Of its output all that is kept. */
+  get outputKept(): string {
+    return this.#output;
+  }
+
   /** Sends a signal to the whole group; does nothing once that is empty. */
   kill(signal: NodeJS.Signals): void {
     if (this.pid === undefined || !this.running) return;

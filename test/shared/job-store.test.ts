@@ -106,9 +106,9 @@ describe("submit", () => {
 describe("claim", () => {
   test("counts attempts, keeps the first start and stops at the limit", async () => {
     const id = await submitted();
-    expect(await store.claim(id, 2)).toEqual({ status: "claimed", attempt: 1 });
+    expect(await store.claim(id, 2)).toMatchObject({ status: "claimed", attempt: 1 });
     const began = (await store.record(id))?.startedAtMs;
-    expect(await store.claim(id, 2)).toEqual({ status: "claimed", attempt: 2 });
+    expect(await store.claim(id, 2)).toMatchObject({ status: "claimed", attempt: 2 });
     expect((await store.record(id))?.startedAtMs).toBe(began);
     expect(await store.claim(id, 2)).toEqual({ status: "exhausted", attempt: 2 });
     expect(await types(id)).toEqual(["1 queued", "2 started", "3 started"]);

@@ -108,14 +108,20 @@ test("a job that asked for no webhook has none, and is counted", async () => {
   );
 });
 
-test("the end of a job is logged with the trace that its request belongs to", async () => {
+test("what is logged of a job names the request and the trace that it belongs to", async () => {
   consume(async function* () {
     yield { type: "end", finish: "stop", used: NOTHING_USED };
   });
   const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-  const { record } = await run({ asked: { traceparent } });
-  const logged = lines.map((line) => JSON.parse(line)).find(({ job }) => job === record?.id);
-  expect(logged).toMatchObject({ msg: "job ended", state: "succeeded", traceparent });
+  const { record } = await run({ asked: { traceparent, requestId: "req_1" } });
+  const logged = lines
+    .map((line) => JSON.parse(line) as object)
+    .filter((line) => "job" in line && line.job === record?.id);
+  const about = { request: "req_1", traceparent, attempt: 1 };
+  expect(logged).toMatchObject([
+    { ...about, msg: "job started" },
+    { ...about, msg: "job ended", state: "succeeded" },
+  ]);
 });
 
 test("an attempt that fails is repeated and takes the log as its start", async () => {
