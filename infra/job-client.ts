@@ -43,7 +43,10 @@ export class JobClient {
     const messages = reply.body
       .pipeThrough(new TextDecoderStream())
       .pipeThrough(new EventSourceParserStream());
-    for await (const { data } of messages) yield JSON.parse(data) as JobEvent;
+    for await (const { event, data } of messages) {
+      if (event === "error") throw new Error(`the stream ended with ${data}`);
+      yield JSON.parse(data) as JobEvent;
+    }
   }
 
   /** A request with the key; the reply is the caller's to judge. */

@@ -21,7 +21,7 @@ export interface ReceiverOptions {
   /** The tenant's `whsec_…`. */
   readonly secret: string;
   /** Status of the answer to the n-th delivery, from 1; default 204. */
-  readonly answer?: (count: number) => number;
+  readonly answer?: (count: number, received: Received) => number;
   readonly onReceived?: (received: Received) => void;
 }
 
@@ -46,7 +46,7 @@ export async function startReceiver(options: ReceiverOptions): Promise<Receiver>
 
   const receive = (delivery: Received): number => {
     received.push(delivery);
-    const status = delivery.verified ? answer(received.length) : 401;
+    const status = delivery.verified ? answer(received.length, delivery) : 401;
     if (status < 300) acceptedOf(delivery.job.id).resolve(delivery);
     onReceived?.(delivery);
     return status;

@@ -50,9 +50,18 @@ export class RedisServer {
   }
 
   /** Kills it, and starts it again with the data that it had on disk. */
-  async crash(): Promise<void> {
+  crash(): Promise<void> {
+    return this.#again("SIGKILL");
+  }
+
+  /** Ends it as an operator would, and starts it again with its data. */
+  restart(): Promise<void> {
+    return this.#again("SIGTERM");
+  }
+
+  async #again(signal: NodeJS.Signals): Promise<void> {
     this.#keepsData = true;
-    this.#child.kill("SIGKILL");
+    this.#child.kill(signal);
     await this.#child.exited;
     this.#keepsData = false;
     this.#child = this.#spawn();
