@@ -14,6 +14,7 @@ export function printLoad(report: LoadReport): void {
     ["tokens per second", report.tokensPerSecond.toFixed(0)],
     ["streams that failed", String(failures.length)],
     ["connections to Redis, idle", String(report.redisConnections.idle)],
+    ["connections to Redis, median", report.redisConnections.median.toFixed(0)],
     ["connections to Redis, at most", String(report.redisConnections.max)],
   ]);
   console.log("\nms");

@@ -39,8 +39,15 @@ export interface LoadReport extends LoadOptions {
   readonly gap: Percentiles | null;
   /** MiB that each part held when it held most. */
   readonly memoryMiB: Readonly<Record<string, number>>;
-  /** When there were most; those of workers and of the tool itself alone, before the first stream. */
-  readonly redisConnections: { readonly idle: number; readonly max: number };
+  /**
+   * Those of workers and of the tool itself alone, before the first stream; then half of the time at most, and when there
+   * were most: each submission and each reading has one for a moment.
+   */
+  readonly redisConnections: {
+    readonly idle: number;
+    readonly median: number;
+    readonly max: number;
+  };
   /** Streams that broke off, were refused or ended otherwise than they should. */
   readonly failures: readonly string[];
 }
@@ -90,7 +97,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadReport> {
     }),
   );
   const elapsedMs = performance.now() - startedMs;
-  const { memoryMiB, connectionsMax } = await held;
+  const { memoryMiB, counts } = await held;
   redis.disconnect();
   return {
     ...options,
@@ -100,7 +107,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadReport> {
     firstTokenOfRun: percentiles(times.firstTokenOfRun),
     gap: percentiles(times.gap),
     memoryMiB,
-    redisConnections: { idle, max: connectionsMax },
+    redisConnections: { idle, median: quantile(counts, 0.5), max: quantile(counts, 1) },
     failures,
   };
 }
@@ -146,16 +153,16 @@ async function one(
 /** Looks at the processes and at Redis until it is over. */
 async function sample(parts: Readonly<Record<string, Child>>, redis: Redis, over: AbortSignal) {
   const memoryMiB: Record<string, number> = {};
-  let connectionsMax = 0;
+  const counts: number[] = [];
   while (!over.aborted) {
     for (const [name, { pid }] of Object.entries(parts)) {
       const mib = groupMemory(pid ?? 0) / 2 ** 20;
       memoryMiB[name] = Math.max(memoryMiB[name] ?? 0, mib);
     }
-    connectionsMax = Math.max(connectionsMax, await connections(redis));
+    counts.push(await connections(redis));
     await delay(SAMPLE_MS, null, { signal: over }).catch(() => {});
   }
-  return { memoryMiB, connectionsMax };
+  return { memoryMiB, counts: counts.sort((a, b) => a - b) };
 }
 
 async function connections(redis: Redis): Promise<number> {
