@@ -1,5 +1,6 @@
 /** The edge's connections to Redis. */
 import { Redis } from "ioredis";
+import { redisOptions } from "../shared/redis-url.ts";
 import type { Env } from "./env.ts";
 
 /**
@@ -8,12 +9,14 @@ import type { Env } from "./env.ts";
  */
 export function connect({ REDIS_URL, REDIS_TIMEOUT_MS }: Env): Redis {
   let wasReady = false;
-  const redis = new Redis(REDIS_URL, {
+  const redis = new Redis({
+    ...redisOptions(REDIS_URL),
     lazyConnect: true,
     connectTimeout: REDIS_TIMEOUT_MS,
     commandTimeout: REDIS_TIMEOUT_MS,
     maxRetriesPerRequest: null,
     retryStrategy: (times) => (wasReady && times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
+    sentinelRetryStrategy: (times) => (times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
     // Each of these would cost a round trip, and a Redis that is still loading says so to any command.
     enableReadyCheck: false,
     disableClientInfo: true,

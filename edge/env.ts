@@ -2,6 +2,7 @@
 import { parseKeyPairsIntoRecord } from "@opentelemetry/core";
 import * as v from "valibot";
 import { bucketVariables } from "../shared/bucket.ts";
+import { RedisUrl } from "../shared/redis-url.ts";
 import { AddressList } from "../shared/webhook-url.ts";
 import type { Otlp } from "./trace.ts";
 
@@ -19,8 +20,8 @@ const number = (fallback: number, min: number, max: number) =>
   );
 
 const Env = v.object({
-  /** Where Redis is: `redis://[user:password@]host:port[/db]`, or `rediss://` for TLS. Required; a secret. */
-  REDIS_URL: v.pipe(v.string(), v.regex(/^rediss?:\/\/./)),
+  /** Where Redis is: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, or Sentinels. Required; a secret. */
+  REDIS_URL: RedisUrl,
   /** Longest wait for the connection, and for each reply, of Redis. */
   REDIS_TIMEOUT_MS: number(5_000, 50, 60_000),
   /** How long an ended job, its output and its events can be read. Workers must be given the same value. */

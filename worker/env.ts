@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import * as v from "valibot";
 import { bucketVariables } from "../shared/bucket.ts";
+import { RedisUrl } from "../shared/redis-url.ts";
 import { AddressList } from "../shared/webhook-url.ts";
 
 const whole = (fallback: number, min: number, max: number) =>
@@ -17,7 +18,7 @@ const whole = (fallback: number, min: number, max: number) =>
   );
 
 const Env = v.object({
-  REDIS_URL: v.pipe(v.string(), v.regex(/^rediss?:\/\//, "Expected a redis:// or rediss:// URL")),
+  REDIS_URL: RedisUrl,
   /** Manifest of the ensembles to serve. */
   TRIMTAB_MODELS: v.optional(v.string(), "infra/models/ensembles.json"),
   /** Generations in progress at once. */

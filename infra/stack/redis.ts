@@ -3,15 +3,17 @@
  * If redis-server is missing it is installed where that can be done without asking anybody.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
+import { redisOptions } from "../../shared/redis-url.ts";
 import { freePort } from "./port.ts";
 import { Problem } from "./problem.ts";
 import { Child } from "./process.ts";
 
-const CONFIG = join(import.meta.dirname, "../redis.conf");
+const CONFIG_NAME = "redis.conf";
+const CONFIG = join(import.meta.dirname, "..", CONFIG_NAME);
 const ANSWER_MS = 5_000;
 const START_MS = 10_000;
 /** Tries to start: a port that was free may be taken before the server binds it. */
@@ -22,6 +24,8 @@ export interface RedisServerOptions {
   readonly port?: number;
   /** Whether writes survive a crash of the server; without it nothing is written to disk. */
   readonly aof?: boolean;
+  /** Port of the master on this machine that it is a replica of. */
+  readonly replicaOf?: number;
 }
 
 /** A server with its data in a temporary folder. */
@@ -30,14 +34,16 @@ export class RedisServer {
   readonly url: string;
   readonly #folder: string;
   readonly #aof: boolean;
+  readonly #replicaOf: number | undefined;
   #child: Child;
   #keepsData = false;
 
-  constructor(folder: string, port: number, aof: boolean) {
+  constructor(folder: string, port: number, { aof = false, replicaOf }: RedisServerOptions) {
     this.port = port;
     this.url = `redis://127.0.0.1:${port}`;
     this.#folder = folder;
     this.#aof = aof;
+    this.#replicaOf = replicaOf;
     this.#child = this.#spawn();
   }
 
@@ -79,11 +85,15 @@ export class RedisServer {
       bind: "127.0.0.1",
       dir: this.#folder,
       appendonly: this.#aof ? "yes" : "no",
+      ...(this.#replicaOf !== undefined && { replicaof: `127.0.0.1 ${this.#replicaOf}` }),
     };
     return new Child({
       name: "redis-server",
       command: "redis-server",
-      args: [CONFIG, ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value])],
+      args: [
+        join(this.#folder, CONFIG_NAME),
+        ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
+      ],
       cleanUp: async () => {
         if (!this.#keepsData) await rm(this.#folder, { recursive: true, force: true });
       },
@@ -95,8 +105,10 @@ export class RedisServer {
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
   for (let start = 1; ; start++) {
     const folder = await mkdtemp(join(tmpdir(), "trimtab-redis-"));
+    // A copy, because a Sentinel has servers write down what it made of them.
+    await copyFile(CONFIG, join(folder, CONFIG_NAME));
     const port = options.port ?? (await freePort());
-    const server = new RedisServer(folder, port, options.aof ?? false);
+    const server = new RedisServer(folder, port, options);
     try {
       await server.answers();
       return server;
@@ -167,10 +179,12 @@ async function pings(url: string): Promise<boolean> {
 
 /** Fails at once where a long-running client would try again. */
 function clientOf(url: string): Redis {
-  return new Redis(url, {
+  return new Redis({
+    ...redisOptions(url),
     connectTimeout: ANSWER_MS,
     maxRetriesPerRequest: 0,
     retryStrategy: () => null,
+    sentinelRetryStrategy: () => null,
   });
 }
 

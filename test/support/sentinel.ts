@@ -1,0 +1,48 @@
+/** A Sentinel that watches a master on this machine and needs nobody else's vote to put a replica in its place. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import { freePort } from "../../infra/stack/port.ts";
+import { Child } from "../../infra/stack/process.ts";
+
+export interface Sentinel {
+  readonly port: number;
+  /** Resolves when it knows the master's replica, without which there is no failover. */
+  readonly isReady: () => Promise<void>;
+}
+
+const READY_MS = 30_000;
+
+export async function startSentinel(master: string, masterPort: number): Promise<Sentinel> {
+  const folder = await mkdtemp(join(tmpdir(), "trimtab-sentinel-"));
+  const port = await freePort();
+  const config = join(folder, "sentinel.conf");
+  const lines = [
+    `port ${port}`,
+    "bind 127.0.0.1",
+    `dir ${folder}`,
+    `sentinel monitor ${master} 127.0.0.1 ${masterPort} 1`,
+    `sentinel down-after-milliseconds ${master} 1000`,
+    `sentinel failover-timeout ${master} 10000`,
+  ];
+  await writeFile(config, lines.join("\n"));
+  const child = new Child({
+    name: "redis-sentinel",
+    command: "redis-server",
+    args: [config, "--sentinel"],
+    cleanUp: () => rm(folder, { recursive: true, force: true }),
+  });
+  const isReady = () =>
+    child.waitFor("the replica to be known", READY_MS, async () => {
+      const redis = new Redis(port, { maxRetriesPerRequest: 0, retryStrategy: () => null });
+      redis.on("error", () => {});
+      try {
+        const about = (await redis.call("SENTINEL", "REPLICAS", master)) as string[][];
+        return about.length === 1 && about[0]!.includes("ok");
+      } finally {
+        redis.disconnect();
+      }
+    });
+  return { port, isReady };
+}
