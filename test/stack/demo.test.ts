@@ -54,7 +54,7 @@ test("it stays up, and when one of its parts dies says so and ends the others", 
   const worker = (await mark.living("worker/main.ts"))[0] ?? 0;
   process.kill(worker, "SIGKILL");
   expect(await child.exited).toEqual({ code: 1, signal: null });
-  expect(child.output).toMatch(/worker has ended/);
+  expect(child.outputKept).toMatch(/worker has ended/);
   await mark.gone();
 });
 
