@@ -21,6 +21,7 @@ export class AttemptWatch {
   readonly #failures: number;
   readonly #root: Logger;
   #log: Logger;
+  #number = 0;
   #attempt: Span | null = null;
   /** Of the phase that the attempt is in. */
   #phase: Span | null = null;
@@ -34,8 +35,14 @@ export class AttemptWatch {
     this.#failures = failures;
   }
 
+  /** The attempt's number; 0 until the job is claimed. */
+  get number(): number {
+    return this.#number;
+  }
+
   claimed(record: JobRecord, { attempt, before }: Claimed): void {
     const nowMs = Date.now();
+    this.#number = attempt;
     this.#log = jobLog(this.#root, record, attempt);
     const context = contextOf(record.asked.traceparent);
     const attributes = {

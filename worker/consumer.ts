@@ -79,7 +79,7 @@ async function attempt(deps: ConsumerDeps, id: string, permit: QueueJob): Promis
   } catch (error) {
     watch.failed(error);
     if (permit.attemptsMade + 1 >= (permit.opts.attempts ?? 1)) {
-      await giveUp(deps, id);
+      await giveUp(deps, id, watch.number);
       await deps.queue.useUp(permit.id!, id);
     }
     throw error;
@@ -88,11 +88,14 @@ async function attempt(deps: ConsumerDeps, id: string, permit: QueueJob): Promis
 
 const held = ({ id, token }: QueueJob): Permit => ({ id: id!, token: token! });
 
-/** Ends a job that no attempt could finish, so that nobody waits for it for ever. */
-async function giveUp(deps: ConsumerDeps, id: string): Promise<void> {
+/**
+ * Ends a job that no attempt could finish, so that nobody waits for it for ever.
+ * @param attempt the last one: after a later one the job is another worker's
+ */
+async function giveUp(deps: ConsumerDeps, id: string, attempt: number): Promise<void> {
   const { store } = deps;
   const record = await store.record(id);
-  if (!record) return;
+  if (record?.attempt !== attempt) return;
   const error = { code: "internal", message: "the job could not be run" } as const;
   const ended = await store.giveUp(record, "failed", error);
   if (ended) await announce(deps, ended);

@@ -147,3 +147,13 @@ test("a job that no attempt could run fails, and its owner is told without the d
   expect(record).toMatchObject({ state: "failed", attempt: 2, outcome: { error } });
   expect(delivery).toMatchObject({ type: "job.failed", data: { error } });
 });
+
+test("a job that another worker has by now is left to it", async () => {
+  // oxlint-disable-next-line require-yield
+  consume(async function* () {
+    await store.claim("job_lost", 9);
+    throw new Error("a bug");
+  });
+  const { record } = await run({ id: "job_lost" });
+  expect(record).toMatchObject({ state: "running", attempt: 2 });
+});

@@ -1,4 +1,7 @@
-/** The bench's side of a subject's process. */
+/**
+ * The bench's side of a subject's process, which stands still while others are measured: some engines keep both cores
+ * busy with nothing to do (llama.cpp's threads).
+ */
 import { fork, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { FromSubject, Sample, SubjectOptions, Task } from "./subject.ts";
@@ -17,6 +20,7 @@ export class SubjectProcess {
     this.loadMs = ready.loadMs;
     this.rssBytes = ready.rssBytes;
     this.rssBytesMax = ready.rssBytes;
+    child.kill("SIGSTOP");
   }
 
   /** Starts and loads; throws with the reason if the engine cannot run here. */
@@ -35,8 +39,10 @@ export class SubjectProcess {
   }
 
   async measure(task: Task): Promise<Sample> {
+    this.#child.kill("SIGCONT");
     this.#child.send(task);
     const message = await answer(this.#child);
+    this.#child.kill("SIGSTOP");
     if (message.type !== "sample")
       throw new Error(message.type === "failed" ? message.reason : "no sample");
     this.rssBytesMax = message.rssBytesMax;
@@ -44,7 +50,7 @@ export class SubjectProcess {
   }
 
   stop(): void {
-    this.#child.kill();
+    this.#child.kill("SIGKILL");
   }
 }
 
