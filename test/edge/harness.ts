@@ -127,6 +127,13 @@ export class Client {
     return vi.waitUntil(async () => (await this.queuedJobs())[0], 10_000);
   }
 
+  /** Plays the worker of it. @returns its id */
+  async playNext(pieces: string[], outcome?: Outcome): Promise<string> {
+    const id = await this.queuedJob();
+    await play(id, pieces, outcome);
+    return id;
+  }
+
   #headers(): Record<string, string> {
     return { authorization: `Bearer ${this.key}` };
   }

@@ -7,7 +7,6 @@ import {
   claim,
   jobEvents,
   newTenant,
-  play,
   say,
   openaiOf,
   store,
@@ -26,17 +25,10 @@ beforeEach(async () => {
   openai = openaiOf(tenant);
 });
 
-/** Plays the worker of the tenant's next job. */
-async function playNext(pieces: string[], outcome?: Outcome): Promise<string> {
-  const id = await tenant.queuedJob();
-  await play(id, pieces, outcome);
-  return id;
-}
-
 describe("chat", () => {
   test("a whole answer", async () => {
     const [id, reply] = await Promise.all([
-      playNext(["Hel", "lo"]),
+      tenant.playNext(["Hel", "lo"]),
       openai.chat.completions.create(chat).withResponse(),
     ]);
     expect(reply.response.headers.get("x-trimtab-job-id")).toBe(id);
@@ -76,7 +68,7 @@ describe("chat", () => {
 
   test("usage comes last and only when it is asked for", async () => {
     const [, stream] = await Promise.all([
-      playNext(["a"]),
+      tenant.playNext(["a"]),
       openai.chat.completions.create({
         ...chat,
         stream: true,
@@ -87,7 +79,7 @@ describe("chat", () => {
     expect(chunks.map((chunk) => chunk.usage)).toEqual([null, null, null, usage]);
     expect(chunks.at(-1)?.choices).toEqual([]);
     const [, plain] = await Promise.all([
-      playNext(["a"]),
+      tenant.playNext(["a"]),
       openai.chat.completions.create({ ...chat, stream: true }),
     ]);
     for await (const chunk of plain) expect(chunk).not.toHaveProperty("usage");
@@ -95,7 +87,7 @@ describe("chat", () => {
 
   test("the client's own accumulator accepts the stream", async () => {
     const stream = openai.chat.completions.stream(chat);
-    await playNext(["Hel", "lo"]);
+    await tenant.playNext(["Hel", "lo"]);
     expect(await stream.finalContent()).toBe("Hello");
   });
 
@@ -105,14 +97,14 @@ describe("chat", () => {
       max_tokens: 5,
       max_completion_tokens: 6,
     });
-    const id = await playNext([]);
+    const id = await tenant.playNext([]);
     await answer;
     expect((await store.record(id))?.generation.maxTokens).toBe(6);
   });
 
   test("steering, which the client has no word for, passes as an extra field", async () => {
     const answer = openai.chat.completions.create({ ...chat, steering: { alpha: 2 } } as never);
-    const id = await playNext([]);
+    const id = await tenant.playNext([]);
     await answer;
     expect((await store.record(id))?.generation.alpha).toBe(2);
   });
@@ -121,7 +113,7 @@ describe("chat", () => {
 describe("completions", () => {
   test("a whole answer", async () => {
     const [id, reply] = await Promise.all([
-      playNext([" upon", " a time"]),
+      tenant.playNext([" upon", " a time"]),
       openai.completions.create(completion),
     ]);
     expect(reply).toEqual({
@@ -136,7 +128,7 @@ describe("completions", () => {
 
   test("a stream of the same shape", async () => {
     const [, stream] = await Promise.all([
-      playNext([" upon", " a time"]),
+      tenant.playNext([" upon", " a time"]),
       openai.completions.create({
         ...completion,
         stream: true,
@@ -156,7 +148,7 @@ describe("completions", () => {
 
   test("a prompt of token ids stays one", async () => {
     const answer = openai.completions.create({ ...completion, prompt: [1, 2, 3] });
-    const id = await playNext([]);
+    const id = await tenant.playNext([]);
     await answer;
     const input = (await store.record(id))?.generation.input;
     expect(input).toEqual({ kind: "tokens", ids: [1, 2, 3] });
@@ -178,7 +170,7 @@ describe("a job that does not succeed", () => {
     async (code, status) => {
       const answer = openai.chat.completions.create(chat);
       answer.catch(() => {});
-      await playNext([], failure(code));
+      await tenant.playNext([], failure(code));
       await expect(answer).rejects.toMatchObject({ status, code, requestID: expect.any(String) });
       await expect(answer).rejects.toThrow(`It was ${code}`);
       expect(await tenant.queuedJobs()).toEqual([]);
@@ -187,7 +179,7 @@ describe("a job that does not succeed", () => {
 
   test("breaks a stream off with an error that the client throws", async () => {
     const stream = await openai.chat.completions.create({ ...chat, stream: true });
-    await playNext(["so far"], failure("worker_lost"));
+    await tenant.playNext(["so far"], failure("worker_lost"));
     const seen: (string | null | undefined)[] = [];
     const reading = (async () => {
       for await (const chunk of stream) seen.push(chunk.choices[0]?.delta.content);

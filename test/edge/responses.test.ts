@@ -6,7 +6,6 @@ import {
   card,
   claim,
   newTenant,
-  play,
   say,
   openaiOf,
   store,
@@ -24,13 +23,6 @@ beforeEach(async () => {
   openai = openaiOf(tenant);
 });
 
-/** Plays the worker of the tenant's next job. */
-async function playNext(pieces: string[], outcome?: Outcome): Promise<string> {
-  const id = await tenant.queuedJob();
-  await play(id, pieces, outcome);
-  return id;
-}
-
 const failure: Outcome = {
   finish_reason: null,
   usage,
@@ -39,7 +31,7 @@ const failure: Outcome = {
 
 test("a whole answer has every member that the protocol knows", async () => {
   const [jobId, reply] = await Promise.all([
-    playNext(["Hel", "lo"]),
+    tenant.playNext(["Hel", "lo"]),
     openai.responses.create({
       ...ask,
       instructions: "Be short",
@@ -153,7 +145,10 @@ describe("in the background", () => {
 test("a response that fails while it is waited for is an error of its status", async () => {
   const answer = openai.responses.create(ask);
   answer.catch(() => {});
-  await playNext([], { ...failure, error: { code: "context_length_exceeded", message: "Long" } });
+  await tenant.playNext([], {
+    ...failure,
+    error: { code: "context_length_exceeded", message: "Long" },
+  });
   await expect(answer).rejects.toMatchObject({ status: 400, code: "context_length_exceeded" });
 });
 

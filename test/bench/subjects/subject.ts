@@ -2,6 +2,7 @@
  * What is measured: one engine with one family in one weight format, in a process of its own, so that no engine's threads
  * or memory are another's. The process is asked for one measurement at a time over its IPC channel.
  */
+import { sampling } from "../../support/sampling.ts";
 import type { Dtype } from "../../../worker/model/files.ts";
 import type { Family } from "../models/family.ts";
 
@@ -46,16 +47,6 @@ export type FromSubject =
   | { readonly type: "failed"; readonly reason: string };
 
 /** Sampling that takes the likeliest token. */
-export const GREEDY = {
-  temperature: 0,
-  seed: 0,
-  topK: 0,
-  topP: 1,
-  minP: 0,
-  repetitionPenalty: 1,
-  presencePenalty: 0,
-  frequencyPenalty: 0,
-  logitBias: [],
-};
+export const GREEDY = sampling({ temperature: 0 });
 /** gsm-mini's own strength of the shift. */
 export const ALPHA = 1;
