@@ -23,11 +23,11 @@ export function wantsStream(c: AppContext): boolean {
  * @throws AppError invalid_request
  */
 export function readCursor(c: AppContext): number | null {
-  const cursor =
-    c.req.header("last-event-id") || c.req.query("after") || c.req.query("starting_after");
-  if (!cursor) return null;
-  if (!/^\d{1,15}$/.test(cursor)) throw badCursor(c, "must be the number of an event");
-  return Number(cursor);
+  const { after, starting_after } = c.req.query();
+  const given = [c.req.header("last-event-id"), after, starting_after].filter((cursor) => cursor);
+  const isNumber = (cursor?: string) => /^\d{1,15}$/.test(cursor!);
+  if (!given.every(isNumber)) throw badCursor(c, "must be the number of an event");
+  return given.length === 0 ? null : Number(given[0]);
 }
 
 /**

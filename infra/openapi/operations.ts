@@ -68,6 +68,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     description: "Nothing is created, and nothing taken of the key's limits.",
     body: { JobRequest: { model: "atlas-qa", prompt: "The capital of France is" } },
     replies: { 200: { description: "What it would meet now.", schema: "Quote" } },
+    errors: [404],
   },
   "POST /v1/jobs/{id}/tickets": {
     tag: "Jobs",
