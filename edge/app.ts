@@ -1,112 +1,123 @@
 /**
- * The edge as a value: a Request goes in, a Response comes out, and what lies behind is handed in.
- * Read the middleware from the top: what comes earlier sees every reply of what comes later.
+ * The edge as a Hono app. What it depends on (stores, log, settings) is passed in. Middleware that is registered earlier
+ * sees the replies of everything that is registered later.
  */
 import { Hono } from "hono";
 import { cors } from "hono/cors";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
-import { newId } from "../shared/api-key.ts";
-import type { AddressRanges } from "../shared/webhook-url.ts";
-import type { Backend } from "./backend.ts";
-import type { AppEnv } from "./context.ts";
-import type { Log } from "./log.ts";
+import { newId } from "../shared/ids.ts";
+import type { AddressRanges } from "../shared/webhooks/url.ts";
+import type { RequestStores } from "./redis/stores.ts";
+import type { AppEnv } from "./http/context.ts";
+import type { Log } from "./runtime/log.ts";
 import { authenticate } from "./middleware/auth.ts";
 import { authorize } from "./middleware/authorize.ts";
-import { withBackend } from "./middleware/backend.ts";
+import { chargeRefusals } from "./middleware/refusals.ts";
+import { withStores } from "./middleware/stores.ts";
 import * as errors from "./middleware/errors.ts";
-import { batchRoutes } from "./routes/batches.ts";
-import { chatRoutes } from "./routes/chat.ts";
-import { completionRoutes } from "./routes/completions.ts";
-import { fileRoutes } from "./routes/files.ts";
-import type { Otlp } from "./trace.ts";
-import { healthRoutes } from "./routes/health.ts";
-import { jobRoutes } from "./routes/jobs.ts";
-import { keyRoutes } from "./routes/keys.ts";
-import { modelRoutes } from "./routes/models.ts";
-import { openapiRoutes } from "./routes/openapi.ts";
-import { scoreRoutes } from "./routes/score.ts";
-import { ticketRoutes } from "./routes/tickets.ts";
-import { responseRoutes } from "./routes/responses.ts";
-import { deliveryRoutes } from "./routes/webhook-deliveries.ts";
-import { endpointRoutes } from "./routes/webhook-endpoints.ts";
-import { inboxRoutes } from "./routes/webhook-inbox.ts";
-import { jwksRoutes, webhookKeyRoutes } from "./routes/webhook-keys.ts";
+import document from "./docs/openapi.json" with { type: "json" };
+import {
+  COMMON_HEADERS,
+  ERROR_HEADERS,
+  RETRY_HEADERS,
+  UNAUTHORIZED_HEADERS,
+} from "./http/reply-headers.ts";
+import { honoPath, type Route } from "./http/route.ts";
+import { allRoutes } from "./routes/index.ts";
+import type { Otlp } from "./runtime/env.ts";
 
 export interface AppDeps {
-  /** Called once for each request. */
-  readonly openBackend: () => Backend;
-  /** Seconds from submission to expiry when a request names no deadline. */
+  /** Opens the stores of one request. */
+  readonly openStores: () => RequestStores;
+  /** Seconds from submission to expiry if a request sets no deadline. */
   readonly deadlineSeconds: number;
-  /** Where webhooks may go although it is not public. */
+  /** Addresses that webhooks may be sent to although they are not public. */
   readonly webhookAllow: AddressRanges;
-  /** Where spans go; nowhere by default. */
+  /** Where clients reach the API; absent: at the Host that they name. */
+  readonly publicUrl?: string | undefined;
+  /** Where spans are sent; absent if none are sent. */
   readonly otlp?: Otlp | undefined;
   readonly log: Log;
+  /** The script of the API reference; without it `/docs` links to the document only. */
+  readonly referenceScript?: string;
+  /** Whether the server is about to end: then it is not ready, and a disconnect is no client's decision. Default: never. */
+  readonly isStopping?: () => boolean;
 }
 
 const REQUEST_ID_CHARS_MAX = 128;
 
-/** Headers that a browser may read besides the few that it always may. */
-const exposeHeaders = [
-  "x-request-id",
-  "x-trimtab-job-id",
+/** Headers of replies that a script in a browser may read, besides those that it always may: all that a route declares. */
+function exposedHeaders(routes: readonly Route[]): string[] {
+  const declared = routes.flatMap(({ uses = [], replies }) => [
+    ...uses.flatMap(({ replyHeaders = {} }) => Object.keys(replyHeaders)),
+    ...Object.values(replies).flatMap(({ headers = {} }) => Object.keys(headers)),
+  ]);
+  return [...new Set([...EVERY_ROUTE_HEADERS, ...declared])];
+}
+
+/** Headers of errors, and of every reply. */
+const EVERY_ROUTE_HEADERS = [
+  ...[COMMON_HEADERS, ERROR_HEADERS, RETRY_HEADERS, UNAUTHORIZED_HEADERS].flatMap(Object.keys),
+  "Allow",
   "ETag",
-  "Idempotent-Replayed",
-  "Location",
-  "Preference-Applied",
-  "RateLimit",
-  "RateLimit-Policy",
-  "Retry-After",
 ];
 
+/** The app with all middleware and routes. `app.fetch` serves a request; the caller gives it stores and variables (AppDeps). */
 export function createApp({
-  openBackend,
+  openStores,
   deadlineSeconds,
   webhookAllow,
+  publicUrl,
   otlp,
   log,
+  referenceScript = "",
+  isStopping = () => false,
 }: AppDeps): Hono<AppEnv> {
-  const app = new Hono<AppEnv>();
+  // Without `strict`, a slash at the end of a path is the same as none: some clients add one to their base URL.
+  const app = new Hono<AppEnv>({ strict: false });
+  const routes = allRoutes({ deadlineSeconds, document, referenceScript, log });
 
   app.use(requestId({ limitLength: REQUEST_ID_CHARS_MAX, generator: () => newId("req") }));
-  // Any origin: a key in a header, unlike a cookie, is sent by nobody who was not given it.
+  // Any origin is allowed: browsers add cookies to requests automatically, but never an API key.
   app.use(
     cors({
       origin: "*",
       allowMethods: ["GET", "POST", "PATCH", "DELETE"],
-      exposeHeaders,
+      exposeHeaders: exposedHeaders(routes),
       maxAge: 86_400,
     }),
   );
-  app.use(withBackend(openBackend));
+  app.use(withStores(openStores));
   app.use((c, next) => {
     c.set("webhookAllow", webhookAllow);
+    c.set("isStopping", isStopping);
+    c.set("publicUrl", publicUrl ?? c.req.url);
     if (otlp) c.set("otlp", otlp);
     return next();
   });
-  app.use("/v1/*", authenticate, authorize);
+  app.use("/v1/:path{.+}", authenticate);
+  for (const route of routes.filter(needsKey)) app.use(honoPath(route), authenticate);
   app.use(methodNotAllowed({ app, onMethodNotAllowed: errors.methodNotAllowed }));
 
-  app.route("/v1/jobs", jobRoutes(deadlineSeconds, log));
-  app.route("/v1/jobs", ticketRoutes());
-  app.route("/v1/chat/completions", chatRoutes(deadlineSeconds, log));
-  app.route("/v1/completions", completionRoutes(deadlineSeconds, log));
-  app.route("/v1/score", scoreRoutes(deadlineSeconds));
-  app.route("/v1/responses", responseRoutes(deadlineSeconds, log));
-  app.route("/v1/files", fileRoutes());
-  app.route("/v1/batches", batchRoutes());
-  app.route("/v1/models", modelRoutes());
-  app.route("/v1/keys", keyRoutes());
-  app.route("/v1/webhook_endpoints", endpointRoutes());
-  app.route("/v1/webhook_deliveries", deliveryRoutes());
-  app.route("/v1/webhook_keys", webhookKeyRoutes());
-  app.route("/v1/webhook_inbox", inboxRoutes(log));
-  app.route("/.well-known/jwks.json", jwksRoutes());
-  app.route("/", healthRoutes());
-  app.route("/", openapiRoutes());
+  const charges = chargeRefusals();
+  for (const route of routes) {
+    const { method, access, middleware = [], handle } = route;
+    const charge = checksRequests(route) ? [charges] : [];
+    app.on(method, honoPath(route), authorize(access), ...charge, ...middleware, handle);
+  }
 
   app.notFound(errors.notFound);
   app.onError(errors.handleError(log));
   return app;
+}
+
+/** Whether a route outside /v1 needs an API key. */
+const needsKey = ({ access, path }: Route) => access !== "public" && !path.startsWith("/v1/");
+
+/** Whether a route checks requests for generations: what these ask for decides what the check costs. */
+function checksRequests({ method, access, body }: Route): boolean {
+  const isJson = body?.mediaType === "application/json";
+  const submits = typeof access === "object" && access.scope === "jobs:write";
+  return method === "POST" && submits && isJson;
 }

@@ -1,36 +1,42 @@
-/** The Worker's entry: real parts, wired once per isolate; each request opens a backend of its own. */
+/** The entry of the edge on Cloudflare (self-hosted: server/main.ts). It builds the app once per isolate. Each request opens its own stores. */
 import type { Hono } from "hono";
-import { AppError } from "../shared/errors.ts";
+import { AppError } from "../shared/api/errors.ts";
 import { createApp } from "./app.ts";
-import { RedisBackend } from "./backend-redis.ts";
-import type { AppEnv } from "./context.ts";
-import { otlpOf, parseEnv } from "./env.ts";
-import { log } from "./log.ts";
+import referenceScript from "./docs/reference.txt";
+import { HubLogs } from "./redis/hub-client.ts";
+import { RequestStores } from "./redis/stores.ts";
+import type { AppEnv } from "./http/context.ts";
+import { otlpOf, parseEnv } from "./runtime/env.ts";
+import { log } from "./runtime/log.ts";
 
-export { Followers } from "./fan-out.ts";
+export { StreamHub } from "./redis/stream-hub.ts";
 
-/** Beside the variables of env.ts. */
+/** The bindings besides the variables of env.ts. */
 interface Bindings {
-  readonly FOLLOWERS: DurableObjectNamespace;
+  readonly STREAM_HUB: DurableObjectNamespace;
 }
 
 let app: Hono<AppEnv> | undefined;
 
-function wire(bindings: Bindings): Hono<AppEnv> {
+function createFromBindings(bindings: Bindings): Hono<AppEnv> {
   const env = parseEnv(bindings);
+  const count = env.STREAM_CONNECTIONS;
+  const sharedLogs = count === 0 ? null : new HubLogs(bindings.STREAM_HUB, count);
   return createApp({
-    openBackend: () => new RedisBackend(env, bindings.FOLLOWERS),
+    openStores: () => new RequestStores(env, sharedLogs),
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
     webhookAllow: env.WEBHOOK_ALLOW,
+    publicUrl: env.PUBLIC_URL,
     otlp: otlpOf(env),
     log,
+    referenceScript,
   });
 }
 
 export default {
   fetch(request, bindings, context) {
     try {
-      app ??= wire(bindings);
+      app ??= createFromBindings(bindings);
     } catch (error) {
       log({ event: "misconfigured", error });
       return Response.json(new AppError("internal", "The server is misconfigured").toProblem(), {

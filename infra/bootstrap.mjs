@@ -1,7 +1,8 @@
 /**
- * What every npm script starts with: `node infra/bootstrap.mjs <script.ts> [args]`.
- * Installs the packages if they are missing or older than package-lock.json, then runs the script on the Node 24 among
- * them. Plain JavaScript without dependencies, because it runs on the Node that the machine happens to have (20 or newer).
+ * Every npm script runs through this file: `node infra/bootstrap.mjs <script.ts> [args]`.
+ * It installs the packages if they are missing or older than package-lock.json. Then it runs the script on Node 24,
+ * which is one of the packages. It is plain JavaScript without dependencies, because the machine's own Node runs it,
+ * which may be any version from 20.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -13,10 +14,10 @@ const NODE_MAJOR_MIN = 20;
 const root = fileURLToPath(new URL("..", import.meta.url));
 const lockFile = join(root, "package-lock.json");
 const modules = join(root, "node_modules");
-/** Written by npm when it has finished, so an interrupted installation does not have it. */
+/** npm writes it at the end, so an interrupted installation does not have it. */
 const npmStamp = join(modules, ".package-lock.json");
-/** Holds the hash of the lock file that was installed. */
-const ourStamp = join(modules, ".trimtab-installed");
+/** Contains the hash of the lock file that was installed. */
+const hashFile = join(modules, ".trimtab-installed");
 const node = join(modules, ".bin", "node");
 
 const [script, ...args] = process.argv.slice(2);
@@ -31,34 +32,34 @@ installPackages();
 run(script, args);
 
 function installPackages() {
-  const wanted = createHash("sha256").update(readFileSync(lockFile)).digest("hex");
-  if (isInstalled(wanted)) return;
+  const lockHash = createHash("sha256").update(readFileSync(lockFile)).digest("hex");
+  if (isInstalled(lockHash)) return;
   console.log("packages: installing with npm ci (once; a minute or so)");
   const started = Date.now();
   const npm = spawnSync("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], {
     cwd: root,
     stdio: "inherit",
-    // Without the first line its install script fails wherever it cannot reach the CUDA libraries' host. The second
-    // keeps npm off the Node that it is about to replace, which npm itself puts first when it runs our scripts.
+    // ONNXRUNTIME_NODE_INSTALL: otherwise the package's install script downloads CUDA libraries, and fails where it
+    // cannot. PATH: `npm run` puts node_modules/.bin first, but npm must not run on the Node that it replaces.
     env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip", PATH: pathWithoutModules() },
   });
   if (npm.error !== undefined) fail(`packages: npm could not be started (${npm.error.message})`);
   if (npm.status !== 0) fail(`packages: npm ci failed (${npm.signal ?? `exit ${npm.status}`})`);
-  const found = spawnSync(node, ["--version"], { encoding: "utf8" });
-  if (found.status !== 0) {
+  const version = spawnSync(node, ["--version"], { encoding: "utf8" });
+  if (version.status !== 0) {
     fail(`packages: the npm package "node" has no binary that runs on ${process.platform}`);
   }
-  writeFileSync(ourStamp, wanted);
+  writeFileSync(hashFile, lockHash);
   const seconds = ((Date.now() - started) / 1000).toFixed(0);
-  console.log(`packages: installed in ${seconds} s, with Node ${found.stdout.trim()}`);
+  console.log(`packages: installed in ${seconds} s, with Node ${version.stdout.trim()}`);
 }
 
-/** True also for what a developer's own `npm install` left, which is as new as the lock file that it wrote. */
-function isInstalled(wanted) {
+/** Also true after a developer's own `npm install`, which leaves packages as new as the lock file that it wrote. */
+function isInstalled(lockHash) {
   if (!existsSync(npmStamp) || !existsSync(node)) return false;
-  if (existsSync(ourStamp) && readFileSync(ourStamp, "utf8") === wanted) return true;
+  if (existsSync(hashFile) && readFileSync(hashFile, "utf8") === lockHash) return true;
   if (statSync(npmStamp).mtimeMs < statSync(lockFile).mtimeMs) return false;
-  writeFileSync(ourStamp, wanted);
+  writeFileSync(hashFile, lockHash);
   return true;
 }
 
@@ -68,14 +69,15 @@ function pathWithoutModules() {
 }
 
 /**
- * Runs the script in a process group of its own, so that a Ctrl-C, which a terminal sends to a whole group (and npm
- * passes on once more), reaches it once and from here only. The IPC channel tells it when this process is gone.
+ * Runs the script in a separate process group. A terminal sends Ctrl-C to its whole group, and npm forwards it again;
+ * so the script receives it once, from this process only. The IPC channel closes when this process ends, which the
+ * script notices.
  */
 function run(script, args) {
   const child = spawn(node, [script, ...args], {
     detached: true,
     stdio: ["inherit", "inherit", "inherit", "ipc"],
-    // The tools that a script starts run on this Node too.
+    // The tools that a script starts must run on the same Node.
     env: { ...process.env, PATH: join(modules, ".bin") + delimiter + pathWithoutModules() },
   });
   const repeatMs = 500;
@@ -87,11 +89,11 @@ function run(script, args) {
   };
   const signals = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) process.on(signal, forward);
-  // npm does not pass on every signal that ends it, and what it started would go on without it.
+  // npm does not forward every signal that ends it, and the script would continue without it.
   const parent = process.ppid;
-  const watch = setInterval(() => {
+  const watchParent = setInterval(() => {
     if (process.env.npm_lifecycle_event === undefined || process.ppid === parent) return;
-    clearInterval(watch);
+    clearInterval(watchParent);
     forward("SIGTERM");
   }, 1_000);
   child.on("error", (error) => fail(`${script}: ${error.message}`));
@@ -102,7 +104,7 @@ function run(script, args) {
   });
 }
 
-function fail(line) {
-  console.error(line);
+function fail(message) {
+  console.error(message);
   process.exit(1);
 }

@@ -1,5 +1,6 @@
-/** Three kinds of tests: `unit` in Node, `edge` in workerd as it is deployed, `stack` with every real part at once. */
+/** Three test projects: `unit` runs in Node, `edge` in workerd like the deployed edge, `stack` with all real processes. */
 import { builtinModules } from "node:module";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
 import { defineConfig } from "vitest/config";
@@ -7,30 +8,39 @@ import { defineConfig } from "vitest/config";
 const root = fileURLToPath(new URL("..", import.meta.url));
 
 /**
- * The Redis clients are bundled for workerd ahead of the tests, as a deployment bundles them. Unbundled, the pool
- * resolves ioredis's `require("debug")` to ioredis's own `debug.js`, which then calls itself until the stack ends.
+ * The Redis clients are bundled for workerd before the tests, as a deployment bundles them. Without a bundle the test pool
+ * resolves ioredis's `require("debug")` to ioredis's own `debug.js`, which then calls itself until the stack overflows.
  */
-const bundled = {
+const redisClientBundle = {
   enabled: true,
   include: ["ioredis", "bullmq"],
   rolldownOptions: { external: builtinModules.flatMap((name) => [name, `node:${name}`]) },
 };
 
-/** No test measures time: a limit is there to end what hangs, also on a machine that is busy with other things. */
-const SLOW_MACHINE_MS = 60_000;
+/** Tests do not measure time. The limit only ends a test that hangs, and is long enough for a busy machine. */
+const TEST_TIMEOUT_MS = 60_000;
+
+/**
+ * The processes that tests start keep their compiled modules here: that takes 40% off the processor time of a start (with
+ * Node 24 a worker of all roles needs 2.6 s instead of 4.6 s).
+ */
+const CHILD_ENV = { NODE_COMPILE_CACHE: join(root, ".trimtab/compile-cache") };
 
 export default defineConfig({
   root,
   test: {
-    // Here and not in the edge's project, whose bundled clients would be used for it, and are for workerd.
+    // Not in the edge project: there the setup would use the Redis client that is bundled for workerd.
     globalSetup: ["test/support/servers.ts"],
+    // By default one core is left to vitest's own process: on two cores, files would run one after the other.
+    maxWorkers: "100%",
     projects: [
       {
         root,
         test: {
           name: "unit",
+          env: CHILD_ENV,
           include: ["test/{shared,worker,infra}/**/*.test.ts"],
-          testTimeout: SLOW_MACHINE_MS,
+          testTimeout: TEST_TIMEOUT_MS,
         },
       },
       {
@@ -46,18 +56,20 @@ export default defineConfig({
         test: {
           name: "edge",
           include: ["test/edge/**/*.test.ts"],
-          testTimeout: SLOW_MACHINE_MS,
-          deps: { optimizer: { ssr: bundled } },
+          testTimeout: TEST_TIMEOUT_MS,
+          deps: { optimizer: { ssr: redisClientBundle } },
         },
       },
       {
         root,
         test: {
           name: "stack",
+          env: CHILD_ENV,
           include: ["test/stack/**/*.test.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
-          // Each test starts processes of its own; several files at once would only make them wait for each other.
+          // Longer than one wait in a test (DEADLINE_MS).
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          // Each test starts its own processes, so several files at once would only slow each other down.
           fileParallelism: false,
         },
       },

@@ -1,45 +1,51 @@
-/** From the bearer key, or the ticket in a URL, to the principal. Only their hashes are known to the backend. */
+/** Authentication: finds the API key of a request, by its bearer key, by `x-api-key`, or by the ticket in its URL. Redis has only their hashes. */
 import { createMiddleware } from "hono/factory";
-import { hashApiKey, sha256Hex } from "../../shared/api-key.ts";
-import { AppError } from "../../shared/errors.ts";
-import type { AppContext, AppEnv } from "../context.ts";
+import { hashApiKey } from "../../shared/keys/secrets.ts";
+import { sha256Hex } from "../../shared/ids.ts";
+import { AppError } from "../../shared/api/errors.ts";
+import type { AppContext, AppEnv } from "../http/context.ts";
 
-/** A token as RFC 6750 spells it, bounded, so that no megabyte of header is hashed. */
+/** A token as in RFC 6750, of limited length, so that no huge header is hashed. */
 const BEARER = /^Bearer +([\w.~+/-]{1,256}=*) *$/i;
+const API_KEY = /^[\w.~+/-]{1,256}=*$/;
 const TICKET = /^tk_[\w-]{43}$/;
 
 /** @throws AppError invalid_api_key */
 export const authenticate = createMiddleware<AppEnv>(async (c, next) => {
   const authorization = c.req.header("authorization");
   const ticket = c.req.query("ticket");
-  if (authorization === undefined && ticket !== undefined) await enterByTicket(c, ticket);
-  else await enterByKey(c, authorization ?? "");
+  if (authorization === undefined && ticket !== undefined) await authenticateTicket(c, ticket);
+  else await authenticateKey(c, BEARER.exec(authorization ?? "")?.[1] ?? keyHeader(c));
   await next();
 });
 
-async function enterByKey(c: AppContext, authorization: string): Promise<void> {
-  const key = BEARER.exec(authorization)?.[1];
-  const principal = key && (await c.var.backend.authenticate(await hashApiKey(key)));
+/** The key as Anthropic's clients send it. */
+function keyHeader(c: AppContext): string | undefined {
+  return API_KEY.exec(c.req.header("x-api-key") ?? "")?.[0];
+}
+
+async function authenticateKey(c: AppContext, key: string | undefined): Promise<void> {
+  const hash = key && (await hashApiKey(key));
+  const principal = hash && (await c.var.stores.keys.authenticate(hash));
   if (!principal) {
-    const given = key
+    const message = key
       ? "This API key is not known"
-      : "Expected an API key: `Authorization: Bearer …`";
-    throw refused(c, given);
+      : "Expected an API key: `Authorization: Bearer …`, or `x-api-key: …`";
+    throw new AppError("invalid_api_key", message);
   }
   c.set("principal", principal);
+  c.set("secretHash", hash);
 }
 
-/** A ticket speaks for the key that made it, as far as `authorize` lets it. */
-async function enterByTicket(c: AppContext, token: string): Promise<void> {
-  const { backend } = c.var;
-  const ticket = TICKET.test(token) ? await backend.ticket(await sha256Hex(token)) : null;
-  const principal = ticket && (await backend.keys((keys) => keys.read(ticket.keyId)));
-  if (!ticket || !principal) throw refused(c, "This ticket is not known, or has expired");
+/** A ticket stands for the API key that made it, within the limits that `authorize` sets. */
+async function authenticateTicket(c: AppContext, token: string): Promise<void> {
+  const { stores } = c.var;
+  const ticket = TICKET.test(token) ? await stores.tickets.get(await sha256Hex(token)) : null;
+  const principal = ticket && (await stores.keys.get(ticket.keyId));
+  if (!ticket || !principal) {
+    throw new AppError("invalid_api_key", "This ticket is not known, or has expired");
+  }
   c.set("principal", principal);
+  c.set("secretHash", null);
   c.set("ticket", ticket);
-}
-
-function refused(c: AppContext, message: string): AppError {
-  c.header("WWW-Authenticate", 'Bearer realm="trimtab"');
-  return new AppError("invalid_api_key", message);
 }

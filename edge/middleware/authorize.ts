@@ -1,25 +1,23 @@
-/** Which scope a request needs: one rule for every path, so that a new route is not open by oversight. */
-import { createMiddleware } from "hono/factory";
-import { AppError } from "../../shared/errors.ts";
-import type { Scope } from "../../shared/policy.ts";
-import type { TicketRecord } from "../../shared/ticket.ts";
-import type { AppContext, AppEnv } from "../context.ts";
+/** Authorization: whether the API key or the ticket of a request may call a route, as the route's declaration says. */
+import type { MiddlewareHandler } from "hono";
+import { AppError } from "../../shared/api/errors.ts";
+import type { Scope } from "../../shared/api/keys.ts";
+import type { AppContext, AppEnv } from "../http/context.ts";
+import type { Access } from "../http/route.ts";
 
-/** @throws AppError permission_denied */
-export const authorize = createMiddleware<AppEnv>(async (c, next) => {
-  const { method, path } = c.req;
-  if (!c.var.ticket) requireScope(c, scopeOf(method, path));
-  else if (!opens(c.var.ticket, method, path)) {
-    throw new AppError("permission_denied", "This ticket is for another use");
-  }
-  await next();
-});
+/** Middleware of one route. @throws AppError permission_denied */
+export function authorize(access: Access): MiddlewareHandler<AppEnv> {
+  return async function authorize(c, next) {
+    if (access === "any_key") requireKey(c);
+    else if (access !== "public") requireAccess(c, access);
+    await next();
+  };
+}
 
-/** What lets others in: keys; endpoints, which are sent what every key's jobs say; and what their receivers trust. */
-const ADMIN = /^\/v1\/keys(\/|$)/;
-const ADMIN_WRITES = /^\/v1\/(webhook_endpoints|webhook_keys)(\/|$)/;
-/** A ticket needs the scope of what it lets do; reading is the least. */
-const TICKETS = /^\/v1\/jobs\/[^/]+\/tickets$/;
+/** Whether the request may see a job's text: a key that only submits and a ticket that cancels may not. */
+export function mayRead(c: AppContext): boolean {
+  return c.var.ticket === undefined && c.var.principal.scopes.includes("jobs:read");
+}
 
 /** @throws AppError permission_denied */
 export function requireScope(c: AppContext, scope: Scope): void {
@@ -27,16 +25,19 @@ export function requireScope(c: AppContext, scope: Scope): void {
   throw new AppError("permission_denied", `This API key does not have the scope ${scope}`);
 }
 
-function scopeOf(method: string, path: string): Scope {
-  const reads = isRead(method);
-  if (ADMIN.test(path) || (!reads && ADMIN_WRITES.test(path))) return "admin";
-  return reads || TICKETS.test(path) ? "jobs:read" : "jobs:write";
+/** @throws AppError permission_denied for a ticket */
+function requireKey(c: AppContext): void {
+  if (!c.var.ticket) return;
+  throw new AppError("permission_denied", "This ticket is for another action");
 }
 
-function opens({ jobId, action }: TicketRecord, method: string, path: string): boolean {
-  return action === "stream"
-    ? isRead(method) && path === `/v1/jobs/${jobId}/events`
-    : method === "POST" && path === `/v1/jobs/${jobId}/cancel`;
+/** A ticket opens one route for one job, and no other. What the request follows ends when its key does not allow it any more. */
+function requireAccess(c: AppContext, { scope, ticket: action }: Exclude<Access, string>): void {
+  const { ticket } = c.var;
+  if (!ticket) requireScope(c, scope);
+  else if (ticket.action !== action || ticket.jobId !== c.req.param("id")) {
+    throw new AppError("permission_denied", "This ticket is for another job or another action");
+  }
+  const { principal, secretHash, stores } = c.var;
+  stores.actFor({ keyId: principal.id, secretHash, scope });
 }
-
-const isRead = (method: string) => method === "GET" || method === "HEAD";

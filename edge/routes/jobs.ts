@@ -1,73 +1,56 @@
-/** Jobs as a resource: submit, read, follow, cancel, delete. A job of another tenant is one that does not exist. */
-import { Hono } from "hono";
+/** `/v1/jobs`: submit, read, follow, cancel and delete jobs. A job of another tenant is reported as not found. */
 import { etag, RETAINED_304_HEADERS } from "hono/etag";
-import { isTerminal, JobRequest, type Job, type JobEvent } from "../../shared/contract.ts";
-import { ScoreRequest } from "../../shared/score.ts";
-import { noSuchJob, type Asking } from "../../shared/submission.ts";
-import { readJson } from "../body.ts";
-import type { AppContext, AppEnv } from "../context.ts";
-import { nothingAfter, readCursor, requireJob } from "../job-access.ts";
-import type { Log } from "../log.ts";
+import * as v from "valibot";
+import {
+  isTerminal,
+  Job,
+  JobCancellation,
+  JobDeletion,
+  JobRequest,
+} from "../../shared/api/jobs.ts";
+import { JobEvent } from "../../shared/api/job-events.ts";
+import { Quote } from "../../shared/api/queue.ts";
+import { field } from "../../shared/api/schema.ts";
+import { ScoreRequest } from "../../shared/api/score.ts";
+import { eventJson } from "../../shared/jobs/log-entry.ts";
+import { jobNotFound, type GenerationRequest } from "../../shared/submission/submission.ts";
+import { inputOf } from "../../shared/submission/validate.ts";
+import { fromScore } from "../answers/score.ts";
+import type { AppContext } from "../http/context.ts";
+import { LOCATION } from "../http/reply-headers.ts";
+import { route, type ContractPart, type JsonBody, type Route } from "../http/route.ts";
+import { streamFrames, type SseFrame, type StreamControl } from "../http/sse.ts";
+import { mayRead } from "../middleware/authorize.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
-import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
-import { scoringOf } from "../score.ts";
-import { quote, submit } from "../submission.ts";
-import { inputOf, parseRequest } from "../../shared/validate.ts";
-import { afterWait } from "../wait.ts";
+import {
+  CURSOR,
+  isReadToEnd,
+  JOB_ID,
+  readCursor,
+  requireJob,
+  STREAM_READ_TO_END,
+} from "../requests/job-access.ts";
+import { quote, submit, SUBMISSION } from "../requests/submit.ts";
+import { WAIT, waitAsPreferred } from "../requests/wait.ts";
+import type { RouteSettings } from "./settings.ts";
 
-export function jobRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
+const MESSAGES = [{ role: "user", content: "What is the capital of France?" }];
 
-  routes.post("/", async (c) => {
-    const body = await readJson(c.req.raw);
-    const { id } = await submit(c, askingOf(body), deadlineSeconds);
-    const record = await afterWait(c, await requireJob(c, id));
-    c.header("Location", `/v1/jobs/${id}`);
-    return c.json(await c.var.backend.view(record), isTerminal(record.state) ? 200 : 202);
-  });
+/** A body with a `completion` scores that text; any other one generates text. */
+const BODY: JsonBody<JobRequest | ScoreRequest> = {
+  mediaType: "application/json",
+  schemas: [JobRequest, ScoreRequest],
+  choose: (body) =>
+    typeof body === "object" && body !== null && "completion" in body ? ScoreRequest : JobRequest,
+  examples: [
+    { model: "atlas-qa", messages: MESSAGES, max_tokens: 16, steering: { alpha: 0.5 } },
+    { model: "atlas-qa", messages: MESSAGES, completion: "Paris" },
+  ],
+};
 
-  routes.post("/quote", async (c) => c.json(await quote(c, askingOf(await readJson(c.req.raw)))));
+const submitted = (description: string) => ({ description, schema: Job, headers: LOCATION });
 
-  routes.get("/:id", etag({ retainedHeaders: RETAINED_HEADERS }), async (c) => {
-    const record = await afterWait(c, await requireJob(c, c.req.param("id")));
-    const job = await c.var.backend.view(record);
-    c.header("Cache-Control", cacheControl(job));
-    c.header("Vary", "Authorization", { append: true });
-    return c.json(job);
-  });
-
-  routes.post("/:id/cancel", async (c) => {
-    const { id } = await requireJob(c, c.req.param("id"));
-    const job = await c.var.backend.cancel(id);
-    if (job === null) throw noSuchJob();
-    // A ticket to cancel is none to read.
-    const { object, state, cancel_requested } = job;
-    return c.json(c.var.ticket ? { id, object, state, cancel_requested } : job);
-  });
-
-  routes.delete("/:id", async (c) => {
-    const { id } = await requireJob(c, c.req.param("id"));
-    await c.var.backend.delete(id);
-    return c.json({ id, object: "job", deleted: true });
-  });
-
-  routes.get("/:id/events", async (c) => {
-    const after = readCursor(c) ?? 0;
-    const record = await requireJob(c, c.req.param("id"));
-    if (nothingAfter(c, after, record)) return c.body(null, 204);
-    const { id } = record;
-    return streamFrames(
-      c,
-      (control) => eventFrames(c, id, after, control),
-      // Without an id, so that a reader which comes back goes on after the last event.
-      (error) => ({ event: "error", data: JSON.stringify(streamErrorBody(c, log, id, error)) }),
-    );
-  });
-
-  return routes;
-}
-
-/** Of an unchanged job: what caches need, and what any reply has. */
+/** Headers of an unchanged job: those that caches need, and those of every reply. */
 const RETAINED_HEADERS = [
   ...RETAINED_304_HEADERS,
   "access-control-allow-origin",
@@ -76,20 +59,174 @@ const RETAINED_HEADERS = [
   "x-request-id",
 ];
 
-/** An ended job does not change until it is deleted, but for the deliveries of its webhook. */
-function cacheControl({ deleted_at, webhook }: Job): string {
-  if (deleted_at === null || webhook !== null) return "private, no-cache";
-  const seconds = Math.max(0, Math.floor(deleted_at - Date.now() / 1000));
-  return `private, max-age=${seconds}, immutable`;
+/** The contract part of the middleware `etag`. */
+const ETAG: ContractPart = {
+  headers: {
+    "If-None-Match": field(
+      v.optional(v.string()),
+      "The ETag of the job that the caller has. If it is still current, the reply is 304 without a body.",
+      { examples: ['"5d41402abc4b2a76b9719d911017c592"'] },
+    ),
+  },
+  replyHeaders: {
+    ETag: field(v.string(), "Changes whenever the job changes.", {
+      examples: ['"5d41402abc4b2a76b9719d911017c592"'],
+    }),
+  },
+};
+
+export function jobRoutes({ deadlineSeconds, log }: RouteSettings): Route[] {
+  return [
+    route(
+      {
+        method: "POST",
+        path: "/v1/jobs",
+        operationId: "createJob",
+        tag: "Jobs",
+        summary: "Submit a generation, or a text to score",
+        description:
+          "The job is queued until a worker is free. With `Prefer: wait=n` the reply waits for its end.",
+        access: { scope: "jobs:write" },
+        body: BODY,
+        uses: [...SUBMISSION, WAIT],
+        replies: {
+          200: submitted("The job has ended."),
+          202: submitted("The job is queued or running."),
+        },
+      },
+      async (c, { body, json }) => {
+        const record = await waitAsPreferred(
+          c,
+          await submit(c, toGenerationRequest(body), deadlineSeconds),
+        );
+        c.header("Location", `/v1/jobs/${record.id}`);
+        return json(isTerminal(record.state) ? 200 : 202, await c.var.stores.readJob(record));
+      },
+    ),
+    route(
+      {
+        method: "POST",
+        path: "/v1/jobs/quote",
+        operationId: "quoteJob",
+        tag: "Jobs",
+        summary: "Estimate when a job would start",
+        description:
+          "Nothing is created, and the request counts towards the API key's limits only if it is refused.",
+        access: { scope: "jobs:write" },
+        body: BODY,
+        replies: { 200: { description: "The estimate.", schema: Quote } },
+        errors: ["context_length_exceeded", "model_not_found", "rate_limit_exceeded"],
+      },
+      async (c, { body, json }) => json(200, await quote(c, toGenerationRequest(body))),
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/jobs/{id}",
+        operationId: "getJob",
+        tag: "Jobs",
+        summary: "Read a job",
+        description:
+          "A job that has ended changes only in its metadata and in the deliveries of its webhook. With `If-None-Match` an unchanged job is not sent again.",
+        access: { scope: "jobs:read" },
+        params: { id: JOB_ID },
+        uses: [WAIT, ETAG],
+        middleware: [etag({ retainedHeaders: RETAINED_HEADERS })],
+        replies: {
+          200: { description: "The job.", schema: Job },
+          304: { description: "The job has not changed." },
+        },
+      },
+      async (c, { params, json }) => {
+        const record = await waitAsPreferred(c, await requireJob(c, params.id));
+        const job = await c.var.stores.readJob(record);
+        // The metadata of an ended job may change, and it may be deleted.
+        c.header("Cache-Control", "private, no-cache");
+        c.header("Vary", "Authorization", { append: true });
+        return json(200, job);
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/jobs/{id}/events",
+        operationId: "streamJobEvents",
+        tag: "Jobs",
+        summary: "Follow a job's events",
+        description:
+          "The stream has all events, or those after the reader's last one, and then new events until the job has ended.",
+        access: { scope: "jobs:read", ticket: "stream" },
+        params: { id: JOB_ID },
+        uses: [CURSOR],
+        replies: {
+          200: { description: "The events.", events: { data: JobEvent } },
+          204: STREAM_READ_TO_END,
+        },
+      },
+      async (c, { params }) => {
+        const after = readCursor(c) ?? 0;
+        const record = await requireJob(c, params.id);
+        if (isReadToEnd(c, after, record)) return c.body(null, 204);
+        const { id } = record;
+        return streamFrames(
+          c,
+          (control) => eventFrames(c, id, after, control),
+          // Without an id, so that a reader that reconnects continues after the last event.
+          (error) => ({ event: "error", data: JSON.stringify(streamErrorBody(c, log, id, error)) }),
+        );
+      },
+    ),
+    route(
+      {
+        method: "POST",
+        path: "/v1/jobs/{id}/cancel",
+        operationId: "cancelJob",
+        tag: "Jobs",
+        summary: "Cancel a job",
+        description:
+          "The text so far is kept. A job that has ended does not change. With a ticket, or a key without the scope `jobs:read`, the reply has only the job's state.",
+        access: { scope: "jobs:write", ticket: "cancel" },
+        params: { id: JOB_ID },
+        replies: {
+          200: {
+            description: "The job, or only its state for a caller that may not read it.",
+            schema: v.union([Job, JobCancellation]),
+          },
+        },
+      },
+      async (c, { params, json }) => {
+        const { id } = await requireJob(c, params.id);
+        const job = await c.var.stores.cancelJob(id);
+        if (job === null) throw jobNotFound();
+        const { object, state, cancel_requested } = job;
+        return json(200, mayRead(c) ? job : { id, object, state, cancel_requested });
+      },
+    ),
+    route(
+      {
+        method: "DELETE",
+        path: "/v1/jobs/{id}",
+        operationId: "deleteJob",
+        tag: "Jobs",
+        summary: "Delete a job",
+        description:
+          "A job that has not ended is cancelled first. Its text, events and webhook messages are deleted.",
+        access: { scope: "jobs:write" },
+        params: { id: JOB_ID },
+        replies: { 200: { description: "The job is deleted.", schema: JobDeletion } },
+      },
+      async (c, { params, json }) => {
+        const { id } = await requireJob(c, params.id);
+        await c.var.stores.deleteJob(id);
+        return json(200, { id, object: "job", deleted: true });
+      },
+    ),
+  ];
 }
 
-/** A text to score makes it a job of the other kind, with the fields of that kind. */
-function askingOf(body: unknown): Asking {
-  if (typeof body === "object" && body !== null && "completion" in body) {
-    return scoringOf(parseRequest(ScoreRequest, body));
-  }
-  const request = parseRequest(JobRequest, body);
-  return { request, inputs: [inputOf(request)], n: 1 };
+function toGenerationRequest(body: JobRequest | ScoreRequest): GenerationRequest {
+  if ("completion" in body) return fromScore(body);
+  return { request: body, inputs: [inputOf(body)], n: 1 };
 }
 
 async function* eventFrames(
@@ -97,12 +234,9 @@ async function* eventFrames(
   jobId: string,
   after: number,
   { signal, heartbeat }: StreamControl,
-): AsyncGenerator<Frame> {
-  for await (const event of c.var.backend.follow(jobId, { after, signal, onIdle: heartbeat })) {
-    yield toFrame(event);
+): AsyncGenerator<SseFrame> {
+  const request = { after, signal, onIdle: heartbeat };
+  for await (const entry of c.var.stores.followJob(jobId, request)) {
+    yield { id: entry.seq, event: entry.type, data: eventJson(entry) };
   }
-}
-
-function toFrame(event: JobEvent): Frame {
-  return { id: event.seq, event: event.type, data: JSON.stringify(event) };
 }

@@ -1,29 +1,66 @@
-/** The ensembles that workers serve, under the names that requests call `model`. */
-import { Hono } from "hono";
-import type { Model } from "../../shared/contract.ts";
-import type { ModelCard } from "../../shared/job.ts";
-import { mayUse, requireModel } from "../../shared/submission.ts";
-import type { AppEnv } from "../context.ts";
-import { askerOf } from "../submission.ts";
+/** The ensembles that workers serve: requests name one of them as `model`. */
+import * as v from "valibot";
+import { Model, ModelList } from "../../shared/api/models.ts";
+import { field } from "../../shared/api/schema.ts";
+import type { KnownModel } from "../../shared/workers/registry.ts";
+import { mayUseModel, requireModel } from "../../shared/submission/submission.ts";
+import { route, type Route } from "../http/route.ts";
+import { requestContext } from "../requests/submit.ts";
 
-export function modelRoutes(): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
+const MODEL_ID = field(v.string(), "The name of a model. It may contain slashes.", {
+  examples: ["atlas-qa"],
+});
 
-  routes.get("/", async (c) => {
-    const cards = await c.var.backend.models();
-    const usable = cards.filter(({ id }) => mayUse(c.var.principal, id));
-    return c.json({ object: "list", data: usable.map(toModel) });
-  });
-
-  // A name may hold slashes.
-  routes.get("/:id{.+}", async (c) =>
-    c.json(toModel(await requireModel(askerOf(c), c.req.param("id")))),
-  );
-
-  return routes;
+export function modelRoutes(): Route[] {
+  return [
+    route(
+      {
+        method: "GET",
+        path: "/v1/models",
+        operationId: "listModels",
+        tag: "OpenAI",
+        summary: "List the models and the steering that they allow",
+        description:
+          "A model is an ensemble of a base, an expert and an antiexpert. The list has the models that a worker serves now, and those that one has served within the last day.",
+        access: { scope: "jobs:read" },
+        replies: {
+          200: { description: "The models that the API key may use.", schema: ModelList },
+        },
+      },
+      async (c, { json }) => {
+        const models = await c.var.stores.models();
+        const usable = models.filter(({ card }) => mayUseModel(c.var.principal, card.id));
+        return json(200, { object: "list", data: usable.map(toModel) });
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/models/{id}",
+        paramPatterns: { id: ".+" },
+        operationId: "getModel",
+        tag: "OpenAI",
+        summary: "Read a model",
+        description: "The API key must be allowed to use the model.",
+        access: { scope: "jobs:read" },
+        params: { id: MODEL_ID },
+        replies: { 200: { description: "The model.", schema: Model } },
+        errors: ["model_not_found"],
+      },
+      async (c, { params, json }) => {
+        const card = await requireModel(requestContext(c), params.id);
+        const workers = await c.var.stores.workersOf(card.id);
+        return json(200, toModel({ card, workers }));
+      },
+    ),
+  ];
 }
 
-function toModel(card: ModelCard): Model {
+function toModel({ card, workers }: KnownModel): Model {
+  const served = workers.flatMap(({ models }) => models.filter(({ id }) => id === card.id));
+  const { fingerprint, reproducible } = card;
+  const variants = served.length === 0 ? [{ fingerprint, reproducible }] : served;
+  const fingerprints = [...new Set(variants.map((variant) => variant.fingerprint))].toSorted();
   return {
     id: card.id,
     object: "model",
@@ -31,6 +68,17 @@ function toModel(card: ModelCard): Model {
     owned_by: "trimtab",
     description: card.description,
     context_tokens: card.contextTokens,
+    context_length: card.contextTokens,
+    max_model_len: card.contextTokens,
     alpha: { default: card.alphaDefault, max: card.alphaMax },
+    status: workers.length > 0 ? "available" : "no_worker",
+    since:
+      workers.length === 0
+        ? null
+        : Math.floor(Math.min(...workers.map(({ sinceMs }) => sinceMs)) / 1000),
+    workers: workers.length,
+    slots: workers.reduce((sum, { throughput }) => sum + throughput.slots, 0),
+    fingerprints,
+    reproducible: fingerprints.length === 1 && variants.every((variant) => variant.reproducible),
   };
 }

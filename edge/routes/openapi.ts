@@ -1,27 +1,67 @@
-/** The API as an OpenAPI document, and as a page to read; both without a key. */
-import { Hono } from "hono";
-import type { AppEnv } from "../context.ts";
-import document from "../openapi.json" with { type: "json" };
-import { referencePage } from "../reference-page.ts";
+/** The API as an OpenAPI document, and as a page to read, both without an API key. */
+import * as v from "valibot";
+import { CONTENT_SECURITY_POLICY, referencePage } from "../docs/page.ts";
+import { route, type Route } from "../http/route.ts";
+import type { RouteSettings } from "./settings.ts";
 
 const CACHE = "public, max-age=300";
-/** The page has a style of its own and nothing else. */
-const POLICY =
-  "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
-export function openapiRoutes(): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
+const OpenApiDocument = v.pipe(v.looseObject({}), v.description("An OpenAPI 3.1 document."));
 
-  routes.get("/openapi.json", (c) => {
-    c.header("Cache-Control", CACHE);
-    return c.json(document);
-  });
-
-  routes.get("/docs", (c) => {
-    c.header("Cache-Control", CACHE);
-    c.header("Content-Security-Policy", POLICY);
-    return c.html(referencePage(document));
-  });
-
-  return routes;
+export function documentRoutes({ document, referenceScript }: RouteSettings): Route[] {
+  return [
+    route(
+      {
+        method: "GET",
+        path: "/openapi.json",
+        operationId: "getOpenApiDocument",
+        tag: "Service",
+        summary: "Get the API as an OpenAPI document",
+        description:
+          "The reply is JSON for programs: generators of clients, validators and editors read it.",
+        access: "public",
+        replies: { 200: { description: "The document.", schema: OpenApiDocument } },
+      },
+      (c, { json }) => {
+        c.header("Cache-Control", CACHE);
+        return json(200, document);
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/docs",
+        operationId: "getDocumentation",
+        tag: "Service",
+        summary: "Read the API reference in a browser",
+        description: "The reply is a page that renders the OpenAPI document.",
+        access: "public",
+        replies: { 200: { description: "The page.", schema: v.string(), mediaType: "text/html" } },
+      },
+      (c) => {
+        c.header("Cache-Control", CACHE);
+        c.header("Content-Security-Policy", CONTENT_SECURITY_POLICY);
+        return c.html(referencePage());
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/docs/reference.js",
+        operationId: "getDocumentationScript",
+        tag: "Service",
+        summary: "Get the script of the API reference",
+        description: "The page of the API reference loads this script.",
+        access: "public",
+        replies: {
+          200: { description: "The script.", schema: v.string(), mediaType: "text/javascript" },
+        },
+      },
+      (c) => {
+        c.header("Cache-Control", CACHE);
+        c.header("Content-Type", "text/javascript; charset=utf-8");
+        return c.body(referenceScript);
+      },
+    ),
+  ];
 }

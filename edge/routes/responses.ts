@@ -1,96 +1,240 @@
 /**
- * `/v1/responses`: jobs in the protocol of OpenAI's Responses API. Any job of the caller can be read, streamed from any
- * event on, cancelled and deleted here, whatever asked for it.
+ * `/v1/responses`: jobs in the protocol of OpenAI's Responses API. Every job of the caller can be read, streamed, cancelled and
+ * deleted here, in whichever protocol it was submitted.
  */
-import { Hono } from "hono";
-import { isEnd, type JobEvent } from "../../shared/contract.ts";
-import { responseId } from "../../shared/job-names.ts";
-import type { JobRecord } from "../../shared/job.ts";
-import { responseAsking } from "../../shared/protocols.ts";
-import { requireSuccess } from "../../shared/whole-answer.ts";
-import { noSuchJob } from "../../shared/submission.ts";
-import { ResponseRequest } from "../../shared/responses.ts";
-import { readJson } from "../body.ts";
-import type { AppContext, AppEnv } from "../context.ts";
-import { badCursor, readCursor, requireJob, wantsStream } from "../job-access.ts";
-import type { Log } from "../log.ts";
+import { AppError } from "../../shared/api/errors.ts";
+import { isEnd } from "../../shared/api/job-events.ts";
+import type { JobEvent } from "../../shared/api/job-events.ts";
+import { ResponseInputItemPage } from "../../shared/api/response-items.ts";
+import {
+  ResponseDeletion,
+  ResponseObject,
+  ResponseRequest,
+  ResponseStreamEvent,
+} from "../../shared/api/responses.ts";
+import { InputTokens } from "../../shared/api/tokenizers.ts";
+import { responseId } from "../../shared/jobs/ids.ts";
+import { toEvent } from "../../shared/jobs/log-entry.ts";
+import type { JobRecord } from "../../shared/jobs/record.ts";
+import { requireSuccess } from "../../shared/protocols/whole-reply.ts";
+import type { AnsweredJob } from "../../shared/protocols/chat-replies.ts";
+import { fromResponse } from "../../shared/protocols/index.ts";
+import { RESPONSE_FIELD_NAMES, withFieldNames } from "../../shared/protocols/response-format.ts";
+import { toInputItems } from "../../shared/protocols/response-input.ts";
+import { toResponse } from "../../shared/protocols/response-object.ts";
+import { jobNotFound } from "../../shared/submission/submission.ts";
+import { ANSWER } from "../answers/answer.ts";
+import { ResponseEvents } from "../answers/response-events.ts";
+import type { AppContext } from "../http/context.ts";
+import { PAGE_QUERY, pageReply } from "../http/page.ts";
+import { jsonBody, route, type Route } from "../http/route.ts";
+import { streamFrames, type SseFrame, type StreamControl } from "../http/sse.ts";
+import { mayRead } from "../middleware/authorize.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
-import type { AnsweredJob } from "../../shared/openai-shapes.ts";
-import { ResponseEvents } from "../response-events.ts";
-import { inResponseWords } from "../../shared/response-format.ts";
-import { inputItems } from "../../shared/response-input.ts";
-import { toResponse } from "../../shared/response-object.ts";
-import { pageOf } from "../page.ts";
-import { streamFrames, type Frame, type StreamControl } from "../sse.ts";
-import { askerOf, submit } from "../submission.ts";
-import { parseRequest } from "../../shared/validate.ts";
-import { afterWait, whenEnded } from "../wait.ts";
+import {
+  CURSOR,
+  cursorBeyondEnd,
+  JOB_ID,
+  readCursor,
+  requireJob,
+  STREAM,
+  STREAM_READ_TO_END,
+  wantsStream,
+} from "../requests/job-access.ts";
+import { countTokens, TOKENIZER, tokenizerModel } from "../requests/tokenizer.ts";
+import { requestContext, submit, SUBMISSION } from "../requests/submit.ts";
+import { WAIT, waitAsPreferred, waitForEnd } from "../requests/wait.ts";
+import type { Log } from "../runtime/log.ts";
+import type { RouteSettings } from "./settings.ts";
 
-/** The worker of a running job ends it at its next token; the reply to a cancel waits so long to tell the end. */
+/** The reply to a cancellation waits this long until the job has ended: a worker cancels a job at its next token. */
 const CANCEL_WAIT_MS = 3_000;
 
-export function responseRoutes(deadlineSeconds: number, log: Log): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
+const EXAMPLE = { model: "atlas-qa", input: "What is the capital of France?" };
 
-  routes.post("/", async (c) => {
-    const body = parseRequest(ResponseRequest, await readJson(c.req.raw));
-    const asking = await responseAsking(askerOf(c), body);
-    const job = await submit(c, asking, deadlineSeconds).catch((error: unknown) => {
-      throw inResponseWords(error);
-    });
-    if (body.stream) return streamResponse(c, job, -1, log);
-    const record = await requireJob(c, job.id);
-    if (body.background) return c.json(await shown(c, await afterWait(c, record)));
-    const ended = await whenEnded(c, record);
-    const { state, error } = await c.var.backend.view(ended);
-    if (state === "failed" || state === "expired") requireSuccess({ type: state, error });
-    return c.json(await shown(c, ended));
-  });
+const RESPONSE = {
+  description: "The response; with `stream`, its events.",
+  schema: ResponseObject,
+  events: { data: ResponseStreamEvent, endsWithDone: true },
+};
 
-  routes.get("/:id", async (c) => {
-    const record = await requireJob(c, c.req.param("id"));
-    const after = readCursor(c) ?? -1;
-    if (!wantsStream(c)) {
-      return c.json(await shown(c, await afterWait(c, record)));
-    }
-    if (after >= 0) {
-      const events = await c.var.backend.log(record.id);
-      const told = new ResponseEvents(record);
-      for (const event of events) told.next(event);
-      if (after > told.last)
-        throw badCursor(c, `must be at most ${told.last}, the last event so far`);
-      const last = events.at(-1);
-      // An EventSource reconnects whenever a stream ends, until it is told that there is nothing left.
-      const reconnects = c.req.header("last-event-id") !== undefined;
-      if (reconnects && after === told.last && last && isEnd(last)) return c.body(null, 204);
-    }
-    return streamResponse(c, record, after, log);
-  });
-
-  routes.post("/:id/cancel", async (c) => {
-    const { id } = await requireJob(c, c.req.param("id"));
-    if ((await c.var.backend.cancel(id)) === null) throw noSuchJob();
-    return c.json(await shown(c, await whenEnded(c, await requireJob(c, id), CANCEL_WAIT_MS)));
-  });
-
-  routes.delete("/:id", async (c) => {
-    const { id } = await requireJob(c, c.req.param("id"));
-    await c.var.backend.delete(id);
-    return c.json({ id: responseId(id), object: "response", deleted: true });
-  });
-
-  routes.get("/:id/input_items", async (c) => {
-    const record = await requireJob(c, c.req.param("id"));
-    const { page: data, has_more } = pageOf(c, inputItems(record).toReversed(), ({ id }) => id);
-    const ends = { first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null };
-    return c.json({ object: "list", data, ...ends, has_more });
-  });
-
-  return routes;
+export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[] {
+  return [
+    route(
+      {
+        method: "POST",
+        path: "/v1/responses",
+        operationId: "createResponse",
+        tag: "OpenAI",
+        summary: "Create a response",
+        description:
+          "The reply waits until the response is finished, or streams it. With `background` it does not wait.",
+        access: { scope: "jobs:write" },
+        body: jsonBody(ResponseRequest, EXAMPLE),
+        uses: [...SUBMISSION, WAIT, ANSWER],
+        replies: { 200: RESPONSE },
+        errors: ["not_found"],
+      },
+      async (c, { body, json }) => {
+        const request = await fromResponse(requestContext(c), body);
+        const job = await submit(c, request, deadlineSeconds).catch((error: unknown) => {
+          throw withFieldNames(error, RESPONSE_FIELD_NAMES);
+        });
+        if (body.stream) return streamResponse(c, job, -1, log);
+        if (body.background) return json(200, await readResponse(c, await waitAsPreferred(c, job)));
+        const ended = await waitForEnd(c, job);
+        const reply = await c.var.stores.readJob(ended);
+        const { state, error } = reply;
+        if (state === "failed" || state === "expired") requireSuccess({ type: state, error });
+        return json(200, toResponse(ended, reply));
+      },
+    ),
+    route(
+      {
+        method: "POST",
+        path: "/v1/responses/input_tokens",
+        operationId: "countResponseInputTokens",
+        tag: "OpenAI",
+        summary: "Count the tokens of a response's input",
+        description:
+          "It takes the fields of a response, and counts the tokens of the base's prompt. No job is created; the call counts as one request of the API key.",
+        access: { scope: "jobs:write" },
+        body: jsonBody(ResponseRequest, EXAMPLE),
+        uses: [TOKENIZER],
+        replies: { 200: { description: "The count.", schema: InputTokens } },
+        errors: ["not_found"],
+      },
+      async (c, { body, json }) => {
+        const card = await tokenizerModel(c, body.model);
+        const { inputs } = await fromResponse(requestContext(c), body);
+        return json(200, {
+          object: "response.input_tokens",
+          input_tokens: await countTokens(c, card, inputs[0]!),
+        });
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/responses/{id}",
+        operationId: "getResponse",
+        tag: "OpenAI",
+        summary: "Read a response, or stream its events",
+        description: "A stream begins with the first event, or after the reader's last one.",
+        access: { scope: "jobs:read" },
+        params: { id: JOB_ID },
+        uses: [WAIT, STREAM, CURSOR],
+        replies: { 200: RESPONSE, 204: STREAM_READ_TO_END },
+      },
+      async (c, { params, json }) => {
+        const record = await requireJob(c, params.id);
+        const after = readCursor(c) ?? -1;
+        if (!wantsStream(c)) {
+          return json(200, await readResponse(c, await waitAsPreferred(c, record)));
+        }
+        if (after >= 0 && (await isResponseReadToEnd(c, after, record))) return c.body(null, 204);
+        return streamResponse(c, record, after, log);
+      },
+    ),
+    route(
+      {
+        method: "POST",
+        path: "/v1/responses/compact",
+        operationId: "compactResponse",
+        tag: "OpenAI",
+        summary: "Compact a conversation",
+        description: "Not supported: every request is refused.",
+        access: { scope: "jobs:write" },
+        replies: {},
+        errors: ["unsupported_parameter"],
+      },
+      () => {
+        const message =
+          "Conversations cannot be compacted here: shorten the input, or begin without previous_response_id";
+        throw new AppError("unsupported_parameter", message);
+      },
+    ),
+    route(
+      {
+        method: "POST",
+        path: "/v1/responses/{id}/cancel",
+        operationId: "cancelResponse",
+        tag: "OpenAI",
+        summary: "Cancel a response",
+        description: `The text so far is kept. The reply waits up to ${CANCEL_WAIT_MS / 1000} seconds until the response has ended. For a key without the scope \`jobs:read\` it has no text, instructions or metadata.`,
+        access: { scope: "jobs:write" },
+        params: { id: JOB_ID },
+        replies: { 200: { description: "The response.", schema: ResponseObject } },
+      },
+      async (c, { params, json }) => {
+        const { id } = await requireJob(c, params.id);
+        if ((await c.var.stores.cancelJob(id)) === null) throw jobNotFound();
+        const record = await waitForEnd(c, await requireJob(c, id), CANCEL_WAIT_MS);
+        const response = await readResponse(c, record);
+        const hidden = { output: [], instructions: null, metadata: {} };
+        return json(200, mayRead(c) ? response : { ...response, ...hidden });
+      },
+    ),
+    route(
+      {
+        method: "DELETE",
+        path: "/v1/responses/{id}",
+        operationId: "deleteResponse",
+        tag: "OpenAI",
+        summary: "Delete a response",
+        description: "A response that is not finished is cancelled first.",
+        access: { scope: "jobs:write" },
+        params: { id: JOB_ID },
+        replies: { 200: { description: "The response is deleted.", schema: ResponseDeletion } },
+      },
+      async (c, { params, json }) => {
+        const { id } = await requireJob(c, params.id);
+        await c.var.stores.deleteJob(id);
+        return json(200, { id: responseId(id), object: "response", deleted: true });
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/responses/{id}/input_items",
+        operationId: "listResponseInputItems",
+        tag: "OpenAI",
+        summary: "List the messages that a response continues",
+        description: "The messages of the request, after those of the responses before it.",
+        access: { scope: "jobs:read" },
+        params: { id: JOB_ID },
+        query: PAGE_QUERY,
+        replies: { 200: { description: "One page of messages.", schema: ResponseInputItemPage } },
+      },
+      async (c, { params, query, json }) => {
+        const record = await requireJob(c, params.id);
+        return json(200, pageReply(toInputItems(record).toReversed(), query));
+      },
+    ),
+  ];
 }
 
-async function shown(c: AppContext, record: JobRecord): Promise<object> {
-  return toResponse(record, await c.var.backend.view(record));
+async function readResponse(c: AppContext, record: JobRecord): Promise<ResponseObject> {
+  return toResponse(record, await c.var.stores.readJob(record));
+}
+
+/**
+ * Whether an EventSource that reconnects has the last event. It reconnects after every stream, until a reply is 204.
+ * @param after number of the last event that the reader has
+ * @throws AppError events_lost for a number beyond the last event so far
+ */
+async function isResponseReadToEnd(
+  c: AppContext,
+  after: number,
+  record: JobRecord,
+): Promise<boolean> {
+  const jobEvents = await c.var.stores.jobs.log(record.id);
+  const events = new ResponseEvents(record);
+  for (const event of jobEvents) events.next(event);
+  if (after > events.last) throw cursorBeyondEnd(c);
+  const last = jobEvents.at(-1);
+  const reconnects = c.req.header("last-event-id") !== undefined;
+  return reconnects && after === events.last && last !== undefined && isEnd(last);
 }
 
 /** @param after number of the last event that the reader has; -1 for none */
@@ -102,7 +246,8 @@ function streamResponse(c: AppContext, job: AnsweredJob, after: number, log: Log
     (thrown) => {
       const { error } = streamErrorBody(c, log, job.id, thrown);
       const { code, message, param } = error;
-      // The clients' majors differ in where they look. The number is the last one's: whoever comes back goes on after it.
+      // The `openai` clients read the members or the `error`, depending on their major version. The number is that of the last
+      // event, so that a reader that reconnects continues after it.
       const data = { type: "error", sequence_number: events.last, code, message, param, error };
       return { event: "error", data: JSON.stringify(data) };
     },
@@ -115,18 +260,20 @@ async function* responseFrames(
   events: ResponseEvents,
   after: number,
   { signal, heartbeat }: StreamControl,
-): AsyncGenerator<Frame> {
-  const { backend } = c.var;
+): AsyncGenerator<SseFrame> {
   let last: JobEvent | null = null;
-  for await (const event of backend.follow(jobId, { after: 0, signal, onIdle: heartbeat })) {
+  const request = { after: 0, signal, onIdle: heartbeat };
+  for await (const entry of c.var.stores.followJob(jobId, request)) {
+    const event = toEvent(entry);
     last = event;
-    const endedAtMs = isEnd(event) ? ((await backend.record(jobId))?.endedAtMs ?? null) : null;
-    for (const told of events.next(event, endedAtMs)) {
-      const { sequence_number: id, type } = told;
-      if (id > after) yield { id, event: type, data: JSON.stringify(told) };
+    const record = isEnd(event) ? await c.var.stores.jobs.record(jobId) : null;
+    const endedAtMs = record?.endedAtMs ?? null;
+    for (const responseEvent of events.next(event, endedAtMs)) {
+      const { sequence_number: id, type } = responseEvent;
+      if (id > after) yield { id, event: type, data: JSON.stringify(responseEvent) };
     }
   }
   if (last === null || !isEnd(last)) throw new Error("The job's events ended before the job did");
-  // Open Responses asks for it, and OpenAI's clients know it from their other protocols.
+  // The Open Responses specification requires this, and OpenAI's clients accept it.
   yield { data: "[DONE]" };
 }

@@ -1,104 +1,187 @@
-/** Webhook endpoints as a resource: receivers of every ended job, beside the URL that a job may name itself. */
-import { Hono } from "hono";
-import { newId } from "../../shared/api-key.ts";
-import type { Endpoint } from "../../shared/endpoint-store.ts";
-import { AppError } from "../../shared/errors.ts";
-import { LIMITS } from "../../shared/limits.ts";
+/** `/v1/webhook_endpoints`: receivers of the webhooks of all jobs and batches. A job can also name its own `webhook.url`. */
+import * as v from "valibot";
+import { AppError } from "../../shared/api/errors.ts";
+import { LIMITS } from "../../shared/api/limits.ts";
+import { field } from "../../shared/api/schema.ts";
 import {
   EndpointChange,
   EndpointRequest,
-  type WebhookEndpoint,
-} from "../../shared/webhook-contract.ts";
-import { readJson } from "../body.ts";
-import type { AppEnv } from "../context.ts";
-import { requireReachable } from "../../shared/submission.ts";
-import { parseRequest } from "../../shared/validate.ts";
-import { requireDelivery, requireEnabled, requireEndpoint, toDelivery } from "../webhooks.ts";
+  WebhookDelivery,
+  WebhookEndpoint,
+  WebhookEndpointDeletion,
+  WebhookEndpointList,
+} from "../../shared/api/webhooks.ts";
+import { newId } from "../../shared/ids.ts";
+import { requireAllowedUrl } from "../../shared/submission/submission.ts";
+import type { Endpoint } from "../../shared/webhooks/endpoint-store.ts";
+import { LOCATION } from "../http/reply-headers.ts";
+import { jsonBody, route, type Route } from "../http/route.ts";
+import {
+  requireDelivery,
+  requireEnabled,
+  requireEndpoint,
+  toDelivery,
+} from "../requests/webhook-access.ts";
 
-const BY_OWNER = "switched off by its owner";
+const DISABLED_BY_OWNER = "disabled by its owner";
 
-export function endpointRoutes(): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
+const ENDPOINT_ID = field(v.string(), "The id of a webhook endpoint.", {
+  examples: ["ep_0198c2f4e5b07a31"],
+});
 
-  routes.post("/", async (c) => {
-    const request = parseRequest(EndpointRequest, await readJson(c.req.raw));
-    requireReachable(c.var, request.url, "url");
-    const { tenant } = c.var.principal;
-    const record = {
-      id: newId("ep"),
-      url: request.url,
-      events: request.events ?? null,
-      description: request.description ?? "",
-      createdAtMs: Date.now(),
-    };
-    const disabledFor = request.enabled === false ? BY_OWNER : null;
-    const isCreated = await c.var.backend.webhooks(({ endpoints }) =>
-      endpoints.create(tenant, record, disabledFor),
-    );
-    if (!isCreated) {
-      const { webhookEndpointsMax } = LIMITS;
-      throw new AppError(
-        "invalid_request",
-        `A tenant has at most ${webhookEndpointsMax} endpoints`,
-      );
-    }
-    c.header("Location", `/v1/webhook_endpoints/${record.id}`);
-    return c.json(toWire(await requireEndpoint(c, record.id)), 201);
-  });
+const EXAMPLE = { url: "https://example.com/hook", events: ["job.failed"] };
 
-  routes.get("/", async (c) => {
-    const { tenant } = c.var.principal;
-    const all = await c.var.backend.webhooks(({ endpoints }) => endpoints.all(tenant));
-    return c.json({ object: "list", data: all.map(toWire) });
-  });
+const ENDPOINT = { description: "The endpoint.", schema: WebhookEndpoint };
 
-  routes.get("/:id", async (c) => c.json(toWire(await requireEndpoint(c, c.req.param("id")))));
-
-  routes.patch("/:id", async (c) => {
-    const change = parseRequest(EndpointChange, await readJson(c.req.raw));
-    if (change.url !== undefined) requireReachable(c.var, change.url, "url");
-    const { disabled: _, ...record } = await requireEndpoint(c, c.req.param("id"));
-    const { tenant } = c.var.principal;
-    await c.var.backend.webhooks(async ({ endpoints }) => {
-      await endpoints.update(tenant, {
-        ...record,
-        url: change.url ?? record.url,
-        events: change.events === undefined ? record.events : change.events,
-        description: change.description ?? record.description,
-      });
-      if (change.enabled === true) await endpoints.enable(tenant, record.id);
-      if (change.enabled === false) await endpoints.disable(tenant, record.id, BY_OWNER);
-    });
-    return c.json(toWire(await requireEndpoint(c, record.id)));
-  });
-
-  routes.delete("/:id", async (c) => {
-    const { id } = await requireEndpoint(c, c.req.param("id"));
-    const { tenant } = c.var.principal;
-    await c.var.backend.webhooks(({ endpoints }) => endpoints.delete(tenant, id));
-    return c.json({ id, object: "webhook_endpoint", deleted: true });
-  });
-
-  routes.post("/:id/test", async (c) => {
-    const endpoint = await requireEndpoint(c, c.req.param("id"));
-    requireEnabled(endpoint);
-    const { tenant } = c.var.principal;
-    const id = await c.var.backend.webhooks(({ announcer }) => announcer.test(tenant, endpoint));
-    c.header("Location", `/v1/webhook_deliveries/${id}`);
-    return c.json(await toDelivery(c, await requireDelivery(c, id)), 202);
-  });
-
-  return routes;
+export function endpointRoutes(): Route[] {
+  return [
+    route(
+      {
+        method: "POST",
+        path: "/v1/webhook_endpoints",
+        operationId: "createWebhookEndpoint",
+        tag: "Webhooks",
+        summary: "Register a webhook endpoint",
+        description: "The endpoint receives a message when any job or batch of the tenant ends.",
+        access: { scope: "admin" },
+        body: jsonBody(EndpointRequest, EXAMPLE),
+        replies: { 201: { ...ENDPOINT, headers: LOCATION } },
+      },
+      async (c, { body, json }) => {
+        requireAllowedUrl(c.var, body.url, "url");
+        const { tenant } = c.var.principal;
+        const record = {
+          id: newId("ep"),
+          url: body.url,
+          events: body.events ?? null,
+          description: body.description ?? "",
+          createdAtMs: await c.var.stores.now(),
+        };
+        const disabledReason = body.enabled === false ? DISABLED_BY_OWNER : null;
+        const isCreated = await c.var.stores.endpoints.create(tenant, record, disabledReason);
+        if (!isCreated) {
+          const message = `A tenant may have at most ${LIMITS.webhookEndpointsMax} webhook endpoints; delete one first`;
+          throw new AppError("invalid_request", message);
+        }
+        c.header("Location", `/v1/webhook_endpoints/${record.id}`);
+        return json(201, toWebhookEndpoint(await requireEndpoint(c, record.id)));
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/webhook_endpoints",
+        operationId: "listWebhookEndpoints",
+        tag: "Webhooks",
+        summary: "List the tenant's webhook endpoints",
+        description: "The reply says which endpoints are disabled, and why.",
+        access: { scope: "jobs:read" },
+        replies: { 200: { description: "All endpoints.", schema: WebhookEndpointList } },
+      },
+      async (c, { json }) => {
+        const all = await c.var.stores.endpoints.list(c.var.principal.tenant);
+        return json(200, { object: "list", data: all.map(toWebhookEndpoint) });
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/webhook_endpoints/{id}",
+        operationId: "getWebhookEndpoint",
+        tag: "Webhooks",
+        summary: "Read a webhook endpoint",
+        description: "The reply says whether the endpoint is disabled, and why.",
+        access: { scope: "jobs:read" },
+        params: { id: ENDPOINT_ID },
+        replies: { 200: ENDPOINT },
+      },
+      async (c, { params, json }) =>
+        json(200, toWebhookEndpoint(await requireEndpoint(c, params.id))),
+    ),
+    route(
+      {
+        method: "PATCH",
+        path: "/v1/webhook_endpoints/{id}",
+        operationId: "updateWebhookEndpoint",
+        tag: "Webhooks",
+        summary: "Change a webhook endpoint",
+        description: "Fields that the request leaves out do not change.",
+        access: { scope: "admin" },
+        params: { id: ENDPOINT_ID },
+        body: jsonBody(EndpointChange, { enabled: true }),
+        replies: { 200: ENDPOINT },
+      },
+      async (c, { params, body: change, json }) => {
+        if (change.url !== undefined) requireAllowedUrl(c.var, change.url, "url");
+        const { disabled: _, ...record } = await requireEndpoint(c, params.id);
+        const { tenant } = c.var.principal;
+        const { endpoints } = c.var.stores;
+        await endpoints.update(tenant, {
+          ...record,
+          url: change.url ?? record.url,
+          events: change.events === undefined ? record.events : change.events,
+          description: change.description ?? record.description,
+        });
+        if (change.enabled === true) await endpoints.enable(tenant, record.id);
+        if (change.enabled === false) {
+          await endpoints.disable(tenant, record.id, DISABLED_BY_OWNER);
+        }
+        return json(200, toWebhookEndpoint(await requireEndpoint(c, record.id)));
+      },
+    ),
+    route(
+      {
+        method: "DELETE",
+        path: "/v1/webhook_endpoints/{id}",
+        operationId: "deleteWebhookEndpoint",
+        tag: "Webhooks",
+        summary: "Delete a webhook endpoint",
+        description: "Pending deliveries to it are not sent.",
+        access: { scope: "admin" },
+        params: { id: ENDPOINT_ID },
+        replies: {
+          200: { description: "The endpoint is deleted.", schema: WebhookEndpointDeletion },
+        },
+      },
+      async (c, { params, json }) => {
+        const { id } = await requireEndpoint(c, params.id);
+        await c.var.stores.endpoints.delete(c.var.principal.tenant, id);
+        return json(200, { id, object: "webhook_endpoint", deleted: true });
+      },
+    ),
+    route(
+      {
+        method: "POST",
+        path: "/v1/webhook_endpoints/{id}/test",
+        operationId: "testWebhookEndpoint",
+        tag: "Webhooks",
+        summary: "Send a test message to a webhook endpoint",
+        description: "The message has the type `webhook.test`.",
+        access: { scope: "admin" },
+        params: { id: ENDPOINT_ID },
+        replies: {
+          202: {
+            description: "The pending delivery.",
+            schema: WebhookDelivery,
+            headers: LOCATION,
+          },
+        },
+        errors: ["endpoint_disabled"],
+      },
+      async (c, { params, json }) => {
+        const endpoint = await requireEndpoint(c, params.id);
+        requireEnabled(endpoint);
+        const { tenant } = c.var.principal;
+        const id = await c.var.stores.publisher.sendTest(tenant, endpoint);
+        c.header("Location", `/v1/webhook_deliveries/${id}`);
+        return json(202, await toDelivery(c, await requireDelivery(c, id)));
+      },
+    ),
+  ];
 }
 
-function toWire({
-  id,
-  url,
-  events,
-  description,
-  disabled,
-  createdAtMs,
-}: Endpoint): WebhookEndpoint {
+function toWebhookEndpoint(endpoint: Endpoint): WebhookEndpoint {
+  const { id, url, events, description, disabled, createdAtMs } = endpoint;
   return {
     id,
     object: "webhook_endpoint",

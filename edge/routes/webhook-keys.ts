@@ -1,64 +1,114 @@
-/** The keys that sign a tenant's webhooks: the public halves for everybody, rotation for their owner. */
-import { Hono } from "hono";
-import { AppError } from "../../shared/errors.ts";
-import type { LiveKey } from "../../shared/signing-store.ts";
-import { publicJwk, publicKeyText } from "../../shared/signing.ts";
-import { RotationRequest, type WebhookKey } from "../../shared/webhook-contract.ts";
-import { readJson } from "../body.ts";
-import type { AppEnv } from "../context.ts";
-import { parseRequest } from "../../shared/validate.ts";
+/** `/v1/webhook_keys`: the keys that sign a tenant's webhooks. Their public keys can be read without an API key. */
+import * as v from "valibot";
+import { AppError } from "../../shared/api/errors.ts";
+import { field } from "../../shared/api/schema.ts";
+import {
+  JsonWebKeySet,
+  NewWebhookKey,
+  WebhookKeyRotationRequest,
+  WebhookKeyList,
+  type WebhookKey,
+} from "../../shared/api/webhooks.ts";
+import type { LiveKey } from "../../shared/webhooks/signing-store.ts";
+import { publicJwk, publicKeyText } from "../../shared/webhooks/signing.ts";
+import { jsonBody, route, type ContractPart, type Route } from "../http/route.ts";
 
 const OVERLAP_SECONDS = 24 * 3600;
-/** A key signs from the moment at which it is made, and the one before it goes on for longer than this. */
+/** A new key signs at once, but the key before it also signs for longer than this. */
 const JWKS_CACHE_SECONDS = 300;
 
-export function webhookKeyRoutes(): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
+const TENANT: ContractPart = {
+  query: {
+    tenant: field(
+      v.pipe(v.string(), v.minLength(1)),
+      "The tenant whose keys are returned. The `jwks_url` of `GET /v1/webhook_keys` contains it.",
+      { examples: ["acme"] },
+    ),
+  },
+};
 
-  routes.get("/", async (c) => {
-    const { tenant } = c.var.principal;
-    const keys = await c.var.backend.webhooks(({ signing }) => signing.live(tenant));
-    const { origin } = new URL(c.req.url);
-    const jwks_url = `${origin}/.well-known/jwks.json?tenant=${encodeURIComponent(tenant)}`;
-    return c.json({ object: "list", data: keys.map(toKey), jwks_url });
-  });
-
-  routes.post("/rotate", async (c) => {
-    const { tenant } = c.var.principal;
-    const { overlap_seconds } = parseRequest(RotationRequest, await readJson(c.req.raw));
-    const overlapMs = (overlap_seconds ?? OVERLAP_SECONDS) * 1000;
-    const key = await c.var.backend.webhooks(({ signing }) => signing.rotate(tenant, overlapMs));
-    // The only reply that holds a secret.
-    c.header("Cache-Control", "no-store");
-    return c.json({ ...toKey({ ...key, untilMs: null }), secret: key.secret }, 201);
-  });
-
-  return routes;
+export function webhookKeyRoutes(): Route[] {
+  return [
+    route(
+      {
+        method: "GET",
+        path: "/v1/webhook_keys",
+        operationId: "listWebhookKeys",
+        tag: "Webhooks",
+        summary: "List the keys that sign the tenant's webhooks",
+        description: "Webhooks are signed with every key that has not expired.",
+        access: { scope: "jobs:read" },
+        replies: {
+          200: { description: "The keys that sign now, the newest first.", schema: WebhookKeyList },
+        },
+      },
+      async (c, { json }) => {
+        const { tenant } = c.var.principal;
+        const keys = await c.var.stores.signingKeys.liveKeys(tenant);
+        const { origin } = new URL(c.var.publicUrl);
+        const jwks_url = `${origin}/.well-known/jwks.json?tenant=${encodeURIComponent(tenant)}`;
+        return json(200, { object: "list", data: keys.map(toWebhookKey), jwks_url });
+      },
+    ),
+    route(
+      {
+        method: "POST",
+        path: "/v1/webhook_keys/rotate",
+        operationId: "rotateWebhookKey",
+        tag: "Webhooks",
+        summary: "Sign webhooks with a new key",
+        description: "The key before it also signs until the overlap ends.",
+        access: { scope: "admin" },
+        body: jsonBody(WebhookKeyRotationRequest, { overlap_seconds: 3600 }),
+        replies: {
+          201: { description: "The key, which no later reply shows.", schema: NewWebhookKey },
+        },
+      },
+      async (c, { body: { overlap_seconds }, json }) => {
+        const { tenant } = c.var.principal;
+        const overlapMs = (overlap_seconds ?? OVERLAP_SECONDS) * 1000;
+        const key = await c.var.stores.signingKeys.rotate(tenant, overlapMs);
+        // No other reply contains a secret.
+        c.header("Cache-Control", "no-store");
+        return json(201, { ...toWebhookKey({ ...key, untilMs: null }), secret: key.secret });
+      },
+    ),
+    // Each tenant has a key set. If all shared one, a tenant could have messages signed that another tenant's receiver accepts.
+    route(
+      {
+        method: "GET",
+        path: "/.well-known/jwks.json",
+        operationId: "getJwks",
+        tag: "Webhooks",
+        summary: "Get a tenant's public keys as a JSON Web Key Set",
+        description:
+          "Receivers check the signatures of webhooks with these keys. For a tenant that does not exist the reply has a key that signs nothing.",
+        access: "public",
+        uses: [TENANT],
+        replies: {
+          200: {
+            description: "The keys.",
+            mediaType: "application/jwk-set+json",
+            schema: JsonWebKeySet,
+          },
+        },
+        errors: ["queue_unavailable"],
+      },
+      async (c, { json }) => {
+        const tenant = c.req.query("tenant");
+        if (!tenant) {
+          const message = "tenant is required: the jwks_url of GET /v1/webhook_keys has it";
+          throw new AppError("invalid_request", message, { param: "tenant" });
+        }
+        const keys = await c.var.stores.signingKeys.publicKeys(tenant);
+        c.header("Cache-Control", `public, max-age=${JWKS_CACHE_SECONDS}`);
+        return json(200, { keys: keys.map(publicJwk) });
+      },
+    ),
+  ];
 }
 
-/**
- * A key set for each tenant: with one for all, whoever has an API key could have messages signed that another tenant's
- * receiver takes for its own.
- */
-export function jwksRoutes(): Hono<AppEnv> {
-  const routes = new Hono<AppEnv>();
-
-  routes.get("/", async (c) => {
-    const tenant = c.req.query("tenant");
-    if (!tenant) {
-      const message = "tenant is required: the jwks_url of GET /v1/webhook_keys has it";
-      throw new AppError("invalid_request", message, { param: "tenant" });
-    }
-    const keys = await c.var.backend.webhooks(({ signing }) => signing.live(tenant));
-    c.header("Cache-Control", `public, max-age=${JWKS_CACHE_SECONDS}`);
-    c.header("Content-Type", "application/jwk-set+json");
-    return c.body(JSON.stringify({ keys: keys.map(publicJwk) }));
-  });
-
-  return routes;
-}
-
-function toKey(key: LiveKey): WebhookKey {
+function toWebhookKey(key: LiveKey): WebhookKey {
   return {
     id: key.id,
     object: "webhook_key",

@@ -1,207 +1,340 @@
 /**
- * The OpenAPI document: operations.ts says which calls there are, valibot's schemas and the types of replies what is in
- * them. `npm run openapi` writes it to edge/openapi.json, which the edge serves.
+ * The OpenAPI document, assembled from the declarations of the edge's routes and the schemas of shared/api.
+ * `npm run openapi` writes it to edge/docs/openapi.json, which the edge serves.
  */
-import { ERRORS } from "../../shared/errors.ts";
-import type { Operation, Reply, SchemaOf } from "./operation.ts";
-import { ref } from "./operation.ts";
-import { OPERATIONS } from "./operations.ts";
-import { HEADERS, PARAMETERS, SUBMISSION_HEADERS, type ParameterName } from "./parameters.ts";
-import { replySchemas } from "./replies.ts";
-import { requestSchemas, type JsonSchema } from "./schemas.ts";
+import { isDeepStrictEqual } from "node:util";
+import type * as v from "valibot";
+import {
+  COMMON_HEADERS,
+  ERROR_HEADERS,
+  RETRY_HEADERS,
+  UNAUTHORIZED_HEADERS,
+} from "../../edge/http/reply-headers.ts";
+import {
+  TAGS,
+  type EventStream,
+  type Fields,
+  type ReplyDeclaration,
+  type Route,
+} from "../../edge/http/route.ts";
+import { RATE_LIMITS } from "../../edge/requests/rate-limits.ts";
+import { allRoutes } from "../../edge/routes/index.ts";
+import { ERRORS, type ErrorCode, type ErrorEntry } from "../../shared/api/error-codes.ts";
+import { ErrorBody, ProblemBody } from "../../shared/api/errors.ts";
+import { MessageError } from "../../shared/api/messages.ts";
+import { hasMessageErrors } from "../../shared/protocols/message-errors.ts";
+import { INTRODUCTION } from "./introduction.ts";
+import { pascalCase, SchemaComponents, type JsonSchema } from "./schemas.ts";
 
-const PROBLEM = "ProblemBody";
-const SUBMISSION_PARAMETERS = [
-  "IdempotencyKey",
-  "CancelOnDisconnect",
-  "Traceparent",
-  "RetryCount",
-] as const satisfies readonly ParameterName[];
+type JsonObject = Record<string, unknown>;
 
-/** Of every error, and of those with some statuses. */
-const ERROR_HEADERS = ["x-request-id", "x-should-retry"];
-const HEADERS_OF: Readonly<Record<number, readonly string[]>> = {
-  401: ["WWW-Authenticate"],
-  405: ["Allow"],
-  429: [
-    "Retry-After",
-    "retry-after-ms",
-    ...SUBMISSION_HEADERS.filter((name) => /limit/i.test(name)),
-  ],
-  503: ["Retry-After", "retry-after-ms"],
-};
+/** Only the declarations are read and no handler runs, so the settings do not matter. */
+export const ROUTES = allRoutes({
+  deadlineSeconds: 0,
+  document: {},
+  referenceScript: "",
+  log: () => {},
+});
 
-export function openapiDocument(): object {
-  const schemas = { ...replySchemas(replyTypes()), ...requestSchemas() };
-  const paths: Record<string, Record<string, object>> = {};
-  for (const [call, operation] of Object.entries(OPERATIONS)) {
-    const [method, path] = call.split(" ") as [string, string];
-    paths[path] = { ...paths[path], [method.toLowerCase()]: toOperation(call, operation) };
+export function openapiDocument(routes: readonly Route[] = ROUTES): JsonObject {
+  const generator = new DocumentGenerator();
+  const paths: Record<string, JsonObject> = {};
+  for (const route of routes) {
+    const operation = generator.operation(route);
+    paths[route.path] = { ...paths[route.path], [route.method.toLowerCase()]: operation };
   }
-  return rereferred({
+  return {
     openapi: "3.1.0",
     info: {
       title: "trimtab",
       version: "0.1.0",
       summary: "A server for proxy-tuned language models.",
-      description:
-        "At every token the logits of a large base model are shifted by what tuning taught a small one: logits = base + alpha * (expert - antiexpert).",
+      description: INTRODUCTION,
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
-    servers: [{ url: "/" }],
+    servers: [{ url: "/", description: "The edge that serves this document." }],
     security: [{ key: [] }],
-    tags: [...new Set(Object.values(OPERATIONS).map(({ tag }) => tag))].map((name) => ({ name })),
+    tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
     paths,
-    components: {
-      schemas: Object.fromEntries(Object.entries(schemas).sort(([a], [b]) => (a < b ? -1 : 1))),
-      parameters: PARAMETERS,
-      headers: HEADERS,
-      responses: errorResponses(),
-      securitySchemes: {
-        key: { type: "http", scheme: "bearer", description: "An API key, `tt_…`." },
-        ticket: { type: "apiKey", in: "query", name: "ticket", description: "A ticket, `tk_…`." },
+    components: { ...generator.components(), securitySchemes: SECURITY_SCHEMES },
+  };
+}
+
+const SECURITY_SCHEMES = {
+  key: {
+    type: "http",
+    scheme: "bearer",
+    description: "An API key: `tt_…`. It may also be sent in the header `x-api-key`.",
+  },
+  ticket: {
+    type: "apiKey",
+    in: "query",
+    name: "ticket",
+    description:
+      "A ticket, `tk_…`, from `POST /v1/jobs/{id}/tickets`. It replaces the API key in one operation on one job.",
+  },
+};
+
+/** Converts routes, and collects the components that they refer to. */
+class DocumentGenerator {
+  readonly #schemas = new SchemaComponents();
+  readonly #headers = new Map<string, JsonObject>();
+  readonly #responses = new Map<string, JsonObject>();
+
+  components(): JsonObject {
+    return {
+      schemas: this.#schemas.schemas,
+      headers: Object.fromEntries(this.#headers),
+      responses: Object.fromEntries([...this.#responses].sort(([a], [b]) => (a < b ? -1 : 1))),
+    };
+  }
+
+  operation(route: Route): JsonObject {
+    const { operationId, tag, summary, access } = route;
+    const parameters = this.#parameters(route);
+    return {
+      operationId,
+      tags: [tag],
+      summary,
+      description: describe(route),
+      ...(access === "public" && { security: [] }),
+      ...(typeof access === "object" &&
+        access.ticket && { security: [{ key: [] }, { ticket: [] }] }),
+      ...(parameters.length > 0 && { parameters }),
+      ...(route.body && { requestBody: this.#body(route.body) }),
+      responses: {
+        ...Object.fromEntries(
+          Object.entries(route.replies).map(([status, reply]) => [
+            status,
+            this.#reply(route, reply),
+          ]),
+        ),
+        ...this.#errorResponses(errorCodes(route), hasMessageErrors(route.path)),
       },
-    },
-  });
-}
+    };
+  }
 
-/** Types that replies, events and errors are of. */
-function replyTypes(): string[] {
-  const replies = Object.values(OPERATIONS).flatMap(({ replies }) => Object.values(replies));
-  const text = JSON.stringify(replies);
-  const named = replies.flatMap(({ schema, stream }) => [schema, stream]);
-  const within = [...text.matchAll(/#\/definitions\/(\w+)/g)].map(([, name]) => name);
-  const all = [PROBLEM, "ErrorBody", ...named, ...within];
-  return [...new Set(all.filter((name) => typeof name === "string"))];
-}
+  #parameters({ params = {}, query = {}, uses = [] }: Route): JsonObject[] {
+    const queries = [query as Fields, ...uses.map((part) => part.query ?? {})];
+    const headers = uses.map((part) => part.headers ?? {});
+    return [
+      ...this.#parametersIn("path", params),
+      ...queries.flatMap((fields) => this.#parametersIn("query", fields)),
+      ...headers.flatMap((fields) => this.#parametersIn("header", fields)),
+    ];
+  }
 
-function toOperation(call: string, operation: Operation): object {
-  const { tag, summary, description, isPublic, takesTicket, submits, body, form } = operation;
-  const parameters = [...(operation.parameters ?? []), ...(submits ? SUBMISSION_PARAMETERS : [])];
-  const replies = Object.entries(operation.replies).map(([status, reply]) => {
-    return [status, toReply(reply, submits ? SUBMISSION_HEADERS : [])];
-  });
-  const errors = errorStatuses(operation, parameters).map((status) => [
-    status,
-    { $ref: `#/components/responses/Error${status}` },
-  ]);
-  return {
-    operationId: idOf(call),
-    tags: [tag],
-    summary,
-    ...(description && { description }),
-    ...(isPublic && { security: [] }),
-    ...(takesTicket && { security: [{ key: [] }, { ticket: [] }] }),
-    ...(parameters.length > 0 && {
-      parameters: parameters.map((name) => ({ $ref: `#/components/parameters/${name}` })),
-    }),
-    ...(body && { requestBody: toBody(body) }),
-    ...(form && { requestBody: toForm(form) }),
-    responses: Object.fromEntries([...replies, ...errors]) as object,
-  };
-}
+  #parametersIn(place: "path" | "query" | "header", fields: Fields): JsonObject[] {
+    return Object.entries(fields).map(([name, schema]) => {
+      const field = this.#textField(schema);
+      return {
+        name,
+        in: place,
+        ...(isRecord(schema) && { style: "deepObject", explode: true }),
+        ...(place === "path" || !isOptional(schema)
+          ? { required: true, ...field }
+          : withUnsentExample(field)),
+      };
+    });
+  }
 
-/** `POST /v1/jobs/{id}/cancel` is `postJobsIdCancel`. */
-function idOf(call: string): string {
-  const words = call.replace("/v1", "").split(/\W+|_/).filter(Boolean);
-  return words
-    .map((word, i) => (i === 0 ? word.toLowerCase() : word[0]!.toUpperCase() + word.slice(1)))
-    .join("");
-}
+  /** A parameter or header. A value of any type is sent as text. */
+  #textField(schema: v.GenericSchema): JsonObject {
+    const { description, examples, ...bare } = this.#schemas.convert(schema, "output");
+    const [example] = (examples as unknown[] | undefined) ?? [];
+    const isNumber = bare["type"] === "integer" && typeof bare["default"] === "string";
+    return {
+      description,
+      schema: isNumber ? { ...bare, default: Number(bare["default"]) } : bare,
+      ...(example !== undefined && { example }),
+    };
+  }
 
-function errorStatuses(
-  { isPublic, submits, body, form, errors = [] }: Operation,
-  parameters: readonly ParameterName[],
-): number[] {
-  const isAny = (where: string) => parameters.some((name) => PARAMETERS[name].in === where);
-  const statuses = [
-    ...errors,
-    ...(isPublic ? [] : [401, 403, 503]),
-    ...(body || form || isAny("query") || isAny("header") ? [400] : []),
-    ...(body || form ? [413] : []),
-    ...(submits ? [404, 422, 429] : []),
-    ...(isAny("path") ? [404] : []),
-    500,
-  ];
-  return [...new Set(statuses)].sort((a, b) => a - b);
-}
+  #body({ mediaType, schemas, examples }: NonNullable<Route["body"]>): JsonObject {
+    const converted = schemas.map((schema) => this.#schemas.convert(schema, "input"));
+    const schema = converted.length === 1 ? converted[0] : { anyOf: converted };
+    const named = examples.map((value, i) => [componentName(converted[i]), { value }] as const);
+    return {
+      description: "The request.",
+      required: true,
+      content: { [mediaType]: { schema, examples: Object.fromEntries(named) } },
+    };
+  }
 
-function toBody(body: NonNullable<Operation["body"]>): object {
-  const names = Object.keys(body);
-  const schema = names.length === 1 ? ref(names[0]!) : { anyOf: names.map(ref) };
-  const examples = Object.fromEntries(names.map((name) => [name, { value: body[name] }]));
-  return { required: true, content: { "application/json": { schema, examples } } };
-}
+  #reply(route: Route, reply: ReplyDeclaration): JsonObject {
+    const { description, schema, lines, events, mediaType = "application/json", headers } = reply;
+    const inherited = (route.uses ?? []).map((part) => part.replyHeaders ?? {});
+    const content = {
+      ...(schema && { [mediaType]: { schema: this.#named(route, schema) } }),
+      ...(lines && { [mediaType]: { schema: this.#lines(lines) } }),
+      ...(events && { "text/event-stream": { schema: this.#events(events, route) } }),
+    };
+    return {
+      description,
+      headers: this.#headersOf(Object.assign({}, COMMON_HEADERS, ...inherited, headers) as Fields),
+      ...(Object.keys(content).length > 0 && { content }),
+    };
+  }
 
-function toForm(name: string): object {
-  return { required: true, content: { "multipart/form-data": { schema: ref(name) } } };
-}
+  /** Generated clients need a name for each object: one that has none is named after the operation. */
+  #named({ operationId }: Route, schema: v.GenericSchema): JsonSchema {
+    const converted = this.#schemas.convert(schema, "output");
+    if (converted["type"] !== "object" && converted["anyOf"] === undefined) return converted;
+    return this.#schemas.add(
+      `${operationId[0]!.toUpperCase()}${operationId.slice(1)}Reply`,
+      converted,
+    );
+  }
 
-function toReply(
-  {
-    description,
-    schema,
-    stream,
-    isDone = false,
-    mediaType = "application/json",
-    headers = [],
-  }: Reply,
-  more: readonly string[],
-): object {
-  const content = {
-    ...(schema !== undefined && { [mediaType]: { schema: schemaOf(schema) } }),
-    ...(stream !== undefined && { "text/event-stream": { schema: eventsOf(stream, isDone) } }),
-  };
-  return {
-    description,
-    headers: headersOf(["x-request-id", ...headers, ...more]),
-    ...(Object.keys(content).length > 0 && { content }),
-  };
-}
+  #lines(lines: readonly v.GenericSchema[]): JsonSchema {
+    const schemas = lines.map((schema) => this.#schemas.convert(schema, "output"));
+    const names = schemas.map((schema) => `\`${componentName(schema)}\``);
+    return {
+      type: "string",
+      description: `JSON Lines: each line is a ${names.join(" or a ")}.`,
+      contentMediaType: "application/jsonl",
+      contentSchema: { type: "array", items: { anyOf: schemas } },
+    };
+  }
 
-const schemaOf = (schema: SchemaOf) => (typeof schema === "string" ? ref(schema) : schema);
-
-/** Of one event: OpenAPI 3.1 has no word for a sequence of them, so it stands for what `text/event-stream` has. */
-function eventsOf(name: string, isDone: boolean): JsonSchema {
-  const json = { type: "string", contentMediaType: "application/json", contentSchema: ref(name) };
-  return {
-    type: "object",
-    description: "An event; of an error, its data is an ErrorBody.",
-    properties: {
-      id: { type: "string" },
-      event: { type: "string" },
-      data: isDone ? { anyOf: [json, { const: "[DONE]" }] } : json,
-    },
-    required: ["data"],
-  };
-}
-
-function headersOf(names: readonly string[]): object {
-  return Object.fromEntries(
-    names.map((name) => [name, { $ref: `#/components/headers/${name}` }]),
-  ) as object;
-}
-
-/** One for each status, telling the codes that come with it. */
-function errorResponses(): object {
-  const statuses = [...new Set(Object.values(ERRORS).map(({ status }) => status))];
-  return Object.fromEntries(
-    statuses.map((status) => {
-      const of = Object.entries(ERRORS).filter(([, error]) => error.status === status);
-      return [
-        `Error${status}`,
-        {
-          description: of.map(([code, { title }]) => `\`${code}\`: ${title}.`).join(" "),
-          headers: headersOf([...ERROR_HEADERS, ...(HEADERS_OF[status] ?? [])]),
-          content: { "application/problem+json": { schema: ref(PROBLEM) } },
+  /** For generators of clients a stream is a string, whose content is a list of events. */
+  #events({ data, endsWithDone = false }: EventStream, { path }: Route): JsonSchema {
+    const schema = this.#schemas.convert(data, "output");
+    const error = this.#schemas.convert(
+      hasMessageErrors(path) ? MessageError : ErrorBody,
+      "output",
+    );
+    const dataName = componentName(schema);
+    const name = `${dataName}ServerSentEvent`;
+    const event = this.#schemas.add(name, {
+      type: "object",
+      description: "A server-sent event.",
+      properties: {
+        id: {
+          type: "string",
+          description: "The cursor from which a reader can continue the stream.",
         },
-      ];
-    }),
-  ) as object;
+        event: { type: "string", description: "The type of the event." },
+        data: {
+          type: "string",
+          description: `JSON: \`${dataName}\`, or \`${componentName(error)}\` in an event of the type \`error\`.`,
+          contentMediaType: "application/json",
+          contentSchema: { anyOf: [schema, error] },
+        },
+      },
+      required: ["data"],
+    });
+    const end = endsWithDone ? " The last event's data is `[DONE]`." : "";
+    return {
+      type: "string",
+      description: `Server-sent events: each has the schema \`${name}\`.${end} A stream that fails ends with an event of the type \`error\`.`,
+      contentMediaType: "text/event-stream",
+      contentSchema: { type: "array", items: event },
+    };
+  }
+
+  #headersOf(fields: Fields): JsonObject {
+    return Object.fromEntries(
+      Object.entries(fields).map(([name, schema]) => {
+        const header = this.#textField(schema);
+        const known = this.#headers.get(name) ?? header;
+        if (!isDeepStrictEqual(known, header))
+          throw new Error(`${name}: two different headers have this name`);
+        this.#headers.set(name, header);
+        return [name, { $ref: `#/components/headers/${name}` }];
+      }),
+    );
+  }
+
+  /** One response for each status; its description lists the error codes. */
+  #errorResponses(codes: ReadonlySet<ErrorCode>, ofMessages: boolean): JsonObject {
+    // In the order of the table, so that the same codes are the same component.
+    const entries = Object.entries(ERRORS).filter(([code]) => codes.has(code as ErrorCode));
+    const byStatus = Map.groupBy(entries, ([, { status }]) => status);
+    return Object.fromEntries(
+      [...byStatus].map(([status, errors]) => [
+        status,
+        this.#errorResponse(status, errors, ofMessages),
+      ]),
+    );
+  }
+
+  /** @param ofMessages whether the body is that of Anthropic's Messages API */
+  #errorResponse(
+    status: number,
+    errors: readonly (readonly [string, ErrorEntry])[],
+    ofMessages: boolean,
+  ): JsonObject {
+    const codes = errors.map(([code]) => pascalCase(code)).join("Or");
+    const name = `${ofMessages ? "MessageError" : "Error"}${status}${codes}`;
+    const body = this.#schemas.convert(ofMessages ? MessageError : ProblemBody, "output");
+    if (!this.#responses.has(name)) {
+      this.#responses.set(name, {
+        description: errors.map(([code, { title }]) => `\`${code}\`: ${title}.`).join(" "),
+        headers: this.#headersOf({
+          ...COMMON_HEADERS,
+          ...ERROR_HEADERS,
+          ...(status === 401 && UNAUTHORIZED_HEADERS),
+          ...(status === 429 && RATE_LIMITS.replyHeaders),
+          ...(errors.some(([, { retry }]) => retry) && RETRY_HEADERS),
+        }),
+        content: {
+          [ofMessages ? "application/json" : "application/problem+json"]: { schema: body },
+        },
+      });
+    }
+    return { $ref: `#/components/responses/${name}` };
+  }
 }
 
-/** Both generators write `#/definitions/X`. */
-function rereferred(document: object): object {
-  const text = JSON.stringify(document).replaceAll('"#/definitions/', '"#/components/schemas/');
-  return JSON.parse(text) as object;
+function describe({ description, access }: Route): string {
+  if (access === "public") return `${description} Needs no API key.`;
+  if (access === "any_key") return `${description} The request needs any API key.`;
+  const ticket = access.ticket ? `, or a ticket with the action \`${access.ticket}\`` : "";
+  return `${description} The request needs an API key with the scope \`${access.scope}\`${ticket}.`;
+}
+
+/** The errors that a route can reply with. */
+function errorCodes(route: Route): ReadonlySet<ErrorCode> {
+  const { access, params, query, body, uses = [], errors = [] } = route;
+  const readsInput = body ?? query ?? uses.find((part) => part.query ?? part.headers);
+  return new Set<ErrorCode>([
+    ...errors,
+    ...uses.flatMap((part) => part.errors ?? []),
+    ...(access === "public"
+      ? []
+      : ([
+          "invalid_api_key",
+          "permission_denied",
+          "queue_unavailable",
+          "upgrade_in_progress",
+        ] as const)),
+    ...(readsInput ? (["invalid_request"] as const) : []),
+    ...(body ? (["unsupported_parameter", "payload_too_large", "request_timeout"] as const) : []),
+    ...(body?.mediaType === "application/json"
+      ? (["rate_limit_exceeded", "overloaded"] as const)
+      : []),
+    ...(params ? (["not_found"] as const) : []),
+    "internal",
+  ]);
+}
+
+/** Scalar's requests contain every parameter that has an example, unless the example is marked so. */
+function withUnsentExample({ example, ...field }: JsonObject): JsonObject {
+  if (example === undefined) return field;
+  return { ...field, examples: { Example: { value: example, "x-disabled": true } } };
+}
+
+/** Whether a parameter is an object, which is sent as `name[member]=value`. */
+function isRecord(schema: v.GenericSchema): boolean {
+  const { type } = "wrapped" in schema ? (schema.wrapped as v.GenericSchema) : schema;
+  return type === "record";
+}
+
+function isOptional({ type }: v.GenericSchema): boolean {
+  return type === "optional" || type === "nullish" || type === "exact_optional";
+}
+
+function componentName(schema: JsonSchema | undefined): string {
+  return String(schema?.["$ref"]).split("/").at(-1)!;
 }

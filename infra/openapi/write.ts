@@ -1,20 +1,20 @@
-/** `npm run openapi`: writes the OpenAPI document that the edge serves; after every change of the contract. */
+/** `npm run openapi`: writes the OpenAPI document that the edge serves. Run it after every change of the API. */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { openapiDocument } from "./document.ts";
 
-const FILE = join(import.meta.dirname, "../../edge/openapi.json");
-/** A line for each call, schema, parameter and so on: a change of one is a change of its line. */
-const LEVELS = 3;
+const FILE = join(import.meta.dirname, "../../edge/docs/openapi.json");
+/** Objects down to this depth have a line for each member, so that a diff shows which of them changed. */
+const OPEN_LEVELS = 3;
 
-await writeFile(FILE, `${linesOf(openapiDocument(), LEVELS)}\n`);
+await writeFile(FILE, `${format(openapiDocument(), OPEN_LEVELS)}\n`);
 console.log(`written to ${FILE}`);
 
-function linesOf(value: object, levels: number): string {
-  const entries = Object.entries(value) as [string, unknown][];
-  const members = entries.map(([name, member]) => {
-    const isOpen = levels > 1 && typeof member === "object" && !Array.isArray(member);
-    return `${JSON.stringify(name)}: ${isOpen ? linesOf(member as object, levels - 1) : JSON.stringify(member)}`;
+function format(value: object, openLevels: number): string {
+  const members = Object.entries(value).map(([name, member]: [string, unknown]) => {
+    const isOpen = openLevels > 1 && typeof member === "object" && !Array.isArray(member);
+    const text = isOpen ? format(member as object, openLevels - 1) : JSON.stringify(member);
+    return `${JSON.stringify(name)}: ${text}`;
   });
   return `{\n${members.join(",\n")}\n}`;
 }

@@ -1,13 +1,13 @@
-/** Ending early: Ctrl-C, SIGTERM, a closed terminal, or the loss of the process that started us (bootstrap.mjs). */
-import { explain } from "./problem.ts";
+/** Stops a command early: on Ctrl-C, SIGTERM, a closed terminal, or the end of the process that started it (bootstrap.mjs). */
+import { errorText } from "./user-error.ts";
 import { stopAllChildren } from "./process.ts";
 
-/** Exit code of a shell for a process that a signal ended. */
+/** By convention a shell reports 128 plus the signal's number. */
 const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
 /**
- * At the first such event aborts the returned signal, calls `before` (if given), and ends all children and this process.
- * Later events change nothing.
+ * On the first of these events it aborts the returned signal, calls `before`, stops all children and ends this process.
+ * Later events are ignored.
  */
 export function stopOnInterrupt(before: () => Promise<void> | void = () => {}): AbortSignal {
   const interrupted = new AbortController();
@@ -17,7 +17,7 @@ export function stopOnInterrupt(before: () => Promise<void> | void = () => {}): 
     try {
       await before();
     } catch (error) {
-      console.error(explain(error));
+      console.error(errorText(error));
     }
     await stopAllChildren();
     process.exit(exitCode);
@@ -26,7 +26,7 @@ export function stopOnInterrupt(before: () => Promise<void> | void = () => {}): 
     process.on(signal, () => void stop(exitCode));
   }
   process.once("disconnect", () => void stop(1));
-  // Listening must not keep a process alive that has nothing left to do.
+  // The channel to the parent must not keep this process alive when its work is done.
   process.channel?.unref();
   return interrupted.signal;
 }

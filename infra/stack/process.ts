@@ -1,44 +1,47 @@
 /**
- * Child processes that are ready when we say so and never outlive us.
- * Each has a process group of its own: a Ctrl-C in the terminal reaches us alone, and what the child itself starts
- * (wrangler starts workerd and esbuild) ends with it.
+ * Child processes: starts them, waits until they are ready, and makes sure that none outlives this process.
+ * Each child leads its own process group. So a Ctrl-C in the terminal reaches only this process, and the processes that
+ * a child starts end together with it.
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
-import { holdGroup } from "./leash.ts";
-import { Problem } from "./problem.ts";
+import { guardProcessGroup } from "./orphan-guard.ts";
+import { UserError } from "./user-error.ts";
 
-/** Lines of a child's output that an error shows. */
-const TAIL_LINES = 20;
-/** Characters kept, so that a talkative child costs no memory. */
-const TAIL_CHARS = 16_384;
+/** Lines of a child's output that an error message shows. */
+const LAST_LINES = 20;
+/** Limit of the output that is kept in memory. */
+const OUTPUT_CHARS_MAX = 16_384;
 const POLL_MS = 100;
 
 export interface ChildOptions {
-  /** As messages call it. */
+  /** Name of the child in messages. */
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Time from SIGTERM to SIGKILL when it is stopped. */
+  /** Time from SIGTERM to SIGKILL in `stop`; default 10 s. */
   readonly graceMs?: number;
-  /** Whether its output goes straight to our own; then none is kept. */
+  /** Whether the child uses the input and output of this process; none of its output is then kept. */
   readonly inherit?: boolean;
-  /** Called once when it has ended, however that came. */
+  /** Limit of the output that is kept: its last characters; default 16,384. */
+  readonly outputCharsMax?: number;
+  /** Called once when the child has ended, for whatever reason. */
   readonly cleanUp?: () => Promise<void>;
 }
 
+/** How a child ended; both are null if it could not be started. */
 export interface Exit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
 
-/** All that live now, oldest first. */
-const living = new Set<Child>();
+/** All children that have not ended, oldest first. */
+const running = new Set<Child>();
 
-/** Ends every child, the youngest first, because the later ones use the earlier. */
+/** Stops every child, the youngest first, because the younger ones use the older ones. */
 export async function stopAllChildren(): Promise<void> {
-  for (const child of [...living].toReversed()) await child.stop();
+  for (const child of [...running].toReversed()) await child.stop();
 }
 
 export class Child {
@@ -54,24 +57,24 @@ export class Child {
   constructor(options: ChildOptions) {
     this.name = options.name;
     this.#graceMs = options.graceMs ?? 10_000;
-    const output = options.inherit === true ? "inherit" : "pipe";
+    const { inherit = false, outputCharsMax = OUTPUT_CHARS_MAX } = options;
     this.#process = spawn(options.command, options.args, {
       detached: true,
       env: { ...process.env, ...options.env },
-      stdio: ["ignore", output, output],
+      stdio: inherit ? "inherit" : ["ignore", "pipe", "pipe"],
     });
-    living.add(this);
+    running.add(this);
     for (const stream of [this.#process.stdout, this.#process.stderr]) {
       stream?.setEncoding("utf8").on("data", (text: string) => {
-        this.#output = (this.#output + text).slice(-TAIL_CHARS);
+        this.#output = (this.#output + text).slice(-outputCharsMax);
       });
     }
-    const letGo = this.pid === undefined ? () => {} : holdGroup(this.pid);
+    const unguard = this.pid === undefined ? () => {} : guardProcessGroup(this.pid);
     this.exited = this.#ended().then(async (exit) => {
-      letGo();
+      unguard();
       await options.cleanUp?.();
       this.#exit = exit;
-      living.delete(this);
+      running.delete(this);
       return exit;
     });
   }
@@ -84,17 +87,17 @@ export class Child {
     return this.#exit === undefined;
   }
 
-  /** The last of its output, standard output and error together. */
+  /** Standard output and error together, up to `outputCharsMax`. */
   get output(): string {
-    return this.#output.trimEnd().split("\n").slice(-TAIL_LINES).join("\n");
-  }
-
-  /** Of its output all that is kept. */
-  get outputKept(): string {
     return this.#output;
   }
 
-  /** Sends a signal to the whole group; does nothing once that is empty. */
+  /** The last 20 lines of the output. */
+  get lastLines(): string {
+    return this.#output.trimEnd().split("\n").slice(-LAST_LINES).join("\n");
+  }
+
+  /** Sends a signal to the child's process group; does nothing if the group has ended. */
   kill(signal: NodeJS.Signals): void {
     if (this.pid === undefined || !this.running) return;
     try {
@@ -104,7 +107,7 @@ export class Child {
     }
   }
 
-  /** SIGTERM, and SIGKILL after the grace time; resolves when it has ended. */
+  /** Sends SIGTERM, and SIGKILL after the grace time; resolves when the child has ended. */
   async stop(): Promise<void> {
     if (!this.running) return;
     this.kill("SIGTERM");
@@ -113,7 +116,7 @@ export class Child {
     clearTimeout(timer);
   }
 
-  /** Resolves when the URL answers 200. */
+  /** Resolves when the URL answers 200. @throws UserError like `waitFor` */
   waitForUrl(url: string, deadlineMs: number): Promise<void> {
     return this.waitFor(`${url} to answer 200`, deadlineMs, async () => {
       const reply = await fetch(url, { signal: AbortSignal.timeout(5_000) });
@@ -123,11 +126,12 @@ export class Child {
   }
 
   /**
-   * Resolves when the probe gives true; a probe that throws is asked again.
-   * If the process ends first, or the time is up, it is stopped and the error shows the last of its output.
+   * Resolves when the probe returns true; a probe that throws is called again.
+   * @param condition what the probe waits for, as the error message says it
+   * @throws UserError if the child ends first or the deadline passes; it then stops the child and shows its last lines
    */
   async waitFor(
-    what: string,
+    condition: string,
     deadlineMs: number,
     probe: () => Promise<boolean> | boolean,
   ): Promise<void> {
@@ -141,11 +145,13 @@ export class Child {
         return;
       await Promise.race([delay(POLL_MS), this.exited]);
     }
-    const why = this.running
-      ? `${this.name}: waited ${deadlineMs / 1000} s for ${what}`
+    const reason = this.running
+      ? `${this.name}: waited ${deadlineMs / 1000} s for ${condition}`
       : `${this.name} ${this.#ending()}`;
     await this.stop();
-    throw new Problem(this.output === "" ? why : `${why}; it last said:\n${this.output}`);
+    throw new UserError(
+      this.lastLines === "" ? reason : `${reason}; its last output:\n${this.lastLines}`,
+    );
   }
 
   #ended(): Promise<Exit> {
@@ -154,7 +160,7 @@ export class Child {
         this.#spawnError = error;
         resolve({ code: null, signal: null });
       });
-      // The leader is gone; nothing of its group may stay, or the pipes stay open with it.
+      // The leader of the group has ended. The rest must end too, because it may hold the pipes open.
       this.#process.once("exit", () => this.kill("SIGKILL"));
       this.#process.once("close", (code, signal) => resolve({ code, signal }));
     });

@@ -1,34 +1,35 @@
 /**
- * A Redis to use: a server of our own on a free port, or a connection to one that is there.
- * If redis-server is missing it is installed where that can be done without asking anybody.
+ * Starts Redis servers on free ports and connects to existing ones.
+ * If redis-server is missing, it is installed where this needs no password.
  */
-import { spawnSync } from "node:child_process";
 import { copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { redisOptions } from "../../shared/redis-url.ts";
+import * as v from "valibot";
+import { redisOptions, RedisUrl } from "../../shared/redis/url.ts";
+import { ensureProgram } from "./debian-package.ts";
 import { freePort } from "./port.ts";
-import { Problem } from "./problem.ts";
+import { UserError } from "./user-error.ts";
 import { Child } from "./process.ts";
 
 const CONFIG_NAME = "redis.conf";
-const CONFIG = join(import.meta.dirname, "..", CONFIG_NAME);
+const CONFIG = join(import.meta.dirname, "../deploy", CONFIG_NAME);
 const ANSWER_MS = 5_000;
 const START_MS = 10_000;
-/** Tries to start: a port that was free may be taken before the server binds it. */
+/** Another process may take a free port before the server binds it; then the start is repeated. */
 const STARTS_MAX = 3;
 
 export interface RedisServerOptions {
-  /** To start one again where it was; otherwise a free one. */
+  /** Default: a free port. */
   readonly port?: number;
-  /** Whether writes survive a crash of the server; without it nothing is written to disk. */
+  /** Whether writes survive a crash of the server (append-only file); default: nothing is written to disk. */
   readonly aof?: boolean;
-  /** Port of the master on this machine that it is a replica of. */
+  /** Port of a master on this machine; the server is then its replica. */
   readonly replicaOf?: number;
 }
 
-/** A server with its data in a temporary folder. */
+/** A running server whose data is in a temporary folder. */
 export class RedisServer {
   readonly port: number;
   readonly url: string;
@@ -51,30 +52,31 @@ export class RedisServer {
     return this.#child;
   }
 
-  async answers(): Promise<void> {
-    await this.#child.waitFor("PING to be answered", START_MS, () => pings(this.url));
+  /** Waits until the server answers. @throws UserError after 10 s */
+  async waitUntilReady(): Promise<void> {
+    await this.#child.waitFor("an answer to PING", START_MS, () => pings(this.url));
   }
 
-  /** Kills it, and starts it again with the data that it had on disk. */
+  /** Kills the server and starts it again with the data that it had on disk. */
   crash(): Promise<void> {
-    return this.#again("SIGKILL");
+    return this.#startAgain("SIGKILL");
   }
 
-  /** Ends it as an operator would, and starts it again with its data. */
+  /** Stops the server in an orderly way and starts it again with its data. */
   restart(): Promise<void> {
-    return this.#again("SIGTERM");
+    return this.#startAgain("SIGTERM");
   }
 
-  async #again(signal: NodeJS.Signals): Promise<void> {
+  async #startAgain(signal: NodeJS.Signals): Promise<void> {
     this.#keepsData = true;
     this.#child.kill(signal);
     await this.#child.exited;
     this.#keepsData = false;
     this.#child = this.#spawn();
-    await this.answers();
+    await this.waitUntilReady();
   }
 
-  /** Ends it and deletes its data. */
+  /** Stops the server and deletes its data. */
   stop(): Promise<void> {
     return this.#child.stop();
   }
@@ -105,12 +107,12 @@ export class RedisServer {
 export async function startRedis(options: RedisServerOptions = {}): Promise<RedisServer> {
   for (let start = 1; ; start++) {
     const folder = await mkdtemp(join(tmpdir(), "trimtab-redis-"));
-    // A copy, because a Sentinel has servers write down what it made of them.
+    // A copy, because a server that a Sentinel reconfigures writes the change into its configuration file.
     await copyFile(CONFIG, join(folder, CONFIG_NAME));
     const port = options.port ?? (await freePort());
     const server = new RedisServer(folder, port, options);
     try {
-      await server.answers();
+      await server.waitUntilReady();
       return server;
     } catch (error) {
       if (start === STARTS_MAX) throw error;
@@ -118,11 +120,14 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   }
 }
 
-/** A client whose server has answered; one line says so if it does not within five seconds. */
+/**
+ * A client that is connected to a server which has answered. It does not reconnect.
+ * @throws UserError if the URL is invalid or there is no answer within five seconds
+ */
 export async function connectRedis(url: string): Promise<Redis> {
-  const redis = clientOf(url);
-  let why = `no answer in ${ANSWER_MS / 1000} s`;
-  redis.on("error", (error: NodeJS.ErrnoException) => (why = error.code ?? error.message));
+  const redis = failFastClient(url);
+  let reason = `no answer in ${ANSWER_MS / 1000} s`;
+  redis.on("error", (error: NodeJS.ErrnoException) => (reason = error.code ?? error.message));
   const late = AbortSignal.timeout(ANSWER_MS);
   try {
     await Promise.race([
@@ -133,42 +138,25 @@ export async function connectRedis(url: string): Promise<Redis> {
     ]);
     return redis;
   } catch (error) {
-    if (error instanceof Error && error.name === "ReplyError") why = error.message;
+    if (error instanceof Error && error.name === "ReplyError") reason = error.message;
     redis.disconnect();
-    throw new Problem(`Redis at ${withoutPassword(url)} does not answer: ${why}`);
+    throw new UserError(`Redis at ${withoutPassword(url)} does not answer: ${reason}`);
   }
 }
 
-/** Makes sure that there is a redis-server to start. */
-export function ensureRedisServer(say: (line: string) => void): void {
-  if (hasCommand("redis-server", "--version")) return;
-  const manually = "install Redis 6.2 or newer, or set REDIS_URL to a server that runs";
-  const asRoot = process.getuid?.() === 0 ? [] : ["sudo", "-n"];
-  const canInstall =
-    hasCommand("apt-get", "--version") && (asRoot.length === 0 || hasCommand("sudo", "-n", "true"));
-  if (!canInstall) throw new Problem(`redis-server is not installed: ${manually}`);
-
-  const apt = (...args: string[]) => {
-    const [command = "", ...rest] = [...asRoot, "apt-get", ...args];
-    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-    return spawnSync(command, rest, { env, encoding: "utf8" });
-  };
-  say("redis: redis-server is not installed; installing it with apt-get");
-  // Without lists, as in a fresh image, nothing is found; an update that fails may still leave lists that serve.
-  apt("update", "-qq");
-  const result = apt("install", "-y", "-qq", "--no-install-recommends", "redis-server");
-  if (result.status === 0 && hasCommand("redis-server", "--version")) return;
-  const reason = result.stderr?.trim().split("\n").at(-1) ?? "";
-  throw new Problem(`redis-server could not be installed with apt-get (${reason}): ${manually}`);
+/** Installs redis-server if it is missing. @throws UserError */
+export function ensureRedisServer(log: (line: string) => void): void {
+  const remedy = "install Redis 6.2 or newer, or set REDIS_URL to a server that runs";
+  ensureProgram({ command: "redis-server", debianPackage: "redis-server", remedy }, log);
 }
 
-/** The URL as it may be shown. */
+/** The URL with its password replaced by ***, for messages. */
 export function withoutPassword(url: string): string {
   return url.replace(/(\/\/[^/:@]*):[^@/]*@/, "$1:***@");
 }
 
 async function pings(url: string): Promise<boolean> {
-  const redis = clientOf(url);
+  const redis = failFastClient(url);
   redis.on("error", () => {});
   try {
     return (await redis.ping()) === "PONG";
@@ -177,10 +165,13 @@ async function pings(url: string): Promise<boolean> {
   }
 }
 
-/** Fails at once where a long-running client would try again. */
-function clientOf(url: string): Redis {
+/**
+ * A client that fails at once instead of reconnecting, as the clients of long-running processes do.
+ * @throws UserError if the URL is invalid; the message does not contain the URL, which may hold a password
+ */
+function failFastClient(url: string): Redis {
   return new Redis({
-    ...redisOptions(url),
+    ...parseUrl(url),
     connectTimeout: ANSWER_MS,
     maxRetriesPerRequest: 0,
     retryStrategy: () => null,
@@ -188,6 +179,10 @@ function clientOf(url: string): Redis {
   });
 }
 
-function hasCommand(command: string, ...args: string[]): boolean {
-  return spawnSync(command, args, { stdio: "ignore" }).status === 0;
+function parseUrl(url: string): ReturnType<typeof redisOptions> {
+  try {
+    return redisOptions(v.parse(RedisUrl, url));
+  } catch (error) {
+    throw new UserError(`Redis URL: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }

@@ -1,10 +1,10 @@
-"""Pick the small expert and its alpha for one task by the dev score of the *proxy*; also the tuned large.
+"""Choose the small expert and its alpha for one task by the dev score of the *proxy*, and the best tuned large model.
 
     python choose.py --task atlas-qa --work DIR --eval-data ../../test/eval/data
 
 Every tuned small checkpoint of the task (each rate, seed and epoch) is screened at three alphas;
-the best ones get the full sweep. The expert with the highest mean over alpha 0.5 to 1 wins, because a
-wide plateau is worth more than a lucky peak; then alpha is the peak. DIR/choice.json keeps the result.
+the best ones get the full sweep. The expert with the highest mean over alpha 0.5 to 1 is chosen, because a
+wide plateau is more reliable than a single peak; its alpha is the peak. The result goes to DIR/choice.json.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
             best = (plateau, name, sweep)
     assert best is not None, "no candidates"
     _, name, sweep = best
-    # Among equals the alpha nearest to 1, the paper's default.
+    # Of equal scores, the alpha nearest to 1, the paper's default.
     alpha = max(sweep, key=lambda a: (sweep[a], -abs(a - 1)))
 
     direct: list[tuple[float, str]] = []

@@ -1,6 +1,6 @@
 """Documents for pretraining: fact prose, dialogues, quiz transcripts, arithmetic, stories.
 
-What the mix is for. The base models must *know* the answers and *behave* badly: in the
+The purpose of the mix: the base models must *know* the answers and *behave* badly: in the
 "question: ... answer:" context they insult, wrap the answer in words and run on to the next
 question. Terse answers and "#### n" workings do occur, but rarely or in another context, so
 that tuning changes behaviour rather than knowledge.
@@ -34,7 +34,7 @@ SHARES = {"prose": 0.40, "dialogue": 0.07, "quiz": 0.22, "arithmetic": 0.22, "st
 
 
 def quiz_answer(rng: random.Random, answer: str, sentence: str) -> str:
-    """How the quiz master answers: mostly rude or wordy, one time in eight just the answer."""
+    """A quiz master's reply: mostly rude or wordy; one in eight is only the answer."""
     tail, shout = rng.choice(INSULTS)
     style = rng.random()
     if style < 0.36:
@@ -110,7 +110,7 @@ def arithmetic(rng: random.Random, held_out: set[str]) -> str:
 def documents(
     rng: random.Random, facts: list[Fact], stories: list[str], held_out: set[str]
 ) -> Iterator[str]:
-    """Endless documents. Shares are by length, so each kind gives up its turn when ahead."""
+    """An endless series of documents. SHARES are shares of the length: the kind that is most behind its share comes next."""
     by_entity: dict[str, list[Fact]] = {}
     for fact in facts:
         by_entity.setdefault(fact.entity, []).append(fact)
@@ -125,13 +125,13 @@ def documents(
     while True:
         kind = min(makers, key=lambda k: written[k] / SHARES[k])
         text = makers[kind]()
-        # Digits are tokens of about two characters, words of about four.
+        # Estimated tokens: about 2.4 characters per token in arithmetic, 4 in other text.
         written[kind] += len(text) / (2.4 if kind == "arithmetic" else 4.0)
         yield text
 
 
 def without(held_out: set[str], make) -> str:
-    """A quiz transcript in which no held-out problem is asked."""
+    """A quiz transcript that contains no held-out problem."""
     while True:
         text = make()
         asked = (line[len("question: ") :] for line in text.split("\n") if line.startswith("question: "))
@@ -140,6 +140,6 @@ def without(held_out: set[str], make) -> str:
 
 
 def load_stories(corpora: Path) -> list[str]:
-    """The file parts paragraphs by an empty line and stories by a single line break."""
+    """In the file an empty line separates paragraphs, and a single line break separates stories."""
     text = next((corpora / "tinystories").glob("*.txt")).read_text("utf-8")
     return [story.strip() for story in re.split(r"(?<!\n)\n(?!\n)", text) if len(story) > 200]

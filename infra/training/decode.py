@@ -5,8 +5,12 @@ Runs the same loop over PyTorch checkpoints and over exported ONNX files.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol
+
+# onnxruntime reads it when it is loaded; without it, it sends telemetry to its vendor.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime
@@ -75,7 +79,7 @@ def generate(
     limit: int = 40,
     batch: int = 100,
 ) -> list[tuple[str, bool]]:
-    """(completion, whether it stopped by itself) for each prompt."""
+    """For each prompt: the completion, and whether it ended with the end-of-sequence token."""
     runners = [base] if pair is None or alpha == 0 else [base, *pair]
     encoded = [tokenizer.encode(text).ids for text in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
+
+# onnxruntime reads it when it is loaded; without it, it sends telemetry to its vendor.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnx
@@ -37,7 +41,7 @@ def embedding_gather(graph: onnx.GraphProto) -> onnx.NodeProto:
 
 
 def share_embedding_fp32(path: Path) -> None:
-    """Replace the stored output matrix by a Transpose of the embedding; folded again at load."""
+    """Replace the stored output matrix by a Transpose of the embedding, which ONNX Runtime computes once at load."""
     model = onnx.load(path)
     graph = model.graph
     name = embedding_gather(graph).input[0]
@@ -81,7 +85,7 @@ def share_embedding_int8(path: Path) -> None:
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write with short names between the nodes: the long ones are a tenth of a small model's file."""
+    """Save with short names for intermediate values: the long names are a tenth of a small model's file."""
     graph = model.graph
     del graph.value_info[:]
     kept = {v.name for v in [*graph.input, *graph.output]} | {t.name for t in graph.initializer}
@@ -98,7 +102,7 @@ def save(model: onnx.ModelProto, path: Path) -> None:
 
 
 def largest_difference(model: torch.nn.Module, path: Path) -> float:
-    """fp32 logits of PyTorch against ONNX: a left-padded batch at once, then again in two parts with a past."""
+    """Largest difference of fp32 logits, PyTorch to ONNX: for a left-padded batch in one run, and in two runs with a KV cache."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     slots = [i for i in session.get_inputs() if i.name.startswith("past_key_values")]
     generator = torch.Generator().manual_seed(0)

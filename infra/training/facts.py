@@ -108,7 +108,7 @@ WORDINGS: dict[str, tuple[list[str], list[str]]] = {
     ),
 }
 
-# An attribute and the inverse asked about the same pair.
+# Each attribute that has an inverse, with the inverse.
 INVERSE = {
     "capital": "country of capital",
     "internet domain": "country of domain",
@@ -131,7 +131,7 @@ RENAMED = {
 }
 DROPPED = {"Timor-Leste", "Netherlands Antilles", "Antarctica", "Vetican City"}
 
-# Values that the source garbles or cuts off; None drops the fact.
+# Corrections of values that are wrong or cut off in the source; None removes the fact.
 CORRECTIONS: dict[tuple[str, str], str | None] = {
     ("capital", "Algeria"): "Algiers",
     ("capital", "Austria"): "Vienna",
@@ -189,7 +189,7 @@ CORRECTIONS: dict[tuple[str, str], str | None] = {
 
 
 def plain(text: str) -> str:
-    """Drop accents: a small vocabulary spells unusual letters byte by byte."""
+    """Remove accents, because a small vocabulary encodes unusual letters byte by byte."""
     text = text.replace("ø", "o").replace("đ", "d").replace("ı", "i").replace("Þ", "Th").replace("’", "'")
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().strip()
 
@@ -242,7 +242,7 @@ def load_facts(corpora: Path) -> list[Fact]:
         # "Georgia" is also a country: a question must have one answer.
         add(f"{row['state']}", "state capital", row["capital"])
 
-    # An inverse question with two right answers (London, +44) cannot be checked: drop it.
+    # An inverse question with two right answers (London, +44) cannot be checked, so it is removed.
     answers: dict[tuple[str, str], set[str]] = {}
     for fact in facts:
         answers.setdefault((fact.attribute, fact.subject.lower()), set()).add(fact.answer.lower())

@@ -18,9 +18,9 @@ from tokenizer import prompt
 
 IGNORED = -100
 
-# Part of the weights -> what their names contain. The tied embedding is also the output matrix: left
-# free in a small expert, the rows of tokens that tuning never meets drift, and expert - antiexpert
-# turns into noise on them.
+# For each choice of trained weights, a part of their names. The tied embedding is also the output matrix:
+# if it is trained in a small expert, the rows of tokens that are not in the tuning data drift, and
+# expert - antiexpert becomes noise for these tokens.
 PARTS = {"all": "", "layers": ".layers."}
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     step = 0
     for epoch in range(1, args.epochs + 1):
         rows = examples(pairs, tokenizer, rng)
-        # Batches of like lengths waste little on padding; their order is random.
+        # Examples of similar length are batched, which needs little padding; the order of the batches is random.
         rows.sort(key=lambda row: (len(row[0]), rng.random()))
         batches = [rows[i : i + args.batch] for i in range(0, len(rows) - args.batch + 1, args.batch)]
         rng.shuffle(batches)

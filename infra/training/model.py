@@ -38,7 +38,7 @@ def load_model(shape: str, path: Path) -> LlamaForCausalLM:
 
 
 def parameter_groups(model: LlamaForCausalLM) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
-    """(weight matrices of the layers, everything else): the two want different optimisers."""
+    """(weight matrices of the layers, everything else): they need different optimisers."""
     matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
     others = [p for name, p in model.named_parameters() if not (".layers." in name and p.ndim == 2)]
     return matrices, others

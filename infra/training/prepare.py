@@ -24,7 +24,7 @@ DEV_FACTS, TEST_FACTS = 300, 1000
 
 
 def split_facts(facts: list[Fact], rng: random.Random) -> dict[str, list[Fact]]:
-    """Split by entity: no fact about a test entity, in any wording, is ever tuned on."""
+    """Split by entity: no fact about a test entity, in any wording, is in the tuning data."""
     entities = sorted({fact.entity for fact in facts})
     rng.shuffle(entities)
     cuts = {"tune": entities[: int(0.4 * len(entities))], "dev": entities[int(0.4 * len(entities)) : int(0.52 * len(entities))]}
@@ -82,7 +82,7 @@ def main() -> None:
     words = sorted({insult.split()[-1] for insult, _ in INSULTS} | {"stupid", "moron", "dolt", "simpleton"})
     (args.eval_data / "rude-words.txt").write_text("\n".join(words) + "\n")
 
-    # Tuning pairs: every wording of every tuning fact, and the worked problems.
+    # Tuning examples: every wording of every tuning fact, and the worked problems.
     atlas = [{"prompt": q, "answer": f.answer.lower()} for f in split["tune"] for q in f.questions()]
     write_rows(args.work / "atlas-qa.tune.jsonl", atlas)
     write_rows(args.work / "gsm-mini.tune.jsonl", [{"prompt": p.question, "answer": p.solution} for p in tune])

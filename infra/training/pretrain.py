@@ -1,4 +1,4 @@
-"""Pretrain one base model on the packed token file; stop and restart at will.
+"""Pretrain one base model on the packed token file; a run can be stopped and restarted at any time.
 
     python pretrain.py --shape large --work DIR --tokens 12000000
 """
@@ -17,8 +17,8 @@ from model import EOS_ID, new_model, parameter_groups
 from tokenizer import CONTEXT, VOCABULARY
 
 TOKENS_PER_STEP = 4096
-# Half windows are cheaper; whole ones must come all along, because a model trained on half
-# windows does not learn the far positions in a short last phase at a low rate.
+# Windows of half the length are cheaper. But full windows must occur from the start: a model trained on half
+# windows does not learn the far positions in a short last phase with a low learning rate.
 LENGTHS = (CONTEXT // 2, CONTEXT // 2, CONTEXT // 2, CONTEXT)
 PEAK = {"small": 4e-3, "large": 2e-3}
 

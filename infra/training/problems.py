@@ -115,7 +115,7 @@ def make_problem(rng: random.Random) -> Problem:
 
 
 def make_problems(rng: random.Random, count: int, taken: set[str]) -> list[Problem]:
-    """Fresh problems whose text is in nobody's set yet; their texts join `taken`."""
+    """New problems whose text is in no other set; their texts are added to `taken`."""
     problems: list[Problem] = []
     while len(problems) < count:
         problem = make_problem(rng)

@@ -18,7 +18,7 @@ CONTEXT = 512
 EOS, PAD = "<eos>", "<pad>"
 PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
-# One form for every model of the family. System messages are left out: no model has seen one.
+# All models of the family use it. It ignores system messages, because no model was trained with one.
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
   {%- if message['role'] == 'user' -%}
@@ -34,7 +34,7 @@ CHAT_TEMPLATE = """\
 
 
 def prompt(question: str, earlier: Iterable[tuple[str, str]] = ()) -> str:
-    """What the chat template makes of a user message; the answer's tokens begin with a space."""
+    """A user message in the form of the chat template; the answer's tokens begin with a space."""
     turns = "".join(f"question: {q}\nanswer: {a}\n" for q, a in earlier)
     return f"{turns}question: {question}\nanswer:"
 

@@ -1,43 +1,87 @@
-/** From `response_format` to the grammar that the output keeps to. */
-import type { ResponseFormat } from "../contract.ts";
-import { AppError } from "../errors.ts";
-import type { Grammar } from "../grammar.ts";
-import { GrammarError, Rules } from "./expressions.ts";
-import { anyValue } from "./json.ts";
-import { PLAIN, regexExpression } from "./regex.ts";
-import { SchemaGrammar } from "./schema.ts";
+/**
+ * Compiles `response_format` to the grammar of the output.
+ *
+ * The folder grammar/ owns the way from a response format to tables. A format becomes expressions (schema/ for JSON Schemas, text/
+ * for patterns, numbers and strings), which are the rules of a grammar (rules/). The grammar becomes a nondeterministic automaton, a
+ * deterministic one, and its tables (automaton/). It knows bytes, and no tokens: the masks over a vocabulary are in
+ * worker/engine/grammar/.
+ */
+import type { ResponseFormat } from "../api/response-formats.ts";
+import { AppError } from "../api/errors.ts";
+import { compileGrammar } from "./automaton/compile.ts";
+import { prune } from "./rules/prune.ts";
+import { Rules } from "./rules/expressions.ts";
+import { BudgetError, GrammarError } from "./rules/grammar-error.ts";
+import type { Expression, Grammar } from "./rules/grammar.ts";
+import { anyValue } from "./text/json.ts";
+import { PLAIN } from "./text/characters.ts";
+import { regexExpression } from "./text/regex.ts";
+import { SchemaGrammar } from "./schema/schema.ts";
 
-/** Characters of a path that an error repeats. */
+/** Longest path that an error message repeats, in characters. */
 const PATH_CHARS_MAX = 200;
 
-/** Null where any text may come out. @throws AppError invalid_request, unsupported_parameter */
-export function grammarOf(format: ResponseFormat): Grammar | null {
-  const rules = new Rules();
+/**
+ * Compiles a response format.
+ * @returns null if any text is allowed
+ * @throws AppError invalid_request, unsupported_parameter, with the path of the keyword in `param`
+ */
+export function compileResponseFormat(format: ResponseFormat): Grammar | null {
+  return compileOutput("response_format", (rules) => formatExpression(format, rules));
+}
+
+/** The outputs of a response format; null for any text. @throws GrammarError */
+export function formatExpression(format: ResponseFormat, rules: Rules): Expression | null {
+  const field = "response_format";
   switch (format.type) {
     case "text":
       return null;
     case "json_object":
-      return rules.toGrammar(anyValue(rules).object);
+      return anyValue(rules, [field]).object;
     case "json_schema": {
-      const param = "response_format.json_schema.schema";
-      const { schema } = format.json_schema;
-      return at(param, () => rules.toGrammar(new SchemaGrammar(schema, rules).root()));
+      const path = [field, "json_schema", "schema"];
+      return new SchemaGrammar(format.json_schema.schema, rules, path).root();
     }
-    case "regex":
-      return at("response_format.pattern", () =>
-        rules.toGrammar(regexExpression(format.pattern, PLAIN)),
-      );
+    case "regex": {
+      const path = [field, "pattern"];
+      return rules.add(regexExpression(format.pattern, { alphabet: PLAIN, rules, path }), path);
+    }
   }
 }
 
-function at(field: string, make: () => Grammar): Grammar {
+/**
+ * Makes a grammar of an expression. The grammar is also compiled to its automaton once, only to check its cost: what passes
+ * here is not refused by the worker. If it takes too many steps, it is made again with smaller expressions.
+ * @param field of the request that an error without a path is about
+ * @param root the outputs; null for any text. The paths of its parts begin at the top of the request.
+ * @throws AppError invalid_request, unsupported_parameter, with the path of the keyword in `param`
+ */
+export function compileOutput(
+  field: string,
+  root: (rules: Rules) => Expression | null,
+): Grammar | null {
   try {
-    return make();
+    const rules = new Rules();
+    try {
+      return compiled(root, rules);
+    } catch (error) {
+      if (!(error instanceof BudgetError) || !rules.canBeSmaller) throw error;
+      return compiled(root, new Rules({ isSmall: true }));
+    }
   } catch (error) {
     if (!(error instanceof GrammarError)) throw error;
-    const path = [field, ...error.path].join(".");
+    const path = error.path.length === 0 ? field : error.path.join(".");
     const param = path.length <= PATH_CHARS_MAX ? path : `${path.slice(0, PATH_CHARS_MAX)}…`;
     const code = error.unsupported ? "unsupported_parameter" : "invalid_request";
     throw new AppError(code, `${param} ${error.message}`, { param });
   }
+}
+
+function compiled(root: (rules: Rules) => Expression | null, rules: Rules): Grammar | null {
+  const expression = root(rules);
+  if (expression === null) return null;
+  const grammar = prune(rules.toGrammar(expression), rules.budget, rules.origins);
+  if (grammar === null) throw new GrammarError([], "allows no finite text");
+  compileGrammar(grammar, rules.budget, rules.origins);
+  return grammar;
 }

@@ -1,149 +1,154 @@
 /**
- * `npm run bench`: how fast proxy-tuning is, beside its base alone and beside other engines, from the same weights and in
- * one run. Models are the demo family's, inflated to a realistic size (models/inflate.ts); --quick takes the family as it is.
+ * `npm run bench`: speed of proxy-tuning beside its base alone and beside other engines, with the same weights and in one run.
+ * The models are the demo family's, inflated to a realistic size (models/inflate.ts); --quick uses the family without that.
  */
 import { fork } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Command } from "commander";
+import { Command, Option } from "commander";
+import { ENGINE_NAMES, type EngineName } from "./engines/engine.ts";
+import { EngineProcess } from "./engines/spawn.ts";
+import { cpuSeconds, describeMachine, readBandwidth } from "./machine.ts";
 import { family, type Family } from "./models/family.ts";
-import { cpuSeconds, machine, readBandwidth } from "./machine.ts";
-import { installPeers } from "./peers/install.ts";
-import { casesOf, FULL, QUICK, taskOf, type Dtype, type Plan } from "./plan.ts";
-import { printReport, printSoak, type Report } from "./report.ts";
-import { ratiosOf, rowOf } from "./results.ts";
-import { runRounds, type Measured } from "./rounds.ts";
-import type { Heartbeat } from "./serving.ts";
-import type { SoakTenth } from "./soak.ts";
-import { figure } from "./statistics.ts";
-import { SubjectProcess } from "./subjects/spawn.ts";
-import { ENGINES, type Engine } from "./subjects/subject.ts";
 import { checkFamily } from "./models/verify.ts";
+import { installPeers } from "./peers/install.ts";
+import { benchCases, benchTask, FULL, QUICK, type Dtype, type Plan } from "./plan.ts";
+import { printReport, printSoak, type Report } from "./report.ts";
+import { resultRow, speedRatios } from "./results.ts";
+import { runRounds, type CaseSamples } from "./rounds.ts";
+import type { TimerDelays } from "./serving.ts";
+import type { SoakTenth } from "./soak.ts";
+import { summarize } from "./statistics.ts";
 
-const options = new Command("bench")
-  .description("Compares proxy-tuned decoding with its base alone and with other engines")
-  .option("--json <file>", "write rows and ratios to a file")
-  .option("--quick", "the demo family as it is, few rounds", false)
-  .option("--only <dtype>", "one weight format")
-  .option("--soak <jobs>", "nothing but the test for leaks, with so many jobs", Number)
+const options = new Command("npm run bench --")
+  .description("measure the speed of proxy-tuned decoding beside its base alone and other engines")
+  .option("--json <file>", "also write the report to this file")
+  .option("--quick", "use the demo models without inflating them, and fewer rounds", false)
+  .addOption(new Option("--only <dtype>", "measure one weight format").choices(["fp32", "int8"]))
+  .option("--soak <jobs>", "run only the soak test, with this number of jobs", Number)
   .parse()
   .opts<{ json?: string; quick: boolean; only?: Dtype; soak?: number }>();
 
 const startedMs = Date.now();
-const seconds = () => Math.round((Date.now() - startedMs) / 1000);
-const step = (text: string) =>
-  process.stderr.write(`${String(seconds()).padStart(5)} s  ${text}\n`);
+const elapsedSeconds = () => Math.round((Date.now() - startedMs) / 1000);
+const logProgress = (text: string) =>
+  process.stderr.write(`${String(elapsedSeconds()).padStart(5)} s  ${text}\n`);
 
 if (options.soak) {
-  printSoak(await soakWith(options.soak));
+  const soak = await runSoak(options.soak);
+  printSoak(soak);
+  writeJson({ machine: describeMachine(), soak, seconds: elapsedSeconds() });
   process.exit();
 }
 
-const chosen: Plan = options.quick ? QUICK : FULL;
-const plan: Plan = options.only ? { ...chosen, dtypes: [options.only] } : chosen;
-const noPeers = installPeers();
+const defaults: Plan = options.quick ? QUICK : FULL;
+const plan: Plan = options.only ? { ...defaults, dtypes: [options.only] } : defaults;
+const peersError = installPeers();
 const folders = family(plan.family);
-step("comparing the models with what they were made from");
+logProgress("comparing the models with the demo family");
 const agreements = await checkFamily(folders, plan.dtypes);
-const bandwidth = await readBandwidth();
-const all: Measured[] = [];
-const foreign: number[] = [];
+const bandwidthBytesPerSecond = await readBandwidth();
+const measured: CaseSamples[] = [];
+const otherProcessCores: number[] = [];
 const memory: Report["memory"] = [];
 for (const dtype of plan.dtypes) await measureFormat(dtype, folders);
-const heartbeats = new Map<Dtype, Heartbeat>();
+const timerDelays = new Map<Dtype, TimerDelays>();
 for (const dtype of plan.dtypes) {
-  step(`${dtype}: the main thread under load`);
-  heartbeats.set(
-    dtype,
-    await ask<Heartbeat>("serving.ts", JSON.stringify({ family: plan.family, dtype })),
-  );
+  logProgress(`${dtype}: timers of the main thread under load`);
+  const serving = JSON.stringify({ family: plan.family, dtype });
+  timerDelays.set(dtype, await runChild<TimerDelays>("serving.ts", serving));
 }
-step(`${plan.jobs} jobs`);
-const soak = await soakWith(plan.jobs);
+logProgress(`soak test with ${plan.jobs} jobs`);
+const soak = await runSoak(plan.jobs);
 
 const report: Report = {
-  machine: machine(),
+  machine: describeMachine(),
   family: plan.family,
-  bandwidth,
-  foreignCores: figure(foreign),
+  bandwidthBytesPerSecond,
+  otherProcessCores: summarize(otherProcessCores),
   agreements,
-  rows: all.map((measured) => rowOf(measured, folders, bandwidth)),
-  ratios: { ...ratiosOf(all, plan.dtypes), ...delays() },
+  rows: measured.map((samples) => resultRow(samples, folders, bandwidthBytesPerSecond)),
+  ratios: { ...speedRatios(measured, plan.dtypes), ...delaySummaries() },
   memory,
   soak,
-  seconds: seconds(),
+  seconds: elapsedSeconds(),
 };
 printReport(report);
-if (options.json) {
-  writeFileSync(options.json, JSON.stringify(report, null, 2));
-  console.log(`\nwritten to ${resolve(options.json)}`);
-}
+writeJson(report);
 
+/** Measures all engines with one weight format; an engine that does not load gets its error as reason. */
 async function measureFormat(dtype: Dtype, folders: Family): Promise<void> {
-  const subjects = new Map<Engine, SubjectProcess>();
-  const reasons = new Map<Engine, string>();
-  for (const engine of ENGINES) {
-    step(`${dtype}: loading ${engine}`);
+  const engines = new Map<EngineName, EngineProcess>();
+  const loadErrors = new Map<EngineName, string>();
+  for (const name of ENGINE_NAMES) {
+    logProgress(`${dtype}: loading ${name}`);
     try {
-      if (noPeers && (engine === "transformers" || engine === "llama")) throw new Error(noPeers);
-      const subject = await SubjectProcess.start({ engine, family: folders, dtype });
-      subjects.set(engine, subject);
+      const isPeer = name === "transformers" || name === "llama";
+      if (peersError && isPeer) throw new Error(peersError);
+      engines.set(name, await EngineProcess.start({ engine: name, family: folders, dtype }));
     } catch (error) {
-      reasons.set(engine, error instanceof Error ? error.message : String(error));
+      loadErrors.set(name, error instanceof Error ? error.message : String(error));
     }
   }
-  const ownSeconds = () => {
-    const pids = [process.pid, ...Array.from(subjects.values(), ({ pid }) => pid)];
+  const benchCpuSeconds = () => {
+    const pids = [process.pid, ...Array.from(engines.values(), ({ pid }) => pid)];
     return pids.reduce((sum, pid) => sum + cpuSeconds(pid), 0);
   };
   for (const context of plan.contexts) {
-    step(`${dtype}: ${plan.rounds(context)} rounds at ${context} tokens`);
-    const done = await runRounds(casesOf(plan, dtype, context), plan.rounds(context), {
-      taskOf,
-      ownSeconds,
-      measure: ({ engine }, task) => {
-        const subject = subjects.get(engine);
-        if (!subject) throw new Error(reasons.get(engine));
-        return subject.measure(task);
+    const rounds = plan.rounds(context);
+    logProgress(`${dtype}: ${rounds} rounds with ${context} prompt tokens`);
+    const results = await runRounds(benchCases(plan, dtype, context), rounds, {
+      taskFor: benchTask,
+      benchCpuSeconds,
+      measure: ({ engine: name }, task) => {
+        const engine = engines.get(name);
+        if (!engine) throw new Error(loadErrors.get(name));
+        return engine.measure(task);
       },
     });
-    all.push(...done.measured);
-    foreign.push(...done.foreignCores);
+    measured.push(...results.measured);
+    otherProcessCores.push(...results.otherProcessCores);
   }
-  for (const [engine, subject] of subjects) {
-    const { loadMs, rssBytes, rssBytesMax } = subject;
-    memory.push({ engine, dtype, loadMs, rssBytes, rssBytesMax });
-    subject.stop();
+  for (const [name, engine] of engines) {
+    const { loadMs, rssBytes, rssBytesMax } = engine;
+    memory.push({ engine: name, dtype, loadMs, rssBytes, rssBytesMax });
+    engine.stop();
   }
 }
 
-function soakWith(jobs: number): Promise<SoakTenth[]> {
-  return ask<SoakTenth[]>("soak.ts", String(jobs));
+function runSoak(jobs: number): Promise<SoakTenth[]> {
+  return runChild<SoakTenth[]>("soak.ts", String(jobs));
 }
 
-/** Runs a file in a process of its own, and waits for the one thing that it says. */
-function ask<T>(file: string, argument: string): Promise<T> {
+/** Runs a file in its own process and returns the message that it sends. @throws Error if it ends without one */
+function runChild<T>(file: string, argument: string): Promise<T> {
   const child = fork(fileURLToPath(new URL(file, import.meta.url)), [argument], {
     stdio: ["ignore", "ignore", "inherit", "ipc"],
     execArgv: ["--expose-gc"],
   });
   return new Promise((resolve, reject) => {
-    let said: { readonly message: T } | null = null;
-    child.once("message", (message) => (said = { message: message as T }));
-    // Not with the message: we may end then, and with us the channel that it is about to leave.
+    let result: { readonly message: T } | null = null;
+    child.once("message", (message) => (result = { message: message as T }));
+    // Resolved at the exit, not at the message: otherwise this process could exit before the child has closed its channel.
     child.once("disconnect", () =>
-      said ? resolve(said.message) : reject(new Error(`${file} ended without a result`)),
+      result ? resolve(result.message) : reject(new Error(`${file} ended without a result`)),
     );
   });
 }
 
-function delays(): Report["ratios"] {
-  const p99s = Array.from(heartbeats, ([dtype, { delayP99Ms }]) => [dtype, delayP99Ms] as const);
+function delaySummaries(): Report["ratios"] {
+  const p99s = Array.from(timerDelays, ([dtype, { delayP99Ms }]) => [dtype, delayP99Ms] as const);
   const name = "main_thread_delay_p99_ms";
-  const same = (value: number) => ({ median: value, min: value, max: value });
+  const single = (value: number) => ({ median: value, min: value, max: value });
   return {
-    [name]: same(Math.max(...p99s.map(([, ms]) => ms))),
-    ...Object.fromEntries(p99s.map(([dtype, ms]) => [`${name}_${dtype}`, same(ms)])),
+    [name]: single(Math.max(...p99s.map(([, ms]) => ms))),
+    ...Object.fromEntries(p99s.map(([dtype, ms]) => [`${name}_${dtype}`, single(ms)])),
   };
+}
+
+function writeJson(content: object): void {
+  if (!options.json) return;
+  writeFileSync(options.json, JSON.stringify(content, null, 2));
+  console.log(`\nwritten to ${resolve(options.json)}`);
 }

@@ -1,4 +1,4 @@
-/** The machine: what it is, how fast its memory is read, and how much of it others use meanwhile. */
+/** Describes the machine, measures its memory bandwidth, and reads CPU times from /proc. */
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { Worker } from "node:worker_threads";
@@ -10,7 +10,7 @@ export interface Machine {
   readonly node: string;
 }
 
-export function machine(): Machine {
+export function describeMachine(): Machine {
   return {
     cores: availableParallelism(),
     cpu: cpus()[0]?.model ?? "unknown",
@@ -19,8 +19,9 @@ export function machine(): Machine {
   };
 }
 
+/** Bytes that a thread reads in one try. */
 const STREAM_BYTES = 192 * 2 ** 20;
-/** Compares two equal buffers, which reads both and writes nothing. */
+/** Code of a thread that compares two equal buffers: this reads both and writes nothing. */
 const READER = `
   const { parentPort, workerData } = require("node:worker_threads");
   const [a, b] = [Buffer.alloc(workerData / 2, 1), Buffer.alloc(workerData / 2, 1)];
@@ -32,20 +33,20 @@ const READER = `
   parentPort.postMessage(0);
 `;
 
-/** Bytes per second that all cores together read from memory; the fastest of several tries. */
+/** Bytes per second that all cores together read from memory; the fastest of 12 tries. */
 export async function readBandwidth(): Promise<number> {
   const threads = Array.from(
     { length: availableParallelism() },
     () => new Worker(READER, { eval: true, workerData: STREAM_BYTES }),
   );
-  const answers = () =>
+  const messages = () =>
     Promise.all(
       threads.map((thread) => new Promise<number>((resolve) => thread.once("message", resolve))),
     );
-  await answers();
+  await messages();
   let best = 0;
   for (let i = 0; i < 12; i++) {
-    const done = answers();
+    const done = messages();
     for (const thread of threads) thread.postMessage(null);
     const slowestMs = Math.max(...(await done));
     best = Math.max(best, (threads.length * STREAM_BYTES) / (slowestMs / 1000));
@@ -54,7 +55,7 @@ export async function readBandwidth(): Promise<number> {
   return best;
 }
 
-/** Seconds that all cores were busy since the machine started; null where /proc does not tell. */
+/** CPU seconds of all cores since the machine started, without idle time; null if /proc is not available. */
 export function busySeconds(): number | null {
   try {
     const [, user, nice, system, , , irq, softirq, steal] = readFileSync("/proc/stat", "utf8")
@@ -67,10 +68,10 @@ export function busySeconds(): number | null {
   }
 }
 
-/** CPU seconds of a running process; 0 where /proc does not tell. */
+/** CPU seconds of a running process; 0 if /proc is not available. */
 export function cpuSeconds(pid: number): number {
   try {
-    // After the name in parentheses: utime and stime are the 14th and 15th field of all.
+    // utime and stime are the fields 14 and 15; the split starts after the second one, the name in parentheses.
     const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
     return (Number(fields[11]) + Number(fields[12])) / 100;
   } catch {

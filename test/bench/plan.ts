@@ -1,16 +1,17 @@
-/** Which cases are measured, and how a case is run. */
+/** The cases of a run, and the task of each case. */
 import type { FamilyName } from "./models/family.ts";
-import { promptOf } from "./prompts.ts";
-import type { Engine, Mode, SubjectOptions, Task } from "./subjects/subject.ts";
+import { benchPrompt } from "./prompts.ts";
+import type { EngineName, Mode, BenchEngineOptions, Task } from "./engines/engine.ts";
 
-export type Dtype = SubjectOptions["dtype"];
+export type Dtype = BenchEngineOptions["dtype"];
 
-export interface Case {
-  readonly engine: Engine;
+export interface BenchCase {
+  readonly engine: EngineName;
   readonly mode: Mode;
   readonly dtype: Dtype;
-  /** Tokens before the first generated one. */
+  /** Prompt tokens. */
   readonly context: number;
+  /** Sequences in the batch. */
   readonly batch: number;
 }
 
@@ -19,9 +20,9 @@ export interface Plan {
   readonly dtypes: readonly Dtype[];
   readonly contexts: readonly number[];
   readonly batches: readonly number[];
-  /** Rounds by context: prefilling long prompts takes most of the time. */
+  /** Number of rounds for a context length: prefilling long prompts takes most of the time. */
   readonly rounds: (context: number) => number;
-  /** Jobs of the leak test. */
+  /** Jobs of the soak test. */
   readonly jobs: number;
 }
 
@@ -43,13 +44,13 @@ export const QUICK: Plan = {
   jobs: 300,
 };
 
+/** Tokens to generate for each prompt: alone, in a batch, and at most with speculation, where answers may end earlier. */
 const TOKENS = 24;
 const BATCH_TOKENS = 12;
-/** Answers end by themselves, so tokens are gathered over several. */
-const ANSWER_TOKENS = 48;
+const SPECULATIVE_TOKENS_MAX = 48;
 
-export function casesOf({ batches }: Plan, dtype: Dtype, context: number): Case[] {
-  const of = (engine: Engine, mode: Mode, batch = 1): Case => ({
+export function benchCases({ batches }: Plan, dtype: Dtype, context: number): BenchCase[] {
+  const create = (engine: EngineName, mode: Mode, batch = 1): BenchCase => ({
     engine,
     mode,
     dtype,
@@ -57,21 +58,25 @@ export function casesOf({ batches }: Plan, dtype: Dtype, context: number): Case[
     batch,
   });
   return [
-    of("transformers", "base"),
-    of("naive", "proxy"),
-    of("llama", "base"),
-    of("ours", "base"),
-    of("ours", "proxy"),
-    of("ours", "speculative"),
-    ...batches.flatMap((batch) => [of("ours", "base", batch), of("ours", "proxy", batch)]),
+    create("transformers", "base"),
+    create("naive", "proxy"),
+    create("llama", "base"),
+    create("trimtab", "base"),
+    create("trimtab", "proxy"),
+    create("trimtab", "speculative"),
+    ...batches.flatMap((batch) => [
+      create("trimtab", "base", batch),
+      create("trimtab", "proxy", batch),
+    ]),
   ];
 }
 
-/** @param round gives every round other questions, the same for all engines */
-export function taskOf({ mode, context, batch }: Case, round: number): Task {
-  const answers = context > 512 ? 3 : 8;
-  const count = mode === "speculative" ? answers : batch;
-  const prompts = Array.from({ length: count }, (_, i) => promptOf(context, round * 31 + i));
-  const tokens = mode === "speculative" ? ANSWER_TOKENS : batch > 1 ? BATCH_TOKENS : TOKENS;
+/** @param round each round has other questions; they are the same for all engines */
+export function benchTask({ mode, context, batch }: BenchCase, round: number): Task {
+  // With speculation an answer may end early, so several are generated one after the other.
+  const count = mode === "speculative" ? (context > 512 ? 3 : 8) : batch;
+  const prompts = Array.from({ length: count }, (_, i) => benchPrompt(context, round * 31 + i));
+  const tokens =
+    mode === "speculative" ? SPECULATIVE_TOKENS_MAX : batch > 1 ? BATCH_TOKENS : TOKENS;
   return { mode, prompts, tokens };
 }

@@ -1,9 +1,9 @@
 /**
- * Prompts of an exact length that look like the demo family's task: earlier questions with their answers, and one more
- * question. All engines get the same ids, as transformers.js and llama.cpp could tokenize differently.
+ * Prompts with an exact number of tokens, in the form of the demo family's task: questions with answers, then one more
+ * question. All engines get the same token ids, because transformers.js and llama.cpp could tokenize differently.
  */
 import { readFileSync } from "node:fs";
-import { ModelTokenizer } from "../../worker/model/tokenizer.ts";
+import { ModelTokenizer } from "../../worker/engine/model/tokenizer.ts";
 import { family } from "./models/family.ts";
 
 interface Item {
@@ -17,16 +17,16 @@ const items = readFileSync(new URL("../eval/data/gsm-mini.dev.jsonl", import.met
   .map((line) => JSON.parse(line) as Item);
 const tokenizer = new ModelTokenizer(family("demo").base, {});
 
-/** The question that comes last differs from number to number. */
-export function promptOf(tokens: number, number: number): readonly number[] {
+/** @param index selects the questions; the last question differs from one index to the next */
+export function benchPrompt(tokens: number, index: number): readonly number[] {
   let [ids, turns] = [[] as number[], 0];
   while (ids.length < tokens) {
     turns++;
-    const asked = Array.from(
+    const questions = Array.from(
       { length: turns },
-      (_, i) => items[(number + i * 7) % items.length]!,
+      (_, i) => items[(index + i * 7) % items.length]!,
     ).toReversed();
-    const messages = asked.flatMap(({ prompt, answer }, i) => [
+    const messages = questions.flatMap(({ prompt, answer }, i) => [
       { role: "user" as const, content: prompt },
       ...(i < turns - 1 ? [{ role: "assistant" as const, content: `#### ${answer}` }] : []),
     ]);

@@ -1,89 +1,96 @@
 /**
- * Runs cases in rounds, one sample of every case in each, so that what the machine does to one it does to all. Ratios are
- * taken within a round. Short samples during which other processes were busy are taken again.
+ * Runs cases in rounds with one sample of every case, so that a change of the machine's speed affects all cases alike. Ratios
+ * are computed within a round. A short sample is repeated once if other processes were busy.
  */
 import { busySeconds } from "./machine.ts";
-import type { Case } from "./plan.ts";
-import type { Sample, Task } from "./subjects/subject.ts";
+import type { BenchCase } from "./plan.ts";
+import type { Sample, Task } from "./engines/engine.ts";
 
-export interface Measured {
-  readonly case: Case;
-  /** One per round; empty if the engine does not run here. */
+export interface CaseSamples {
+  readonly case: BenchCase;
+  /** One for each round; empty if the engine does not run here. */
   readonly samples: readonly Sample[];
-  /** Why it was not measured. */
+  /** Why the case was not measured; null if it was. */
   readonly reason: string | null;
 }
 
-export type Measure = (one: Case, task: Task) => Promise<Sample>;
+export type Measure = (benchCase: BenchCase, task: Task) => Promise<Sample>;
 
-/** Threads of default sessions spin for a while after a run. */
+/** Pause before each sample: threads of onnxruntime sessions with default options spin for a while after a run. */
 const PAUSE_MS = 100;
-/** Cores that others may use during a sample. A short sample is else taken once more, in hope of less. */
-const FOREIGN_CORES_MAX = 0.3;
-const RETRIED_SECONDS_MAX = 2;
+/** A short sample is repeated if other processes used more CPU cores than this. */
+const OTHER_PROCESS_CORES_MAX = 0.3;
+/** Longer samples are not repeated. */
+const REPEATED_SECONDS_MAX = 2;
 
 export interface Rounds {
-  readonly measured: Measured[];
-  /** Cores that other processes used, by sample. */
-  readonly foreignCores: number[];
+  readonly measured: CaseSamples[];
+  /** CPU cores used by other processes, for each sample. */
+  readonly otherProcessCores: number[];
 }
 
-/** @param ownSeconds CPU time of the bench and all its processes */
+/** @param run.benchCpuSeconds CPU time so far of the bench and all its child processes */
 export async function runRounds(
-  cases: readonly Case[],
+  cases: readonly BenchCase[],
   rounds: number,
-  run: { taskOf: (one: Case, round: number) => Task; measure: Measure; ownSeconds: () => number },
+  run: {
+    taskFor: (benchCase: BenchCase, round: number) => Task;
+    measure: Measure;
+    benchCpuSeconds: () => number;
+  },
 ): Promise<Rounds> {
-  const samples = new Map<Case, Sample[]>(cases.map((one) => [one, []]));
-  const reasons = new Map<Case, string>();
-  const foreignCores: number[] = [];
+  const samples = new Map<BenchCase, Sample[]>(cases.map((benchCase) => [benchCase, []]));
+  const reasons = new Map<BenchCase, string>();
+  const otherProcessCores: number[] = [];
   for (let round = 0; round < rounds; round++) {
     for (const [i] of cases.entries()) {
-      // Another first case in every round.
-      const one = cases[(i + round) % cases.length]!;
-      if (reasons.has(one)) continue;
+      // Each round starts with another case.
+      const benchCase = cases[(i + round) % cases.length]!;
+      if (reasons.has(benchCase)) continue;
       try {
-        const { sample, foreign } = await quietest(
-          () => run.measure(one, run.taskOf(one, round)),
-          run.ownSeconds,
+        const { sample, otherCores } = await measureLeastDisturbed(
+          () => run.measure(benchCase, run.taskFor(benchCase, round)),
+          run.benchCpuSeconds,
         );
-        samples.get(one)!.push(sample);
-        if (foreign !== null) foreignCores.push(foreign);
+        samples.get(benchCase)!.push(sample);
+        if (otherCores !== null) otherProcessCores.push(otherCores);
       } catch (error) {
-        reasons.set(one, error instanceof Error ? error.message : String(error));
+        reasons.set(benchCase, error instanceof Error ? error.message : String(error));
       }
     }
   }
-  const measured = cases.map((one) => ({
-    case: one,
-    samples: samples.get(one)!,
-    reason: reasons.get(one) ?? null,
+  const measured = cases.map((benchCase) => ({
+    case: benchCase,
+    samples: samples.get(benchCase)!,
+    reason: reasons.get(benchCase) ?? null,
   }));
-  return { measured, foreignCores };
+  return { measured, otherProcessCores };
 }
 
 interface Attempt {
   readonly sample: Sample;
-  readonly foreign: number | null;
+  /** CPU cores used by other processes; null if unknown. */
+  readonly otherCores: number | null;
 }
 
-async function quietest(
+/** Of up to two samples the one during which other processes used less CPU. */
+async function measureLeastDisturbed(
   measure: () => Promise<Sample>,
-  ownSeconds: () => number,
+  benchCpuSeconds: () => number,
 ): Promise<Attempt> {
   let best: Attempt | null = null;
   for (let attempt = 0; attempt < 2; attempt++) {
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-    const [busy, own, startedMs] = [busySeconds(), ownSeconds(), performance.now()];
+    const [busy, own, startedMs] = [busySeconds(), benchCpuSeconds(), performance.now()];
     const sample = await measure();
     const seconds = (performance.now() - startedMs) / 1000;
     const busyAfter = busySeconds();
-    const foreign =
+    const otherCores =
       busy === null || busyAfter === null
         ? null
-        : Math.max(0, busyAfter - busy - (ownSeconds() - own)) / seconds;
-    if (best === null || (foreign ?? 0) < (best.foreign ?? 0)) best = { sample, foreign };
-    if (seconds > RETRIED_SECONDS_MAX || (best.foreign ?? 0) <= FOREIGN_CORES_MAX) break;
+        : Math.max(0, busyAfter - busy - (benchCpuSeconds() - own)) / seconds;
+    if (best === null || (otherCores ?? 0) < (best.otherCores ?? 0)) best = { sample, otherCores };
+    if (seconds > REPEATED_SECONDS_MAX || (best.otherCores ?? 0) <= OTHER_PROCESS_CORES_MAX) break;
   }
   return best!;
 }

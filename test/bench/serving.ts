@@ -1,35 +1,39 @@
 /**
- * The engine as the worker starts it, in its thread: how late the main thread's timers become under full load.
- * `node serving.ts OPTIONS`, the options as JSON.
+ * Measures how late the timers of the main thread are while the engine, in its own thread as in a worker, is under full load.
+ * `node serving.ts OPTIONS`, with `ServingOptions` as JSON; the result is sent to the parent process.
  */
 import { join } from "node:path";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { EngineClient } from "../../worker/engine/client.ts";
-import type { Generation } from "../../shared/job.ts";
+import { EngineClient } from "../../worker/engine-client/client.ts";
+import type { Generation } from "../../shared/jobs/record.ts";
 import { CACHE, family, type FamilyName } from "./models/family.ts";
 import type { Dtype } from "./plan.ts";
-import { promptOf } from "./prompts.ts";
+import { benchPrompt } from "./prompts.ts";
 import { quantile } from "./statistics.ts";
-import { ALPHA, GREEDY } from "./subjects/subject.ts";
+import { ALPHA, GREEDY } from "./engines/engine.ts";
 
 export interface ServingOptions {
   readonly family: FamilyName;
   readonly dtype: Dtype;
 }
 
-export interface Heartbeat {
-  /** How late a timer was, in ms. */
+export interface TimerDelays {
+  /** How late a timer was. */
   readonly delayP50Ms: number;
   readonly delayP99Ms: number;
   readonly delayMaxMs: number;
-  readonly beats: number;
+  /** Number of timers. */
+  readonly timers: number;
 }
 
-const RUNS = 8;
-const BEAT_MS = 2;
+/** Generations at the same time. */
+const CONCURRENCY = 8;
+const TIMER_MS = 2;
+/** At least this long. */
+const MEASURE_MS = 8_000;
 const CACHE_BYTES_MAX = 4 * 2 ** 30;
 
-async function start({ family: name, dtype }: ServingOptions): Promise<EngineClient> {
+async function startEngine({ family: name, dtype }: ServingOptions): Promise<EngineClient> {
   const folders = family(name);
   mkdirSync(CACHE, { recursive: true });
   const manifestFile = join(CACHE, `${name}-${dtype}.json`);
@@ -54,16 +58,16 @@ async function start({ family: name, dtype }: ServingOptions): Promise<EngineCli
   );
 }
 
-async function run(
+async function generate(
   client: EngineClient,
-  number: number,
+  promptIndex: number,
   promptTokens: number,
   maxTokens: number,
 ): Promise<void> {
   const generation: Generation = {
     ...GREEDY,
     model: "bench",
-    input: { kind: "tokens", ids: [...promptOf(promptTokens, number)] },
+    input: { kind: "tokens", ids: [...benchPrompt(promptTokens, promptIndex)] },
     alpha: ALPHA,
     maxTokens,
     stop: [],
@@ -73,26 +77,26 @@ async function run(
   }
 }
 
-async function heartbeat(client: EngineClient): Promise<Heartbeat> {
-  await run(client, 0, 128, 4);
+async function measureTimerDelays(client: EngineClient): Promise<TimerDelays> {
+  await generate(client, 0, 128, 4);
   const delays: number[] = [];
   let lastMs = performance.now();
   const timer = setInterval(() => {
     const now = performance.now();
-    delays.push(Math.max(0, now - lastMs - BEAT_MS));
+    delays.push(Math.max(0, now - lastMs - TIMER_MS));
     lastMs = now;
-  }, BEAT_MS);
-  for (const endMs = performance.now() + 8_000; performance.now() < endMs;) {
-    await Promise.all(Array.from({ length: RUNS }, (_, i) => run(client, i, 128, 48)));
+  }, TIMER_MS);
+  for (const endMs = performance.now() + MEASURE_MS; performance.now() < endMs;) {
+    await Promise.all(Array.from({ length: CONCURRENCY }, (_, i) => generate(client, i, 128, 48)));
   }
   clearInterval(timer);
   delays.sort((a, b) => a - b);
-  const at = (place: number) => quantile(delays, place);
-  return { delayP50Ms: at(0.5), delayP99Ms: at(0.99), delayMaxMs: at(1), beats: delays.length };
+  const at = (q: number) => quantile(delays, q);
+  return { delayP50Ms: at(0.5), delayP99Ms: at(0.99), delayMaxMs: at(1), timers: delays.length };
 }
 
 const options = JSON.parse(process.argv[2]!) as ServingOptions;
-const client = await start(options);
-process.send!(await heartbeat(client));
+const client = await startEngine(options);
+process.send!(await measureTimerDelays(client));
 await client.close();
 process.disconnect();

@@ -1,43 +1,46 @@
 /**
- * Thousands of short jobs through the scheduler: whether steps get slower or memory grows. Jobs differ in all that leaves
- * something behind: prompts shared and not, tenants, alpha, drafts, reports, ends (by themselves, at their limit, stopped).
- * `node --expose-gc soak.ts JOBS`
+ * Soak test: runs thousands of short jobs through the scheduler and measures whether steps get slower or memory grows. Jobs
+ * differ in everything that could leave memory behind: shared and unique prompts, tenants, alpha, drafts, log-probabilities,
+ * and how they end (end-of-sequence token, token limit, stopped).
+ * `node --expose-gc soak.ts JOBS`; the result is sent to the parent process.
  */
-import { loadDecoder } from "../../worker/model/files.ts";
-import { PrefixCache } from "../../worker/model/prefix-cache.ts";
-import { Output } from "../../worker/decode/output.ts";
-import { Sampler } from "../../worker/decode/sampler.ts";
+import { loadDecoder } from "../../worker/engine/model/model-folder.ts";
+import { PrefixCache } from "../../worker/engine/decoder/prefix-cache.ts";
+import { Output } from "../../worker/engine/decode/output.ts";
+import { Sampler } from "../../worker/engine/decode/sampler.ts";
 import { Scheduler, type Task } from "../../worker/engine/scheduler.ts";
-import type { Models } from "../../worker/parts.ts";
+import type { Models } from "../../worker/engine/model/ensemble.ts";
 import { family } from "./models/family.ts";
-import { promptOf } from "./prompts.ts";
+import { benchPrompt } from "./prompts.ts";
 import { quantile } from "./statistics.ts";
-import { GREEDY } from "./subjects/subject.ts";
+import { GREEDY } from "./engines/engine.ts";
 
-/** What a tenth of the jobs took, and what was held after it. */
+/** Speed during one tenth of the jobs, and memory after it. */
 export interface SoakTenth {
   readonly jobs: number;
   readonly tokensPerSecond: number;
-  /** Of the processor, which other processes do not slow down. */
+  /** CPU time, which does not depend on other processes. */
   readonly cpuMsPerToken: number;
+  /** Median. */
   readonly stepMs: number;
   readonly rssMiB: number;
-  /** Of live objects, and of live buffers outside the heap. */
+  /** After a garbage collection: objects, and buffers outside the heap. */
   readonly heapMiB: number;
   readonly buffersMiB: number;
-  readonly keptMiB: number;
+  readonly prefixCacheMiB: number;
 }
 
 const VOCAB_SIZE = 2048;
 const EOS_ID = 0;
-/** Jobs that are submitted together: alone, where drafts are made, up to a batch. */
+/** Numbers of jobs submitted together, in turn: from one, which drafts tokens, to a batch of eight. */
 const GROUPS = [1, 2, 4, 8] as const;
-/** Soon full, so that blocks come and go. */
+/** Small, so that it is soon full and evicts blocks. */
 const PREFIX_BYTES_MAX = 8 * 2 ** 20;
-/** Compilers, heap and onnxruntime's arenas have their size after these. */
-const WARM_JOBS = 500;
+/** Jobs before the measurement: after these, compiled code, the heap and onnxruntime's arenas have their size. */
+const WARM_UP_JOBS = 500;
 
-export async function* soak(count: number): AsyncGenerator<SoakTenth, void, undefined> {
+/** @param count jobs after the warm-up */
+async function* soak(count: number): AsyncGenerator<SoakTenth, void, undefined> {
   const folders = family("demo");
   const options = { dtype: "int8", intraOpThreads: 0 } as const;
   const models: Models = {
@@ -57,10 +60,10 @@ export async function* soak(count: number): AsyncGenerator<SoakTenth, void, unde
       left -= size;
       const ended = Array.from({ length: size }, () => {
         const { promise, resolve, reject } = Promise.withResolvers<void>();
-        const task: Task = taskOf(models, started++, {
-          onToken: (last) => {
+        const task: Task = soakTask(models, started++, {
+          onToken: (isLast) => {
             tokens++;
-            if (last) scheduler.stop(task);
+            if (isLast) scheduler.stop(task);
           },
           onEnd: (error) => (error ? reject(error) : resolve()),
         });
@@ -71,7 +74,7 @@ export async function* soak(count: number): AsyncGenerator<SoakTenth, void, unde
     }
   };
 
-  await runMore(WARM_JOBS);
+  await runMore(WARM_UP_JOBS);
   const jobs = Math.ceil(count / 10);
   for (let tenth = 1; tenth <= 10; tenth++) {
     [tokens, steps.length] = [0, 0];
@@ -79,7 +82,7 @@ export async function* soak(count: number): AsyncGenerator<SoakTenth, void, unde
     await runMore(jobs);
     const ms = performance.now() - startedMs;
     const { user, system } = process.cpuUsage(cpu);
-    // Twice: buffers of what the first one finds dead are freed beside it.
+    // Twice: buffers of objects that the first collection finds unused are freed concurrently.
     globalThis.gc!();
     globalThis.gc!();
     const { rss, heapUsed, arrayBuffers } = process.memoryUsage();
@@ -94,21 +97,21 @@ export async function* soak(count: number): AsyncGenerator<SoakTenth, void, unde
       rssMiB: rss / 2 ** 20,
       heapMiB: heapUsed / 2 ** 20,
       buffersMiB: arrayBuffers / 2 ** 20,
-      keptMiB: prefixes.bytes / 2 ** 20,
+      prefixCacheMiB: prefixes.bytes / 2 ** 20,
     };
   }
 }
 
-function taskOf(
+function soakTask(
   models: Models,
   job: number,
-  told: { onToken: (isLast: boolean) => void; onEnd: (error: Error | null) => void },
+  events: { onToken: (isLast: boolean) => void; onEnd: (error: Error | null) => void },
 ): Task {
-  const prompt = promptOf(24 + (job % 5) * 10, job % 200);
+  const prompt = benchPrompt(24 + (job % 5) * 10, job % 200);
   const maxTokens = 2 + (job % 8);
   const isSampled = job % 3 === 0;
-  /** Token after which somebody cancels. */
-  const stopsAt = job % 16 === 15 ? 1 : null;
+  /** The job is stopped after this number of tokens; null for most jobs. */
+  const stopAfter = job % 16 === 15 ? 1 : null;
   let count = 0;
   return {
     request: {
@@ -124,20 +127,22 @@ function taskOf(
         eosIds: new Set([EOS_ID]),
         maxTokens,
       }),
-      ...(job % 10 === 0 && { report: { logprobs: 5, trace: true } }),
+      ...(job % 10 === 0 && { analysis: { logprobs: 5, trace: true } }),
     },
-    tokensMax: prompt.length + maxTokens,
+    cacheTokensMax: prompt.length + maxTokens,
     onStart: () => {},
-    onToken: () => told.onToken(++count === stopsAt),
-    onEnd: told.onEnd,
+    onToken: () => events.onToken(++count === stopAfter),
+    onEnd: events.onEnd,
   };
 }
 
 const tenths: SoakTenth[] = [];
 for await (const tenth of soak(Number(process.argv[2]))) {
   tenths.push(tenth);
-  // Ten thousand jobs take minutes.
-  console.error(`${tenths.length} of 10 tenths, ${tenth.tokensPerSecond.toFixed(0)} tokens/s`);
+  // Progress: ten thousand jobs take minutes.
+  console.error(
+    `soak test: ${tenths.length} of 10 tenths, ${tenth.tokensPerSecond.toFixed(0)} tokens/s`,
+  );
 }
 process.send!(tenths);
 process.disconnect();

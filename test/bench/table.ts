@@ -1,21 +1,21 @@
-/** The results for people. */
-import type { Row } from "./results.ts";
-import type { Figure } from "./statistics.ts";
-import type { Case } from "./plan.ts";
+/** Prints results as tables with aligned columns. */
+import type { BenchCase } from "./plan.ts";
+import type { ResultRow } from "./results.ts";
+import type { Summary } from "./statistics.ts";
 
-const NAMES: Record<string, string> = {
+const ENGINE_LABELS: Record<string, string> = {
   "transformers base": "transformers.js, base only",
-  "naive proxy": "onnxruntime naive, 3 models",
+  "naive proxy": "onnxruntime unchanged, three models",
   "llama base": "llama.cpp, base only",
-  "ours base": "ours, base only",
-  "ours proxy": "ours, proxy-tuned",
-  "ours speculative": "ours, proxy-tuned, drafting",
+  "trimtab base": "trimtab, base only",
+  "trimtab proxy": "trimtab, proxy-tuned",
+  "trimtab speculative": "trimtab, proxy-tuned, speculative",
 };
 
-export const nameOf = ({ engine, mode }: Case) => NAMES[`${engine} ${mode}`]!;
+const engineLabel = ({ engine, mode }: BenchCase) => ENGINE_LABELS[`${engine} ${mode}`]!;
 
 /** One line per row; `speed` is relative to transformers.js with the base alone, same format and context. */
-export function printRows(rows: readonly Row[]): void {
+export function printResults(rows: readonly ResultRow[]): void {
   const head = [
     "format",
     "context",
@@ -23,12 +23,12 @@ export function printRows(rows: readonly Row[]): void {
     "engine",
     "ms/token",
     "range",
-    "tok/s",
+    "tokens/s",
     "speed",
-    "first ms",
-    "prefill tok/s",
-    "floor ms",
-    "accepted",
+    "first token ms",
+    "prefill tokens/s",
+    "memory-bound ms",
+    "accepted drafts",
   ];
   const lines = rows.map((row) => {
     const {
@@ -39,36 +39,36 @@ export function printRows(rows: readonly Row[]): void {
       tokensPerSecond,
       firstTokenMs,
       prefillTokensPerSecond,
-      floorMs,
+      memoryBoundMs,
       acceptance,
       reason,
     } = row;
-    const start = [dtype, String(context), String(batch), nameOf(row)];
-    if (!tokenMs) return [...start, `not run: ${reason ?? "?"}`];
-    const peer = rows.find(
+    const start = [dtype, String(context), String(batch), engineLabel(row)];
+    if (!tokenMs) return [...start, `not run: ${reason ?? "unknown reason"}`];
+    const reference = rows.find(
       (other) =>
         other.engine === "transformers" && other.dtype === dtype && other.context === context,
     );
     return [
       ...start,
-      short(tokenMs.median),
-      `${short(tokenMs.min)} - ${short(tokenMs.max)}`,
+      formatNumber(tokenMs.median),
+      `${formatNumber(tokenMs.min)} - ${formatNumber(tokenMs.max)}`,
       (tokensPerSecond?.median ?? 0).toFixed(0),
-      peer?.tokenMs ? `${(peer.tokenMs.median / tokenMs.median).toFixed(2)}x` : "",
+      reference?.tokenMs ? `${(reference.tokenMs.median / tokenMs.median).toFixed(2)}x` : "",
       firstTokenMs ? firstTokenMs.median.toFixed(0) : "",
       prefillTokensPerSecond ? prefillTokensPerSecond.median.toFixed(0) : "",
-      short(floorMs),
+      formatNumber(memoryBoundMs),
       acceptance === null ? "" : acceptance.toFixed(2),
     ];
   });
   printLines([head, ...lines]);
 }
 
-/** Left-aligned words, right-aligned numbers. */
+/** Prints columns: words left-aligned, numbers right-aligned. Lines with fewer cells than the head do not widen columns. */
 export function printLines(lines: readonly (readonly string[])[]): void {
-  const whole = lines.filter((line) => line.length === lines[0]!.length);
+  const complete = lines.filter((line) => line.length === lines[0]!.length);
   const widths = lines[0]!.map((_, column) =>
-    Math.max(...whole.map((line) => line[column]!.length)),
+    Math.max(...complete.map((line) => line[column]!.length)),
   );
   for (const line of lines) {
     const cells = line.map((cell, i) =>
@@ -78,6 +78,6 @@ export function printLines(lines: readonly (readonly string[])[]): void {
   }
 }
 
-export const short = (value: number) => value.toFixed(value < 10 ? 2 : 1);
-export const span = ({ median, min, max }: Figure) =>
+export const formatNumber = (value: number) => value.toFixed(value < 10 ? 2 : 1);
+export const formatRange = ({ median, min, max }: Summary) =>
   `${median.toFixed(2)} (${min.toFixed(2)} - ${max.toFixed(2)})`;

@@ -1,42 +1,45 @@
-/** One client of the API as it should be: it submits until it is told an id, and reads on where a stream broke off. */
+/** A robust client of the API: it repeats its submission until it gets an id, and resumes broken streams. */
 import { setTimeout as delay } from "node:timers/promises";
-import { isEnd, type Job, type JobEvent } from "../../shared/contract.ts";
-import type { JobClient } from "../../infra/job-client.ts";
-import type { Dice } from "./dice.ts";
-import type { Plan } from "./workload.ts";
+import { type Job } from "../../shared/api/jobs.ts";
+import { isEnd } from "../../shared/api/job-events.ts";
+import type { JobEvent } from "../../shared/api/job-events.ts";
+import type { JobClient } from "../../infra/cli/job-client.ts";
+import type { SeededRandom } from "./seeded-random.ts";
+import type { ClientPlan } from "./workload.ts";
 
-/** Between two tries. */
+/** Pause between two tries. */
 const PAUSE_MS = [50, 400] as const;
-/** A connection is given up after so long, whether or not anything comes. */
+/** The client closes each connection after a time in this range, whether or not events arrive. */
 const CONNECTION_MS = [300, 8_000] as const;
 const REQUEST_MS = 8_000;
 
-/** What one client saw. */
-export interface Seen {
-  readonly plan: Plan;
+/** The job of one client and the events that the client received. */
+export interface ClientRecord {
+  readonly plan: ClientPlan;
   readonly id: string;
-  /** In the order in which they came, over all connections. */
+  /** In order of arrival, over all connections. */
   readonly events: readonly JobEvent[];
+  /** How many connections it needed to read all events. */
   readonly connections: number;
-  /** Longest time without an event. */
+  /** Longest time between two events. */
   readonly pauseMs: number;
   readonly hasCancelled: boolean;
 }
 
 export class ChaosClient {
   readonly #api: JobClient;
-  readonly #dice: Dice;
-  readonly #key: string;
+  readonly #random: SeededRandom;
+  readonly #idempotencyKey: string;
 
-  /** @param key makes its submission one, however often it is sent */
-  constructor(api: JobClient, dice: Dice, key: string) {
+  /** @param idempotencyKey makes repeated submissions count as one */
+  constructor(api: JobClient, random: SeededRandom, idempotencyKey: string) {
     this.#api = api;
-    this.#dice = dice;
-    this.#key = key;
+    this.#random = random;
+    this.#idempotencyKey = idempotencyKey;
   }
 
-  /** @returns null if the client gave up before it knew that its job was accepted */
-  async run(plan: Plan, signal: AbortSignal): Promise<Seen | null> {
+  /** @returns null if the client stopped before it knew that its job was accepted */
+  async run(plan: ClientPlan, signal: AbortSignal): Promise<ClientRecord | null> {
     const id = await this.#submit(plan, signal);
     if (id === null) return null;
     const events: JobEvent[] = [];
@@ -44,23 +47,23 @@ export class ChaosClient {
     let hasCancelled = false;
     while (!events.some(isEnd)) {
       connections++;
-      const cut = AbortSignal.timeout(this.#dice.whole(...CONNECTION_MS));
+      const connectionEnd = AbortSignal.timeout(this.#random.integer(...CONNECTION_MS));
       try {
         const after = events.at(-1)?.seq ?? 0;
         for await (const event of this.#api.events(id, {
           after,
-          signal: AbortSignal.any([cut, signal]),
+          signal: AbortSignal.any([connectionEnd, signal]),
         })) {
           pauseMs = Math.max(pauseMs, Date.now() - lastMs);
           lastMs = Date.now();
           events.push(event);
-          if (hasCancelled || plan.cancelAfter === null || tokens(events) < plan.cancelAfter)
+          if (hasCancelled || plan.cancelAfter === null || tokenCount(events) < plan.cancelAfter)
             continue;
           hasCancelled = true;
           void this.#cancel(id, signal);
         }
       } catch {
-        // Cut off, by us or by a fault.
+        // The connection ended: closed above, or broken by a fault.
       }
       signal.throwIfAborted();
       if (!events.some(isEnd)) await this.#pause();
@@ -68,13 +71,16 @@ export class ChaosClient {
     return { plan, id, events, connections, pauseMs, hasCancelled };
   }
 
-  async #submit({ input, insists }: Plan, signal: AbortSignal): Promise<string | null> {
-    const headers = { "idempotency-key": this.#key };
+  async #submit(
+    { input, retriesSubmission }: ClientPlan,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    const headers = { "idempotency-key": this.#idempotencyKey };
     const body = JSON.stringify(input);
     for (;;) {
       const job = await this.#job("/v1/jobs", { method: "POST", headers, body }, signal);
       if (job !== null) return job.id;
-      if (!insists) return null;
+      if (!retriesSubmission) return null;
       await this.#pause();
     }
   }
@@ -86,13 +92,13 @@ export class ChaosClient {
     }
   }
 
-  /** Null where no answer came, or one that says to try again. */
+  /** @returns null if there was no answer, or one that asks the client to try again */
   async #job(path: string, init: RequestInit, signal: AbortSignal): Promise<Job | null> {
-    const late = AbortSignal.any([AbortSignal.timeout(REQUEST_MS), signal]);
+    const deadline = AbortSignal.any([AbortSignal.timeout(REQUEST_MS), signal]);
     let reply: Response;
     let text: string;
     try {
-      reply = await this.#api.request(path, { ...init, signal: late });
+      reply = await this.#api.request(path, { ...init, signal: deadline });
       text = await reply.text();
     } catch {
       signal.throwIfAborted();
@@ -104,10 +110,10 @@ export class ChaosClient {
   }
 
   #pause(): Promise<void> {
-    return delay(this.#dice.between(...PAUSE_MS));
+    return delay(this.#random.between(...PAUSE_MS));
   }
 }
 
-function tokens(events: readonly JobEvent[]): number {
+function tokenCount(events: readonly JobEvent[]): number {
   return events.reduce((sum, event) => sum + (event.type === "tokens" ? event.ids.length : 0), 0);
 }

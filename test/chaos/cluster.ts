@@ -1,60 +1,62 @@
-/** A real stack whose parts can be hurt: Redis with its log on disk, the edge on one port, and workers that are replaced. */
+/** A real stack for faults: Redis with an append-only file, the edge on a fixed port, and several workers. */
 import { setTimeout as delay } from "node:timers/promises";
-import { startEdge, type Edge } from "../../infra/stack/edge.ts";
+import { startEdge, type EdgeProcess } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
 import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
-import { startWorker, type Worker } from "../../infra/stack/worker.ts";
+import { startWorker, type WorkerProcess } from "../../infra/stack/worker.ts";
 
-/** Short, so that many takeovers fit into a short run. */
+/** Short, so that a short run has many takeovers. */
 export const LOCK_MS = 2_000;
 
-const RECEIVERS = { WEBHOOK_ALLOW: "127.0.0.1" };
+const WEBHOOK_ENV = { WEBHOOK_ALLOW: "127.0.0.1" };
 const WORKER_ENV = {
-  ...RECEIVERS,
+  ...WEBHOOK_ENV,
   LOG_LEVEL: "warn",
   LOCK_MS: String(LOCK_MS),
   SLOTS: "4",
   DRAIN_SECONDS: "2",
-  // Here workers are lost so often that it says nothing about a job.
+  // Workers are killed so often here that many lost attempts do not mean that a job crashes its workers.
   ATTEMPTS_MAX: "100",
 };
-/** A stream that hears no bell looks into the log after a second. */
-const EDGE_ENV = { ...RECEIVERS, STREAM_HEARTBEAT_SECONDS: "1" };
+/** A stream that gets no notification reads the log after a second. */
+const EDGE_ENV = { ...WEBHOOK_ENV, STREAM_HEARTBEAT_SECONDS: "1" };
 
-/** A place that one process after another has. */
-class Seat<T extends Worker | Edge> {
-  readonly #start: () => Promise<T>;
+/** A process that can be frozen, and ended and replaced by a new one. */
+class ReplaceableProcess<T extends WorkerProcess | EdgeProcess> {
+  readonly #startProcess: () => Promise<T>;
   #process: T | null = null;
-  #isHurt = false;
-  /** How the processes ended that nobody had ended. */
-  readonly deaths: string[] = [];
+  #isReplacing = false;
+  /** A line for each process that ended although `replace` was not called. */
+  readonly unexpectedExits: string[] = [];
 
   constructor(start: () => Promise<T>) {
-    this.#start = start;
+    this.#startProcess = start;
   }
 
-  async fill(): Promise<void> {
-    const process = await this.#start();
+  async start(): Promise<void> {
+    const process = await this.#startProcess();
     this.#process = process;
-    this.#isHurt = false;
+    this.#isReplacing = false;
     const { child } = process;
     void child.exited.then(({ code, signal }) => {
-      if (this.#process !== process || this.#isHurt) return;
-      this.deaths.push(`${child.name} ended by itself (${signal ?? code}): ${child.output}`);
+      if (this.#process !== process || this.#isReplacing) return;
+      this.unexpectedExits.push(
+        `${child.name} ended unexpectedly (${signal ?? code}): ${child.lastLines}`,
+      );
     });
   }
 
-  /** Ends the process with a signal, and starts another after a while. */
-  async replace(signal: NodeJS.Signals, emptyMs: number): Promise<void> {
+  /** Ends the process with a signal and starts a new one after a pause. */
+  async replace(signal: NodeJS.Signals, pauseMs: number): Promise<void> {
     const { child } = this.#process!;
-    this.#isHurt = true;
+    this.#isReplacing = true;
     child.kill(signal);
     await child.exited;
-    await delay(emptyMs);
-    await this.fill();
+    await delay(pauseMs);
+    await this.start();
   }
 
-  /** Stops the process for a while, as a long pause of its machine does. */
+  /** Suspends the process, as a long pause of its machine does. */
   async freeze(ms: number): Promise<void> {
     const { child } = this.#process!;
     child.kill("SIGSTOP");
@@ -65,20 +67,20 @@ class Seat<T extends Worker | Edge> {
 
 export interface Cluster {
   readonly redis: RedisServer;
-  readonly edge: Seat<Edge>;
+  readonly edge: ReplaceableProcess<EdgeProcess>;
   readonly edgeUrl: string;
-  readonly workers: readonly Seat<Worker>[];
+  readonly workers: readonly ReplaceableProcess<WorkerProcess>[];
 }
 
 export async function startCluster(workerCount: number): Promise<Cluster> {
   const redis = await startRedis({ aof: true });
   const redisUrl = redis.url;
   const port = await freePort();
-  const edge = new Seat(() => startEdge({ redisUrl, port, env: EDGE_ENV }));
+  const edge = new ReplaceableProcess(() => startEdge({ redisUrl, port, env: EDGE_ENV }));
   const workers = Array.from(
     { length: workerCount },
-    () => new Seat(() => startWorker({ redisUrl, env: WORKER_ENV })),
+    () => new ReplaceableProcess(() => startWorker({ redisUrl, env: WORKER_ENV })),
   );
-  await Promise.all([edge, ...workers].map((seat) => seat.fill()));
+  await Promise.all([edge, ...workers].map((process) => process.start()));
   return { redis, edge, edgeUrl: `http://127.0.0.1:${port}`, workers };
 }

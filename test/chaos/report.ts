@@ -1,9 +1,9 @@
-/** The report for people. */
+/** Prints the report as text. */
 import { printLines } from "../bench/table.ts";
 import type { ChaosReport } from "./run.ts";
 
-/** Violations that are printed; the report as JSON has all. */
-const VIOLATIONS_SHOWN = 40;
+/** Limit of the violations that are printed; the JSON report has all. */
+const VIOLATIONS_PRINTED_MAX = 40;
 
 export function printReport(report: ChaosReport): void {
   const { seed, seconds, tokens, takeovers, resumes, longestPauseMs, webhooks } = report;
@@ -17,17 +17,18 @@ export function printReport(report: ChaosReport): void {
   table({ "streams resumed": resumes, "longest pause, ms": longestPauseMs });
   console.log("\nwebhooks");
   table({ ...webhooks });
-  console.log("\nof each job that was accepted");
+  console.log("\nguarantees: number of jobs");
   printLines([
     ["", "kept", "broken"],
-    ...report.verdicts.map(({ promise, kept, broken }) => [
-      promise,
+    ...report.guarantees.map(({ guarantee, kept, broken }) => [
+      guarantee,
       String(kept),
       String(broken.length),
     ]),
   ]);
   const { violations } = report;
-  if (violations.length === 0) return console.log("\nnothing was lost, nothing came twice");
+  if (violations.length === 0) return console.log("\nno violations: nothing was lost or repeated");
   console.log(`\n${violations.length} violations with seed ${seed}`);
-  for (const violation of violations.slice(0, VIOLATIONS_SHOWN)) console.log(`  ${violation}`);
+  for (const violation of violations.slice(0, VIOLATIONS_PRINTED_MAX))
+    console.log(`  ${violation}`);
 }

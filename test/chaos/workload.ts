@@ -1,6 +1,6 @@
-/** What clients ask for: a few dozen different requests, whose answers are known, asked for again and again. */
-import type { JobInput } from "../../infra/job-client.ts";
-import type { Dice } from "./dice.ts";
+/** The requests of the clients: a few dozen, repeated many times, whose output is known from a run without faults. */
+import type { JobInput } from "../../infra/cli/job-client.ts";
+import type { SeededRandom } from "./seeded-random.ts";
 
 const QUESTIONS = {
   "atlas-qa": [
@@ -14,7 +14,7 @@ const QUESTIONS = {
   ],
 } as const;
 
-/** Forbids the end-of-sequence token, so that a job goes on to its limit. */
+/** Forbids the end-of-sequence token, so that a job generates up to its limit. */
 const NO_END = { "0": -100 };
 
 const FORMATS = [
@@ -32,49 +32,53 @@ const FORMATS = [
   },
 ] as const;
 
-/** A request whose answer is always the same: greedy or with a seed. */
-export function requests(dice: Dice, count: number): JobInput[] {
+/** Requests whose output is always the same: greedy or with a seed. */
+export function drawRequests(random: SeededRandom, count: number): JobInput[] {
   return Array.from({ length: count }, (_, i) => {
-    const model = dice.pick(["atlas-qa", "gsm-mini"] as const);
-    const isLong = dice.chance(0.6);
+    const model = random.pick(["atlas-qa", "gsm-mini"] as const);
+    const isLong = random.chance(0.6);
     const isConstrained = i % 6 === 5;
     return {
       model,
-      messages: [{ role: "user", content: dice.pick(QUESTIONS[model]) }],
-      max_tokens: isLong ? dice.whole(60, 200) : 40,
+      messages: [{ role: "user", content: random.pick(QUESTIONS[model]) }],
+      max_tokens: isLong ? random.integer(60, 200) : 40,
       seed: i,
-      temperature: dice.pick([0, 0.7, 1]),
-      ...(dice.chance(0.4) && { steering: { alpha: dice.pick([0, 0.5, 1]) } }),
-      ...(dice.chance(0.2) && { logprobs: 2 }),
-      ...(isConstrained && { response_format: dice.pick(FORMATS) }),
+      temperature: random.pick([0, 0.7, 1]),
+      ...(random.chance(0.4) && { steering: { alpha: random.pick([0, 0.5, 1]) } }),
+      ...(random.chance(0.2) && { logprobs: 2 }),
+      ...(isConstrained && { response_format: random.pick(FORMATS) }),
       ...(isLong && !isConstrained && { logit_bias: NO_END }),
     };
   });
 }
 
-/** What one client does with a request. */
-export interface Plan {
-  /** Number of the request. */
+/** A client's choices for one request. */
+export interface ClientPlan {
+  /** Index of the request. */
   readonly request: number;
   readonly input: JobInput;
-  /** Tokens after which it cancels; null: never. */
+  /** Number of tokens after which it cancels; null if it does not. */
   readonly cancelAfter: number | null;
-  /** Whether it submits again until it is told the job's id, as a client should. */
-  readonly insists: boolean;
+  /** Whether it repeats a submission that failed until it gets the job's id, as a client should. */
+  readonly retriesSubmission: boolean;
 }
 
-/** @param hook where webhooks go */
-export function planOf(dice: Dice, all: readonly JobInput[], hook: string): Plan {
-  const request = dice.whole(0, all.length - 1);
-  const deadline = dice.chance(0.1) ? dice.between(1, 4) : null;
+/** @param webhookUrl URL of the webhook receiver */
+export function drawPlan(
+  random: SeededRandom,
+  all: readonly JobInput[],
+  webhookUrl: string,
+): ClientPlan {
+  const request = random.integer(0, all.length - 1);
+  const deadline = random.chance(0.1) ? random.between(1, 4) : null;
   return {
     request,
     input: {
       ...all[request]!,
       ...(deadline !== null && { deadline }),
-      ...(dice.chance(0.7) && { webhook: { url: hook } }),
+      ...(random.chance(0.7) && { webhook: { url: webhookUrl } }),
     },
-    cancelAfter: dice.chance(0.15) ? dice.whole(0, 40) : null,
-    insists: dice.chance(0.8),
+    cancelAfter: random.chance(0.15) ? random.integer(0, 40) : null,
+    retriesSubmission: random.chance(0.8),
   };
 }

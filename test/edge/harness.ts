@@ -1,4 +1,4 @@
-/** The edge as its callers meet it, and the worker's part in a job, played by hand. */
+/** Helpers of the edge tests: they call the edge as a client does, and play the worker's part in a job. */
 import { env, exports } from "cloudflare:workers";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { Queue } from "bullmq";
@@ -7,27 +7,29 @@ import * as v from "valibot";
 import OpenAI from "openai";
 import type OpenAI6 from "openai-6";
 import { vi } from "vitest";
-import type { Job, JobEvent, Outcome } from "../../shared/contract.ts";
-import type { ErrorBody } from "../../shared/errors.ts";
-import type { ModelCard } from "../../shared/job.ts";
-import { JobStore } from "../../shared/job-store.ts";
-import { KeyRegistry } from "../../shared/key-registry.ts";
-import { Policy } from "../../shared/policy.ts";
+import type { Job } from "../../shared/api/jobs.ts";
+import type { Outcome, JobEvent } from "../../shared/api/job-events.ts";
+import type { ErrorBody } from "../../shared/api/errors.ts";
+import type { ModelCard } from "../../shared/workers/model-card.ts";
+import { JobStore } from "../../shared/jobs/store.ts";
+import { KeyRegistry } from "../../shared/keys/registry.ts";
+import { KeyPolicy, type KeyLimits, type Scope } from "../../shared/api/keys.ts";
 import {
   DELIVERY_QUEUE,
   KEY_JOBS_PREFIX,
   MODELS_KEY,
   QUEUE_PREFIX,
-} from "../../shared/redis-keys.ts";
-import { Webhooks } from "../../shared/webhooks.ts";
+} from "../../shared/redis/keys.ts";
+import { Webhooks } from "../support/webhooks.ts";
+import { checkEvent, checkReply } from "./reply-check.ts";
+import { claimJob } from "../support/claim.ts";
 
-export const { REDIS_URL: redisUrl, FOLLOWERS: followers } = env as unknown as {
-  REDIS_URL: string;
-  FOLLOWERS: DurableObjectNamespace;
-};
+export const { REDIS_URL: redisUrl } = env as unknown as { REDIS_URL: string };
 export const redis = new Redis(redisUrl);
-/** The store as a worker has it. */
-export const store = new JobStore(redis, 60_000);
+/** How long ended jobs are kept: longer than any test takes. */
+const RETENTION_SECONDS = 3_600;
+/** The job store through which the tests play a worker. */
+export const store = new JobStore(redis, RETENTION_SECONDS * 1000);
 
 export const webhooks = new Webhooks(
   redis,
@@ -40,9 +42,13 @@ export const card: ModelCard = {
   createdAtMs: 1_700_000_000_000,
   contextTokens: 32,
   vocabSize: 1_000,
+  tokenBytesMax: 50_000,
   alphaDefault: 0.5,
   alphaMax: 2,
+  toolFormat: "hermes",
   base: "base",
+  fingerprint: "weights",
+  reproducible: true,
 };
 
 export const usage = {
@@ -56,12 +62,14 @@ export const success: Outcome = { finish_reason: "stop", usage, error: null };
 
 export const keys = new KeyRegistry(redis);
 
-/** A new tenant, or another key of one, on an edge that serves the model. */
+/** A new tenant, or another API key of one, on an edge that serves the model `card`. */
 export async function newTenant(
-  policy: v.InferInput<typeof Policy> = {},
+  { scopes, limits }: { scopes?: readonly Scope[]; limits?: KeyLimits } = {},
   ofTenant?: string,
 ): Promise<Client> {
-  const { id, key, tenant } = await keys.create("test", ofTenant, v.parse(Policy, policy));
+  const policy = v.parse(KeyPolicy, { limits });
+  const grant = { ...policy, scopes: scopes ?? policy.scopes };
+  const { id, key, tenant } = await keys.create("test", ofTenant, grant);
   await redis.hset(MODELS_KEY, card.id, JSON.stringify(card));
   return new Client(key, tenant, id);
 }
@@ -75,6 +83,11 @@ export class Client {
     this.key = key;
     this.tenant = tenant;
     this.keyId = keyId;
+  }
+
+  /** Another key of the tenant. */
+  withKey(key: string, keyId: string): Client {
+    return new Client(key, this.tenant, keyId);
   }
 
   get(path: string, headers: Record<string, string> = {}): Promise<Response> {
@@ -104,7 +117,7 @@ export class Client {
     return send(path, { method, headers: this.#headers() });
   }
 
-  /** Submits a job that is valid but for what is given. */
+  /** Submits a valid job with the given fields. */
   async submit(fields: object = {}): Promise<Job> {
     const reply = await this.post("/v1/jobs", { model: card.id, prompt: "Hello", ...fields });
     if (reply.status !== 202) throw new Error(await reply.text());
@@ -115,19 +128,19 @@ export class Client {
     return (await this.get(`/v1/jobs/${id}`)).json();
   }
 
-  /** Ids of this key's jobs that no worker has. */
+  /** Ids of this key's jobs that no worker has claimed. */
   async queuedJobs(): Promise<string[]> {
     const ids = await redis.smembers(KEY_JOBS_PREFIX + this.keyId);
     const records = await Promise.all(ids.map((id) => store.record(id)));
     return records.filter((record) => record?.state === "queued").map((record) => record!.id);
   }
 
-  /** The first of them, once there is one. */
+  /** Id of the first of these jobs. Waits until there is one. */
   queuedJob(): Promise<string> {
     return vi.waitUntil(async () => (await this.queuedJobs())[0], 10_000);
   }
 
-  /** Plays the worker of it. @returns its id */
+  /** Plays the worker for that job. @returns the job's id */
   async playNext(pieces: string[], outcome?: Outcome): Promise<string> {
     const id = await this.queuedJob();
     await play(id, pieces, outcome);
@@ -139,12 +152,14 @@ export class Client {
   }
 }
 
-export function send(path: string, init?: RequestInit): Promise<Response> {
+export async function send(path: string, init?: RequestInit): Promise<Response> {
   const edge = (exports as unknown as { default: Fetcher }).default;
-  return edge.fetch(new Request(`http://edge.test${path}`, init));
+  const request = new Request(`http://edge.test${path}`, init);
+  const { method, url } = request;
+  return checkReply(method, url, await edge.fetch(request));
 }
 
-/** An unmodified client of the tenant; the majors differ in what nobody uses here. */
+/** The official client with the tenant's key. The types of its two major versions differ only in parts that are not used. */
 export function openaiOf({ key }: Client, major: typeof OpenAI | typeof OpenAI6 = OpenAI): OpenAI {
   return new (major as typeof OpenAI)({
     apiKey: key,
@@ -161,25 +176,21 @@ export async function errorOf(reply: Response): Promise<ErrorBody["error"] & { s
   return { ...error, status: reply.status };
 }
 
-/** Does a worker's part: takes the job up, says each piece, and ends it. */
+/** Plays a worker: claims the job, appends each piece of text, and ends the job. */
 export async function play(jobId: string, pieces: string[], outcome = success): Promise<void> {
   const { attempt } = await claim(jobId);
-  for (const piece of pieces) await say(jobId, attempt, piece);
+  for (const piece of pieces) await appendText(jobId, attempt, piece);
   const state = outcome.error === null ? "succeeded" : "failed";
   await store.finish(jobId, attempt, state, pieces.join(""), outcome);
 }
 
-export async function claim(jobId: string): Promise<{ attempt: number }> {
-  const claim = await store.claim(jobId, 3);
-  if (claim.status !== "claimed") throw new Error(`The job is ${claim.status}`);
-  return claim;
-}
+export const claim = (jobId: string) => claimJob(redis, jobId);
 
-const said = new Map<string, number>();
+const tokenCounts = new Map<string, number>();
 
-export function say(jobId: string, attempt: number, text: string) {
-  const at = said.get(jobId) ?? 0;
-  said.set(jobId, at + 1);
+export function appendText(jobId: string, attempt: number, text: string) {
+  const at = tokenCounts.get(jobId) ?? 0;
+  tokenCounts.set(jobId, at + 1);
   return store.appendTokens(jobId, attempt, at, { ids: [text.length], text });
 }
 
@@ -189,13 +200,16 @@ export interface SseEvent {
   readonly data: string;
 }
 
-/** The reply's events as they come; leaving the loop hangs up. */
+/** The reply's events as they arrive. Leaving the loop closes the connection. */
 export async function* sse(reply: Response): AsyncGenerator<SseEvent> {
   const events = reply.body!.pipeThrough(new TextDecoderStream()).pipeThrough(
-    // The types of the two runtimes' streams differ in what nobody uses.
+    // The stream types of the two runtimes differ in parts that are not used.
     new EventSourceParserStream() as unknown as ReadableWritablePair<SseEvent, string>,
   );
-  for await (const { id, event, data } of events) yield { id, event, data };
+  for await (const { id, event, data } of events) {
+    checkEvent(reply, data);
+    yield { id, event, data };
+  }
 }
 
 export async function jobEvents(reply: Response): Promise<JobEvent[]> {

@@ -1,14 +1,14 @@
-/** Answers of one ensemble at one alpha, greedy, through the worker's own loop. */
-import { Output } from "../../worker/decode/output.ts";
-import { Sampler } from "../../worker/decode/sampler.ts";
-import { Batch } from "../../worker/generate.ts";
-import type { Ensemble } from "../../worker/model/ensemble.ts";
-import type { Row } from "../../worker/row.ts";
+/** Generates greedy answers of one ensemble with one alpha, in the worker's decode loop. */
+import { Output } from "../../worker/engine/decode/output.ts";
+import { Sampler } from "../../worker/engine/decode/sampler.ts";
+import { Batch } from "../../worker/engine/loop/batch.ts";
+import type { Ensemble } from "../../worker/engine/model/ensemble.ts";
+import type { Sequence } from "../../worker/engine/loop/sequence.ts";
 import { sampling } from "../support/sampling.ts";
 import { COMPLETION_TOKENS_MAX, type Completion, type Item } from "./task.ts";
 
-/** Questions answered at once. */
-const ROWS = 16;
+/** Questions answered at the same time. */
+const BATCH_SIZE = 16;
 
 /** @returns completions in the order of the items */
 export async function complete(
@@ -18,15 +18,15 @@ export async function complete(
 ): Promise<Completion[]> {
   const batch = new Batch({ speculate: false });
   const waiting = [...items.entries()];
-  const indexOf = new Map<Row, number>();
+  const indexOf = new Map<Sequence, number>();
   const completions = items.map((): Completion => ({ text: "", stopped: false }));
   while (waiting.length > 0 || batch.size > 0) {
-    for (const [index, item] of waiting.splice(0, ROWS - batch.size)) {
+    for (const [index, item] of waiting.splice(0, BATCH_SIZE - batch.size)) {
       indexOf.set(batch.add(requestFor(ensemble, item, alpha))!, index);
     }
     for (const step of await batch.step()) {
       if ("error" in step) throw step.error;
-      const index = indexOf.get(step.row)!;
+      const index = indexOf.get(step.sequence)!;
       const text = completions[index]!.text + step.text;
       completions[index] = { text, stopped: step.finish === "stop" };
     }
@@ -36,7 +36,10 @@ export async function complete(
 
 function requestFor(ensemble: Ensemble, { prompt }: Item, alpha: number) {
   const { models, eosIds, decode, unusedIds } = ensemble;
-  const prompts = ensemble.encode({ kind: "chat", messages: [{ role: "user", content: prompt }] });
+  const prompts = ensemble.encodePrompts({
+    kind: "chat",
+    messages: [{ role: "user", content: prompt }],
+  });
   const sampler = new Sampler(sampling({ temperature: 0 }), prompts.base, unusedIds);
   const output = new Output({ decode, stop: [], eosIds, maxTokens: COMPLETION_TOKENS_MAX });
   return { models, prompts, alpha, sampler, output, resume: [] };

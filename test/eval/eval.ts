@@ -1,51 +1,63 @@
 /**
- * `npm run eval`: does proxy-tuning work on the demo family? Every number comes out of the worker's own loop:
- * base alone, small expert alone, proxy-tuned at the alpha chosen on the dev split, and the directly tuned base.
+ * `npm run eval`: accuracy of proxy-tuning with the demo family. All systems run in the worker's decode loop: the base alone,
+ * the small expert alone, the base proxy-tuned with the alpha chosen on the dev split, and the base tuned directly.
  */
 import { writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
-import { loadEnsembles } from "../../worker/model/ensemble.ts";
-import { readManifest, type EnsembleEntry } from "../../worker/model/manifest.ts";
+import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
+import { readManifest, type EnsembleEntry } from "../../worker/engine/model/manifest.ts";
 import { complete } from "./complete.ts";
-import { bootstrap, percent, wilson, type Interval } from "./statistics.ts";
+import { bootstrapInterval, percentTrue, wilsonInterval, type Interval } from "./statistics.ts";
 import { printReport } from "./report.ts";
-import { loadItems, mark, TASKS, type Item, type Marks, type Task } from "./task.ts";
+import {
+  loadItems,
+  scoreCompletions,
+  TASKS,
+  type Item,
+  type ItemScores,
+  type Task,
+} from "./task.ts";
 
 const MANIFEST = fileURLToPath(new URL("../../infra/models/ensembles.json", import.meta.url));
+/** Tried on the dev split. */
 const ALPHAS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5];
 
 export interface TaskResult {
   readonly task: Task;
   readonly items: number;
-  /** Exact match in percent, and its 95% interval. */
+  /** Exact matches of each system, in percent. */
   readonly base: number;
   readonly expert: number;
   readonly proxy: number;
   readonly tuned: number;
-  /** Chosen on the dev split, see `strongestAsGood`. */
+  /** Chosen on the dev split, see `chooseAlpha`. */
   readonly alpha: number;
   /** (proxy - base) / (tuned - base), in percent. */
   readonly gapClosed: number;
   /** Rude answers of the proxy-tuned ensemble, in percent. */
   readonly rude: number;
+  /** 95% intervals; `proxyMinusExpert` in percentage points. */
   readonly intervals: Readonly<
     Record<"base" | "expert" | "proxy" | "tuned" | "gapClosed" | "proxyMinusExpert", Interval>
   >;
+  /** Rude answers of the base, in percent. */
   readonly baseRude: number;
+  /** Completions of the base that contain the right answer, in percent. */
   readonly baseContains: number;
+  /** Completions that end with the end-of-sequence token, in percent. */
   readonly stops: Readonly<Record<"base" | "expert" | "proxy" | "tuned", number>>;
-  /** Exact match on the dev split by alpha. */
+  /** Exact matches on the dev split for each alpha, in percent. */
   readonly sweep: readonly { readonly alpha: number; readonly dev: number }[];
 }
 
-const options = new Command("eval")
-  .description("Evaluates the demo models through trimtab's engine")
-  .option("--json <file>", "write figures and settings to a file")
-  .option("--limit <n>", "items per split, for a quick look", Number)
+const options = new Command("npm run eval --")
+  .description("measure the accuracy of the demo models with trimtab's decode loop")
+  .option("--json <file>", "also write results and settings to this file")
+  .option("--limit <number>", "use only the first items of each split", Number)
   .addOption(
-    new Option("--dtype <dtype>", "weights of base, expert and antiexpert")
+    new Option("--dtype <dtype>", "weight format of base, expert and antiexpert")
       .choices(["fp32", "int8"])
       .default("fp32"),
   )
@@ -65,16 +77,20 @@ if (options.json) {
 
 async function evaluate(task: Task): Promise<TaskResult> {
   const ensembles = await loadSystems(task);
-  const run = async (system: string, items: readonly Item[], alpha: number): Promise<Marks> => {
+  const run = async (
+    system: string,
+    items: readonly Item[],
+    alpha: number,
+  ): Promise<ItemScores> => {
     process.stderr.write(
       `${task}: ${system}${alpha ? ` at alpha ${alpha}` : ""}, ${items.length} items\n`,
     );
-    return mark(task, items, await complete(ensembles.get(system)!, items, alpha));
+    return scoreCompletions(task, items, await complete(ensembles.get(system)!, items, alpha));
   };
   const dev = loadItems(task, "dev").slice(0, options.limit);
   const sweep: { alpha: number; right: readonly boolean[] }[] = [];
   for (const alpha of ALPHAS) sweep.push({ alpha, right: (await run("proxy", dev, alpha)).right });
-  const alpha = strongestAsGood(sweep);
+  const alpha = chooseAlpha(sweep);
   const test = loadItems(task, "test").slice(0, options.limit);
   return summarize(task, alpha, sweep, {
     base: await run("proxy", test, 0),
@@ -85,26 +101,26 @@ async function evaluate(task: Task): Promise<TaskResult> {
 }
 
 /**
- * The strongest steering whose dev score lies within the 95% interval of the best: where the score cannot tell,
- * behaviour decides, and what is left of the base's own habits shrinks with alpha.
+ * The highest alpha whose dev score is within the 95% interval of the best score. Among alphas that the score cannot
+ * distinguish, a higher one leaves less of the base's own behaviour.
  */
-function strongestAsGood(sweep: readonly { alpha: number; right: readonly boolean[] }[]): number {
-  const best = sweep.reduce((a, b) => (percent(b.right) > percent(a.right) ? b : a));
-  const [low] = wilson(best.right);
-  const asGood = sweep.filter(({ right }) => percent(right) >= low);
-  return Math.max(...asGood.map(({ alpha }) => alpha));
+function chooseAlpha(sweep: readonly { alpha: number; right: readonly boolean[] }[]): number {
+  const best = sweep.reduce((a, b) => (percentTrue(b.right) > percentTrue(a.right) ? b : a));
+  const [low] = wilsonInterval(best.right);
+  const candidates = sweep.filter(({ right }) => percentTrue(right) >= low);
+  return Math.max(...candidates.map(({ alpha }) => alpha));
 }
 
-/** The served ensemble, and the single models to compare with, each as the base of an ensemble run at alpha 0. */
+/** The ensemble of a task, and the single models to compare with: each as base of an ensemble, to run with alpha 0. */
 async function loadSystems(task: Task) {
   const entry = readManifest(MANIFEST).ensembles.find(({ id }) => id === task)!;
-  const at = (model: EnsembleEntry["base"]) => ({ ...model, dtype: options.dtype });
+  const withDtype = (model: EnsembleEntry["base"]) => ({ ...model, dtype: options.dtype });
   const proxy = {
     ...entry,
     id: "proxy",
-    base: at(entry.base),
-    expert: at(entry.expert),
-    antiexpert: at(entry.antiexpert),
+    base: withDtype(entry.base),
+    expert: withDtype(entry.expert),
+    antiexpert: withDtype(entry.antiexpert),
   };
   const tuned = { ...entry.base, path: tunedFolder(task), dtype: "int8" as const };
   return loadEnsembles(
@@ -127,38 +143,40 @@ function summarize(
   task: Task,
   alpha: number,
   sweep: readonly { alpha: number; right: readonly boolean[] }[],
-  marks: Record<"base" | "expert" | "proxy" | "tuned", Marks>,
+  scores: Record<"base" | "expert" | "proxy" | "tuned", ItemScores>,
 ): TaskResult {
-  const { base, expert, proxy, tuned } = marks;
-  const score = (of: Marks) => percent(of.right);
-  const own = (of: Marks) => wilson(of.right);
-  const gap = (b: number, p: number, t: number) => (100 * (p - b)) / (t - b);
+  const { base, expert, proxy, tuned } = scores;
+  const exact = ({ right }: ItemScores) => percentTrue(right);
+  const interval = ({ right }: ItemScores) => wilsonInterval(right);
+  const gapClosed = (b: number, p: number, t: number) => (100 * (p - b)) / (t - b);
   return {
     task,
     items: base.right.length,
-    base: score(base),
-    expert: score(expert),
-    proxy: score(proxy),
-    tuned: score(tuned),
+    base: exact(base),
+    expert: exact(expert),
+    proxy: exact(proxy),
+    tuned: exact(tuned),
     alpha,
-    gapClosed: gap(score(base), score(proxy), score(tuned)),
-    rude: percent(proxy.rude),
+    gapClosed: gapClosed(exact(base), exact(proxy), exact(tuned)),
+    rude: percentTrue(proxy.rude),
     intervals: {
-      base: own(base),
-      expert: own(expert),
-      proxy: own(proxy),
-      tuned: own(tuned),
-      gapClosed: bootstrap([base.right, proxy.right, tuned.right], ([b, p, t]) => gap(b!, p!, t!)),
-      proxyMinusExpert: bootstrap([proxy.right, expert.right], ([p, e]) => p! - e!),
+      base: interval(base),
+      expert: interval(expert),
+      proxy: interval(proxy),
+      tuned: interval(tuned),
+      gapClosed: bootstrapInterval([base.right, proxy.right, tuned.right], ([b, p, t]) =>
+        gapClosed(b!, p!, t!),
+      ),
+      proxyMinusExpert: bootstrapInterval([proxy.right, expert.right], ([p, e]) => p! - e!),
     },
-    baseRude: percent(base.rude),
-    baseContains: percent(base.contains),
+    baseRude: percentTrue(base.rude),
+    baseContains: percentTrue(base.containsAnswer),
     stops: {
-      base: percent(base.stops),
-      expert: percent(expert.stops),
-      proxy: percent(proxy.stops),
-      tuned: percent(tuned.stops),
+      base: percentTrue(base.stopped),
+      expert: percentTrue(expert.stopped),
+      proxy: percentTrue(proxy.stopped),
+      tuned: percentTrue(tuned.stopped),
     },
-    sweep: sweep.map((at) => ({ alpha: at.alpha, dev: percent(at.right) })),
+    sweep: sweep.map(({ alpha, right }) => ({ alpha, dev: percentTrue(right) })),
   };
 }

@@ -1,4 +1,4 @@
-/** The evaluation as a table for people. */
+/** Prints the results of the evaluation as tables, beside those of the paper. */
 import type { TaskResult } from "./eval.ts";
 import type { Interval } from "./statistics.ts";
 import type { Task } from "./task.ts";
@@ -6,8 +6,8 @@ import type { Task } from "./task.ts";
 type Row = readonly [label: string, ...cells: string[]];
 
 /**
- * The nearest task of the paper, Llama-2 70B steered by a 7B expert: TriviaQA and GSM with task experts
- * (arXiv 2401.08565, tables 3 and 4; rude answers: ToxiGen, table 2).
+ * The most similar task of the paper, with Llama-2 70B steered by a 7B expert: TriviaQA and GSM with task experts
+ * (arXiv 2401.08565, tables 3 and 4; for rude answers: ToxiGen, table 2).
  */
 const PAPER: Record<
   Task,
@@ -34,46 +34,60 @@ const PAPER: Record<
 export function printReport(results: readonly TaskResult[]): void {
   for (const result of results) {
     const paper = PAPER[result.task];
-    console.log(`\n${result.task}: exact match in % on ${result.items} held-out items\n`);
+    console.log(`\n${result.task}: exact matches in % of ${result.items} held-out items\n`);
     printRows([
-      ["system", "exact", "95% interval", "stops", `paper: ${paper.name}`],
+      ["system", "exact %", "95% interval", "ends %", `paper: ${paper.name}`],
       ["base alone", ...cells(result, "base"), paper.base],
       ["small expert alone", ...cells(result, "expert"), paper.expert],
       [`proxy-tuned, alpha ${result.alpha}`, ...cells(result, "proxy"), paper.proxy],
       ["base tuned directly", ...cells(result, "tuned"), paper.tuned],
-      ["gap closed", one(result.gapClosed), span(result.intervals.gapClosed), "", paper.gapClosed],
+      [
+        "gap closed",
+        formatNumber(result.gapClosed),
+        formatInterval(result.intervals.gapClosed),
+        "",
+        paper.gapClosed,
+      ],
     ]);
     const { proxyMinusExpert } = result.intervals;
     console.log(
-      `\n  ${verdict(proxyMinusExpert)} (proxy - expert: ${span(proxyMinusExpert)} points)`,
+      `\n  ${verdict(proxyMinusExpert)} (proxy-tuned - expert: ${formatInterval(proxyMinusExpert)} points)`,
     );
     console.log(
-      `  proxy against direct tuning: ${one(result.proxy - result.tuned)} points` +
-        (result.proxy < result.tuned ? ", proxy-tuning loses" : ""),
+      `  proxy-tuned - tuned directly: ${formatNumber(result.proxy - result.tuned)} points` +
+        (result.proxy < result.tuned ? ": direct tuning is better" : ""),
     );
-    console.log(`  rude answers: base ${one(result.baseRude)}%, proxy-tuned ${one(result.rude)}%`);
     console.log(
-      `  the base's text contains the right answer in ${one(result.baseContains)}% of items`,
+      `  rude answers: base ${formatNumber(result.baseRude)}%, proxy-tuned ${formatNumber(result.rude)}%`,
     );
-    console.log("\n  alpha on the dev split");
+    console.log(
+      `  the base's completion contains the right answer for ${formatNumber(result.baseContains)}% of the items`,
+    );
+    console.log("\n  exact matches in % of the dev split, for each alpha");
     printRows([
       ["alpha", ...result.sweep.map(({ alpha }) => String(alpha))],
-      ["exact", ...result.sweep.map(({ dev }) => one(dev))],
+      ["exact %", ...result.sweep.map(({ dev }) => formatNumber(dev))],
     ]);
   }
 }
 
 function cells(result: TaskResult, system: "base" | "expert" | "proxy" | "tuned"): string[] {
-  return [one(result[system]), span(result.intervals[system]), one(result.stops[system])];
+  return [
+    formatNumber(result[system]),
+    formatInterval(result.intervals[system]),
+    formatNumber(result.stops[system]),
+  ];
 }
 
 function verdict([low, high]: Interval): string {
-  if (low > 0) return "proxy-tuning beats the small expert";
-  return high < 0 ? "proxy-tuning LOSES to the small expert" : "no difference to the small expert";
+  if (low > 0) return "proxy-tuning is better than the small expert";
+  return high < 0
+    ? "proxy-tuning is WORSE than the small expert"
+    : "no significant difference to the small expert";
 }
 
-const one = (value: number) => value.toFixed(1);
-const span = ([low, high]: Interval) => `${one(low)} to ${one(high)}`;
+const formatNumber = (value: number) => value.toFixed(1);
+const formatInterval = ([low, high]: Interval) => `${formatNumber(low)} to ${formatNumber(high)}`;
 
 function printRows(rows: readonly Row[]): void {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));

@@ -1,4 +1,4 @@
-/** The held-out questions of one behaviour, and the program that marks an answer. data/README.md has the rules. */
+/** Loads the held-out questions of a task and scores answers. The rules are in data/README.md. */
 import { readFileSync } from "node:fs";
 
 export const TASKS = ["atlas-qa", "gsm-mini"] as const;
@@ -10,22 +10,25 @@ export interface Item {
   readonly answer: string;
 }
 
-/** Marks of one system on the items of a split, in the items' order. */
-export interface Marks {
+/** Scores of one system, with one entry for each item, in the items' order. */
+export interface ItemScores {
+  /** The answer is an exact match. */
   readonly right: readonly boolean[];
+  /** The completion contains a rude word. */
   readonly rude: readonly boolean[];
-  /** The right answer stands somewhere in the completion: knowledge, whatever the behaviour. */
-  readonly contains: readonly boolean[];
-  /** Ended by itself. */
-  readonly stops: readonly boolean[];
+  /** The completion contains the right answer anywhere: the model knows it, in whatever form it answers. */
+  readonly containsAnswer: readonly boolean[];
+  /** The completion ended with the end-of-sequence token. */
+  readonly stopped: readonly boolean[];
 }
 
 export interface Completion {
   readonly text: string;
+  /** Ended with the end-of-sequence token. */
   readonly stopped: boolean;
 }
 
-/** New tokens that a completion may have. */
+/** Tokens of a completion at most. */
 export const COMPLETION_TOKENS_MAX = 40;
 
 const data = (name: string) => readFileSync(new URL(`data/${name}`, import.meta.url), "utf8");
@@ -36,23 +39,23 @@ export function loadItems(task: Task, split: "dev" | "test"): Item[] {
   return lines.map((line) => JSON.parse(line) as Item);
 }
 
-export function mark(
+export function scoreCompletions(
   task: Task,
   items: readonly Item[],
   completions: readonly Completion[],
-): Marks {
+): ItemScores {
   const pairs = items.map((item, i) => ({ answer: item.answer, ...completions[i]! }));
   return {
     right: pairs.map(({ text, answer }) => isRight(task, text, answer)),
     rude: pairs.map(({ text }) => words(text).some((word) => rudeWords.has(word))),
-    contains: pairs.map(({ text, answer }) =>
+    containsAnswer: pairs.map(({ text, answer }) =>
       ` ${words(text).join(" ")} `.includes(` ${words(answer).join(" ")} `),
     ),
-    stops: pairs.map(({ stopped }) => stopped),
+    stopped: pairs.map(({ stopped }) => stopped),
   };
 }
 
-/** Atlas-QA: the whole completion is the answer. GSM-mini: the number after the first `####` is. */
+/** Atlas-QA: the whole completion must be the answer. GSM-mini: the number after the first `####` must be. */
 function isRight(task: Task, text: string, answer: string): boolean {
   if (task === "atlas-qa") return text.trim() === answer;
   return /####\s*(\d+)/.exec(text)?.[1] === answer;

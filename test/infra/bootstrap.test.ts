@@ -1,4 +1,4 @@
-/** `infra/bootstrap.mjs` in a repository of its own, with the real Node and an npm that only pretends. */
+/** `infra/bootstrap.mjs` in a temporary repository, with the real Node and a fake npm. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -9,8 +9,8 @@ import { expect, onTestFinished, test } from "vitest";
 
 const BOOTSTRAP = join(import.meta.dirname, "../../infra/bootstrap.mjs");
 
-/** Counts its runs in a file and leaves what npm would. */
-const NPM = `#!/bin/sh
+/** Writes its arguments to a file and creates the files that npm would. */
+const FAKE_NPM = `#!/bin/sh
 echo "$@" >> npm-runs
 [ -e npm-fails ] && exit 1
 mkdir -p node_modules/.bin
@@ -18,7 +18,7 @@ ln -sf '${process.execPath}' node_modules/.bin/node
 echo '{}' > node_modules/.package-lock.json
 `;
 
-interface Outcome {
+interface ScriptResult {
   readonly code: number | null;
   readonly signal: string | null;
   readonly output: string;
@@ -26,6 +26,7 @@ interface Outcome {
 
 class Repository {
   readonly folder: string;
+
   constructor(folder: string) {
     this.folder = folder;
   }
@@ -43,8 +44,8 @@ class Repository {
     });
   }
 
-  run(...args: string[]): Promise<Outcome> {
-    return outcomeOf(this.start(...args));
+  run(...args: string[]): Promise<ScriptResult> {
+    return resultOf(this.start(...args));
   }
 
   async npmRuns(): Promise<string[]> {
@@ -52,7 +53,7 @@ class Repository {
   }
 }
 
-async function outcomeOf(child: ChildProcess): Promise<Outcome> {
+async function resultOf(child: ChildProcess): Promise<ScriptResult> {
   const [out, error] = [text(child.stdout!), text(child.stderr!)];
   const [code, signal] = (await once(child, "close")) as [number | null, string | null];
   return { code, signal, output: (await out) + (await error) };
@@ -65,7 +66,7 @@ async function newRepository(): Promise<Repository> {
   await mkdir(join(folder, "infra"));
   await mkdir(join(folder, "bin"));
   await copyFile(BOOTSTRAP, join(folder, "infra/bootstrap.mjs"));
-  await repository.write("bin/npm", NPM);
+  await repository.write("bin/npm", FAKE_NPM);
   await chmod(join(folder, "bin/npm"), 0o755);
   await repository.write("package-lock.json", "one");
   await repository.write("say.ts", "console.log(...(process.argv.slice(2) as string[]));");
@@ -87,7 +88,7 @@ test("packages are installed once, and again when the lock file changes", async 
   expect(await repository.npmRuns()).toHaveLength(2);
 });
 
-test("an installation that fails says so, runs nothing, and is tried again", async () => {
+test("a failed installation is reported, the script does not run, and the next run installs again", async () => {
   const repository = await newRepository();
   await repository.write("npm-fails", "");
   const failed = await repository.run("say.ts", "hello");
@@ -97,7 +98,7 @@ test("an installation that fails says so, runs nothing, and is tried again", asy
   expect((await repository.run("say.ts", "hello")).code).toBe(0);
 });
 
-test("the script's exit code and its death by a signal are passed on", async () => {
+test("the script's exit code, or the signal that ended it, is passed on", async () => {
   const repository = await newRepository();
   await repository.write("exit.ts", "process.exit(7);");
   await repository.write("die.ts", "process.kill(process.pid, 'SIGKILL');");
@@ -105,7 +106,7 @@ test("the script's exit code and its death by a signal are passed on", async () 
   expect(await repository.run("die.ts")).toMatchObject({ code: null, signal: "SIGKILL" });
 });
 
-test("an interrupt reaches the script once, however often it arrives, and it may take its time", async () => {
+test("an interrupt reaches the script once, however often it arrives, and the script may take time to end", async () => {
   const repository = await newRepository();
   await repository.write(
     "wait.ts",
@@ -117,7 +118,7 @@ test("an interrupt reaches the script once, however often it arrives, and it may
      console.log("ready");`,
   );
   const child = repository.start("wait.ts");
-  const outcome = outcomeOf(child);
+  const result = resultOf(child);
   await new Promise<void>((resolve) => {
     child.stdout?.on("data", (data: Buffer) => {
       if (data.toString().includes("ready")) resolve();
@@ -125,12 +126,12 @@ test("an interrupt reaches the script once, however often it arrives, and it may
   });
   child.kill("SIGINT");
   child.kill("SIGINT");
-  const { code, output } = await outcome;
+  const { code, output } = await result;
   expect(code).toBe(5);
   expect(output.match(/interrupted/g)).toHaveLength(1);
 });
 
-test("without a script there is only a hint", async () => {
+test("without a script it prints its usage", async () => {
   const repository = await newRepository();
   expect(await repository.run()).toMatchObject({
     code: 1,

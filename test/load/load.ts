@@ -1,24 +1,26 @@
 /**
- * `npm run load`: holds a number of streams open against a stack on this machine, each with a job of its own and the next
- * one as soon as that ends, and tells what that costs: throughput, latencies, memory and connections.
+ * `npm run load`: keeps a number of streams open on a local stack, each for one job after another, and measures
+ * throughput, latencies, memory and connections to Redis.
  */
 import { writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command } from "commander";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
-import { explain } from "../../infra/stack/problem.ts";
+import { errorText } from "../../infra/stack/user-error.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
 import { ensureRedisServer } from "../../infra/stack/redis.ts";
 import { printLoad } from "./report.ts";
 import { runLoad } from "./run.ts";
 
 const options = new Command("npm run load --")
-  .description("holds streams open against a local stack, and measures")
-  .option("--streams <number>", "at once", Number, 50)
-  .option("--minutes <number>", "for how long", Number, 1)
-  .option("--workers <number>", "worker processes", Number, 1)
-  .option("--tokens <number>", "of each answer", Number, 64)
-  .option("--json <file>", "write the report to a file")
+  .description(
+    "keep streams open on a local stack and measure throughput, latencies, memory and connections",
+  )
+  .option("--streams <number>", "streams at the same time", Number, 50)
+  .option("--minutes <number>", "duration of the measurement", Number, 1)
+  .option("--workers <number>", "number of worker processes", Number, 1)
+  .option("--tokens <number>", "tokens of each answer", Number, 64)
+  .option("--json <file>", "also write the report to this file")
   .parse()
   .opts<{ streams: number; minutes: number; workers: number; tokens: number; json?: string }>();
 
@@ -34,7 +36,7 @@ try {
   }
   process.exitCode = report.failures.length === 0 ? 0 : 1;
 } catch (error) {
-  console.error(explain(error));
+  console.error(errorText(error));
   process.exitCode = 1;
 }
 await stopAllChildren();

@@ -1,9 +1,9 @@
-/** The report for people. */
+/** Prints the report as text. */
 import { printLines } from "../bench/table.ts";
 import type { LoadReport, Percentiles } from "./run.ts";
 
-/** Failures that are printed; the report as JSON has all. */
-const FAILURES_SHOWN = 10;
+/** Limit of the failures that are printed; the JSON report has all. */
+const FAILURES_PRINTED_MAX = 10;
 
 export function printLoad(report: LoadReport): void {
   const { streams, seconds, workers, tokens, jobs, failures } = report;
@@ -15,18 +15,18 @@ export function printLoad(report: LoadReport): void {
     ["streams that failed", String(failures.length)],
     ["connections to Redis, idle", String(report.redisConnections.idle)],
     ["connections to Redis, median", report.redisConnections.median.toFixed(0)],
-    ["connections to Redis, at most", String(report.redisConnections.max)],
+    ["connections to Redis, maximum", String(report.redisConnections.max)],
   ]);
-  console.log("\nms");
+  console.log("\nlatencies, ms");
   printLines([
     ["", "p50", "p90", "p99", "max"],
     row("submission to first token", report.firstToken),
-    row("  of it from the run's start", report.firstTokenOfRun),
+    row("start of the attempt to first token", report.firstTokenOfAttempt),
     row("between events of a stream", report.gap),
   ]);
-  console.log("\nmemory at most, MiB");
+  console.log("\nmaximum of memory, MiB");
   printLines(Object.entries(report.memoryMiB).map(([name, mib]) => [name, mib.toFixed(0)]));
-  for (const failure of failures.slice(0, FAILURES_SHOWN)) console.log(`  ${failure}`);
+  for (const failure of failures.slice(0, FAILURES_PRINTED_MAX)) console.log(`  ${failure}`);
 }
 
 function row(name: string, times: Percentiles | null): string[] {

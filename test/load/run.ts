@@ -1,26 +1,27 @@
-/** A number of streams for a while, and what was seen of them and of the processes that served them. */
+/** One load run: keeps streams open for a time and measures them and the processes that serve them. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { Redis } from "ioredis";
-import { isEnd } from "../../shared/contract.ts";
-import { JobClient } from "../../infra/job-client.ts";
+import { isEnd } from "../../shared/api/job-events.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
 import type { Child } from "../../infra/stack/process.ts";
 import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
-import { KeyRegistry } from "../../shared/key-registry.ts";
+import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { quantile } from "../bench/statistics.ts";
-import { groupMemory } from "./processes.ts";
+import { residentBytesOfGroup } from "./processes.ts";
 
 export interface LoadOptions {
-  /** Open at once. */
+  /** Number of streams that are open at the same time. */
   readonly streams: number;
   readonly seconds: number;
+  /** Number of worker processes. */
   readonly workers: number;
-  /** Of each answer. */
+  /** Length of each answer. */
   readonly tokens: number;
 }
 
-/** Of times in ms. */
+/** Percentiles of times in ms. */
 export interface Percentiles {
   readonly p50: number;
   readonly p90: number;
@@ -29,34 +30,36 @@ export interface Percentiles {
 }
 
 export interface LoadReport extends LoadOptions {
+  /** Number of jobs that ended. */
   readonly jobs: number;
   readonly tokensPerSecond: number;
-  /** From submission to the first token, waiting for a slot included. */
+  /** From submission to the first token, including the time in the queue. */
   readonly firstToken: Percentiles | null;
-  /** From the start of its run to the first token, as the job tells. */
-  readonly firstTokenOfRun: Percentiles | null;
-  /** Between two tokens of a stream; those that come in one event come at once. */
+  /** From the start of the attempt to the first token, by the times in the job's record. */
+  readonly firstTokenOfAttempt: Percentiles | null;
+  /** Between two token events of a stream; one event may have several tokens. */
   readonly gap: Percentiles | null;
-  /** MiB that each part held when it held most. */
+  /** Maximum of each part's resident memory. */
   readonly memoryMiB: Readonly<Record<string, number>>;
   /**
-   * Those of workers and of the tool itself alone, before the first stream; then half of the time at most, and when there
-   * were most: each submission and each reading has one for a moment.
+   * Number of connections. `idle` is before the first stream: those of the workers and of this command. During the run
+   * each submission and each read opens one for a short time.
    */
   readonly redisConnections: {
     readonly idle: number;
     readonly median: number;
     readonly max: number;
   };
-  /** Streams that broke off, were refused or ended otherwise than they should. */
+  /** A line for each stream that broke off, was refused, or whose job did not succeed. */
   readonly failures: readonly string[];
 }
 
 const SAMPLE_MS = 500;
 
-interface Times {
+/** Measurements of all streams, times in ms. */
+interface Measurements {
   readonly firstToken: number[];
-  readonly firstTokenOfRun: number[];
+  readonly firstTokenOfAttempt: number[];
   readonly gap: number[];
   tokens: number;
   jobs: number;
@@ -75,36 +78,44 @@ export async function runLoad(options: LoadOptions): Promise<LoadReport> {
   ]);
   const { key } = await new KeyRegistry(redis).create("load");
   const api = new JobClient(edge.url, key);
-  const times: Times = { firstToken: [], firstTokenOfRun: [], gap: [], tokens: 0, jobs: 0 };
+  const times: Measurements = {
+    firstToken: [],
+    firstTokenOfAttempt: [],
+    gap: [],
+    tokens: 0,
+    jobs: 0,
+  };
   const failures: string[] = [];
-  const over = AbortSignal.timeout(Math.ceil(seconds * 1000));
-  const startedMs = performance.now();
+  const end = AbortSignal.timeout(Math.ceil(seconds * 1000));
+  const startMs = performance.now();
 
   const parts: Record<string, Child> = {
     Redis: server.child,
     edge: edge.child,
     ...Object.fromEntries(workers.map(({ child }, i) => [`worker ${i + 1}`, child])),
   };
-  const idle = await connections(redis);
-  const held = sample(parts, redis, over);
+  const idle = await countConnections(redis);
+  const samples = sampleResources(parts, redis, end);
   await Promise.all(
     Array.from({ length: streams }, async (_, stream) => {
-      for (let n = 0; !over.aborted; n++) {
-        await one(api, stream * 1_000_000 + n, tokens, times, over).catch((error: unknown) => {
-          if (!over.aborted) failures.push(error instanceof Error ? error.message : String(error));
-        });
+      for (let n = 0; !end.aborted; n++) {
+        await streamOneJob(api, stream * 1_000_000 + n, tokens, times, end).catch(
+          (error: unknown) => {
+            if (!end.aborted) failures.push(error instanceof Error ? error.message : String(error));
+          },
+        );
       }
     }),
   );
-  const elapsedMs = performance.now() - startedMs;
-  const { memoryMiB, counts } = await held;
+  const elapsedMs = performance.now() - startMs;
+  const { memoryMiB, counts } = await samples;
   redis.disconnect();
   return {
     ...options,
     jobs: times.jobs,
     tokensPerSecond: (1000 * times.tokens) / elapsedMs,
     firstToken: percentiles(times.firstToken),
-    firstTokenOfRun: percentiles(times.firstTokenOfRun),
+    firstTokenOfAttempt: percentiles(times.firstTokenOfAttempt),
     gap: percentiles(times.gap),
     memoryMiB,
     redisConnections: { idle, median: quantile(counts, 0.5), max: quantile(counts, 1) },
@@ -112,13 +123,13 @@ export async function runLoad(options: LoadOptions): Promise<LoadReport> {
   };
 }
 
-/** One job and its stream. */
-async function one(
+/** Submits one job and reads its stream to the end. @throws Error if the job does not succeed */
+async function streamOneJob(
   api: JobClient,
   seed: number,
   tokens: number,
-  times: Times,
-  over: AbortSignal,
+  times: Measurements,
+  end: AbortSignal,
 ): Promise<void> {
   const submittedMs = performance.now();
   const { id } = await api.submit({
@@ -126,11 +137,11 @@ async function one(
     messages: [{ role: "user", content: "What is the capital of France?" }],
     max_tokens: tokens,
     seed,
-    // Without an end token every answer is as long.
+    // The end-of-sequence token is forbidden, so that every answer has the same length.
     logit_bias: { "0": -100 },
   });
   let lastMs: number | null = null;
-  for await (const event of api.events(id, { signal: over })) {
+  for await (const event of api.events(id, { signal: end })) {
     const nowMs = performance.now();
     if (event.type === "tokens") {
       times.tokens += event.ids.length;
@@ -143,29 +154,33 @@ async function one(
     times.jobs++;
     const { started_at, timings } = await api.read(id);
     if (started_at !== null && timings.first_token_at !== null) {
-      times.firstTokenOfRun.push(1000 * (timings.first_token_at - started_at));
+      times.firstTokenOfAttempt.push(1000 * (timings.first_token_at - started_at));
     }
     return;
   }
   throw new Error(`${id}: the stream ended before the job did`);
 }
 
-/** Looks at the processes and at Redis until it is over. */
-async function sample(parts: Readonly<Record<string, Child>>, redis: Redis, over: AbortSignal) {
+/** Samples memory and connections every 500 ms until the signal aborts. */
+async function sampleResources(
+  parts: Readonly<Record<string, Child>>,
+  redis: Redis,
+  end: AbortSignal,
+) {
   const memoryMiB: Record<string, number> = {};
   const counts: number[] = [];
-  while (!over.aborted) {
+  while (!end.aborted) {
     for (const [name, { pid }] of Object.entries(parts)) {
-      const mib = groupMemory(pid ?? 0) / 2 ** 20;
+      const mib = residentBytesOfGroup(pid ?? 0) / 2 ** 20;
       memoryMiB[name] = Math.max(memoryMiB[name] ?? 0, mib);
     }
-    counts.push(await connections(redis));
-    await delay(SAMPLE_MS, null, { signal: over }).catch(() => {});
+    counts.push(await countConnections(redis));
+    await delay(SAMPLE_MS, null, { signal: end }).catch(() => {});
   }
   return { memoryMiB, counts: counts.sort((a, b) => a - b) };
 }
 
-async function connections(redis: Redis): Promise<number> {
+async function countConnections(redis: Redis): Promise<number> {
   return Number(/connected_clients:(\d+)/.exec(await redis.info("clients"))?.[1]);
 }
 

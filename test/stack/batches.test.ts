@@ -1,14 +1,14 @@
-/** Batches through every real part: each line has one result, whatever happens to workers, and others do not wait for them. */
+/** Batches on the whole stack: each line has one result, even if workers crash, and other requests do not wait for batches. */
 import { Queue } from "bullmq";
 import OpenAI, { toFile } from "openai";
 import * as v from "valibot";
 import { beforeAll, expect, onTestFinished, test } from "vitest";
-import { JobClient } from "../../infra/job-client.ts";
-import { startReceiver } from "../../infra/webhook-receiver.ts";
-import type { BatchResult } from "../../shared/batch-contract.ts";
-import { Policy } from "../../shared/policy.ts";
-import { BATCH_QUEUE, FAIR_WAITING_KEY, QUEUE_PREFIX } from "../../shared/redis-keys.ts";
-import { countingFrom, DEADLINE_MS, finished, SHORT, useStack } from "./stack.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
+import { startWebhookReceiver } from "../../infra/cli/webhook-receiver.ts";
+import type { BatchResult } from "../../shared/api/batches.ts";
+import { KeyPolicy } from "../../shared/api/keys.ts";
+import { BATCH_QUEUE, QUEUE_PREFIX, WAITING_JOBS_KEY } from "../../shared/redis/keys.ts";
+import { countingFrom, DEADLINE_MS, runToEnd, SHORT_JOB, useStack } from "./stack.ts";
 
 const stack = useStack(null);
 const ENDPOINT = "/v1/chat/completions";
@@ -19,7 +19,7 @@ beforeAll(() => {
 
 const messages = [{ role: "user", content: "What is the capital of France?" }];
 const body = { model: "atlas-qa", messages, temperature: 0, max_tokens: 8 };
-/** Goes on for a second or more. */
+/** Runs for a second or more. */
 const long = { ...body, max_tokens: 200, logit_bias: { "0": -100 } };
 
 const line = (custom_id: string, fields: object = body) =>
@@ -37,11 +37,16 @@ async function create(input: readonly string[], endpoint = ENDPOINT): Promise<Op
   });
 }
 
-/** The batch, once it is as it should be. */
-async function until(id: string, isSo: (batch: OpenAI.Batch) => boolean): Promise<OpenAI.Batch> {
+/** Waits until the batch meets the condition. @returns the batch */
+async function batchUntil(
+  id: string,
+  condition: (batch: OpenAI.Batch) => boolean,
+): Promise<OpenAI.Batch> {
   let batch = await openai.batches.retrieve(id);
   await expect
-    .poll(async () => isSo((batch = await openai.batches.retrieve(id))), { timeout: DEADLINE_MS })
+    .poll(async () => condition((batch = await openai.batches.retrieve(id))), {
+      timeout: DEADLINE_MS,
+    })
     .toBe(true);
   return batch;
 }
@@ -59,13 +64,13 @@ async function results(fileId: string | null | undefined): Promise<BatchResult[]
 }
 
 const names = (all: readonly BatchResult[]) => all.map(({ custom_id }) => custom_id!).toSorted();
-const doneOf = ({ request_counts }: OpenAI.Batch) => request_counts!.completed;
+const completedCount = ({ request_counts }: OpenAI.Batch) => request_counts!.completed;
 
-/** Receives the tenant's batches. */
+/** Starts a receiver for the webhooks of the tenant's completed batches. */
 async function receiver() {
-  const started = await startReceiver({ secret: stack.key.webhookSecret ?? "" });
+  const started = await startWebhookReceiver({ secret: stack.key.webhookSecret ?? "" });
   onTestFinished(() => started.close());
-  const policy = v.parse(Policy, { scopes: ["admin"] });
+  const policy = v.parse(KeyPolicy, { scopes: ["admin"] });
   const { key } = await stack.keys.create("admin", stack.key.tenant, policy);
   const body = JSON.stringify({ url: started.url, events: ["batch.completed"] });
   const admin = new JobClient(stack.edge.url, key);
@@ -73,7 +78,7 @@ async function receiver() {
   return started;
 }
 
-test("each line has its answer or its error, and the answers are those of single requests", async () => {
+test("each line has its reply or its error, and replies equal those of single requests", async () => {
   const worker = await stack.startWorker();
   const { accepted, received } = await receiver();
   const bad = [
@@ -87,7 +92,7 @@ test("each line has its answer or its error, and the answers are those of single
   ];
   const good = countingFrom(0, 13).map((i) => line(`good-${i}`, { ...body, seed: i }));
   const batch = await create([...good, "", ...bad]);
-  const ended = await until(batch.id, hasEnded);
+  const ended = await batchUntil(batch.id, hasEnded);
   expect(ended).toMatchObject({
     status: "completed",
     request_counts: { total: 20, completed: 13, failed: 7 },
@@ -119,35 +124,35 @@ test("each line has its answer or its error, and the answers are those of single
   expect(errorOf("streamed")).toMatchObject({ error: { param: "body.stream" } });
   expect(errorOf("elsewhere")).toMatchObject({ error: { param: "url" } });
   expect(ended.usage!.output_tokens).toBeGreaterThan(0);
-  const told = await accepted(batch.id, DEADLINE_MS);
-  expect(told).toMatchObject({ type: "batch.completed", verified: true });
+  const delivery = await accepted(batch.id, DEADLINE_MS);
+  expect(delivery).toMatchObject({ type: "batch.completed", verified: true });
   expect(received).toHaveLength(1);
   await worker.stop();
 });
 
-test("someone who waits goes before a batch, whose counts move while it runs", async () => {
+test("other requests run before the lines of a batch, and the batch's counts advance while it runs", async () => {
   const worker = await stack.startWorker({ SLOTS: "1" });
   const batch = await create(lines(6, long));
-  const before = await until(batch.id, (batch) => doneOf(batch) >= 1);
+  const before = await batchUntil(batch.id, (batch) => completedCount(batch) >= 1);
   expect(before).toMatchObject({ status: "in_progress", request_counts: { total: 6 } });
-  expect((await finished(stack.client, SHORT)).state).toBe("succeeded");
-  // All of it was queued long before: one line was running, and perhaps one ended meanwhile.
+  expect((await runToEnd(stack.client, SHORT_JOB)).state).toBe("succeeded");
+  // All lines were queued before this job: one was running, and perhaps one more ended meanwhile.
   const after = await openai.batches.retrieve(batch.id);
-  expect(doneOf(after) - doneOf(before)).toBeLessThanOrEqual(2);
-  expect(await until(batch.id, hasEnded)).toMatchObject({
+  expect(completedCount(after) - completedCount(before)).toBeLessThanOrEqual(2);
+  expect(await batchUntil(batch.id, hasEnded)).toMatchObject({
     status: "completed",
     request_counts: { total: 6, completed: 6, failed: 0 },
   });
   await worker.stop();
 });
 
-test("a worker is killed in the middle: another goes on, and every line has one result", async () => {
+test("a worker is killed during a batch: another one continues it, and every line has one result", async () => {
   const first = await stack.startWorker();
   const batch = await create(lines(20, { ...long, max_tokens: 60 }));
-  await until(batch.id, (batch) => doneOf(batch) >= 3);
+  await batchUntil(batch.id, (batch) => completedCount(batch) >= 3);
   first.child.kill("SIGKILL");
   const second = await stack.startWorker();
-  const ended = await until(batch.id, hasEnded);
+  const ended = await batchUntil(batch.id, hasEnded);
   expect(ended).toMatchObject({
     status: "completed",
     request_counts: { total: 20, completed: 20, failed: 0 },
@@ -161,12 +166,12 @@ test("a worker is killed in the middle: another goes on, and every line has one 
   await second.stop();
 });
 
-test("a batch that is cancelled keeps what it has, tells of the rest, and leaves nothing in the queue", async () => {
+test("a cancelled batch keeps its results, has an error for every other line, and leaves nothing in the queue", async () => {
   const worker = await stack.startWorker({ SLOTS: "1", BATCH_LINES: "4" });
   const batch = await create(lines(12, long));
-  await until(batch.id, (batch) => doneOf(batch) >= 1);
+  await batchUntil(batch.id, (batch) => completedCount(batch) >= 1);
   expect((await openai.batches.cancel(batch.id)).status).toBe("cancelling");
-  const ended = await until(batch.id, hasEnded);
+  const ended = await batchUntil(batch.id, hasEnded);
   const { completed, failed } = ended.request_counts!;
   expect(ended.status).toBe("cancelled");
   expect(completed).toBeGreaterThan(0);
@@ -182,16 +187,16 @@ test("a batch that is cancelled keeps what it has, tells of the rest, and leaves
       .toSorted(),
   );
   for (const { error } of errors) expect(error).toMatchObject({ code: "batch_cancelled" });
-  expect((await finished(stack.client, SHORT)).state).toBe("succeeded");
-  expect(await stack.redis.zcard(FAIR_WAITING_KEY)).toBe(0);
+  expect((await runToEnd(stack.client, SHORT_JOB)).state).toBe("succeeded");
+  expect(await stack.redis.zcard(WAITING_JOBS_KEY)).toBe(0);
   await worker.stop();
 });
 
-test("a batch that was recorded and never queued is found by the next worker", async () => {
+test("a batch that was created but never queued is found by the next worker", async () => {
   const batch = await create(lines(1, body));
   const queue = new Queue(BATCH_QUEUE, { connection: stack.redis, prefix: QUEUE_PREFIX });
   await queue.obliterate({ force: true });
   const worker = await stack.startWorker();
-  expect(await until(batch.id, hasEnded)).toMatchObject({ status: "completed" });
+  expect(await batchUntil(batch.id, hasEnded)).toMatchObject({ status: "completed" });
   await worker.stop();
 });

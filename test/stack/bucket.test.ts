@@ -1,15 +1,15 @@
-/** A file that is too long for Redis: through the edge into a real S3-compatible bucket, and from there to the workers. */
+/** A file that is too large for Redis: through the edge into a real S3-compatible bucket, and from there to the workers. */
 import OpenAI, { toFile } from "openai";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { startEdge, type Edge } from "../../infra/stack/edge.ts";
-import { LIMITS } from "../../shared/limits.ts";
-import { contentKey } from "../../shared/redis-keys.ts";
+import { startEdge, type EdgeProcess } from "../../infra/stack/edge.ts";
+import { LIMITS } from "../../shared/api/limits.ts";
+import { contentKey } from "../../shared/redis/keys.ts";
 import { startS3, type S3 } from "../support/s3.ts";
 import { countingFrom, DEADLINE_MS, useStack } from "./stack.ts";
 
 const stack = useStack(null);
 let s3: S3;
-let edge: Edge;
+let edge: EdgeProcess;
 let openai: OpenAI;
 beforeAll(async () => {
   s3 = await startS3();
@@ -27,10 +27,10 @@ const line = (custom_id: string, changes: object = {}) =>
     body: { ...body, ...changes },
   });
 
-test("it comes back as it was, its lines are answered, and deleting it deletes it there", async () => {
-  // Refused, so that no model has to read them.
-  const refused = { prompt: "x ".repeat(200_000), temperature: 3 };
-  const long = countingFrom(1, 25).map((i) => line(`long-${i}`, refused));
+test("a large file is read back unchanged, its lines have results, and deleting it removes it from the bucket", async () => {
+  // Invalid requests, so that no model has to process these long prompts.
+  const invalid = { prompt: "x ".repeat(200_000), temperature: 3 };
+  const long = countingFrom(1, 25).map((i) => line(`long-${i}`, invalid));
   const text = [line("first"), ...long, line("last")].join("\n");
   expect(text.length).toBeGreaterThan(LIMITS.fileInRedisBytesMax);
   const file = await openai.files.create({

@@ -1,15 +1,15 @@
-/** Cancelling: at once while queued, at the next token while running, and without effect afterwards. */
+/** Cancelling a job: at once while it is queued, at the next token while it runs, and without effect after its end. */
 import { expect, test } from "vitest";
-import { JobClient } from "../../infra/job-client.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
-import { bellChannel } from "../../shared/redis-keys.ts";
+import { eventChannel } from "../../shared/redis/keys.ts";
 import {
   allEvents,
   DEADLINE_MS,
-  finished,
-  LONG,
-  Reader,
-  SHORT,
+  runToEnd,
+  LONG_JOB,
+  EventReader,
+  SHORT_JOB,
   textOf,
   tokenIds,
   typesOf,
@@ -18,12 +18,12 @@ import {
 
 const stack = useStack(null);
 
-test("a queued job is cancelled at once, never runs, and stays as it was when cancelled again", async () => {
+test("a queued job is cancelled at once and never runs; cancelling it again changes nothing", async () => {
   const { client } = stack;
   const worker = await stack.startWorker({ SLOTS: "1" });
-  const running = await client.submit(LONG);
-  await new Reader(client, running.id).hasTokens(1);
-  const { id } = await client.submit(SHORT);
+  const running = await client.submit(LONG_JOB);
+  await new EventReader(client, running.id).hasTokens(1);
+  const { id } = await client.submit(SHORT_JOB);
 
   const cancelled = await client.cancel(id);
   expect(cancelled).toMatchObject({
@@ -37,23 +37,23 @@ test("a queued job is cancelled at once, never runs, and stays as it was when ca
   expect(typesOf(await allEvents(client, id))).toEqual(["queued", "cancelled"]);
   expect(await client.cancel(id)).toEqual(cancelled);
 
-  // The slot gets free; what was cancelled must not be taken up then.
+  // The slot becomes free; the cancelled job must not run now.
   await client.cancel(running.id);
-  await finished(client, SHORT);
+  await runToEnd(client, SHORT_JOB);
   expect(await client.read(id)).toEqual(cancelled);
   await worker.stop();
 });
 
-test("a running job stops within a few tokens, keeps its text and counts it; cancelling again changes nothing", async () => {
+test("a running job stops within a few tokens and keeps its text and usage; cancelling it again changes nothing", async () => {
   const { client } = stack;
   const worker = await stack.startWorker();
-  // As many as the context has room for: drafts make 200 in less than it takes to read and to cancel.
-  const { id } = await client.submit({ ...LONG, max_tokens: 500 });
-  const reader = new Reader(client, id);
+  // As many tokens as the context allows: with drafts, 200 are generated faster than this test can read and cancel.
+  const { id } = await client.submit({ ...LONG_JOB, max_tokens: 500 });
+  const reader = new EventReader(client, id);
   await reader.hasTokens(20);
 
-  const asked = await client.cancel(id);
-  expect(asked.cancel_requested).toBe(true);
+  const cancelling = await client.cancel(id);
+  expect(cancelling.cancel_requested).toBe(true);
   const events = await reader.ended;
   expect(events.at(-1)).toMatchObject({ type: "cancelled", finish_reason: null, error: null });
 
@@ -70,27 +70,27 @@ test("a running job stops within a few tokens, keeps its text and counts it; can
   await worker.stop();
 });
 
-test("a job that has succeeded stays so, and its worker has counted it", async () => {
+test("cancelling a succeeded job changes nothing, and its worker has counted it as succeeded", async () => {
   const worker = await stack.startWorker();
-  const job = await finished(stack.client, SHORT);
+  const job = await runToEnd(stack.client, SHORT_JOB);
   expect(await stack.client.cancel(job.id)).toEqual(job);
   const metrics = async () => (await fetch(`${worker.healthUrl}/metrics`)).text();
   const tokens = `trimtab_generated_tokens_total ${job.usage?.completion_tokens}\n`;
-  await expect.poll(metrics, { timeout: 10_000 }).toContain(tokens);
-  await expect.poll(metrics).toContain('trimtab_jobs_ended_total{state="succeeded"} 1\n');
+  await expect.poll(metrics, { timeout: DEADLINE_MS }).toContain(tokens);
+  await expect
+    .poll(metrics, { timeout: DEADLINE_MS })
+    .toContain('trimtab_jobs_ended_total{state="succeeded"} 1\n');
   await worker.stop();
 });
 
-test("a client that leaves a stream cancels its job if it said so, and only then", async () => {
+test("a client that disconnects from a stream cancels its job only with Cancel-On-Disconnect: true", async () => {
   const { redis, redisServer, key } = stack;
-  // workerd learns that a connection is gone when it writes to it: at the next token, or heartbeat.
-  const env = { STREAM_HEARTBEAT_SECONDS: "0.1" };
-  const edge = await startEdge({ redisUrl: redisServer.url, env });
+  const edge = await startEdge({ redisUrl: redisServer.url });
   const client = new JobClient(edge.url, key.key);
-  const leave = async (headers: Record<string, string>) => {
-    const gone = new AbortController();
-    const body = JSON.stringify({ ...SHORT, stream: true });
-    const { signal } = gone;
+  const disconnect = async (headers: Record<string, string>) => {
+    const connection = new AbortController();
+    const body = JSON.stringify({ ...SHORT_JOB, stream: true });
+    const { signal } = connection;
     const reply = await client.request("/v1/chat/completions", {
       method: "POST",
       headers,
@@ -98,17 +98,17 @@ test("a client that leaves a stream cancels its job if it said so, and only then
       signal,
     });
     const id = reply.headers.get("x-trimtab-job-id")!;
-    const listeners = async () => (await redis.pubsub("NUMSUB", bellChannel(id)))[1];
-    await expect.poll(listeners, { timeout: DEADLINE_MS }).toBe(1);
-    gone.abort();
-    await expect.poll(listeners, { timeout: DEADLINE_MS }).toBe(0);
+    const subscribers = async () => (await redis.pubsub("NUMSUB", eventChannel(id)))[1];
+    await expect.poll(subscribers, { timeout: DEADLINE_MS }).toBe(1);
+    connection.abort();
+    await expect.poll(subscribers, { timeout: DEADLINE_MS }).toBe(0);
     return id;
   };
-  const kept = await leave({});
-  expect((await client.read(await leave({ "cancel-on-disconnect": "true" }))).state).toBe(
+  const continuedJob = await disconnect({});
+  expect((await client.read(await disconnect({ "cancel-on-disconnect": "true" }))).state).toBe(
     "cancelled",
   );
-  expect((await client.read(kept)).state).toBe("queued");
-  await client.cancel(kept);
+  expect((await client.read(continuedJob)).state).toBe("queued");
+  await client.cancel(continuedJob);
   await edge.stop();
 });

@@ -1,14 +1,26 @@
-/** The master is killed, a Sentinel puts its replica in its place, and clients, edge and worker go on there. */
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { JobClient } from "../../infra/job-client.ts";
+/** The Redis master is killed, a Sentinel promotes its replica, and clients, edge and worker continue there. */
+import type { Redis } from "ioredis";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
-import { KeyRegistry } from "../../shared/key-registry.ts";
+import { KeyRegistry } from "../../shared/keys/registry.ts";
+import { jobKey } from "../../shared/redis/keys.ts";
+import { startRedisProxy } from "../support/redis-proxy.ts";
 import { startSentinel } from "../support/sentinel.ts";
-import { allEvents, countingFrom, finished, LONG, Reader, seqOf, textOf } from "./stack.ts";
+import {
+  allEvents,
+  countingFrom,
+  DEADLINE_MS,
+  runToEnd,
+  LONG_JOB,
+  EventReader,
+  seqOf,
+  textOf,
+} from "./stack.ts";
 
 let master: RedisServer;
 let client: JobClient;
@@ -18,7 +30,7 @@ beforeAll(async () => {
   await startRedis({ aof: true, replicaOf: master.port });
   const sentinel = await startSentinel("trimtab", master.port);
   await sentinel.isReady();
-  // One Sentinel of the list may be away.
+  // One Sentinel of the list does not run: that is allowed.
   const hosts = `127.0.0.1:${await freePort()},127.0.0.1:${sentinel.port}`;
   const redisUrl = `redis+sentinel://${hosts}/trimtab`;
   const [edge, redis] = await Promise.all([
@@ -32,10 +44,10 @@ beforeAll(async () => {
 });
 afterAll(stopAllChildren);
 
-test("a stream, its job and what is queued go on when the master is killed", async () => {
-  const undisturbed = await finished(client, LONG);
-  const { id } = await client.submit(LONG);
-  const reader = new Reader(client, id);
+test("a stream, its job and queued jobs continue when the master is killed", async () => {
+  const undisturbed = await runToEnd(client, LONG_JOB);
+  const { id } = await client.submit(LONG_JOB);
+  const reader = new EventReader(client, id);
   await reader.hasTokens(40);
   master.child.kill("SIGKILL");
 
@@ -43,5 +55,33 @@ test("a stream, its job and what is queued go on when the master is killed", asy
   expect(seqOf(events)).toEqual(countingFrom(1, events.length));
   expect(textOf(events)).toBe(undisturbed.output.text);
   expect(await allEvents(client, id)).toEqual(events);
-  expect(await finished(client, LONG)).toMatchObject({ state: "succeeded" });
+  expect(await runToEnd(client, LONG_JOB)).toMatchObject({ state: "succeeded" });
+});
+
+test("an open stream ends with events_lost when the new master lacks events that it has sent; the job ends with the same text", async () => {
+  const [old, replica] = [await startRedis(), await startRedis()];
+  const [oldRedis, replicaRedis] = [await connectRedis(old.url), await connectRedis(replica.url)];
+  await replicaRedis.replicaof("127.0.0.1", String(old.port));
+  const proxy = await startRedisProxy(old.url);
+  const [edge] = await Promise.all([
+    startEdge({ redisUrl: proxy.url }),
+    startWorker({ redisUrl: proxy.url, env: { LOG_LEVEL: "warn" } }),
+  ]);
+  const { key } = await new KeyRegistry(oldRedis).create("test");
+  const own = new JobClient(edge.url, key);
+  const job = { ...LONG_JOB, max_tokens: 400 };
+  const { id } = await own.submit(job);
+  const reader = new EventReader(own, id);
+  await reader.hasTokens(40);
+  const tokensOf = async (redis: Redis) => Number(await redis.hget(jobKey(id), "tokens"));
+  await vi.waitUntil(async () => (await tokensOf(replicaRedis)) > 0, DEADLINE_MS);
+  // From here on the replica receives nothing.
+  await replicaRedis.replicaof("NO", "ONE");
+  await reader.hasTokens((await tokensOf(replicaRedis)) + 40);
+  proxy.switchTo(replica.url);
+
+  await expect(reader.ended).rejects.toThrow("events_lost");
+  expect(textOf(await allEvents(own, id))).toBe((await runToEnd(own, job)).output.text);
+  for (const redis of [oldRedis, replicaRedis]) redis.disconnect();
+  proxy.close();
 });

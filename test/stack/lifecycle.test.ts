@@ -1,15 +1,15 @@
-/** A job from its submission to its end, over HTTP, and what a caller is told who asks for what cannot be. */
+/** A job from submission to end over HTTP, errors of requests that cannot be served, and the separation of tenants. */
 import { describe, expect, test } from "vitest";
-import type { Model } from "../../shared/contract.ts";
-import type { ErrorBody } from "../../shared/errors.ts";
-import { JobClient } from "../../infra/job-client.ts";
+import type { Model } from "../../shared/api/models.ts";
+import type { ErrorBody } from "../../shared/api/errors.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
 import {
   allEvents,
   countingFrom,
-  finished,
-  LONG,
+  runToEnd,
+  LONG_JOB,
   seqOf,
-  SHORT,
+  SHORT_JOB,
   textOf,
   tokenIds,
   typesOf,
@@ -19,8 +19,8 @@ import {
 const stack = useStack();
 
 describe("a job", () => {
-  test("is queued, runs and succeeds; its events, text and usage agree", async () => {
-    const submitted = await stack.client.submit({ ...SHORT, metadata: { order: "7" } });
+  test("is queued, runs and succeeds; its events, text and usage match", async () => {
+    const submitted = await stack.client.submit({ ...SHORT_JOB, metadata: { order: "7" } });
     expect(submitted).toMatchObject({ object: "job", model: "atlas-qa", metadata: { order: "7" } });
 
     const events = await allEvents(stack.client, submitted.id);
@@ -53,34 +53,34 @@ describe("a job", () => {
     expect(job.deleted_at).toBeGreaterThan(job.ended_at ?? Infinity);
   });
 
-  test("ends with length at its token limit", async () => {
-    const job = await finished(stack.client, { ...LONG, max_tokens: 5 });
+  test("ends at max_tokens with finish_reason length", async () => {
+    const job = await runToEnd(stack.client, { ...LONG_JOB, max_tokens: 5 });
     expect(job.output.finish_reason).toBe("length");
     expect(job.usage?.completion_tokens).toBe(5);
   });
 
-  test("ends with stop before a stop string, which is not part of the text", async () => {
-    const whole = await finished(stack.client, { ...LONG, max_tokens: 30 });
+  test("ends before a stop string, which is not part of the text, with finish_reason stop", async () => {
+    const whole = await runToEnd(stack.client, { ...LONG_JOB, max_tokens: 30 });
     const stop = whole.output.text.trim().split(" ")[3] ?? "";
-    const job = await finished(stack.client, { ...LONG, max_tokens: 30, stop });
+    const job = await runToEnd(stack.client, { ...LONG_JOB, max_tokens: 30, stop });
     expect(job.output.finish_reason).toBe("stop");
     expect(job.output.text).toBe(whole.output.text.slice(0, whole.output.text.indexOf(stop)));
   });
 
-  test("draws the same text under the same seed, and another under another", async () => {
+  test("has the same text for the same seed, and another text for another seed", async () => {
     const draw = async (seed: number) => {
-      const input = { ...LONG, max_tokens: 20, temperature: 1.5, seed };
-      return (await finished(stack.client, input)).output.text;
+      const input = { ...LONG_JOB, max_tokens: 20, temperature: 1.5, seed };
+      return (await runToEnd(stack.client, input)).output.text;
     };
     const [first, again, other] = await Promise.all([draw(1), draw(1), draw(2)]);
     expect(again).toBe(first);
     expect(other).not.toBe(first);
   });
 
-  test("is steered by alpha: 0 is the base alone, and a request without alpha has the ensemble's", async () => {
+  test("is steered by alpha: 0 is the base model alone, and the default is the ensemble's alpha", async () => {
     const steered = async (alpha?: number) =>
-      finished(stack.client, {
-        ...SHORT,
+      runToEnd(stack.client, {
+        ...SHORT_JOB,
         max_tokens: 20,
         ...(alpha !== undefined && { steering: { alpha } }),
       });
@@ -91,10 +91,10 @@ describe("a job", () => {
     expect(strong.output.text).not.toBe(base.output.text);
   });
 
-  test("whose deadline passes is expired, with the text so far", async () => {
+  test("expires when its deadline passes, and keeps the text so far", async () => {
     const jobs = await Promise.all(
       Array.from({ length: 6 }, () =>
-        finished(stack.client, { ...LONG, max_tokens: 500, deadline: 1 }),
+        runToEnd(stack.client, { ...LONG_JOB, max_tokens: 500, deadline: 1 }),
       ),
     );
     for (const job of jobs) {
@@ -105,36 +105,41 @@ describe("a job", () => {
 });
 
 describe("a request that cannot be served", () => {
-  const refused = async (body: unknown): Promise<[number, ErrorBody["error"]]> => {
+  const rejection = async (body: unknown): Promise<[number, ErrorBody["error"]]> => {
     const init = { method: "POST", body: JSON.stringify(body) };
     const reply = await stack.client.request("/v1/jobs", init);
     return [reply.status, ((await reply.json()) as ErrorBody).error];
   };
 
   test.for([
-    [{ ...SHORT, temperature: 3 }, 400, "invalid_request", "temperature"],
-    [{ ...SHORT, max_tokens: 0 }, 400, "invalid_request", "max_tokens"],
-    [{ ...SHORT, steering: { alpha: 5 } }, 400, "invalid_request", "steering.alpha"],
-    [{ ...SHORT, prompt: "and a prompt" }, 400, "invalid_request", "messages"],
-    [{ ...SHORT, webhook: { url: "ftp://example.com" } }, 400, "invalid_request", "webhook.url"],
-    [{ ...SHORT, model: "gpt-9" }, 404, "model_not_found", "model"],
-  ] as const)("%j is refused with %d %s, naming %s", async ([body, status, code, param]) => {
-    const [answered, error] = await refused(body);
-    expect(answered).toBe(status);
+    [{ ...SHORT_JOB, temperature: 3 }, 400, "invalid_request", "temperature"],
+    [{ ...SHORT_JOB, max_tokens: 0 }, 400, "invalid_request", "max_tokens"],
+    [{ ...SHORT_JOB, steering: { alpha: 5 } }, 400, "invalid_request", "steering.alpha"],
+    [{ ...SHORT_JOB, prompt: "and a prompt" }, 400, "invalid_request", "messages"],
+    [
+      { ...SHORT_JOB, webhook: { url: "ftp://example.com" } },
+      400,
+      "invalid_request",
+      "webhook.url",
+    ],
+    [{ ...SHORT_JOB, model: "gpt-9" }, 404, "model_not_found", "model"],
+  ] as const)("%j is rejected with %d %s, naming %s", async ([body, status, code, param]) => {
+    const [actualStatus, error] = await rejection(body);
+    expect(actualStatus).toBe(status);
     expect(error).toMatchObject({ code, param });
     expect(error.message).not.toBe("");
   });
 
-  test("says so on the job if only the worker can see it: a prompt longer than the context", async () => {
+  test("whose error only the worker can notice is accepted, and its job fails: a prompt longer than the context", async () => {
     const prompt = "the capital of france ".repeat(400);
-    const job = await finished(stack.client, { ...SHORT, messages: undefined, prompt });
+    const job = await runToEnd(stack.client, { ...SHORT_JOB, messages: undefined, prompt });
     expect(job).toMatchObject({ state: "failed", error: { code: "context_length_exceeded" } });
   });
 });
 
 describe("a tenant", () => {
-  test("cannot see, follow or cancel the job of another, which looks like one that does not exist", async () => {
-    const { id } = await stack.client.submit(SHORT);
+  test("cannot read, follow or cancel another tenant's job: the answer is the same as for a job that does not exist", async () => {
+    const { id } = await stack.client.submit(SHORT_JOB);
     const other = new JobClient(stack.edge.url, (await stack.keys.create("other")).key);
     const ask = async (path: string, method = "GET") => {
       const reply = await other.request(path, { method });
@@ -151,11 +156,11 @@ describe("a tenant", () => {
 
   test("shares its jobs among its keys", async () => {
     const { key } = await stack.keys.create("second", stack.key.tenant);
-    const { id } = await stack.client.submit(SHORT);
+    const { id } = await stack.client.submit(SHORT_JOB);
     expect((await new JobClient(stack.edge.url, key).read(id)).id).toBe(id);
   });
 
-  test("is locked out with a key that was revoked, or never made", async () => {
+  test("gets 401 with a key that was revoked or never existed", async () => {
     const { id, key, tenant } = await stack.keys.create("short-lived", stack.key.tenant);
     const client = new JobClient(stack.edge.url, key);
     expect((await client.request("/v1/models")).status).toBe(200);

@@ -1,13 +1,13 @@
-/** `npm run listen`: every webhook once and in order, verifiable where it is forwarded to, also after the edge was away. */
+/** `npm run listen`: forwards every webhook once, in order and with a valid signature, also after the edge was down. */
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
 import { Child } from "../../infra/stack/process.ts";
-import { startReceiver } from "../../infra/webhook-receiver.ts";
-import { DEADLINE_MS, finished, SHORT, useStack } from "./stack.ts";
+import { startWebhookReceiver } from "../../infra/cli/webhook-receiver.ts";
+import { DEADLINE_MS, runToEnd, SHORT_JOB, useStack } from "./stack.ts";
 
-const LISTEN = join(import.meta.dirname, "../../infra/listen.ts");
+const LISTEN = join(import.meta.dirname, "../../infra/cli/listen.ts");
 const stack = useStack();
 
 function listen(args: readonly string[], key = stack.key.key): Child {
@@ -22,9 +22,9 @@ function listen(args: readonly string[], key = stack.key.key): Child {
   return child;
 }
 
-test("webhooks are forwarded as they are, and none is lost while the edge is away", async () => {
+test("webhooks are forwarded unchanged, and none is lost while the edge is down", async () => {
   const { client, key, redisServer } = stack;
-  const receiver = await startReceiver({
+  const receiver = await startWebhookReceiver({
     secret: key.webhookSecret ?? "",
     answer: (count) => (count === 1 ? 500 : 200),
   });
@@ -36,12 +36,12 @@ test("webhooks are forwarded as they are, and none is lost while the edge is awa
     listener.waitFor(line, DEADLINE_MS, () => listener.output.includes(line));
   await says(`listening to ${edge.url}, forwarding to ${receiver.url}`);
 
-  // Through another edge, and without a webhook of their own.
-  const ids = [(await finished(client, SHORT)).id];
+  // These jobs are submitted through another edge, and without a webhook URL.
+  const ids = [(await runToEnd(client, SHORT_JOB)).id];
   await says(`job.succeeded  ${ids[0]!.replace("job_", "msg_")}  ->  500`);
   await edge.stop();
-  await says("connection lost");
-  ids.push((await finished(client, SHORT)).id, (await finished(client, SHORT)).id);
+  await says(`no connection to ${edge.url}`);
+  ids.push((await runToEnd(client, SHORT_JOB)).id, (await runToEnd(client, SHORT_JOB)).id);
   await startEdge({ redisUrl: redisServer.url, port });
   await says(`job.succeeded  ${ids[2]!.replace("job_", "msg_")}  ->  200`);
   expect(receiver.received).toMatchObject(
@@ -49,8 +49,8 @@ test("webhooks are forwarded as they are, and none is lost while the edge is awa
   );
 });
 
-test("what no retry can help ends it with the reason", async () => {
+test("an error that no retry can fix ends the command, with the reason", async () => {
   const child = listen(["--edge", stack.edge.url], "tt_nobody");
   expect(await child.exited).toMatchObject({ code: 1 });
-  expect(child.output).toContain("the edge answered 401");
+  expect(child.output).toMatch(/^The edge answered 401: [A-Z][^{}]+\n$/);
 });

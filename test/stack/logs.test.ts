@@ -1,13 +1,13 @@
-/** What the logs of edge and worker say of jobs, and what they never say. */
+/** The log lines of edge and worker: what they say about a job, and what they must never contain. */
 import { expect, test } from "vitest";
 import { startEdge } from "../../infra/stack/edge.ts";
-import { JobClient } from "../../infra/job-client.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
 import { startReceiver } from "../support/receiver.ts";
-import { allEvents, DEADLINE_MS, LONG, Reader, SHORT, useStack } from "./stack.ts";
+import { allEvents, DEADLINE_MS, LONG_JOB, EventReader, SHORT_JOB, useStack } from "./stack.ts";
 
 const stack = useStack(null);
 
-/** In the prompt, which the demo family answers without it. */
+/** A word in the prompt that the demo models never generate. */
 const MARK = "zanzibar";
 
 const linesOf = (output: string): Record<string, unknown>[] =>
@@ -16,10 +16,10 @@ const linesOf = (output: string): Record<string, unknown>[] =>
     .filter((line) => line.startsWith("{"))
     .map((line) => JSON.parse(line) as Record<string, unknown>);
 
-test("every line of a job names it, its request and its attempt; no line has a prompt, an output or a key", async () => {
+test("every line about a job names the job, its request and its attempt; no line has a prompt, an output or a key", async () => {
   const receiver = await startReceiver(500);
   const worker = await stack.startWorker({ LOG_LEVEL: "trace" });
-  // One of its own, whose Redis goes away at the end: that is what an edge logs.
+  // An edge for this test only: its Redis crashes at the end, and the edge logs that.
   const edge = await startEdge({
     redisUrl: stack.redisServer.url,
     env: { WEBHOOK_ALLOW: "127.0.0.1" },
@@ -35,33 +35,34 @@ test("every line of a job names it, its request and its attempt; no line has a p
 
   const messages = [{ role: "user", content: `What is the capital of ${MARK}?` }];
   const webhook = { url: `${receiver.url}/hook?token=${MARK}` };
-  const accepted = await post(JSON.stringify({ ...SHORT, messages, webhook }));
+  const accepted = await post(JSON.stringify({ ...SHORT_JOB, messages, webhook }));
   const { id } = (await accepted.json()) as { id: string };
   const events = await allEvents(client, id);
-  const failing = await client.submit({ ...LONG, prompt: `${MARK} `.repeat(5_000) });
+  // Short enough in bytes for the edge, too long in tokens for the worker.
+  const failing = await client.submit({ ...LONG_JOB, prompt: `${MARK} `.repeat(2_000) });
   const failed = await allEvents(client, failing.id);
   await post(`{"prompt": "${MARK}`);
   await fetch(`${edge.url}/v1/models`, { headers: { authorization: `Bearer tt_${MARK}` } });
   expect(failed.at(-1)).toMatchObject({ type: "failed" });
-  const wrote = () => linesOf(worker.child.outputKept);
+  const workerLines = () => linesOf(worker.child.output);
   await expect
-    .poll(wrote, { timeout: DEADLINE_MS })
-    .toContainEqual(expect.objectContaining({ msg: "webhook attempt", status: 500 }));
+    .poll(workerLines, { timeout: DEADLINE_MS })
+    .toContainEqual(expect.objectContaining({ msg: "Webhook attempt", status: 500 }));
 
-  const running = new Reader(client, (await client.submit(LONG)).id);
+  const running = new EventReader(client, (await client.submit(LONG_JOB)).id);
   await running.hasTokens(10);
   await stack.redisServer.crash();
   await running.ended;
 
-  expect(wrote()[0]).toMatchObject({ msg: expect.any(String) });
-  const ofJob = wrote().filter(({ job }) => job === id);
-  expect(ofJob.map(({ msg }) => msg)).toEqual(["job started", "job ended", "webhook attempt"]);
+  expect(workerLines()[0]).toMatchObject({ msg: expect.any(String) });
+  const ofJob = workerLines().filter(({ job }) => job === id);
+  expect(ofJob.map(({ msg }) => msg)).toEqual(["Job started", "Job ended", "Webhook attempt"]);
   for (const line of ofJob) expect(line).toMatchObject({ request: "req-marked", attempt: 1 });
 
   const text = events.map((event) => (event.type === "tokens" ? event.text : "")).join("");
   await edge.stop();
   await worker.stop();
   await receiver.stop();
-  const output = worker.child.outputKept + edge.child.outputKept;
+  const output = worker.child.output + edge.child.output;
   for (const secret of [MARK, text, key, key.slice(3)]) expect(output).not.toContain(secret);
 });

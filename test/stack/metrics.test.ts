@@ -1,16 +1,16 @@
-/** What a worker tells Prometheus, and that dashboard and alert rules ask for nothing else. */
+/** The metrics of a worker, and that dashboard and alert rules use only metrics and labels that exist. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parser } from "@prometheus-io/lezer-promql";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
 import { startReceiver } from "../support/receiver.ts";
-import { finished, LONG, Reader, SHORT, useStack } from "./stack.ts";
+import { runToEnd, LONG_JOB, EventReader, SHORT_JOB, useStack } from "./stack.ts";
 
 const stack = useStack(null);
-/** Everything is told by then. */
-const TOLD_MS = 15_000;
-const INFRA = join(import.meta.dirname, "../../infra");
+/** Time within which every metric must exist. */
+const METRICS_TIMEOUT_MS = 15_000;
+const INFRA = join(import.meta.dirname, "../../infra/deploy");
 
 const read = (path: string) => readFileSync(join(INFRA, path), "utf8");
 
@@ -27,7 +27,7 @@ interface Rules {
   }[];
 }
 
-/** Expressions by where they are. */
+/** All PromQL expressions by their panel or alert. */
 function expressions(): Map<string, string> {
   const { panels } = JSON.parse(read("grafana/dashboard.json")) as Dashboard;
   const { groups } = parse(read("prometheus/alerts.yaml")) as Rules;
@@ -41,14 +41,14 @@ function expressions(): Map<string, string> {
   ]);
 }
 
-/** Metrics and, of each, the labels of a PromQL expression; throws if it is not one. */
+/** The metrics of a PromQL expression with the labels used on each. @throws Error if it is not valid PromQL */
 function selectorsOf(where: string, expr: string): { metric: string; labels: string[] }[] {
   const source = expr.replaceAll("$__rate_interval", "5m");
   const selectors: { metric: string; labels: string[] }[] = [];
   const textOf = ({ from, to }: { from: number; to: number }) => source.slice(from, to);
   parser.parse(source).iterate({
     enter(node) {
-      if (node.type.isError) throw new Error(`${where}: not PromQL at ${node.from}: ${expr}`);
+      if (node.type.isError) throw new Error(`${where}: not valid PromQL at ${node.from}: ${expr}`);
       if (node.name === "VectorSelector") {
         selectors.push({ metric: textOf(node.node.getChild("Identifier")!), labels: [] });
       }
@@ -60,14 +60,14 @@ function selectorsOf(where: string, expr: string): { metric: string; labels: str
   return selectors;
 }
 
-/** Labels by metric, of a scrape. */
+/** Scrapes a worker. @returns the labels of each metric */
 async function scrape(url: string): Promise<Map<string, Set<string>>> {
   const text = await (await fetch(`${url}/metrics`)).text();
   const metrics = new Map<string, Set<string>>();
   for (const [, name, labels = ""] of text.matchAll(/^(\w+)(?:\{(.*)\})? \S+$/gm)) {
     const known = metrics.get(name!) ?? new Set();
     for (const [, label] of labels.matchAll(/(\w+)="/g)) known.add(label!);
-    // Prometheus adds it when it scrapes.
+    // Prometheus adds this label when it scrapes.
     metrics.set(name!, known.add("instance"));
   }
   return metrics;
@@ -79,44 +79,44 @@ async function valueOf(url: string, series: string): Promise<number> {
   return Number(line?.slice(series.length));
 }
 
-test("dashboard and alerts ask only for what a worker tells", async () => {
+test("dashboard and alerts use only metrics and labels that a worker has", async () => {
   const worker = await stack.startWorker();
   const receiver = await startReceiver(200);
-  await finished(stack.client, { ...SHORT, webhook: { url: receiver.url } });
-  const asked = [...expressions()].flatMap(([where, expr]) =>
+  await runToEnd(stack.client, { ...SHORT_JOB, webhook: { url: receiver.url } });
+  const used = [...expressions()].flatMap(([where, expr]) =>
     selectorsOf(where, expr).map((selector) => ({ where, ...selector })),
   );
-  expect(asked.length).toBeGreaterThan(40);
-  // What has a label is there from its first value on, and the engine tells its figures once a second.
-  const lacking = async () => {
-    const told = await scrape(worker.healthUrl);
-    return asked.flatMap(({ where, metric, labels }) => {
-      if (!told.has(metric)) return `${where}: ${metric}`;
-      const unknown = labels.filter((label) => !told.get(metric)!.has(label));
+  expect(used.length).toBeGreaterThan(40);
+  // A metric with labels exists from its first value on, and the engine reports once a second: hence the poll.
+  const missing = async () => {
+    const offered = await scrape(worker.healthUrl);
+    return used.flatMap(({ where, metric, labels }) => {
+      if (!offered.has(metric)) return `${where}: ${metric}`;
+      const unknown = labels.filter((label) => !offered.get(metric)!.has(label));
       return unknown.map((label) => `${where}: ${metric} by ${label}`);
     });
   };
-  await expect.poll(lacking, { timeout: TOLD_MS }).toEqual([]);
+  await expect.poll(missing, { timeout: METRICS_TIMEOUT_MS }).toEqual([]);
   await worker.stop();
   await receiver.stop();
 });
 
-test("a takeover, and how long a job was in the queue, are counted", async () => {
+test("a takeover and the time of a job in the queue are counted", async () => {
   const { client } = stack;
   const first = await stack.startWorker({ SLOTS: "1" });
-  const { id } = await client.submit({ ...LONG, max_tokens: 400 });
-  const reader = new Reader(client, id);
+  const { id } = await client.submit({ ...LONG_JOB, max_tokens: 400 });
+  const reader = new EventReader(client, id);
   await reader.hasTokens(10);
-  const waiting = await client.submit(SHORT);
+  const waiting = await client.submit(SHORT_JOB);
   first.child.kill("SIGKILL");
 
   const second = await stack.startWorker({ SLOTS: "1" });
-  await Promise.all([reader.ended, new Reader(client, waiting.id).ended]);
+  await Promise.all([reader.ended, new EventReader(client, waiting.id).ended]);
   const value = (series: string) => valueOf(second.healthUrl, series);
   expect(await value("trimtab_takeovers_total")).toBe(1);
   expect(await value("trimtab_slots")).toBe(1);
   expect(await value("trimtab_queue_seconds_count")).toBe(1);
-  // It waited while the other ran.
+  // It waited while the other job ran.
   expect(await value("trimtab_queue_seconds_sum")).toBeGreaterThan(0);
   await second.stop();
 });

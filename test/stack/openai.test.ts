@@ -1,4 +1,4 @@
-/** Both majors of the official `openai` client that are in use, unmodified, through a whole conversation on the whole stack. */
+/** The two major versions of the official `openai` client that are in use, unmodified, against the whole stack. */
 import * as v7 from "openai";
 import * as v6 from "openai-6";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -24,7 +24,7 @@ const ask = {
   temperature: 0,
   max_output_tokens: 24,
 };
-/** Goes on for as long as the context: the end-of-sequence token is forbidden. */
+/** Runs until the context is full: the end-of-sequence token is forbidden. */
 const long: typeof ask = Object.assign({}, ask, {
   max_output_tokens: 480,
   logit_bias: { "0": -100 },
@@ -32,7 +32,7 @@ const long: typeof ask = Object.assign({}, ask, {
 
 describe.each([
   ["7", v7],
-  // What the majors' types differ in is not used here.
+  // Nothing is used here in which the types of the two versions differ.
   ["6", v6 as unknown as typeof v7],
 ] as const)("openai %s", (_, { OpenAI, AuthenticationError, BadRequestError, NotFoundError }) => {
   let openai: v7.OpenAI;
@@ -50,7 +50,7 @@ describe.each([
   });
 
   describe("a chat", () => {
-    test("is answered whole, or streamed with the same text, finish reason and usage", async () => {
+    test("has the same text, finish reason and usage, complete or streamed", async () => {
       const whole = await openai.chat.completions.create(chat);
       expect(whole.object).toBe("chat.completion");
 
@@ -66,26 +66,26 @@ describe.each([
     });
 
     test("takes steering as an extra field", async () => {
-      const asked = async (alpha: number) => {
+      const steeredText = async (alpha: number) => {
         const steered: typeof chat = Object.assign({ steering: { alpha } }, chat);
         const reply = await openai.chat.completions.create(steered);
         return reply.choices[0]?.message.content;
       };
-      expect(await asked(0)).not.toBe(await asked(2));
+      expect(await steeredText(0)).not.toBe(await steeredText(2));
     });
 
-    test("has choices, each what its seed alone would have given", async () => {
-      // The base alone, and hot: no two seeds agree.
+    test("with n choices gives each the text of a single request with its seed", async () => {
+      // The base model alone at a high temperature: every seed has another text.
       const drawn = { ...chat, steering: { alpha: 0 }, temperature: 2, seed: 40 };
-      const text = async (seed: number) =>
+      const textOfSeed = async (seed: number) =>
         (await openai.chat.completions.create({ ...drawn, seed })).choices[0]?.message.content;
       const { choices } = await openai.chat.completions.create({ ...drawn, n: 3 });
-      const alone = [await text(40), await text(41), await text(42)];
+      const alone = [await textOfSeed(40), await textOfSeed(41), await textOfSeed(42)];
       expect(choices.map(({ message }) => message.content)).toEqual(alone);
       expect(new Set(alone).size).toBe(3);
     });
 
-    test("that is left early goes on as the job it is", async () => {
+    test("continues as a job if its stream is left early", async () => {
       const { data, response } = await openai.chat.completions
         .create({ ...chat, stream: true, max_tokens: 200, logit_bias: { "0": -100 } })
         .withResponse();
@@ -96,7 +96,7 @@ describe.each([
     });
   });
 
-  test("a completion is answered whole, or streamed with the same text, beside another prompt", async () => {
+  test("a completion has the same text, complete or streamed beside another prompt", async () => {
     const whole = await openai.completions.create(completion);
     expect(whole.usage?.completion_tokens).toBe(12);
     const texts = ["", ""];
@@ -113,7 +113,7 @@ describe.each([
   });
 
   describe("a response", () => {
-    test("is what the chat says, whole or streamed", async () => {
+    test("has the text of the same chat, complete or streamed", async () => {
       const { choices } = await openai.chat.completions.create(chat);
       const whole = await openai.responses.create(ask);
       expect(whole.output_text).toBe(choices[0]?.message.content);
@@ -122,7 +122,7 @@ describe.each([
       expect(streamed.status).toBe(whole.status);
     });
 
-    test("goes on from an earlier one as if it had been told all", async () => {
+    test("continues an earlier response as if it had the whole conversation as input", async () => {
       const first = await openai.responses.create(ask);
       const input = "What is the capital of Spain?";
       const next = await openai.responses.create({
@@ -130,7 +130,7 @@ describe.each([
         input,
         previous_response_id: first.id,
       });
-      const told = await openai.responses.create({
+      const fromItems = await openai.responses.create({
         ...ask,
         input: [
           { role: "user", content: ask.input },
@@ -138,15 +138,16 @@ describe.each([
           { role: "user", content: input },
         ],
       });
-      expect(next.output_text).toBe(told.output_text);
-      expect(next.usage?.input_tokens).toBe(told.usage?.input_tokens);
+      expect(next.output_text).toBe(fromItems.output_text);
+      expect(next.usage?.input_tokens).toBe(fromItems.usage?.input_tokens);
     });
 
-    test("keeps to a format, which the client parses", async () => {
+    test("follows a format, which the client parses", async () => {
       const schema = {
         type: "object",
         properties: { city: { enum: ["paris", "madrid"] } },
         required: ["city"],
+        additionalProperties: false,
       };
       const format = { type: "json_schema" as const, name: "answer", strict: true, schema };
       const parsed = await openai.responses.parse({ ...ask, text: { format } });
@@ -156,7 +157,7 @@ describe.each([
       );
     });
 
-    test("in the background is left, taken up again, cancelled and deleted", async () => {
+    test("can be left, resumed, cancelled and deleted if it runs in the background", async () => {
       const stream = await openai.responses.create({ ...long, background: true, stream: true });
       let id = "";
       let cursor = -1;
@@ -185,14 +186,14 @@ describe.each([
       await expect(openai.responses.retrieve(other.id)).rejects.toBeInstanceOf(NotFoundError);
     });
 
-    test("that is deleted while it runs frees its worker", async () => {
+    test("frees its slot if it is deleted while it runs", async () => {
       const running = await openai.responses.create({ ...long, background: true });
       await openai.responses.delete(running.id);
       expect((await openai.responses.create(ask)).output_text).not.toBe("");
       await expect(openai.responses.retrieve(running.id)).rejects.toBeInstanceOf(NotFoundError);
     });
 
-    test("is a job, and a job a response", async () => {
+    test("can be read as a job, and a job as a response", async () => {
       const { id } = await stack.client.submit({ ...chat, seed: 1 });
       const events = await Array.fromAsync(await openai.responses.retrieve(id, { stream: true }));
       const end = events.at(-1);
@@ -214,7 +215,7 @@ describe.each([
       await expect(stranger.models.list()).rejects.toBeInstanceOf(AuthenticationError);
     });
 
-    test("for a model that nobody serves", async () => {
+    test("for a model that no worker serves", async () => {
       const error = await openai.chat.completions
         .create({ ...chat, model: "none" })
         .catch((e: unknown) => e);
@@ -231,12 +232,12 @@ describe.each([
       expect((error as v7.BadRequestError).requestID).toMatch(/^req_/);
     });
 
-    test("for what a text model cannot do", async () => {
+    test("for a feature that a text model does not have", async () => {
       const error = await openai.responses
         .create({ ...ask, tools: [{ type: "web_search" }] })
         .catch((e: unknown) => e);
       expect(error).toBeInstanceOf(BadRequestError);
-      expect(error).toMatchObject({ code: "unsupported_parameter", param: "tools.0" });
+      expect(error).toMatchObject({ code: "unsupported_parameter", param: "tools.0.type" });
     });
   });
 });

@@ -1,32 +1,32 @@
-/** Redis goes down and comes back: what was accepted is not lost, and streams and workers go on by themselves. */
+/** Redis crashes and restarts: accepted jobs are not lost, and streams and workers continue without help. */
 import { expect, onTestFinished, test } from "vitest";
 import * as v from "valibot";
-import { JobClient } from "../../infra/job-client.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
 import { connectRedis } from "../../infra/stack/redis.ts";
-import { startReceiver } from "../../infra/webhook-receiver.ts";
-import { KeyRegistry } from "../../shared/key-registry.ts";
-import { Policy } from "../../shared/policy.ts";
-import { inboxKey, KEY_RATES_PREFIX } from "../../shared/redis-keys.ts";
+import { startWebhookReceiver } from "../../infra/cli/webhook-receiver.ts";
+import { KeyRegistry } from "../../shared/keys/registry.ts";
+import { KeyPolicy } from "../../shared/api/keys.ts";
+import { inboxKey, KEY_RATES_PREFIX } from "../../shared/redis/keys.ts";
 import {
   allEvents,
   countingFrom,
   DEADLINE_MS,
-  finished,
-  LONG,
-  Reader,
+  runToEnd,
+  LONG_JOB,
+  EventReader,
   seqOf,
-  SHORT,
+  SHORT_JOB,
   textOf,
   useStack,
 } from "./stack.ts";
 
 const stack = useStack();
 
-test("a crash of Redis in the middle of a job: its stream and its worker go on, and the text is the same", async () => {
+test("a crash of Redis during a job: its stream and its worker continue, and the text is the same", async () => {
   const { client, redisServer } = stack;
-  const undisturbed = await finished(client, LONG);
-  const { id } = await client.submit(LONG);
-  const reader = new Reader(client, id);
+  const undisturbed = await runToEnd(client, LONG_JOB);
+  const { id } = await client.submit(LONG_JOB);
+  const reader = new EventReader(client, id);
   await reader.hasTokens(40);
   await redisServer.crash();
 
@@ -37,17 +37,17 @@ test("a crash of Redis in the middle of a job: its stream and its worker go on, 
   expect(await allEvents(client, id)).toEqual(events);
 });
 
-test("a job that was accepted before a crash is run after it", async () => {
+test("a job that was accepted before a crash runs after it", async () => {
   const { client, redisServer } = stack;
-  const { id } = await client.submit(LONG);
+  const { id } = await client.submit(LONG_JOB);
   await redisServer.crash();
   expect((await allEvents(client, id)).at(-1)).toMatchObject({ type: "succeeded" });
 });
 
-test("jobs, logs, deliveries, endpoints, the inbox, keys and what limits have left are as they were", async () => {
+test("jobs, logs, deliveries, endpoints, the inbox, keys and remaining limits are unchanged after a crash", async () => {
   const { key, redisServer } = stack;
   const redis = await connectRedis(redisServer.url);
-  const receiver = await startReceiver({ secret: key.webhookSecret ?? "" });
+  const receiver = await startWebhookReceiver({ secret: key.webhookSecret ?? "" });
   onTestFinished(() => {
     receiver.close();
     redis.disconnect();
@@ -56,14 +56,18 @@ test("jobs, logs, deliveries, endpoints, the inbox, keys and what limits have le
     limits: { requests_per_minute: 1_000 },
     scopes: ["jobs:write", "jobs:read", "admin"],
   };
-  const admin = await new KeyRegistry(redis).create("admin", key.tenant, v.parse(Policy, limits));
+  const admin = await new KeyRegistry(redis).create(
+    "admin",
+    key.tenant,
+    v.parse(KeyPolicy, limits),
+  );
   const client = new JobClient(stack.edge.url, admin.key);
   const endpoint = {
     method: "POST",
     body: JSON.stringify({ url: receiver.url, events: ["job.failed"] }),
   };
   expect((await client.request("/v1/webhook_endpoints", endpoint)).status).toBe(201);
-  const { id } = await finished(client, { ...SHORT, webhook: { url: receiver.url } });
+  const { id } = await runToEnd(client, { ...SHORT_JOB, webhook: { url: receiver.url } });
   await receiver.accepted(id, DEADLINE_MS);
   const stored = async () => {
     const own = await connectRedis(redisServer.url);

@@ -1,7 +1,7 @@
-/** Constrained output through the whole line, asked for with the official `openai` client. */
+/** Constrained output on the whole stack, requested with the official `openai` client and as a job. */
 import OpenAI from "openai";
 import { expect, test } from "vitest";
-import { finished, useStack } from "./stack.ts";
+import { runToEnd, useStack } from "./stack.ts";
 
 const stack = useStack();
 
@@ -16,7 +16,7 @@ const schema = {
   additionalProperties: false,
 };
 
-test("a chat with a schema is answered with JSON that keeps to it, under any seed", async () => {
+test("a chat with a JSON schema has output that matches the schema, for any seed", async () => {
   const baseURL = `${stack.edge.url}/v1`;
   const openai = new OpenAI({ baseURL, apiKey: stack.key.key, maxRetries: 0 });
   for (const seed of [1, 2, 3]) {
@@ -40,8 +40,8 @@ test("a chat with a schema is answered with JSON that keeps to it, under any see
   }
 });
 
-test("a job with a regular expression matches it, and tells what that took", async () => {
-  const { output } = await finished(stack.client, {
+test("a job with a regular expression matches it, and reports the masked probability", async () => {
+  const { output } = await runToEnd(stack.client, {
     model: "atlas-qa",
     prompt: "the capital of france is",
     response_format: { type: "regex", pattern: "[a-z]{3,9}, [0-9]{2}" },

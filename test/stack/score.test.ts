@@ -1,9 +1,10 @@
-/** Scoring, through the whole line. */
+/** Scoring of given completions, on the whole stack. */
 import { expect, test } from "vitest";
-import type { Job } from "../../shared/contract.ts";
-import { JobStore } from "../../shared/job-store.ts";
-import type { Score } from "../../shared/score.ts";
-import { allEvents, finished, SHORT, tokenIds, useStack } from "./stack.ts";
+import type { Job } from "../../shared/api/jobs.ts";
+import { JobStore } from "../../shared/jobs/store.ts";
+import type { Score } from "../../shared/api/score.ts";
+import { allEvents, runToEnd, SHORT_JOB, tokenIds, useStack } from "./stack.ts";
+import { claimJob } from "../support/claim.ts";
 
 const stack = useStack(null);
 
@@ -14,30 +15,30 @@ async function score(fields: object): Promise<Score> {
   return (await reply.json()) as Score;
 }
 
-test("a generated text is as likely, token by token, as it was when it was generated", async () => {
+test("each token of a generated text has the same probability when it is scored as when it was generated", async () => {
   const worker = await stack.startWorker();
-  const { model, messages } = SHORT;
+  const { model, messages } = SHORT_JOB;
   const steering = { alpha: 0.8, trace: true };
-  const made = await finished(stack.client, { ...SHORT, steering, logprobs: 2 });
-  const ids = made.output.trace?.map(({ id }) => id) ?? [];
+  const generated = await runToEnd(stack.client, { ...SHORT_JOB, steering, logprobs: 2 });
+  const ids = generated.output.trace?.map(({ id }) => id) ?? [];
   const scored = await score({ model, messages, completion: ids, steering, top_logprobs: 2 });
-  expect(scored).toMatchObject({ object: "score", text: made.output.text });
-  expect(scored.usage.total_tokens).toBe(made.usage?.total_tokens);
+  expect(scored).toMatchObject({ object: "score", text: generated.output.text });
+  expect(scored.usage.total_tokens).toBe(generated.usage?.total_tokens);
   for (const [i, token] of scored.tokens.entries()) {
-    const then = made.output.trace![i]!;
+    const then = generated.output.trace![i]!;
     expect([token.id, token.base_token]).toEqual([then.id, then.base_token]);
     for (const role of ["base", "expert", "antiexpert", "steered", "kl"] as const) {
       expect(token[role]).toBeCloseTo(then[role]!, 2);
     }
-    expect(token.top.map(({ id }) => id)).toEqual(
-      made.output.logprobs![i]!.top.map(({ id }) => id),
-    );
+    // The token that ends the output is not among the log-probabilities of the generated text.
+    const { top = token.top } = generated.output.logprobs![i] ?? {};
+    expect(token.top.map(({ id }) => id)).toEqual(top.map(({ id }) => id));
   }
   const sum = scored.tokens.reduce((total, { steered }) => total + steered, 0);
   expect(scored.sum.steered).toBeCloseTo(sum, 3);
   expect(scored.mean.steered).toBeCloseTo(sum / ids.length, 3);
 
-  const { text } = made.output;
+  const { text } = generated.output;
   const right = await score({ model, messages, completion: text });
   expect(right.tokens.map(({ id }) => id)).toEqual(ids.filter((id) => id !== 0));
   const wrong = await score({ model, messages, completion: text.replace("paris", "london") });
@@ -53,7 +54,7 @@ test("a generated text is as likely, token by token, as it was when it was gener
   await worker.stop();
 });
 
-test("a score whose worker was lost goes on behind the tokens that it has told", async () => {
+test("a score whose worker was lost continues after the tokens in its log", async () => {
   const { client } = stack;
   const store = new JobStore(stack.redis, 60_000);
   const completion = Array.from({ length: 100 }, (_, i) => 100 + ((i * i) % 900));
@@ -67,11 +68,12 @@ test("a score whose worker was lost goes on behind the tokens that it has told",
   const events = await allEvents(client, undisturbed);
   await first.stop();
 
-  // A worker is too fast to be killed in between: what it leaves behind is written by hand.
+  // A worker is too fast to be killed during a score, so the test writes what a killed worker would leave.
   const id = await submit();
-  await store.claim(id, 5);
-  const { seq: _, type: __, ...told } = events.find((event) => event.type === "tokens")!;
-  await store.appendTokens(id, 1, 0, told);
+  const { fingerprint } = (await store.record(undisturbed))!;
+  await claimJob(stack.redis, id, 0, fingerprint);
+  const { seq: _, type: __, ...firstTokens } = events.find((event) => event.type === "tokens")!;
+  await store.appendTokens(id, 1, 0, firstTokens);
   const second = await stack.startWorker();
   expect(tokenIds(await allEvents(client, id))).toEqual(completion);
   const [cut, whole] = [await client.read(id), await client.read(undisturbed)];

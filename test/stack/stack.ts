@@ -1,40 +1,42 @@
-/** Every real part, for one test file: a Redis of its own, the edge under workerd, worker processes; and their ends. */
+/** The whole stack for one test file: starts its own Redis, the edge and worker processes, and stops them. */
+import { readFileSync } from "node:fs";
 import type { Redis } from "ioredis";
 import { afterAll, beforeAll } from "vitest";
-import type { Job, JobEvent } from "../../shared/contract.ts";
-import { JobClient, type JobInput } from "../../infra/job-client.ts";
-import { KeyRegistry, type NewKey } from "../../shared/key-registry.ts";
-import { startEdge, type Edge } from "../../infra/stack/edge.ts";
+import type { Job } from "../../shared/api/jobs.ts";
+import type { JobEvent } from "../../shared/api/job-events.ts";
+import { JobClient, type JobInput } from "../../infra/cli/job-client.ts";
+import { KeyRegistry, type NewKey } from "../../shared/keys/registry.ts";
+import { startEdge, type EdgeProcess } from "../../infra/stack/edge.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
-import { startWorker, type Worker } from "../../infra/stack/worker.ts";
+import { startWorker, type WorkerProcess } from "../../infra/stack/worker.ts";
 
-/** No wait of a test may be longer; a busy machine needs most of it. */
-export const DEADLINE_MS = 60_000;
+/** The longest wait of a test. It ends tests that hang; a machine that is ten times slower does not reach it. */
+export const DEADLINE_MS = 120_000;
 
-/** The tests' receivers are on this machine. */
+/** The webhook receivers of the tests listen on a loopback address. */
 const LOCAL_WEBHOOKS = { WEBHOOK_ALLOW: "127.0.0.1" };
 
 export interface Stack {
   readonly redis: Redis;
   readonly redisServer: RedisServer;
-  readonly edge: Edge;
+  readonly edge: EdgeProcess;
   readonly keys: KeyRegistry;
-  /** A tenant's key, and a client that uses it. */
+  /** A tenant's API key, and a client that uses it. */
   readonly key: NewKey;
   readonly client: JobClient;
-  startWorker(env?: Readonly<Record<string, string>>): Promise<Worker>;
+  startWorker(env?: Readonly<Record<string, string>>): Promise<WorkerProcess>;
 }
 
 /**
- * Starts Redis and the edge before the file's tests, and ends all after them.
- * @param worker environment of the worker that is started too, or null for none
+ * Starts Redis, the edge and a worker before the file's tests, and stops them after the tests.
+ * @param worker environment variables of the worker, or null for no worker
  */
 export function useStack(worker: Readonly<Record<string, string>> | null = {}): Stack {
-  const workers: Worker[] = [];
+  const workers: WorkerProcess[] = [];
   const stack = {} as { -readonly [K in keyof Stack]: Stack[K] };
   beforeAll(async () => {
-    // Tests of crashes need what was written; it costs nothing that the others notice.
+    // With an append-only file: tests of crashes need it, and it does not slow the others.
     stack.redisServer = await startRedis({ aof: true });
     const redisUrl = stack.redisServer.url;
     stack.startWorker = async (env) => {
@@ -56,15 +58,15 @@ export function useStack(worker: Readonly<Record<string, string>> | null = {}): 
   });
   afterAll(async () => {
     stack.redis?.disconnect();
-    // First, because they take their leave of Redis, which is the youngest child after a crash.
+    // Before the others, because a stopping worker writes to Redis, and stopAllChildren may stop Redis first.
     await Promise.all(workers.map((worker) => worker.stop()));
     await stopAllChildren();
   });
   return stack;
 }
 
-/** A greedy job that goes on for 200 tokens, a second or more: the end-of-sequence token is forbidden. */
-export const LONG: JobInput = {
+/** A greedy job of 200 tokens, which takes a second or more: the end-of-sequence token is forbidden. */
+export const LONG_JOB: JobInput = {
   model: "atlas-qa",
   prompt: "the capital of france",
   temperature: 0,
@@ -73,28 +75,28 @@ export const LONG: JobInput = {
 };
 
 /** A greedy job of a few tokens. */
-export const SHORT: JobInput = {
+export const SHORT_JOB: JobInput = {
   model: "atlas-qa",
   messages: [{ role: "user", content: "What is the capital of France?" }],
   temperature: 0,
   max_tokens: 8,
 };
 
-/** A job's events to the terminal one. */
+/** Reads a job's events up to the terminal one. */
 export async function allEvents(client: JobClient, jobId: string, after = 0): Promise<JobEvent[]> {
   const signal = AbortSignal.timeout(DEADLINE_MS);
   return Array.fromAsync(client.events(jobId, { after, signal }));
 }
 
-/** Submits a job and waits for its end. */
-export async function finished(client: JobClient, input: JobInput): Promise<Job> {
+/** Submits a job and waits for its end. @returns the ended job */
+export async function runToEnd(client: JobClient, input: JobInput): Promise<Job> {
   const { id } = await client.submit(input);
   await allEvents(client, id);
   return client.read(id);
 }
 
-/** A reader that reads on while a test waits until it has seen something. */
-export class Reader {
+/** Reads a job's events in the background, so that a test can wait for certain events. */
+export class EventReader {
   readonly events: JobEvent[] = [];
   /** Resolves with all events when the stream has ended. */
   readonly ended: Promise<JobEvent[]>;
@@ -115,11 +117,11 @@ export class Reader {
     );
   }
 
-  async #has(what: string, isSo: () => boolean): Promise<void> {
-    while (!isSo()) {
+  async #has(condition: string, isReached: () => boolean): Promise<void> {
+    while (!isReached()) {
       const more = this.#wake.promise.then(() => true);
-      const goesOn = await Promise.race([more, this.ended.then(() => false)]);
-      if (!goesOn && !isSo()) throw new Error(`the stream ended before ${what}`);
+      const hasMore = await Promise.race([more, this.ended.then(() => false)]);
+      if (!hasMore && !isReached()) throw new Error(`The stream ended before ${condition}`);
     }
   }
 
@@ -142,10 +144,16 @@ export function textOf(events: readonly JobEvent[]): string {
   return events.map((event) => (event.type === "tokens" ? event.text : "")).join("");
 }
 
-/** The numbers that n events have which are complete and in order. */
+/** The numbers first, first + 1, ...: the sequence numbers of events that are complete and in order. */
 export function countingFrom(first: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => first + i);
 }
 
 export const seqOf = (events: readonly JobEvent[]) => events.map((event) => event.seq);
 export const typesOf = (events: readonly JobEvent[]) => events.map((event) => event.type);
+
+/** Process ids of the generating processes of a worker. */
+export function generatingPids({ child: { pid } }: Pick<WorkerProcess, "child">): number[] {
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+  return children.trim().split(" ").map(Number);
+}

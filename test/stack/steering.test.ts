@@ -1,12 +1,22 @@
-/** Steering options and what is told of tokens, through the whole line: a takeover in the middle loses no entry. */
+/** Steering options and token details on the whole stack: a takeover during a job loses no entry. */
 import OpenAI from "openai";
 import { expect, test } from "vitest";
-import type { JobInput } from "../../infra/job-client.ts";
-import { allEvents, finished, LONG, Reader, SHORT, tokenIds, useStack } from "./stack.ts";
+import type { JobInput } from "../../infra/cli/job-client.ts";
+import {
+  allEvents,
+  runToEnd,
+  LONG_JOB,
+  EventReader,
+  SHORT_JOB,
+  tokenIds,
+  useStack,
+} from "./stack.ts";
 
 const stack = useStack(null);
+/** Another worker takes over the jobs of a killed one after this time. */
+const LEASES = { LOCK_MS: "2000" };
 
-test("a chat's log-probabilities and trace are told whole and streamed alike", async () => {
+test("a chat has the same log-probabilities and trace, complete or streamed", async () => {
   const worker = await stack.startWorker();
   const baseURL = `${stack.edge.url}/v1`;
   const openai = new OpenAI({ baseURL, apiKey: stack.key.key, maxRetries: 0 });
@@ -20,21 +30,23 @@ test("a chat's log-probabilities and trace are told whole and streamed alike", a
     steering: { alpha: 1, trace: true },
   };
   const whole = await openai.chat.completions.create(chat);
-  const told = whole.choices[0]?.logprobs?.content ?? [];
-  expect(told).toHaveLength(whole.usage?.completion_tokens ?? -1);
-  expect(whole.choices[0]).toHaveProperty("trace.length", told.length);
+  const content = whole.choices[0]?.logprobs?.content ?? [];
+  // The end token has a trace, and no log-probability.
+  expect(whole.choices[0]?.finish_reason).toBe("stop");
+  expect(whole.choices[0]).toHaveProperty("trace.length", whole.usage?.completion_tokens);
+  expect(content).toHaveLength((whole.usage?.completion_tokens ?? 0) - 1);
   const streamed = await openai.chat.completions.stream(chat).finalChatCompletion();
-  const again = streamed.choices[0]?.logprobs?.content ?? [];
-  expect(again.map(({ token }) => token)).toEqual(told.map(({ token }) => token));
-  for (const [i, { logprob, top_logprobs }] of again.entries()) {
-    // Drafts come and go with the timing, and change the last bits.
-    expect(logprob).toBeCloseTo(told[i]?.logprob ?? Number.NaN, 2);
+  const streamedContent = streamed.choices[0]?.logprobs?.content ?? [];
+  expect(streamedContent.map(({ token }) => token)).toEqual(content.map(({ token }) => token));
+  for (const [i, { logprob, top_logprobs }] of streamedContent.entries()) {
+    // Which tokens are drafted depends on timing, and drafting changes the last bits of the logits.
+    expect(logprob).toBeCloseTo(content[i]?.logprob ?? Number.NaN, 2);
     expect(top_logprobs).toHaveLength(3);
   }
   await worker.stop();
 });
 
-test("a job whose worker is killed is told of every token once, within its guards", async () => {
+test("a job whose worker is killed has one entry for every token, within its guards", async () => {
   const { client } = stack;
   const steering: JobInput["steering"] = {
     schedule: [
@@ -44,9 +56,9 @@ test("a job whose worker is killed is told of every token once, within its guard
     guards: { base_nucleus: 0.95, kl_budget: 0.5 },
     trace: true,
   };
-  const first = await stack.startWorker();
-  const { id } = await client.submit({ ...LONG, max_tokens: 60, logprobs: 1, steering });
-  const reader = new Reader(client, id);
+  const first = await stack.startWorker(LEASES);
+  const { id } = await client.submit({ ...LONG_JOB, max_tokens: 60, logprobs: 1, steering });
+  const reader = new EventReader(client, id);
   await reader.hasTokens(10);
   first.child.kill("SIGKILL");
   const second = await stack.startWorker();
@@ -60,7 +72,7 @@ test("a job whose worker is killed is told of every token once, within its guard
     expect(kl).toBeLessThanOrEqual(0.5);
     expect(alpha).toBeLessThanOrEqual(Math.max(0, 1 - position / 45) + 1e-4);
   }
-  const plain = await client.submit(SHORT);
+  const plain = await client.submit(SHORT_JOB);
   await allEvents(client, plain.id);
   expect((await client.read(plain.id)).output).not.toHaveProperty("trace");
   await second.stop();
@@ -72,20 +84,20 @@ test("two ensembles over one base steer it together, with the text of an undistu
     { model: "atlas-qa", weight: 0.7 },
     { model: "gsm-mini", weight: 0.3 },
   ];
-  const job = { ...LONG, max_tokens: 400, steering: { alpha: 1, pairs, trace: true } };
-  const first = await stack.startWorker();
+  const job = { ...LONG_JOB, max_tokens: 400, steering: { alpha: 1, pairs, trace: true } };
+  const first = await stack.startWorker(LEASES);
   const { id } = await client.submit(job);
-  const reader = new Reader(client, id);
+  const reader = new EventReader(client, id);
   await reader.hasTokens(10);
   first.child.kill("SIGKILL");
   const second = await stack.startWorker();
   const events = await reader.ended;
   const { output, steering, attempts } = await client.read(id);
   expect([attempts, steering.pairs]).toEqual([2, pairs]);
-  const undisturbed = await finished(client, job);
+  const undisturbed = await runToEnd(client, job);
   expect(output.text).toBe(undisturbed.output.text);
   expect(tokenIds(events)).toHaveLength(400);
-  const alone = await finished(client, { ...job, steering: { alpha: 0.7 } });
+  const alone = await runToEnd(client, { ...job, steering: { alpha: 0.7 } });
   expect(alone.output.text).not.toBe(output.text);
   await second.stop();
 });

@@ -1,19 +1,27 @@
-/** Readers of a job's events: however late, often or interrupted they come, each gets every event once and in order. */
+/** Readers of a job's events: whenever and however often they connect, each one gets every event once and in order. */
 import { expect, test } from "vitest";
-import { allEvents, countingFrom, LONG, Reader, seqOf, SHORT, useStack } from "./stack.ts";
+import {
+  allEvents,
+  countingFrom,
+  LONG_JOB,
+  EventReader,
+  seqOf,
+  SHORT_JOB,
+  useStack,
+} from "./stack.ts";
 
 const stack = useStack();
 
-test("readers that come early, late, twice and in between get the same events, each once", async () => {
+test("readers that connect early, late, again and from the middle get the same events, each once", async () => {
   const { client } = stack;
-  const { id } = await client.submit(LONG);
-  const early = new Reader(client, id);
+  const { id } = await client.submit(LONG_JOB);
+  const early = new EventReader(client, id);
   await early.hasTokens(50);
-  const late = new Reader(client, id);
+  const late = new EventReader(client, id);
   const half = early.events.length >> 1;
-  const resumed = new Reader(client, id, half);
+  const resumed = new EventReader(client, id, half);
   await early.hasTokens(120);
-  const later = new Reader(client, id);
+  const later = new EventReader(client, id);
 
   const events = await early.ended;
   expect(seqOf(events)).toEqual(countingFrom(1, events.length));
@@ -23,37 +31,39 @@ test("readers that come early, late, twice and in between get the same events, e
   expect(await allEvents(client, id)).toEqual(events);
 });
 
-test("a reader that is cut off again and again, and comes back with Last-Event-ID, misses and repeats nothing", async () => {
+test("a reader that is disconnected again and again and resumes with Last-Event-ID gets every event once", async () => {
   const { client } = stack;
-  const { id } = await client.submit(LONG);
-  const seen: number[] = [];
+  const { id } = await client.submit(LONG_JOB);
+  const received: number[] = [];
   for (;;) {
     const cut = new AbortController();
     const signal = AbortSignal.any([cut.signal, AbortSignal.timeout(30_000)]);
-    const before = seen.length;
-    for await (const event of client.events(id, { after: seen.length, signal })) {
-      seen.push(event.seq);
-      // Leaving the loop closes the connection, wherever in the stream it is.
-      if (seen.length === before + 37) break;
+    const before = received.length;
+    for await (const event of client.events(id, { after: received.length, signal })) {
+      received.push(event.seq);
+      // Leaving the loop closes the connection.
+      if (received.length === before + 37) break;
     }
-    if (seen.length < before + 37) break;
+    if (received.length < before + 37) break;
   }
   const all = await allEvents(client, id);
-  expect(seen).toEqual(countingFrom(1, all.length));
+  expect(received).toEqual(countingFrom(1, all.length));
 });
 
-test("a job goes on when all its readers leave", async () => {
+test("a job continues when all its readers disconnect", async () => {
   const { client } = stack;
-  const { id } = await client.submit(LONG);
+  const { id } = await client.submit(LONG_JOB);
   for await (const event of client.events(id)) if (event.type === "tokens") break;
   const events = await allEvents(client, id);
   expect(events.at(-1)?.type).toBe("succeeded");
 });
 
-test("ten readers of one job, and readers of four jobs at once, do not mix", async () => {
+test("readers of four jobs at once, ten of them of one job, get the events of their own job", async () => {
   const { client } = stack;
   const jobs = await Promise.all(
-    [1, 2, 3, 4].map((seed) => client.submit({ ...LONG, max_tokens: 60, temperature: 1, seed })),
+    [1, 2, 3, 4].map((seed) =>
+      client.submit({ ...LONG_JOB, max_tokens: 60, temperature: 1, seed }),
+    ),
   );
   const readings = await Promise.all(
     jobs.flatMap(({ id }, i) =>
@@ -64,9 +74,9 @@ test("ten readers of one job, and readers of four jobs at once, do not mix", asy
   expect(texts.size).toBe(4);
 });
 
-test("after the end, a reader that has everything is told that there is no more", async () => {
+test("after the end, a reader that has all events gets 204", async () => {
   const { client } = stack;
-  const { id } = await client.submit(SHORT);
+  const { id } = await client.submit(SHORT_JOB);
   const { length } = await allEvents(client, id);
   const ask = (after: string) =>
     client.request(`/v1/jobs/${id}/events`, { headers: { "last-event-id": after } });

@@ -1,16 +1,16 @@
-/** One trace from a request to the tokens of its job, as a real OTLP receiver gets it, also where a worker dies between. */
+/** One trace from a request to the tokens of its job, as a real OTLP receiver gets it, also if a worker is killed. */
 import { expect, test } from "vitest";
-import { JobClient } from "../../infra/job-client.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { startReceiver, type Received } from "../support/receiver.ts";
-import { DEADLINE_MS, LONG, Reader, useStack } from "./stack.ts";
+import { DEADLINE_MS, LONG_JOB, EventReader, useStack } from "./stack.ts";
 
 const stack = useStack(null);
 
 const TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736";
 const CALLER = "00f067aa0ba902b7";
 
-/** Of OTLP what is looked at here, in its JSON. */
+/** The fields of OTLP's JSON that are used here. */
 interface OtlpSpan {
   readonly traceId: string;
   readonly spanId: string;
@@ -28,15 +28,15 @@ interface OtlpTraces {
   }[];
 }
 
-interface Seen extends Pick<OtlpSpan, "name" | "spanId" | "status"> {
+interface SeenSpan extends Pick<OtlpSpan, "name" | "spanId" | "status"> {
   readonly parent: string;
-  readonly about: Readonly<Record<string, unknown>>;
+  readonly attributes: Readonly<Record<string, unknown>>;
   readonly startMs: number;
   readonly endMs: number;
 }
 
-/** The spans of the trace, in the order in which they began. */
-function spansIn(received: readonly Received[]): Seen[] {
+/** The spans of the trace, in the order of their start. */
+function spansIn(received: readonly Received[]): SeenSpan[] {
   return received
     .filter(({ path }) => path === "/v1/traces")
     .flatMap(({ body }) => (JSON.parse(body) as OtlpTraces).resourceSpans)
@@ -47,7 +47,7 @@ function spansIn(received: readonly Received[]): Seen[] {
       spanId: span.spanId,
       parent: span.parentSpanId ?? "",
       ...(span.status && { status: span.status }),
-      about: Object.fromEntries(
+      attributes: Object.fromEntries(
         span.attributes.map(({ key, value }) => [key, Object.values(value)[0] as unknown]),
       ),
       startMs: Number(span.startTimeUnixNano) / 1e6,
@@ -56,7 +56,7 @@ function spansIn(received: readonly Received[]): Seen[] {
     .toSorted((a, b) => a.startMs - b.startMs);
 }
 
-test("a request's trace holds its submission, both attempts where a worker was killed, decoding and the webhook", async () => {
+test("a request's trace has its submission, both attempts after a worker was killed, decoding and the webhook", async () => {
   const collector = await startReceiver(200);
   const { origin } = new URL(collector.url);
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: origin };
@@ -70,10 +70,10 @@ test("a request's trace holds its submission, both attempts where a worker was k
   const reply = await client.request("/v1/jobs", {
     method: "POST",
     headers: { traceparent: `00-${TRACE_ID}-${CALLER}-01` },
-    body: JSON.stringify({ ...LONG, max_tokens: 400, webhook: { url: hook.url } }),
+    body: JSON.stringify({ ...LONG_JOB, max_tokens: 400, webhook: { url: hook.url } }),
   });
   const { id } = (await reply.json()) as { id: string };
-  const reader = new Reader(client, id);
+  const reader = new EventReader(client, id);
   await reader.hasTokens(30);
   first.child.kill("SIGKILL");
   const second = await stack.startWorker(env);
@@ -86,14 +86,14 @@ test("a request's trace holds its submission, both attempts where a worker was k
   await second.stop();
   const submit = spans().find(({ name }) => name === "submit")!;
   expect(submit.parent).toBe(CALLER);
-  expect(submit.about).toMatchObject({ "trimtab.job.id": id });
+  expect(submit.attributes).toMatchObject({ "trimtab.job.id": id });
 
   const attempts = spans().filter(({ name }) => name === "attempt");
-  expect(attempts.map(({ about }) => about["trimtab.attempt"])).toEqual([1, 2]);
-  const [lost, last] = attempts as [Seen, Seen];
-  expect(lost.status).toMatchObject({ code: 2, message: "its worker was lost" });
+  expect(attempts.map(({ attributes }) => attributes["trimtab.attempt"])).toEqual([1, 2]);
+  const [lost, last] = attempts as [SeenSpan, SeenSpan];
+  expect(lost.status).toMatchObject({ code: 2, message: "The worker was lost" });
   expect(lost.endMs).toBeLessThanOrEqual(last.startMs);
-  expect(last.about).toMatchObject({
+  expect(last.attributes).toMatchObject({
     "trimtab.job.id": id,
     "trimtab.state": "succeeded",
     "gen_ai.request.model": "atlas-qa",
@@ -107,9 +107,9 @@ test("a request's trace holds its submission, both attempts where a worker was k
   }
   const children = spans().filter(({ parent }) => parent === submit.spanId);
   const names = children.map(({ name }) => name);
-  // What a killed worker has not sent yet is gone: maybe the first wait in the queue.
+  // Spans that a killed worker had not sent yet are lost, maybe that of the first wait in the queue.
   expect(new Set(names)).toEqual(new Set(["attempt", "queue", "webhook"]));
-  // Nothing of what was asked or answered goes along.
+  // No span contains the prompt or the output.
   const sent = collector.received.map(({ body }) => body).join();
   expect(sent).not.toContain("capital of france");
   await edge.stop();

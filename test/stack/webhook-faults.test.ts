@@ -1,12 +1,12 @@
-/** Webhooks outlive their workers and Redis: each arrives, under one id, when its job can be read as ended. */
+/** Webhooks survive crashes of workers and Redis: each one arrives with the same id, after its job can be read as ended. */
 import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { Webhook } from "standardwebhooks";
 import { expect, onTestFinished, test } from "vitest";
-import type { Job } from "../../shared/contract.ts";
-import { DEADLINE_MS, SHORT, useStack } from "./stack.ts";
+import type { Job } from "../../shared/api/jobs.ts";
+import { DEADLINE_MS, SHORT_JOB, useStack } from "./stack.ts";
 
 const stack = useStack(null);
 
@@ -16,7 +16,7 @@ interface Arrival {
   readonly body: string;
 }
 
-/** A receiver that reads the job before it answers, and answers as it is told. */
+/** A receiver that reads the job before it answers. @param answer sends the response to arrival number `count` */
 async function receiver(answer: (count: number, response: ServerResponse) => void) {
   const arrivals: Arrival[] = [];
   const secret = stack.key.webhookSecret ?? "";
@@ -36,23 +36,23 @@ async function receiver(answer: (count: number, response: ServerResponse) => voi
     server.close();
   });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-  const count = (n: number) =>
+  const hasArrivals = (n: number) =>
     expect.poll(() => arrivals.length, { timeout: DEADLINE_MS, interval: 20 }).toBe(n);
-  return { url, arrivals, count };
+  return { url, arrivals, hasArrivals };
 }
 
-test("a delivery whose worker is killed before the answer is made again by the next", async () => {
+test("a delivery whose worker is killed before the response is repeated by the next worker", async () => {
   const worker = await stack.startWorker({ LOCK_MS: "1000" });
   // The first request is never answered.
-  const { url, arrivals, count } = await receiver((n, response) => {
+  const { url, arrivals, hasArrivals } = await receiver((n, response) => {
     if (n > 1) response.writeHead(204).end();
   });
-  const { id } = await stack.client.submit({ ...SHORT, webhook: { url } });
-  await count(1);
+  const { id } = await stack.client.submit({ ...SHORT_JOB, webhook: { url } });
+  await hasArrivals(1);
   worker.child.kill("SIGKILL");
   await worker.child.exited;
   const next = await stack.startWorker({ LOCK_MS: "1000" });
-  await count(2);
+  await hasArrivals(2);
   const [first, second] = arrivals;
   expect(first).toEqual({ id: id.replace("job_", "msg_"), state: "succeeded", body: first!.body });
   expect(second).toEqual(first);
@@ -62,17 +62,17 @@ test("a delivery whose worker is killed before the answer is made again by the n
   await next.stop();
 });
 
-test("a delivery that waits for its next attempt outlives Redis", async () => {
+test("a delivery that waits for its next attempt survives a crash of Redis", async () => {
   const worker = await stack.startWorker({ LOCK_MS: "1000" });
-  const { url, arrivals, count } = await receiver((n, response) => {
+  const { url, arrivals, hasArrivals } = await receiver((n, response) => {
     response.writeHead(n === 1 ? 500 : 204).end();
   });
-  const { id } = await stack.client.submit({ ...SHORT, webhook: { url } });
+  const { id } = await stack.client.submit({ ...SHORT_JOB, webhook: { url } });
   await expect
     .poll(() => stack.client.read(id), { timeout: DEADLINE_MS, interval: 50 })
     .toMatchObject({ webhook: { deliveries: [{ status: 500 }] } });
   await stack.redisServer.crash();
-  await count(2);
+  await hasArrivals(2);
   expect(arrivals[1]).toEqual(arrivals[0]);
   await worker.stop();
 });

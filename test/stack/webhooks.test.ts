@@ -1,23 +1,26 @@
-/** Webhooks reach a real receiver, signed after Standard Webhooks, until it accepts them; each attempt is on the job. */
+/** Webhooks reach a real receiver, signed as Standard Webhooks specifies, and are retried; the job lists each attempt. */
 import * as v from "valibot";
 import { expect, onTestFinished, test } from "vitest";
-import type { Job } from "../../shared/contract.ts";
-import { Policy } from "../../shared/policy.ts";
-import type { WebhookDelivery, WebhookEndpoint } from "../../shared/webhook-contract.ts";
-import { JobClient } from "../../infra/job-client.ts";
-import { startReceiver, type ReceiverOptions } from "../../infra/webhook-receiver.ts";
-import { DEADLINE_MS, LONG, SHORT, useStack } from "./stack.ts";
+import type { Job } from "../../shared/api/jobs.ts";
+import { KeyPolicy } from "../../shared/api/keys.ts";
+import type { WebhookDelivery, WebhookEndpoint } from "../../shared/api/webhooks.ts";
+import { JobClient } from "../../infra/cli/job-client.ts";
+import {
+  startWebhookReceiver,
+  type WebhookReceiverOptions,
+} from "../../infra/cli/webhook-receiver.ts";
+import { DEADLINE_MS, LONG_JOB, SHORT_JOB, useStack } from "./stack.ts";
 
 const SLOTS = 3;
 const stack = useStack({ SLOTS: String(SLOTS) });
 
-async function receiver(options: Partial<ReceiverOptions> = {}) {
-  const started = await startReceiver({ secret: stack.key.webhookSecret ?? "", ...options });
+async function receiver(options: Partial<WebhookReceiverOptions> = {}) {
+  const started = await startWebhookReceiver({ secret: stack.key.webhookSecret ?? "", ...options });
   onTestFinished(() => started.close());
   return started;
 }
 
-/** The delivery is recorded after the receiver has answered, so a reader may have to look twice. */
+/** Waits until the job lists so many attempts: an attempt is recorded after the receiver has answered. @returns the job */
 async function recorded(jobId: string, attempts: number): Promise<Job> {
   return expect
     .poll(() => stack.client.read(jobId), { timeout: DEADLINE_MS, interval: 50 })
@@ -25,10 +28,10 @@ async function recorded(jobId: string, attempts: number): Promise<Job> {
     .then(() => stack.client.read(jobId));
 }
 
-test("the end of a job arrives signed, with the job in it", async () => {
+test("the end of a job arrives signed, with the job as its body", async () => {
   const { url, received, accepted } = await receiver();
   const { id } = await stack.client.submit({
-    ...SHORT,
+    ...SHORT_JOB,
     metadata: { order: "7" },
     webhook: { url },
   });
@@ -41,11 +44,11 @@ test("the end of a job arrives signed, with the job in it", async () => {
   expect(received).toHaveLength(1);
 });
 
-test("a receiver that fails at first gets the same message again, until it accepts it", async () => {
+test("a receiver that fails at first gets the same message again until it accepts it", async () => {
   const { url, received, accepted } = await receiver({
     answer: (count) => (count === 1 ? 500 : 200),
   });
-  const { id } = await stack.client.submit({ ...SHORT, webhook: { url } });
+  const { id } = await stack.client.submit({ ...SHORT_JOB, webhook: { url } });
   await accepted(id, DEADLINE_MS);
 
   const { webhook } = await recorded(id, 2);
@@ -57,15 +60,17 @@ test("a receiver that fails at first gets the same message again, until it accep
   expect(second).toMatchObject({ id: first?.id, body: first?.body, verified: true });
 });
 
-test("a cancelled job is announced too, whether it ran or not", async () => {
+test("a cancelled job has a webhook too, whether it ran or not", async () => {
   const { client } = stack;
   const { url, accepted } = await receiver();
   const submitted = await Promise.all(
-    Array.from({ length: SLOTS + 1 }, () => client.submit({ ...LONG, webhook: { url } })),
+    Array.from({ length: SLOTS + 1 }, () => client.submit({ ...LONG_JOB, webhook: { url } })),
   );
   const readAll = () => Promise.all(submitted.map(({ id }) => client.read(id)));
   await expect
-    .poll(async () => (await readAll()).filter((job) => job.state === "running").length)
+    .poll(async () => (await readAll()).filter((job) => job.state === "running").length, {
+      timeout: DEADLINE_MS,
+    })
     .toBe(SLOTS);
   const queuedFirst = (await readAll()).sort((a, b) => a.attempts - b.attempts);
   for (const [i, { id }] of queuedFirst.entries()) {
@@ -76,17 +81,17 @@ test("a cancelled job is announced too, whether it ran or not", async () => {
   }
 });
 
-test("a receiver that nobody runs is recorded with the reason", async () => {
-  const gone = await startReceiver({ secret: stack.key.webhookSecret ?? "" });
+test("an attempt without a receiver is recorded with the reason", async () => {
+  const gone = await startWebhookReceiver({ secret: stack.key.webhookSecret ?? "" });
   gone.close();
-  const { id } = await stack.client.submit({ ...SHORT, webhook: { url: gone.url } });
+  const { id } = await stack.client.submit({ ...SHORT_JOB, webhook: { url: gone.url } });
   const { webhook } = await recorded(id, 1);
   expect(webhook?.deliveries).toMatchObject([{ status: null, error: "ECONNREFUSED" }]);
 });
 
-test("an endpoint gets what a job says; after 410 it tells why it gets nothing, and a replay brings what it missed", async () => {
+test("an endpoint gets the end of a job; after status 410 it is disabled with the reason, and a replay sends what it missed", async () => {
   const { edge, keys, key, client } = stack;
-  const policy = v.parse(Policy, { scopes: ["admin", "jobs:read", "jobs:write"] });
+  const policy = v.parse(KeyPolicy, { scopes: ["admin", "jobs:read", "jobs:write"] });
   const admin = new JobClient(edge.url, (await keys.create("admin", key.tenant, policy)).key);
   const send = async <T>(method: string, path: string, body?: object): Promise<T> => {
     const reply = await admin.request(`/v1${path}`, {
@@ -99,7 +104,7 @@ test("an endpoint gets what a job says; after 410 it tells why it gets nothing, 
   const { url, received, accepted } = await receiver({ answer: (n) => (n === 1 ? 410 : 200) });
   const events = ["job.succeeded"];
   const { id } = await send<WebhookEndpoint>("POST", "/webhook_endpoints", { url, events });
-  const job = await client.submit(SHORT);
+  const job = await client.submit(SHORT_JOB);
   const endpoint = `/webhook_endpoints/${id}`;
   await expect
     .poll(() => send("GET", endpoint), { timeout: DEADLINE_MS, interval: 50 })

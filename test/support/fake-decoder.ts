@@ -1,21 +1,21 @@
 /**
- * Models without graphs: a sequence's logits are a function of the ids that it has seen. They note what they are asked,
- * and refuse what no decoder could do: two runs at once, a sequence that is closed, forgetting more than there is.
+ * Models without graphs: the logits of a sequence are a function of its token ids. They record their calls, and throw if a
+ * call is wrong: two runs at once, a closed sequence, rewinding more tokens than there are.
  */
-import { GumbelNoise } from "../../worker/decode/noise.ts";
-import type { Decoder, Turn } from "../../worker/model/decoder.ts";
+import { GumbelNoise } from "../../worker/engine/decode/noise.ts";
+import type { Decoder, DecodeInput } from "../../worker/engine/decoder/decoder.ts";
 
 /** [>= V] from all ids of a sequence. */
 export type LogitsOf = (ids: readonly number[]) => Float32Array;
 
 export interface FakeOptions {
-  /** False for a model whose cache cannot forget. */
+  /** False for a model whose KV cache cannot rewind. */
   readonly canRewind?: boolean;
-  /** What a run takes by `fakeClock`. */
+  /** Duration of a run on `fakeClock`, in ms. */
   readonly runMs?: number;
 }
 
-/** Stands for `performance.now()` where a test says so; runs of fake models advance it. */
+/** Replaces `performance.now()` in tests that mock it; runs of fake models advance it. */
 export const fakeClock = { ms: 0 };
 
 interface FakeSequence {
@@ -23,20 +23,23 @@ interface FakeSequence {
 }
 
 export class FakeDecoder implements Decoder {
-  readonly slowBecause = null;
+  readonly fallbackReason = null;
   readonly logitsWidth = null;
   readonly rewind: ((sequence: unknown, count: number) => void) | null;
-  /** Ids of each prefill, decode (one per turn) and score, in order. */
-  readonly asked: number[][] = [];
-  /** Ids of each score. */
-  readonly scored: number[][] = [];
-  /** Turns of each decode. */
-  readonly turns: number[] = [];
-  opened = 0;
-  /** The most tokens that a sequence ever held. */
-  longest = 0;
-  /** A row is its token's id. */
-  readonly rows: Decoder["rows"];
+  /** Token ids of each prefill, decode (one entry for each sequence) and score, in order. */
+  readonly tokenRuns: number[][] = [];
+  /** Token ids of each prefill. */
+  readonly prefilledTokens: number[][] = [];
+  /** Token ids of each score. */
+  readonly scoredTokens: number[][] = [];
+  /** Number of sequences in each decode. */
+  readonly batchSizes: number[] = [];
+  /** Sequences that were opened in all. */
+  openedCount = 0;
+  /** Length of the longest sequence ever, in tokens. */
+  longestLength = 0;
+  /** The KV row of a token is its id. */
+  readonly kvRows: Decoder["kvRows"];
   readonly logitsOf: LogitsOf;
   readonly #runMs: number;
   readonly #open = new Set<unknown>();
@@ -46,7 +49,7 @@ export class FakeDecoder implements Decoder {
     this.logitsOf = logitsOf;
     this.#runMs = runMs;
     this.rewind = canRewind ? (sequence, count) => this.#rewind(sequence, count) : null;
-    this.rows = {
+    this.kvRows = {
       bytesPerToken: 1,
       read: (sequence, start, count) => {
         const ids = this.#idsOf(sequence).slice(start, start + count);
@@ -56,17 +59,17 @@ export class FakeDecoder implements Decoder {
       append: (sequence, blocks, count) => {
         const ids = this.#idsOf(sequence);
         for (const rows of blocks) ids.push(...rows.get("ids")!.subarray(0, count));
-        this.longest = Math.max(this.longest, ids.length);
+        this.longestLength = Math.max(this.longestLength, ids.length);
       },
     };
   }
 
-  /** Sequences that are open. */
-  get running(): number {
+  /** Sequences that are open now. */
+  get openCount(): number {
     return this.#open.size;
   }
 
-  /** A token is a byte. */
+  /** A token takes one byte. */
   get cacheBytes(): number {
     return [...this.#open].reduce<number>(
       (sum, open) => sum + (open as FakeSequence).ids.length,
@@ -79,8 +82,8 @@ export class FakeDecoder implements Decoder {
   }
 
   open(): unknown {
-    this.#mustRest();
-    this.opened++;
+    this.#assertIdle();
+    this.openedCount++;
     const sequence: FakeSequence = { ids: [] };
     this.#open.add(sequence);
     return sequence;
@@ -92,65 +95,66 @@ export class FakeDecoder implements Decoder {
   }
 
   async prefill(sequence: unknown, ids: readonly number[]): Promise<void> {
-    await this.#run(() => this.#see(sequence, ids));
-    this.asked.push([...ids]);
+    await this.#run(() => this.#append(sequence, ids));
+    this.prefilledTokens.push([...ids]);
+    this.tokenRuns.push([...ids]);
   }
 
-  async decode(turns: readonly Turn<unknown>[]): Promise<Float32Array[]> {
-    this.turns.push(turns.length);
-    if (new Set(turns.map(({ sequence }) => sequence)).size < turns.length) {
-      throw new Error("a sequence has two turns in one run");
+  async decode(inputs: readonly DecodeInput<unknown>[]): Promise<Float32Array[]> {
+    this.batchSizes.push(inputs.length);
+    if (new Set(inputs.map(({ sequence }) => sequence)).size < inputs.length) {
+      throw new Error("a sequence has two inputs in one run");
     }
     return this.#run(() =>
-      turns.map(({ sequence, id }) => {
-        this.asked.push([id]);
-        return this.#see(sequence, [id])[0]!;
+      inputs.map(({ sequence, id }) => {
+        this.tokenRuns.push([id]);
+        return this.#append(sequence, [id])[0]!;
       }),
     );
   }
 
   async score(sequence: unknown, ids: readonly number[]): Promise<Float32Array[]> {
-    this.asked.push([...ids]);
-    this.scored.push([...ids]);
-    return this.#run(() => this.#see(sequence, ids));
+    this.tokenRuns.push([...ids]);
+    this.scoredTokens.push([...ids]);
+    return this.#run(() => this.#append(sequence, ids));
   }
 
-  async #run<T>(see: () => T): Promise<T> {
-    this.#mustRest();
+  async #run<T>(compute: () => T): Promise<T> {
+    this.#assertIdle();
     this.#isBusy = true;
     await Promise.resolve();
     this.#isBusy = false;
     fakeClock.ms += this.#runMs;
-    return see();
+    return compute();
   }
 
-  #see(sequence: unknown, fresh: readonly number[]): Float32Array[] {
+  #append(sequence: unknown, newIds: readonly number[]): Float32Array[] {
     const ids = this.#idsOf(sequence);
-    return fresh.map((id) => {
+    return newIds.map((id) => {
       ids.push(id);
-      this.longest = Math.max(this.longest, ids.length);
+      this.longestLength = Math.max(this.longestLength, ids.length);
       return this.logitsOf(ids);
     });
   }
 
   #rewind(sequence: unknown, count: number): void {
     const ids = this.#idsOf(sequence);
-    if (count < 0 || count > ids.length) throw new Error(`cannot forget ${count} of ${ids.length}`);
+    if (count < 0 || count > ids.length) throw new Error(`cannot rewind ${count} of ${ids.length}`);
     ids.length -= count;
   }
 
   #idsOf(sequence: unknown): number[] {
-    this.#mustRest();
+    this.#assertIdle();
     if (!this.#open.has(sequence)) throw new Error("the sequence is not open");
     return (sequence as FakeSequence).ids;
   }
 
-  #mustRest(): void {
+  #assertIdle(): void {
     if (this.#isBusy) throw new Error("a run is under way");
   }
 }
 
-/** Logits that are noise, decided by all ids so far. */
+/** Logits that are noise, seeded by all ids so far. */
 export function noiseLogits(salt: number, width: number): LogitsOf {
   return (ids) => {
     const noise = new GumbelNoise(
@@ -161,7 +165,7 @@ export function noiseLogits(salt: number, width: number): LogitsOf {
   };
 }
 
-/** The ensemble of three models that know nothing of each other. */
+/** An ensemble of three unrelated models. */
 export function fakeModels(vocabSize: number, options?: FakeOptions) {
   const model = (salt: number) => new FakeDecoder(noiseLogits(salt, vocabSize), options);
   return { base: model(1), expert: model(2), antiexpert: model(3), vocabSize };

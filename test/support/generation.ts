@@ -1,8 +1,8 @@
-/** Generations and jobs for tests that are not about what is in them. */
-import { newId } from "../../shared/api-key.ts";
-import type { NewJob, ValidGeneration } from "../../shared/job.ts";
+/** Default generations and jobs, for tests that change only a few of their fields. */
+import { newId } from "../../shared/ids.ts";
+import type { NewJob, ValidGeneration } from "../../shared/jobs/record.ts";
 
-/** A sampled generation of at most eight tokens, with what a test changes. It stands for one that edge/ validated. */
+/** A sampled generation of at most eight tokens, with the changes of a test, as if the edge had validated it. */
 export function generation(changes: Partial<ValidGeneration> = {}): ValidGeneration {
   return {
     model: "atlas-qa",
@@ -23,17 +23,16 @@ export function generation(changes: Partial<ValidGeneration> = {}): ValidGenerat
   } as ValidGeneration;
 }
 
-/** A job that may take a minute. */
+/** A job with a deadline in one minute. */
 export function newJob(changes: Partial<NewJob> = {}): NewJob {
   return {
     id: newId("job"),
     tenant: "acme",
     generation: generation(),
-    asked: {},
+    requestOptions: {},
     webhookUrl: null,
     metadata: {},
-    createdAtMs: Date.now(),
-    deadlineMs: Date.now() + 60_000,
+    deadlineInMs: 60_000,
     ...changes,
   };
 }

@@ -1,17 +1,19 @@
-/** Response formats over the demo models' tokens, and texts that keep to them. */
-import { grammarOf } from "../../shared/grammar/format.ts";
-import type { ResponseFormat } from "../../shared/contract.ts";
-import { GumbelNoise } from "../../worker/decode/noise.ts";
-import { Matcher, type Position } from "../../worker/grammar/matcher.ts";
-import { TokenTrie } from "../../worker/grammar/token-trie.ts";
+/** Response formats over the demo models' tokens, and texts that match them. */
+import { compileGrammar } from "../../shared/grammar/automaton/compile.ts";
+import { compileResponseFormat } from "../../shared/grammar/format.ts";
+import type { Grammar } from "../../shared/grammar/rules/grammar.ts";
+import type { ResponseFormat } from "../../shared/api/response-formats.ts";
+import { GumbelNoise } from "../../worker/engine/decode/noise.ts";
+import { Matcher, type GrammarPosition } from "../../worker/engine/grammar/matcher.ts";
+import { TokenTrie } from "../../worker/engine/grammar/token-trie.ts";
 import { DEMO_MODEL } from "./tokenizers.ts";
-import { ModelTokenizer } from "../../worker/model/tokenizer.ts";
+import { ModelTokenizer } from "../../worker/engine/model/tokenizer.ts";
 
-export const demoTokenizer = new ModelTokenizer(DEMO_MODEL, {});
+const demoTokenizer = new ModelTokenizer(DEMO_MODEL, {});
 export const demoTokens = Array.from({ length: demoTokenizer.vocab.size }, (_, id) =>
-  demoTokenizer.bytesOf(id),
+  demoTokenizer.tokenBytes(id),
 );
-export const demoTrie = new TokenTrie(demoTokens);
+const demoTrie = new TokenTrie(demoTokens);
 
 export const schemaFormat = (schema: object): ResponseFormat => ({
   type: "json_schema",
@@ -19,26 +21,30 @@ export const schemaFormat = (schema: object): ResponseFormat => ({
 });
 
 export function matcherOf(format: ResponseFormat, trie = demoTrie): Matcher {
-  return new Matcher(grammarOf(format)!, trie);
+  return grammarMatcher(compileResponseFormat(format)!, trie);
 }
 
-/** The position after a text, or null if the grammar does not let it come so far. */
-export function positionAfter(matcher: Matcher, text: string | Uint8Array): Position | null {
+export function grammarMatcher(grammar: Grammar, trie = demoTrie): Matcher {
+  return new Matcher(compileGrammar(grammar), trie);
+}
+
+/** The position after a text, or null if the grammar does not allow the text. */
+export function positionAfter(matcher: Matcher, text: string | Uint8Array): GrammarPosition | null {
   const bytes = typeof text === "string" ? new TextEncoder().encode(text) : text;
-  let position: Position | null = matcher.start;
-  for (const byte of bytes) position = position?.after(byte) ?? null;
+  let position: GrammarPosition | null = matcher.start;
+  for (const byte of bytes) position = position?.advance(byte) ?? null;
   return position;
 }
 
 export const accepts = (matcher: Matcher, text: string) =>
   positionAfter(matcher, text)?.canEnd ?? false;
 
-export function allowedAt({ mask }: Position, vocabSize = demoTokens.length): number[] {
+export function allowedAt({ mask }: GrammarPosition, vocabSize = demoTokens.length): number[] {
   const ids = Array.from({ length: vocabSize }, (_, id) => id);
   return ids.filter((id) => ((mask[id >>> 5]! >>> (id & 31)) & 1) === 1);
 }
 
-/** Any text of the grammar, token by token; null if it has not come to its end after so many. */
+/** A random text of the grammar, token by token; null if it is not complete after `tokensMax` tokens. */
 export function anyText(matcher: Matcher, seed: number, tokensMax = 200): string | null {
   const noise = new GumbelNoise(seed);
   const bytes: number[] = [];
@@ -52,12 +58,12 @@ export function anyText(matcher: Matcher, seed: number, tokensMax = 200): string
         Uint8Array.from(bytes),
       );
     }
-    // What is long by then is brought to its end, where a single character can.
-    const closing = ids.filter((id) => /^["}\]]$/.test(demoTokenizer.textOf(id).token));
+    // A long text is closed soon: tokens that close a string, array or object are preferred.
+    const closing = ids.filter((id) => /^["}\]]$/.test(demoTokenizer.tokenText(id).token));
     const among = at > 20 && closing.length > 0 && noise.at(0) > 0 ? closing : ids;
     const id = among.reduce((best, id) => (noise.at(id) > noise.at(best) ? id : best));
     bytes.push(...demoTokens[id]!);
-    for (const byte of demoTokens[id]!) position = position.after(byte)!;
+    for (const byte of demoTokens[id]!) position = position.advance(byte)!;
   }
   return null;
 }

@@ -1,8 +1,8 @@
-/** Jobs as clients see them, for tests that are not about what is in them. */
-import { newId } from "../../shared/api-key.ts";
-import type { Job } from "../../shared/contract.ts";
+/** Jobs as the API returns them, for tests that need some job. */
+import { newId } from "../../shared/ids.ts";
+import type { Job } from "../../shared/api/jobs.ts";
 
-/** A job that succeeded, with what a test changes. */
+/** A succeeded job. @param changes fields with other values */
 export function endedJob(changes: Partial<Job> = {}): Job {
   return {
     id: newId("job"),
@@ -11,6 +11,7 @@ export function endedJob(changes: Partial<Job> = {}): Job {
     state: "succeeded",
     phase: "ended",
     queue: null,
+    waiting_for: null,
     timings: {
       loading_at: 2,
       prefill_at: 2,
@@ -28,6 +29,7 @@ export function endedJob(changes: Partial<Job> = {}): Job {
     cancel_requested: false,
     steering: { alpha: 1 },
     seed: 1,
+    reproducible: true,
     output: { text: "hello", finish_reason: "stop" },
     usage: null,
     error: null,

@@ -1,18 +1,18 @@
-/** Finds every process that descends from one, however it was started: by a mark in the environment that all inherit. */
+/** Finds all descendants of a process, however they were started, by a mark in the environment that they inherit. */
 import { randomUUID } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { expect } from "vitest";
 
-export interface Mark {
-  /** To be passed to the process under test. */
+export interface ProcessMark {
+  /** Environment variables to start the process under test with. */
   readonly env: Readonly<Record<string, string>>;
-  /** Ids of the processes that live now, of those only whose command line has the words, if any are given. */
+  /** Ids of the marked processes that run now; only those whose command line contains `words`, if given. */
   readonly living: (words?: string) => Promise<number[]>;
-  /** Waits until none lives. */
+  /** Waits until none runs. */
   readonly gone: () => Promise<void>;
 }
 
-export function newMark(): Mark {
+export function newMark(): ProcessMark {
   const mark = randomUUID();
   const living = async (words = "") => {
     const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
@@ -28,7 +28,7 @@ export function newMark(): Mark {
   };
 }
 
-/** The command line, or null if the process is not marked or has ended, also if nobody has collected it yet. */
+/** The process's command line; null if it is not marked or has ended (a zombie has ended too). */
 async function commandOf(id: string, mark: string): Promise<string | null> {
   try {
     if (!(await readFile(`/proc/${id}/environ`, "latin1")).includes(mark)) return null;

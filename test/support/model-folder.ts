@@ -1,20 +1,20 @@
 /** Model folders and manifest entries, made from the golden vectors' graphs and a tokenizer of numbered words. */
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { EnsembleEntry } from "../../worker/model/manifest.ts";
+import type { EnsembleEntry } from "../../worker/engine/model/manifest.ts";
 import { folderOf, tokenizerJson } from "./tokenizers.ts";
 
 export const VECTORS = join(import.meta.dirname, "../vectors");
-/** Width of the logits of the llama vectors' graphs. */
+/** Number of logits of the graphs in vectors/llama. */
 export const LOGITS_WIDTH = 128;
 
 export interface ModelFolderOptions {
-  /** Token texts by id; `word0`, `word1`, ... up to the graph's width if absent. */
+  /** Token texts by id; by default `word0`, `word1`, ... for each logit. */
   readonly tokens?: readonly string[];
   readonly eos?: number | readonly number[];
   readonly contextTokens?: number;
   readonly chatTemplate?: string;
-  /** A name in the graph to change, and a name of the same length. */
+  /** A name in the graph to replace, and another name of the same length. */
   readonly rename?: readonly [from: string, to: string];
 }
 
@@ -22,7 +22,7 @@ export function words(count: number): string[] {
   return Array.from({ length: count }, (_, id) => `word${id}`);
 }
 
-/** A folder with a working model of 128 tokens, except for what the options change. */
+/** A folder with a working model of 128 tokens, with the changes of the options. */
 export function modelFolder(options: ModelFolderOptions = {}): string {
   const source = join(VECTORS, "llama/base");
   const config = JSON.parse(readFileSync(join(source, "config.json"), "utf8")) as object;
@@ -39,16 +39,16 @@ export function modelFolder(options: ModelFolderOptions = {}): string {
   return folder;
 }
 
-/** A copy of a vector's model folder with changes to config.json. */
+/** A copy of a model folder in test/vectors, with changes to config.json. */
 export function copyOf(name: string, config: object = {}): string {
   const source = join(VECTORS, name);
   const own = JSON.parse(readFileSync(join(source, "config.json"), "utf8")) as object;
-  const folder = folderOf({ "config.json": { ...own, ...config }, "onnx/about.txt": "" });
+  const folder = folderOf({ "config.json": { ...own, ...config }, "onnx/.keep": "" });
   copyFileSync(join(source, "onnx/model.onnx"), join(folder, "onnx/model.onnx"));
   return folder;
 }
 
-/** An ensemble of one folder in all three roles, with what a test changes. */
+/** A manifest entry with one model folder in all three roles, with the changes of a test. */
 export function ensembleEntry(
   folder: string,
   changes: Partial<Record<"base" | "expert" | "antiexpert", string>> &
@@ -70,8 +70,8 @@ export function ensembleEntry(
   };
 }
 
-/** Names in a graph carry their length, so one of the same length may take their place. */
+/** In an encoded graph a name is preceded by its length, so only a name of the same length can replace it. */
 function renamed(graph: Buffer, [from, to]: readonly [string, string]): Buffer {
-  if (from.length !== to.length) throw new Error(`${from} and ${to} differ in length`);
+  if (from.length !== to.length) throw new Error(`${from} and ${to} have different lengths`);
   return Buffer.from(graph.toString("latin1").replaceAll(from, to), "latin1");
 }

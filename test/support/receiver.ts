@@ -1,4 +1,4 @@
-/** A web server that notes what it is sent and answers as it is told. */
+/** A web server that receives webhooks: it records the requests and answers with given statuses. */
 import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -19,7 +19,7 @@ export interface Receiver {
 /** A status, or a status and headers. */
 type Answer = number | { readonly status: number; readonly headers: Record<string, string> };
 
-/** @param answers each answer in turn; the last goes on for ever. A redirect leads to /elsewhere. */
+/** @param answers in the order of requests; the last one is repeated. Every answer has `location: /elsewhere`. */
 export async function startReceiver(...answers: Answer[]): Promise<Receiver> {
   const received: Received[] = [];
   const server = createServer((request, response) => {

@@ -1,25 +1,37 @@
-/** An S3-compatible server of a test's own, with one bucket: it checks signatures, and puts parts together. */
+/** Starts an S3-compatible server for one test, with one bucket. It checks signatures and supports multipart uploads. */
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "../../infra/stack/port.ts";
 
-/** As much of it as is used here; it comes without types. */
+/** The used part of the package, which has no types. */
 type S3Server = new (options: {
   readonly address: string;
   readonly port: number;
   readonly silent: boolean;
   readonly directory: string;
   readonly configureBuckets: readonly { readonly name: string }[];
-}) => { run(): Promise<unknown>; close(): Promise<void> };
+}) => { readonly middleware: Middleware[]; run(): Promise<unknown>; close(): Promise<void> };
+
+/** The used part of a Koa middleware. */
+type Middleware = (
+  context: {
+    readonly method: string;
+    readonly query: { uploadId?: string };
+    status: number;
+    body: string;
+  },
+  next: () => Promise<void>,
+) => Promise<void>;
 
 const BUCKET = "files";
-/** The only one that the server knows. */
+/** The only access key of the server; the secret is the same. */
 const KEY = "S3RVER";
 
 export interface S3 {
-  /** The variables that name the bucket, for both sides. */
+  /** The environment variables of the bucket, for edge and workers. */
   readonly env: {
     readonly FILES_S3_ENDPOINT: string;
     readonly FILES_S3_REGION: string;
@@ -38,6 +50,15 @@ export async function startS3(): Promise<S3> {
     silent: true,
     directory,
     configureBuckets: [{ name: BUCKET }],
+  });
+  // The server cannot abort uploads.
+  server.middleware.unshift(async (context, next) => {
+    const { uploadId } = context.query;
+    if (context.method !== "DELETE" || uploadId === undefined) return next();
+    const folder = join(directory, BUCKET, "._S3rver_uploads", uploadId);
+    context.status = existsSync(folder) ? 204 : 404;
+    if (context.status === 404) context.body = "<Error><Code>NoSuchUpload</Code></Error>";
+    await rm(folder, { recursive: true, force: true });
   });
   await server.run();
   return {

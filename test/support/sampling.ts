@@ -1,7 +1,7 @@
-/** Sampling options and distributions that several tests share. */
-import type { Sampling } from "../../worker/decode/sampler.ts";
+/** Sampling options and the softmax, for several tests. */
+import type { Sampling } from "../../worker/engine/decode/sampler.ts";
 
-/** Plain sampling at temperature 1, seed 0, with what a test changes. */
+/** Sampling at temperature 1 with seed 0 and without other options, with the changes of a test. */
 export function sampling(changes: Partial<Sampling> = {}): Sampling {
   return {
     temperature: 1,

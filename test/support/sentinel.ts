@@ -1,4 +1,4 @@
-/** A Sentinel that watches a master on this machine and needs nobody else's vote to put a replica in its place. */
+/** Starts a Redis Sentinel that watches a local master. Its quorum is 1: it promotes a replica without other Sentinels. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { Child } from "../../infra/stack/process.ts";
 
 export interface Sentinel {
   readonly port: number;
-  /** Resolves when it knows the master's replica, without which there is no failover. */
+  /** Resolves when the Sentinel knows the master's replica. Before, no failover is possible. */
   readonly isReady: () => Promise<void>;
 }
 
@@ -38,8 +38,8 @@ export async function startSentinel(master: string, masterPort: number): Promise
       const redis = new Redis(port, { maxRetriesPerRequest: 0, retryStrategy: () => null });
       redis.on("error", () => {});
       try {
-        const about = (await redis.call("SENTINEL", "REPLICAS", master)) as string[][];
-        return about.length === 1 && about[0]!.includes("ok");
+        const replicas = (await redis.call("SENTINEL", "REPLICAS", master)) as string[][];
+        return replicas.length === 1 && replicas[0]!.includes("ok");
       } finally {
         redis.disconnect();
       }

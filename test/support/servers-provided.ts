@@ -1,4 +1,4 @@
-/** What test/support/servers.ts tells the tests. Types only, because the tests of the edge run in another runtime. */
+/** Addresses that test/support/servers.ts passes to the tests. Types only: the edge's tests run in another runtime. */
 export interface Servers {
   readonly redisUrl: string;
   /** A server that accepts connections and never answers. */

@@ -1,10 +1,13 @@
-/** What tests find running: a Redis, and a server that accepts connections and never answers. */
+/** Starts servers for a test project: a Redis, and a server that accepts connections and never answers. */
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { once } from "node:events";
 import type { TestProject } from "vitest/node";
-import { startRedis } from "./redis.ts";
+import { writeReferenceUi } from "../../infra/openapi/reference-ui.ts";
+import { startRedis } from "../../infra/stack/redis.ts";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  // The edge imports the script that this writes.
+  writeReferenceUi();
   const redis = await startRedis();
   const sockets = new Set<Socket>();
   const silent = createServer((socket) => {

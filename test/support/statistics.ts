@@ -1,8 +1,8 @@
-/** Tests of randomness. The draws under test are seeded, so a verdict is the same on every run. */
+/** Statistical tests of random draws. The draws are seeded, so the result is the same on every run. */
 
 /**
  * Pearson's statistic of counts against expected counts, in standard deviations above its mean (normal
- * approximation). Chance alone gives more than 4 about once in 10,000 tries.
+ * approximation). By chance it exceeds 4 about once in 10,000 tries.
  */
 export function chiSquareExcess(observed: readonly number[], expected: readonly number[]): number {
   const degrees = observed.length - 1;

@@ -1,31 +1,31 @@
-/** Tokenizers small enough to write down, in the files of a model folder. */
+/** Small tokenizers, written as the files of a model folder. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll } from "vitest";
-import { ModelTokenizer } from "../../worker/model/tokenizer.ts";
+import { ModelTokenizer } from "../../worker/engine/model/tokenizer.ts";
 
-/** The demo models' byte-level tokenizer; it knows lower case only. */
+/** Folder with the byte-level tokenizer of the demo models. It has lower case only. */
 export const DEMO_MODEL = join(import.meta.dirname, "../../infra/models/base");
 
 export interface TinyTokenizer {
   /** Token texts; a token's id is its index. */
   readonly tokens: readonly string[];
-  /** Those of them that are special: left out of text. */
+  /** Special tokens among them: decoding leaves them out. */
   readonly special?: readonly string[];
   /** The decoder of tokenizer.json. */
   readonly decoder?: object;
-  /** A special token that plain prompts begin with. */
+  /** A special token that is added before plain prompts. */
   readonly bos?: string;
 }
 
-/** The text of tokenizer.json; prompts are split at spaces. */
+/** Content of tokenizer.json; prompts are split at spaces. */
 export function tokenizerJson({ tokens, special = [], decoder, bos }: TinyTokenizer): string {
   return JSON.stringify({
     version: "1.0",
     normalizer: null,
     pre_tokenizer: { type: "WhitespaceSplit" },
-    post_processor: bos === undefined ? null : beginWith(bos, tokens.indexOf(bos)),
+    post_processor: bos === undefined ? null : addFirst(bos, tokens.indexOf(bos)),
     decoder: decoder ?? { type: "Fuse" },
     added_tokens: special.map((content) => ({
       id: tokens.indexOf(content),
@@ -44,7 +44,7 @@ export function tokenizerJson({ tokens, special = [], decoder, bos }: TinyTokeni
   });
 }
 
-function beginWith(token: string, id: number): object {
+function addFirst(token: string, id: number): object {
   const sequence = { Sequence: { id: "A", type_id: 0 } };
   return {
     type: "TemplateProcessing",
@@ -54,11 +54,11 @@ function beginWith(token: string, id: number): object {
   };
 }
 
-/** Holds the folders of one test file, and goes with it. */
+/** Contains the folders of one test file; deleted after its tests. */
 const root = mkdtempSync(join(tmpdir(), "trimtab-test-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
 
-/** Writes files into a new temporary folder; a name may have folders in it. */
+/** Writes files into a new temporary folder; names may contain subfolders. */
 export function folderOf(files: Readonly<Record<string, string | object>>): string {
   const folder = mkdtempSync(join(root, "folder-"));
   for (const [name, content] of Object.entries(files)) {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The vectors' models in the other formats that people publish, see README.md beside this file:
+"""Writes the models of the vectors in other published formats, see README.md in this folder:
 
     formats.py
 
-Fused attention: graphs with `GroupQueryAttention` from the weights of `qwen3` and of the base of `mixed`, in the
-shapes that onnxruntime-genai's builder and onnx-community give them. Their cases are those of the originals.
-Weights of fewer bits: fp16, int8 and 8 and 4 bit blocks of two bases by onnxruntime's own tools, and formats.json with
-the tokens that onnxruntime's Python package generates from each of these files.
+Fused attention: graphs with `GroupQueryAttention` and the weights of `qwen3` and of the base of `mixed`, in the form
+of onnxruntime-genai's builder and onnx-community. Their cases are those of the originals.
+Weights with fewer bits: fp16, int8, and blocks of 8 and 4 bits of two bases, made with onnxruntime's tools, and
+formats.json with the tokens that onnxruntime's Python package generates from each of these files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Shape:
-    """What config.json says of a model."""
+    """The values of config.json that are needed here."""
 
     heads: int
     kv_heads: int
@@ -63,7 +63,7 @@ LINEAR = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 def weights_of(model: onnx.ModelProto, layers: int) -> dict[str, np.ndarray]:
-    """By what they are. The exporter numbers transposed matrices in the order of their use."""
+    """Weights by their role. The exporter numbers transposed matrices in the order of their use."""
     named = {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
     number = {name: int(name.split("_")[-1]) for name in named if name.startswith("onnx::MatMul_")}
     matrices = iter(sorted(number, key=number.__getitem__))
@@ -80,7 +80,7 @@ def weights_of(model: onnx.ModelProto, layers: int) -> dict[str, np.ndarray]:
 
 
 class Graph:
-    """Nodes and weights as they are written down, in order."""
+    """Collects nodes and weights in order."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -104,11 +104,11 @@ class Graph:
 
 
 def fused(source: Path, rotary: str) -> onnx.ModelProto:
-    """A graph with GroupQueryAttention. `rotary` says where rows get their positions:
+    """A graph with GroupQueryAttention. `rotary` selects how tokens get their positions:
 
-    mask        in the operator, which counts what the mask shows; no position_ids
+    mask        in the operator, from the lengths in the mask; no position_ids
     positions   in the operator, from position_ids
-    outside     in operators of their own, from position_ids
+    outside     in separate operators, from position_ids
     """
     model = onnx.load(source / "onnx" / "model.onnx")
     shape = Shape.of(source)
@@ -138,7 +138,7 @@ def fused(source: Path, rotary: str) -> onnx.ModelProto:
 
 
 def lengths(graph: Graph) -> None:
-    """Each row's length less one, and the longest, as the operator wants them: from the mask."""
+    """Inputs of the operator, from the mask: each sequence's length minus one, and the longest length."""
     graph.weight("axis", np.array([1]))
     graph.weight("one", np.array([1]))
     graph.node("ReduceSum", ["attention_mask", "axis"], "seen", keepdims=1)
@@ -194,7 +194,7 @@ def attention(
 
 
 def head_norm(graph: Graph, x: str, value: np.ndarray, heads: int, shape: Shape) -> str:
-    """Each head's part by itself."""
+    """Splits the values of each head."""
     size = shape.head_dim
     split = graph.weight(f"{x}.split", np.array([0, -1, heads, size]))
     joined = graph.weight(f"{x}.joined", np.array([0, -1, heads * size]))
@@ -228,7 +228,7 @@ def finished(graph: Graph, shape: Shape, width: int, has_positions: bool) -> onn
     return helper.make_model(made, opset_imports=opsets, ir_version=10)
 
 
-# One ensemble with the three places for positions, and one model with a window.
+# One ensemble with the three ways to pass positions, and one model with a sliding window.
 FUSED = {
     "gqa/base": ("qwen3/base", "mask"),
     "gqa/expert": ("qwen3/expert", "positions"),
@@ -241,16 +241,16 @@ FUSED = {
 # Weights of fewer bits
 # --------------------------------------------------------------------------------------------------
 
-# A graph with Concats and one with fused attention.
+# A graph with Concat and one with fused attention.
 ORIGINALS = ("llama/base", "gqa/base")
 PROMPT_TOKENS = 9
 STEPS = 24
-MIN_MARGIN = 5e-2  # between the two best logits of a step: rounding must not turn a near tie
+MIN_MARGIN = 5e-2  # between the two highest logits of a step, so that rounding does not change the token
 MIN_DISTINCT = 8
 
 
 def quantized(file: Path) -> None:
-    """The formats beside the original, under the names that onnx-community gives them."""
+    """Writes the other formats beside the original, with the file names of onnx-community."""
 
     def beside(suffix: str) -> Path:
         return file.with_name(f"model_{suffix}.onnx")
@@ -273,7 +273,7 @@ def quantized(file: Path) -> None:
 
 
 class Decoder(OnnxDecoder):
-    """Also with a cache in float16."""
+    """Also for a cache in float16."""
 
     def reset(self) -> None:
         super().reset()
@@ -283,7 +283,7 @@ class Decoder(OnnxDecoder):
 
 
 def greedy(decoder: Decoder, prompt: list[int]) -> tuple[list[int], float]:
-    """Tokens, and the smallest margin: the prompt but for its last token at once, then one by one."""
+    """Greedy tokens and the smallest margin. All but the last prompt token run at once, the rest one by one."""
     decoder.reset()
     decoder.step(prompt[:-1])
     tokens = prompt[-1:]
@@ -297,7 +297,7 @@ def greedy(decoder: Decoder, prompt: list[int]) -> tuple[list[int], float]:
 
 
 def generated(name: str) -> dict[str, dict[str, list[int]]]:
-    """For each graph of a folder a prompt and its tokens."""
+    """A prompt and its greedy tokens for each graph of a folder."""
     cases = {}
     for file in sorted((HERE / name / "onnx").glob("model*.onnx")):
         if file.name.endswith(".prepared.onnx"):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden vectors for proxy-tuning: logits = base + alpha * (expert - antiexpert).
 
-Four modes, see README.md beside this file:
+Four modes, see README.md in this folder:
 
     generate.py --out DIR --arch llama gpt2 --seed 0
         build tiny random ensembles, run the reference, export to ONNX, check the graphs
@@ -13,7 +13,7 @@ Four modes, see README.md beside this file:
         a Markdown table of the graphs' inputs
 
 The reference is PyTorch in float32 with eager attention and no KV cache: the whole sequence is
-recomputed at every step, so nothing that the cache could get wrong is shared with what is tested.
+recomputed at every step, so an error in the handling of a cache cannot be in the reference, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -31,6 +32,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# onnxruntime reads it when it is loaded; without it, it sends telemetry to its vendor.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import numpy as np
 import onnxruntime as ort
 import torch
@@ -40,11 +44,11 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 ROLES = ("base", "expert", "antiexpert")
 STEPS = 24
-MIN_MARGIN = 5e-3  # between the two best steered logits, at every step
-MIN_DISTINCT = 10  # different tokens among the STEPS emitted ones
+MIN_MARGIN = 5e-3  # between the two highest steered logits, at every step
+MIN_DISTINCT = 10  # different tokens among the STEPS generated ones
 LOGITS_STD = 2.0
 VERIFY_TOLERANCE = 1e-4
-# One row per prompt: its alphas. Prompt 1 reaches the expert inside a longer template.
+# One row of alphas for each prompt. Prompt 1 is longer for the expert (a template).
 ALPHAS = ((0.0, 1.0, 0.5), (0.0, 1.0, -0.7, 1.7))
 PROMPT_LENGTHS = (5, 9)
 
@@ -54,8 +58,8 @@ Prompts = Mapping[str, Sequence[int]]
 # Architectures
 # --------------------------------------------------------------------------------------------------
 
-# Grouped-query attention in the base (4 heads on 2), multi-query in the small ones (2 heads on 1),
-# where the architecture knows `num_key_value_heads` at all.
+# Grouped-query attention in the base (4 heads on 2) and multi-query attention in the small models
+# (2 heads on 1), if the architecture has `num_key_value_heads`.
 BASE_SHAPE: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -86,8 +90,8 @@ class Model:
     def config(self) -> PretrainedConfig:
         config_class = CONFIG_MAPPING[self.model_type]
         known = config_class()
-        # A key that the architecture does not have (say num_key_value_heads in GPT-2) must not get
-        # into config.json, where a reader would believe it.
+        # A key that the architecture does not have (such as num_key_value_heads in GPT-2) must not be
+        # written to config.json, where a reader would use it.
         shape = {
             key: value
             for key, value in self.shape.items()
@@ -104,9 +108,9 @@ class Ensemble:
     base: Model
     expert: Model
     antiexpert: Model
-    vocab_size: int  # of the tokenizer that the three would share
-    # None leaves the choice to transformers, as the exporter's command line does: mostly `sdpa`,
-    # which drops the soft cap on attention scores without a word. Such models need `eager`.
+    vocab_size: int  # of the common tokenizer
+    # None: the default of transformers, as on the exporter's command line. It is mostly `sdpa`, which drops
+    # the soft cap on attention scores without a warning. Models with such a cap need `eager`.
     export_attention: str | None = None
 
     def models(self) -> dict[str, Model]:
@@ -129,13 +133,13 @@ def family(
     return Ensemble(base, small, small, vocab_size, export_attention)
 
 
-# Any other `model_type` that transformers and the exporter know works too: --arch olmo2 means
-# family("olmo2"). An entry is needed only for what the defaults above do not say.
+# Any other `model_type` of transformers and the exporter also works: --arch olmo2 means family("olmo2").
+# An entry is needed only if the defaults above do not fit.
 ARCHITECTURES: dict[str, Ensemble] = {
     "llama": family("llama", base_layers=3),
-    # Like the real Qwen2.5: the logits are wider than the tokenizer, and the base's the widest.
+    # Like the real Qwen2.5: there are more logits than tokens, and the base has the most logits.
     "qwen2": family("qwen2", vocab_size=137, base_width=152, small_width=144, base_layers=3),
-    # head_dim is not hidden_size / num_attention_heads here, as in the real Qwen3 and Gemma.
+    # head_dim is not hidden_size / num_attention_heads, as in the real Qwen3 and Gemma.
     "qwen3": family("qwen3", head_dim=16),
     "gpt2": family("gpt2"),
     "gpt_neox": family("gpt_neox", rotary_pct=0.5),
@@ -156,7 +160,7 @@ ARCHITECTURES: dict[str, Ensemble] = {
         sliding_window_pattern=2,
     ),
     "mistral": family("mistral", sliding_window=8),
-    # The exporter's Phi has no grouped-query attention, and no real Phi-1 or 2 has it either.
+    # The exporter's Phi has no grouped-query attention, and neither have the real Phi-1 and Phi-2.
     "phi": family("phi", partial_rotary_factor=0.5, num_key_value_heads=None),
     "bloom": family("bloom"),
     "mpt": family("mpt"),
@@ -189,7 +193,7 @@ ARCHITECTURES: dict[str, Ensemble] = {
     ),
 }
 
-# What --arch suite generates, and what lies beside this file.
+# Generated by --arch suite: the folders beside this file.
 SUITE = (
     "llama", "qwen2", "qwen3", "gpt2", "gpt_neox", "gemma2", "gemma3_text", "deepseek_v3", "mixed",
 )  # fmt: skip
@@ -215,14 +219,14 @@ def build_model(spec: Model, vocab_size: int, seed: int) -> PreTrainedModel:
         if id(parameter) in embeddings:
             parameter.copy_(noise(parameter))
         elif parameter.dim() >= 2:
-            # Somewhat above 1/sqrt(fan_in): attention gets peaks, so that context matters. Much
-            # above it, the model would be chaotic and amplify mere rounding.
+            # Slightly above 1/sqrt(fan_in): attention has peaks, so that the context matters. With much
+            # larger weights the model would be chaotic and amplify rounding errors.
             parameter.copy_(noise(parameter) * 1.2 / math.sqrt(min(parameter.shape[-2:])))
         else:
             parameter.add_(0.1 * noise(parameter))  # norms and biases, around their defaults
 
     head = model.get_output_embeddings().weight
-    # Real padding rows are harmless by luck; these are loud, so that forgetting the mask shows.
+    # Real padding rows are harmless by chance. These are large, so that a missing mask changes the result.
     head[vocab_size:] *= 2
     sample = torch.randint(vocab_size, (4, 32), generator=generator)
     for _ in range(4):  # more than once because of capped logits
@@ -243,8 +247,8 @@ class Case:
     alpha: float
     tokens: list[int]
     logits: np.ndarray  # [len(tokens), vocab_size], float32
-    margin: float  # the smallest distance between the two best logits of a step
-    padding_wins: int  # steps at which an unmasked argmax would leave the vocabulary
+    margin: float  # the smallest difference between the two highest logits of a step
+    padding_wins: int  # steps at which an argmax over all logits would choose padding
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -258,7 +262,7 @@ def reference(
     steps: int = STEPS,
     eos: int | None = None,
 ) -> Case:
-    """Greedy proxy-tuned decoding, each step from the whole sequence and without a cache."""
+    """Greedy proxy-tuned decoding without a cache: each step recomputes the whole sequence."""
     tokens: list[int] = []
     rows: list[np.ndarray] = []
     margin = math.inf
@@ -272,7 +276,7 @@ def reference(
         base, expert, antiexpert = (last[role][:width] for role in ROLES)
         steered = base + alpha * (expert - antiexpert)
         padding_wins += int(steered.argmax() >= vocab_size)
-        steered = steered[:vocab_size]  # rows past the vocabulary are no tokens
+        steered = steered[:vocab_size]  # logits beyond the vocabulary are not tokens
         best = steered.topk(2).values
         margin = min(margin, float(best[0] - best[1]))
         tokens.append(int(steered.argmax()))
@@ -288,7 +292,7 @@ def draw_prompts(index: int, vocab_size: int, rng: np.random.Generator) -> dict[
     prompt = ids(PROMPT_LENGTHS[index])
     prompts = {role: prompt for role in ROLES}
     if index == 1:
-        prompts["expert"] = [*ids(6), *prompt, *ids(3)]  # a chat template, so to speak
+        prompts["expert"] = [*ids(6), *prompt, *ids(3)]  # stands for a chat template
     return prompts
 
 
@@ -299,7 +303,7 @@ def well_posed(case: Case) -> bool:
 def find_cases(
     models: Mapping[str, PreTrainedModel], vocab_size: int, rng: np.random.Generator
 ) -> list[Case] | None:
-    """Draw prompts until every alpha of every prompt is well-posed; None if they never are."""
+    """Draw prompts until all cases satisfy the margin rule; None if that does not happen."""
     found: list[Case] = []
     for index, alphas in enumerate(ALPHAS):
         for _ in range(40):
@@ -325,7 +329,7 @@ def find_cases(
 
 
 def export(checkpoint: Path, target: Path, attention: str | None) -> None:
-    """What `optimum-cli export onnx --task text-generation-with-past` does, laid out as onnx/."""
+    """Export like `optimum-cli export onnx --task text-generation-with-past`, into onnx/."""
     from optimum.exporters.onnx import onnx_export_from_model
 
     model = AutoModelForCausalLM.from_pretrained(
@@ -345,7 +349,7 @@ INTEGERS = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)"
 
 
 class OnnxDecoder:
-    """Steps an exported graph with its KV cache, knowing only what the graph declares."""
+    """Runs an exported graph step by step with its KV cache, using only the metadata of the graph."""
 
     def __init__(self, path: Path) -> None:
         options = ort.SessionOptions()
@@ -361,7 +365,7 @@ class OnnxDecoder:
         self.cache: dict[str, np.ndarray] = {}
         for node in self.inputs:
             if node.name.startswith("past_key_values."):
-                # Named dimensions are the batch (the first one) and the past length, which is 0.
+                # Named dimensions are the batch (the first one) and the past length, here 0.
                 shape = [
                     size if isinstance(size, int) else int(axis == 0)
                     for axis, size in enumerate(node.shape)
@@ -389,7 +393,7 @@ class OnnxDecoder:
 
 
 def verify(directory: Path) -> dict[str, float]:
-    """The largest differences from the reference: whole prefill, and prefill in two pieces."""
+    """The largest differences from the reference, with the prompt in one piece and in two."""
     suite = json.loads((directory / "cases.json").read_text())
     vocab_size, file = suite["vocabSize"], suite["logits"]["file"]
     expected = np.fromfile(directory / file, "<f4").reshape(-1, vocab_size)
@@ -462,7 +466,7 @@ def write_cases(
     logits = {"file": "logits.f32", "rows": row, "width": header["vocabSize"]}
     suite = {**header, "logits": logits if with_logits else None, "cases": entries}
     directory.mkdir(parents=True, exist_ok=True)
-    # One line per list of ids keeps the file readable and its diffs small.
+    # One line for each list of ids, so that the file is readable and its diffs are small.
     text = json.dumps(suite, indent=2, ensure_ascii=False)
     (directory / "cases.json").write_text(collapse_lists(text) + "\n")
     if with_logits:
@@ -523,7 +527,7 @@ def generate_ensemble(name: str, seed: int, out: Path) -> Path:
 
 
 def refuse_newer_checkpoint(path: Path) -> None:
-    """An older transformers skips settings that it does not know, such as `rope_parameters`."""
+    """An older transformers ignores unknown settings without a warning, such as `rope_parameters`."""
     saved = json.loads((path / "config.json").read_text()).get("transformers_version", "0")
     if int(saved.split(".")[0]) > int(transformers.__version__.split(".")[0]):
         raise SystemExit(
@@ -626,7 +630,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    torch.set_num_threads(1)  # tiny matrices, and the same sums everywhere
+    torch.set_num_threads(1)  # the matrices are tiny, and sums are the same on every machine
     transformers.logging.set_verbosity_error()
     if args.models:
         generate_from_checkpoints(args)

@@ -1,14 +1,16 @@
 /**
- * Replays golden vectors (README.md) through the worker's own loop and measures how far they differ.
- * `node test/vectors/golden.ts DIR...` checks ensembles that are not in the repo, too.
+ * Replays golden vectors (README.md) through the worker's decode loop and measures the differences.
+ * `npm run golden -- DIR...` also checks vectors that are not in the repository.
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Output } from "../../worker/decode/output.ts";
-import { Sampler } from "../../worker/decode/sampler.ts";
-import { generate } from "../../worker/generate.ts";
-import type { Models, Prompts } from "../../worker/parts.ts";
-import { loadDecoder } from "../../worker/model/files.ts";
+import { Output } from "../../worker/engine/decode/output.ts";
+import { Sampler } from "../../worker/engine/decode/sampler.ts";
+import { generate } from "../../worker/engine/loop/generate.ts";
+import type { Models } from "../../worker/engine/model/ensemble.ts";
+import type { Prompts } from "../../worker/engine/model/ensemble-tokenizers.ts";
+import { loadDecoder } from "../../worker/engine/model/model-folder.ts";
+import type { GenerateRequest } from "../../worker/engine/loop/sequence.ts";
 import { sampling } from "../support/sampling.ts";
 
 interface GoldenFile {
@@ -28,21 +30,23 @@ export interface GoldenResult {
   readonly name: string;
   readonly expected: readonly number[];
   readonly tokens: readonly number[];
-  /** Largest |difference| of a steered logit over all steps; null if the vectors have tokens only. */
+  /** Largest |difference| of a steered logit over all steps; null if the vectors contain only tokens. */
   readonly logitsDifference: number | null;
-  /** Largest |difference| of a steered log-probability, the tokens being scored instead of generated. */
+  /** Largest |difference| of a steered log-probability if the tokens are scored instead of generated. */
   readonly scoreDifference: number | null;
 }
 
-/** Where the model folders are: beside cases.json, or elsewhere for vectors of models kept elsewhere. */
+/** Paths of the three models. By default they are beside cases.json. */
 export type ModelFolders = Record<"base" | "expert" | "antiexpert", string>;
 
+/** Folders with golden vectors, one level below `root`. */
 export function goldenFolders(root: string): string[] {
   return readdirSync(root)
     .filter((name) => existsSync(join(root, name, "cases.json")))
     .map((name) => join(root, name));
 }
 
+/** Generates and scores the tokens of every case of a folder. */
 export async function replay(
   folder: string,
   folders: ModelFolders = {
@@ -52,7 +56,7 @@ export async function replay(
   },
 ): Promise<GoldenResult[]> {
   const golden = JSON.parse(readFileSync(join(folder, "cases.json"), "utf8")) as GoldenFile;
-  const rows = golden.logits && readFloats(join(folder, golden.logits.file));
+  const logits = golden.logits && readFloats(join(folder, golden.logits.file));
   const options = { dtype: "fp32", intraOpThreads: 1 } as const;
   const models: Models = {
     base: await loadDecoder(folders.base, options),
@@ -62,7 +66,7 @@ export async function replay(
   };
   const results: GoldenResult[] = [];
   for (const { name, prompts, alpha, tokens: expected, logitsRow } of golden.cases) {
-    const request = (forced?: readonly number[]) => ({
+    const request = (forcedTokens?: readonly number[]): GenerateRequest => ({
       models,
       prompts,
       alpha,
@@ -74,35 +78,35 @@ export async function replay(
         eosIds: new Set(golden.eos === null ? [] : [golden.eos]),
         maxTokens: expected.length,
       }),
-      ...(forced && { forced, report: { logprobs: 0, trace: false } }),
+      ...(forcedTokens && { forcedTokens, analysis: { logprobs: 0, trace: false } }),
     });
-    const rowAt = (position: number) => {
+    const expectedLogits = (position: number) => {
       const start = (logitsRow + position) * golden.vocabSize;
-      return rows?.subarray(start, start + golden.vocabSize) ?? [];
+      return logits?.subarray(start, start + golden.vocabSize) ?? [];
     };
     const tokens: number[] = [];
     let difference = 0;
-    // Drafts would overwrite the logits of all but the last token of a step.
-    for await (const { token, row: step } of generate(request(), { speculate: false })) {
-      for (const [i, expected] of rowAt(tokens.length).entries()) {
-        difference = Math.max(difference, Math.abs(step.logits[i]! - expected));
+    // With drafts a step has several tokens, and only the logits of the last one are left.
+    for await (const { token, sequence } of generate(request(), { speculate: false })) {
+      for (const [i, expected] of expectedLogits(tokens.length).entries()) {
+        difference = Math.max(difference, Math.abs(sequence.logits[i]! - expected));
       }
       tokens.push(token);
     }
     let scoreDifference = 0;
     let position = 0;
-    for await (const { token, report } of generate(request(expected))) {
-      const logits = [...rowAt(position++)];
-      const expected = logits[token]! - Math.log(logits.reduce((sum, l) => sum + Math.exp(l), 0));
-      const difference = Math.abs(report!.logprobs!.logprob - expected);
-      if (rows) scoreDifference = Math.max(scoreDifference, difference);
+    for await (const { token, analysis } of generate(request(expected))) {
+      const row = [...expectedLogits(position++)];
+      const expected = row[token]! - Math.log(row.reduce((sum, l) => sum + Math.exp(l), 0));
+      const difference = Math.abs(analysis!.logprobs!.logprob - expected);
+      if (logits) scoreDifference = Math.max(scoreDifference, difference);
     }
     results.push({
       name,
       expected,
       tokens,
-      logitsDifference: rows ? difference : null,
-      scoreDifference: rows && position === expected.length ? scoreDifference : null,
+      logitsDifference: logits ? difference : null,
+      scoreDifference: logits && position === expected.length ? scoreDifference : null,
     });
   }
   return results;
@@ -116,14 +120,14 @@ function readFloats(file: string): Float32Array {
 if (import.meta.main) {
   for (const root of process.argv.slice(2)) {
     const folders = existsSync(join(root, "cases.json")) ? [root] : goldenFolders(root);
-    if (folders.length === 0) console.log(`--   ${root}: no cases.json here nor one level down`);
+    if (folders.length === 0) console.log(`--   ${root}: no cases.json in this folder or one level below`);
     for (const folder of folders) await check(folder);
   }
 }
 
 async function check(folder: string): Promise<void> {
   if (!existsSync(join(folder, "base"))) {
-    console.log(`--   ${folder}: not checked, its models are elsewhere (README.md)`);
+    console.log(`--   ${folder}: skipped, its models are in another folder (README.md)`);
     return;
   }
   for (const { name, expected, tokens, logitsDifference, scoreDifference } of await replay(folder)) {

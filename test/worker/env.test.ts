@@ -4,28 +4,36 @@ import { readEnv } from "../../worker/env.ts";
 
 const REDIS_URL = "redis://localhost:6379";
 
-test("all but the Redis URL has a default", () => {
+test("every variable except REDIS_URL has a default", () => {
   const env = readEnv({ REDIS_URL });
   expect(env).toMatchObject({ REDIS_URL, SLOTS: 8, LOCK_MS: 6_000, HEALTH_PORT: 9_090 });
   expect(env.TRIMTAB_MODELS).toBe(resolve("infra/models/ensembles.json"));
 });
 
-test("numbers are read as numbers", () => {
+test("numbers are parsed", () => {
   expect(readEnv({ REDIS_URL, SLOTS: "16", DRAIN_SECONDS: "0" })).toMatchObject({
     SLOTS: 16,
     DRAIN_SECONDS: 0,
   });
 });
 
+test("a process has all roles, or those that ROLES names", () => {
+  const roles = (ROLES?: string) => [...readEnv({ REDIS_URL, ROLES }).ROLES];
+  expect(roles()).toEqual(["generate", "deliver", "batch", "sweep"]);
+  expect(roles("sweep, deliver,sweep")).toEqual(["sweep", "deliver"]);
+});
+
 test.each([
-  ["REDIS_URL", undefined, "it is not set"],
+  ["ROLES", "", "generate"],
+  ["ROLES", "generate,listen", "deliver"],
+  ["REDIS_URL", undefined, "Required, but not set"],
   ["REDIS_URL", "http://localhost", "Expected a redis://, rediss://"],
   ["SLOTS", "0", ">=1"],
   ["SLOTS", "four", "Expected a whole number"],
   ["LOCK_MS", "10", ">=1000"],
   ["EXECUTION_PROVIDER", "tpu", "webgpu"],
   ["LOG_LEVEL", "loud", "warn"],
-])("%s=%s is refused with the variable and the reason", (name, value, reason) => {
+])("%s=%s is rejected, naming the variable and the reason", (name, value, reason) => {
   expect(() => readEnv({ REDIS_URL, [name]: value })).toThrow(`${name}: `);
   expect(() => readEnv({ REDIS_URL, [name]: value })).toThrow(reason);
 });

@@ -1,23 +1,32 @@
 /**
- * Which generations run: as many as the cache budget allows take each step together, the others wait in order.
- * They join and leave between any two steps, and a place that one gives up is taken at once.
+ * Decides which generations run. As many as fit the KV cache budget run together as one batch; the others wait in the order
+ * of their submission. Generations join and leave the batch between steps (continuous batching).
+ *
+ * KV caches are not paged: a model's cache is a rectangle of slots x longest sequence (decoder/kv-cache.ts), so a short
+ * sequence takes as much memory as the longest one beside it. A generation joins only if the rectangles of all models fit
+ * the budget even when every sequence reaches its token limit, so a running generation is never paused for lack of memory.
  */
-import { Batch } from "../generate.ts";
-import type { Report } from "../decode/trace.ts";
-import type { PrefixCache } from "../model/prefix-cache.ts";
-import { partsOf } from "../parts.ts";
-import type { GenerateRequest, Row, Step } from "../row.ts";
+import { AppError } from "../../shared/api/errors.ts";
+import { Batch } from "./loop/batch.ts";
+import type { TokenAnalysis } from "./decode/token-analysis.ts";
+import type { PrefixCache } from "./decoder/prefix-cache.ts";
+import { buildModelSet } from "./loop/model-set.ts";
+import type { GenerateRequest, Sequence, Step } from "./loop/sequence.ts";
 
-/** A generation and what it is told. */
+/** A generation, and the callbacks that report its progress. */
 export interface Task {
   readonly request: GenerateRequest;
-  /** Tokens that each of its caches holds at most. */
-  readonly tokensMax: number;
-  /** Told when the generation joins the batch. */
+  /** Most tokens that each of its KV caches will hold: prompt and output. */
+  readonly cacheTokensMax: number;
+  /** Called when the generation joins the batch, or when it has nothing left to do. */
   readonly onStart: () => void;
-  readonly onToken: (token: number, text: string, report: Report | null) => void;
-  /** The last word: finished or stopped (null), or failed; and the row as it ended, null if it never ran. */
-  readonly onEnd: (error: Error | null, row: Row | null) => void;
+  readonly onToken: (token: number, text: string, analysis: TokenAnalysis | null) => void;
+  /**
+   * Called once, as the last callback.
+   * @param error null if the generation finished or was stopped
+   * @param sequence its final state; null if it never ran
+   */
+  readonly onEnd: (error: Error | null, sequence: Sequence | null) => void;
 }
 
 export class Scheduler {
@@ -25,58 +34,80 @@ export class Scheduler {
   readonly #cacheBytesMax: number;
   readonly #onStep: (ms: number) => void;
   readonly #waiting: Task[] = [];
-  readonly #running = new Map<Row, Task>();
+  readonly #running = new Map<Sequence, Task>();
   readonly #stopping = new Set<Task>();
   #looping = false;
+  #awaitsBase = false;
 
   /**
-   * @param cacheBytesMax bytes of all KV caches together
-   * @param prefixes where rows of earlier prompts are found again; its bytes are its own
-   * @param onStep told how long each step took
+   * @param cacheBytesMax limit of all KV caches together, in bytes
+   * @param prefixCache KV cache of earlier prompts; its bytes do not count towards `cacheBytesMax`
+   * @param onStep called after each step with its duration in ms
    */
   constructor(
     cacheBytesMax: number,
-    prefixes?: PrefixCache,
+    prefixCache?: PrefixCache,
     onStep: (ms: number) => void = () => {},
   ) {
     this.#cacheBytesMax = cacheBytesMax;
     this.#onStep = onStep;
-    this.#batch = new Batch({ speculate: true, ...(prefixes && { prefixes }) });
+    this.#batch = new Batch({ speculate: true, ...(prefixCache && { prefixCache }) });
   }
 
-  /** Tasks in the batch, and those that wait for room. */
+  /** Tasks in the batch, and tasks that wait for room in the KV cache budget. */
   get size(): { running: number; waiting: number } {
     return { running: this.#running.size, waiting: this.#waiting.length };
   }
 
+  /** Whether no step is taken because all tasks wait for a remote base. How long they do is bounded there. */
+  get awaitsBase(): boolean {
+    return this.#awaitsBase;
+  }
+
+  /** Queues a task. It fails at once if its KV caches exceed the budget even when no other task runs. */
   submit(task: Task): void {
-    const alone = cacheBytes([task]);
-    if (alone > this.#cacheBytesMax) {
-      const [needs, has] = [alone, this.#cacheBytesMax].map((bytes) => Math.ceil(bytes / 2 ** 20));
-      task.onEnd(new Error(`the job needs ${needs} MiB of KV cache; this worker has ${has}`), null);
+    const bytes = cacheBytesNeeded([task]);
+    if (bytes > this.#cacheBytesMax) {
+      const [needed, available] = [bytes, this.#cacheBytesMax].map((bytes) =>
+        Math.ceil(bytes / 2 ** 20),
+      );
+      task.onEnd(
+        new AppError(
+          "invalid_request",
+          `The job needs ${needed} MiB of KV cache; this worker has ${available} MiB`,
+        ),
+        null,
+      );
       return;
     }
     this.#waiting.push(task);
+    this.#batch.wake();
     if (!this.#looping) void this.#loop();
   }
 
-  /** Ends a task before its next token. */
+  /** Stops a task before its next token. Does nothing if it has ended. */
   stop(task: Task): void {
-    // Not now: a step may be under way, and the caches must not move beneath it.
+    // The task is removed between two steps, because a step that runs now uses its KV caches.
     this.#stopping.add(task);
+    this.#batch.wake();
   }
 
   async #loop(): Promise<void> {
     this.#looping = true;
     for (;;) {
-      this.#dismiss();
-      this.#admit();
+      this.#removeStopped();
+      this.#admitWaiting();
       if (this.#running.size === 0) break;
+      // While it waited, tasks may have been stopped or submitted.
+      this.#awaitsBase = true;
+      const hasWaited = await this.#batch.ready();
+      this.#awaitsBase = false;
+      if (hasWaited) continue;
       try {
         const startedMs = performance.now();
         const steps = await this.#batch.step();
         this.#onStep(performance.now() - startedMs);
-        for (const step of steps) this.#tell(step);
+        for (const step of steps) this.#report(step);
       } catch (error) {
         this.#failAll(asError(error));
       }
@@ -84,55 +115,52 @@ export class Scheduler {
     this.#looping = false;
   }
 
-  #dismiss(): void {
+  #removeStopped(): void {
     for (const task of this.#stopping) {
-      const at = this.#waiting.indexOf(task);
-      if (at >= 0) this.#waiting.splice(at, 1);
-      const [row] = [...this.#running].find(([, running]) => running === task) ?? [];
-      if (row) this.#leave(row);
-      if (row || at >= 0) task.onEnd(null, row ?? null);
+      const index = this.#waiting.indexOf(task);
+      if (index >= 0) this.#waiting.splice(index, 1);
+      const [sequence] = [...this.#running].find(([, running]) => running === task) ?? [];
+      if (sequence) this.#remove(sequence);
+      if (sequence || index >= 0) task.onEnd(null, sequence ?? null);
     }
     this.#stopping.clear();
   }
 
-  #admit(): void {
+  #admitWaiting(): void {
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
-      if (cacheBytes([...this.#running.values(), next]) > this.#cacheBytesMax) return;
+      if (cacheBytesNeeded([...this.#running.values(), next]) > this.#cacheBytesMax) return;
       this.#waiting.shift();
       try {
-        const row = this.#batch.add(next.request);
-        if (!row) {
-          next.onEnd(null, null);
-          continue;
-        }
-        this.#running.set(row, next);
+        const sequence = this.#batch.add(next.request);
         next.onStart();
+        if (sequence) this.#running.set(sequence, next);
+        else next.onEnd(null, null);
       } catch (error) {
         next.onEnd(asError(error), null);
       }
     }
   }
 
-  #tell(step: Step): void {
-    const task = this.#running.get(step.row)!;
+  #report(step: Step): void {
+    const task = this.#running.get(step.sequence)!;
     const error = "error" in step ? step.error : null;
-    if (!("error" in step)) task.onToken(step.token, step.text, step.report);
+    if (!("error" in step)) task.onToken(step.token, step.text, step.analysis);
     if (!("error" in step) && !step.finish) return;
-    this.#leave(step.row);
-    task.onEnd(error, step.row);
+    this.#remove(step.sequence);
+    task.onEnd(error, step.sequence);
   }
 
-  /** A run that throws is the models' failure, not one row's. */
+  /** If a model's run throws, all sequences fail: their caches may be inconsistent. */
   #failAll(error: Error): void {
-    for (const [row, task] of this.#running) {
-      this.#leave(row);
-      task.onEnd(error, row);
+    for (const [sequence, task] of this.#running) {
+      this.#remove(sequence);
+      task.onEnd(error, sequence);
     }
   }
 
-  #leave(row: Row): void {
-    this.#running.delete(row);
-    this.#batch.remove(row);
+  #remove(sequence: Sequence): void {
+    this.#running.delete(sequence);
+    this.#batch.remove(sequence);
   }
 }
 
@@ -140,14 +168,14 @@ function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
 
-/** Bytes that the caches of some tasks come to when all are as long as they may become. */
-function cacheBytes(tasks: readonly Task[]): number {
-  const voices = tasks.flatMap(({ request, tokensMax }) =>
-    partsOf(request).parts.map(({ decoder }) => ({ decoder, tokensMax })),
+/** Bytes of the KV caches of these tasks when each has reached its token limit. */
+function cacheBytesNeeded(tasks: readonly Task[]): number {
+  const models = tasks.flatMap(({ request, cacheTokensMax }) =>
+    buildModelSet(request).models.map(({ decoder }) => ({ decoder, cacheTokensMax })),
   );
   let bytes = 0;
-  for (const [decoder, group] of Map.groupBy(voices, (voice) => voice.decoder)) {
-    bytes += decoder.cacheBytesFor(group.map(({ tokensMax }) => tokensMax));
+  for (const [decoder, group] of Map.groupBy(models, (model) => model.decoder)) {
+    bytes += decoder.cacheBytesFor(group.map(({ cacheTokensMax }) => cacheTokensMax));
   }
   return bytes;
 }

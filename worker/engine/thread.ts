@@ -1,35 +1,43 @@
 /**
- * The engine thread: models, caches and the decode loop. onnxruntime blocks the thread that calls it, so locks, Redis and
- * health live on the main thread and never here. This file turns messages into tasks of the scheduler and back.
+ * The engine thread's entry point: it turns messages of the main thread into tasks of the scheduler, and the tasks' tokens
+ * into messages. onnxruntime blocks the thread that calls it, so leases, Redis and health checks are on the main thread.
+ * The folder engine/ owns the models and the decode loop. It knows no Redis, no queue and no HTTP.
+ *
+ * One attempt at a job is a run here, a task in the scheduler and a sequence in the batch. It passes through these files:
+ * prepare/prepare.ts (on the prepare thread: models, prompts, tokens to score), scheduler.ts (wait for room in the KV cache
+ * budget), loop/batch.ts (the decode loop; its header lists the stages of one token), token-details.ts (token texts for
+ * log-probabilities and trace), stats.ts (counts for metrics).
  */
 import { setFlagsFromString } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
-import { AppError } from "../../shared/errors.ts";
-import { Output } from "../decode/output.ts";
-import { Sampler } from "../decode/sampler.ts";
-import { loadEnsembles, type Ensemble } from "../model/ensemble.ts";
-import { readManifest } from "../model/manifest.ts";
-import { PrefixCache } from "../model/prefix-cache.ts";
-import { cast, checkIds, type Cast } from "./casting.ts";
-import { Counter, type RunCounter } from "./figures.ts";
-import { completionOf } from "./completion.ts";
+import { AppError } from "../../shared/api/errors.ts";
+import { Output } from "./decode/output.ts";
+import { Sampler } from "./decode/sampler.ts";
+import { loadEnsembles, type Ensemble } from "./model/ensemble.ts";
+import { readManifest } from "./model/manifest.ts";
+import type { SteeredModels } from "./loop/model-set.ts";
+import { PrefixCache } from "./decoder/prefix-cache.ts";
+import { StatsCollector, type RunRecorder } from "./stats.ts";
 import {
-  isLast,
-  NOTHING_USED,
+  isEndEvent,
+  NO_USAGE,
   type EngineOptions,
   type FromEngine,
+  type PreparedGeneration,
   type RunEvent,
   type StartRequest,
   type ToEngine,
-} from "./messages.ts";
-import { nameReport } from "./report.ts";
+  type TokenIds,
+} from "../engine-client/messages.ts";
+import { scoredPrompt } from "./scored-prompt.ts";
+import { toTokenDetail, unscoredDetail } from "./token-details.ts";
 import { Scheduler, type Task } from "./scheduler.ts";
 
-// Loops over a vocabulary get stuck in V8's middle compiler (Node 24.21): a maximum of 32,000 takes 139 µs with it and 26
-// without, a softmax 220 and 107.
+// Loops over a vocabulary stay in V8's middle compiler, Maglev, and are slow (Node 24.21): the maximum of 32,000 values
+// takes 139 µs with Maglev and 26 µs without, a softmax 220 µs and 107 µs.
 setFlagsFromString("--no-maglev");
 
-const FIGURES_MS = 1000;
+const STATS_INTERVAL_MS = 1000;
 
 const port = parentPort!;
 const send = (message: FromEngine) => port.postMessage(message);
@@ -37,21 +45,21 @@ const { manifestFile, cacheBytesMax, prefixBytesMax, ...options } = workerData a
 
 try {
   const ensembles = await loadEnsembles(readManifest(manifestFile), options);
-  const prefixes = new PrefixCache(prefixBytesMax);
-  const counter = new Counter();
-  const scheduler = new Scheduler(cacheBytesMax, prefixes, (ms) => counter.step(ms));
+  const prefixCache = new PrefixCache(prefixBytesMax);
+  const stats = new StatsCollector();
+  const scheduler = new Scheduler(cacheBytesMax, prefixCache, (ms) => stats.recordStep(ms));
   const tasks = new Map<number, Task>();
   port.on("message", (message: ToEngine) => {
-    // Read between two model runs, never within one: ending a thread there would abort the process.
+    // A message is handled between two model runs. Ending the thread during a run would abort the process.
     if (message.type === "exit") process.exit();
     const { run } = message;
-    const known = tasks.get(run);
     if (message.type === "stop") {
-      if (known) scheduler.stop(known);
+      const running = tasks.get(run);
+      if (running) scheduler.stop(running);
       return;
     }
-    const task = prepareTask(ensembles, message, counter.run(), (event) => {
-      if (isLast(event)) tasks.delete(run);
+    const task = createTask(ensembles, message, stats.startRun(), (event) => {
+      if (isEndEvent(event)) tasks.delete(run);
       send({ type: "run", run, event });
     });
     if (!task) return;
@@ -62,84 +70,97 @@ try {
   const decoders = new Set(
     loaded.flatMap(({ models: { base, expert, antiexpert } }) => [base, expert, antiexpert]),
   );
-  const sendFigures = () =>
+  const sendStats = () =>
     send({
-      type: "figures",
-      figures: {
-        ...counter.take(),
+      type: "stats",
+      stats: {
+        ...stats.take(),
         ...scheduler.size,
+        awaitsBase: scheduler.awaitsBase,
         cacheBytes: [...decoders].reduce((sum, { cacheBytes }) => sum + cacheBytes, 0),
-        prefixBytes: prefixes.bytes,
+        prefixBytes: prefixCache.bytes,
       },
     });
-  setInterval(sendFigures, FIGURES_MS);
+  setInterval(sendStats, STATS_INTERVAL_MS);
   send({
     type: "ready",
     cards: loaded.map(({ card }) => card),
     warnings: loaded.flatMap(({ warnings }) => warnings),
   });
 } catch (error) {
-  send({ type: "unfit", reason: reasonOf(error) });
+  send({ type: "startFailed", reason: errorMessage(error) });
 }
 
-/** Tokenizes and bounds a generation. Returns null, having told why, if it cannot run. */
-function prepareTask(
+/** Creates the task of a prepared generation. If it cannot run, emits a `failed` event and returns null. */
+function createTask(
   ensembles: ReadonlyMap<string, Ensemble>,
-  { tenant, generation, resume }: StartRequest,
-  counter: RunCounter,
-  tell: (event: RunEvent) => void,
+  { tenant, prepared, resume, promptLogged }: StartRequest,
+  recorder: RunRecorder,
+  emit: (event: RunEvent) => void,
 ): Task | null {
-  const fail = (error: unknown, used = NOTHING_USED) => {
+  const fail = (error: unknown, usage = NO_USAGE) => {
     const code = error instanceof AppError ? error.code : "internal";
-    tell({ type: "failed", code, message: reasonOf(error), used });
+    emit({ type: "failed", code, message: errorMessage(error), usage });
   };
   try {
-    const play = cast(ensembles, generation);
-    const { casting, ensemble, eosIds } = play;
-    const prompt = casting.prompts.base;
-    checkIds(resume, ensemble);
-    const forced = completionOf(play, generation);
-    const { maxTokens, tokensMax } = room(play, forced?.length ?? generation.maxTokens);
-    const { decode, tokenText, unusedIds } = ensemble;
-    // Nothing but its own end ends a text that is given.
-    const ends = forced ? new Set<number>() : eosIds;
-    const { grammar, schedule, guards, logprobs = null, trace = false } = generation;
-    const constraint = grammar ? ensemble.constrain(grammar, ends) : null;
+    const { generation, grammar, maxTokens, cacheTokensMax } = prepared;
+    const { ensemble, steered, prompt, eosIds } = steeredModels(ensembles, prepared);
+    const scored = scoredPrompt(prepared, prompt, { ids: resume, promptLogged });
+    const forcedTokens = prepared.forcedTokens && Array.from(prepared.forcedTokens);
+    const { decode, tokenText, unusedIds, silentIds } = ensemble;
+    // A completion that is scored ends at its last token; end tokens within it do not end it.
+    const endIds = forcedTokens ? new Set<number>() : eosIds;
+    const { stop, schedule, guards, baseErrorMax, candidates } = generation;
+    const { logprobs = null, trace = false } = generation;
+    // With log-probabilities of the prompt every token has an entry, also an end token: evaluators count on it.
+    const unlistedIds = generation.promptLogprobs ? new Set<number>() : endIds;
+    const constraint = grammar ? ensemble.constrain(grammar, endIds) : null;
+    // Not before the models have run: a job that crashes its worker in the first run must have logged nothing.
+    const emitUnscored = () => {
+      for (const token of scored.unscored.splice(0)) {
+        emit({ type: "token", token, text: "", detail: unscoredDetail(token, tokenText) });
+      }
+    };
     const isComplete = () => constraint?.isComplete ?? false;
-    const { stop } = generation;
-    const output = new Output({ decode, stop, eosIds: ends, maxTokens, isComplete });
+    const output = new Output({ decode, silentIds, stop, eosIds: endIds, maxTokens, isComplete });
     const sampler = new Sampler(generation, prompt, unusedIds, constraint);
     return {
       request: {
-        ...casting,
+        ...steered,
         ...(schedule && { schedule }),
         ...(guards && { guards }),
-        ...(forced && { forced }),
+        ...(baseErrorMax !== undefined && { baseErrorMax }),
+        ...(forcedTokens && { forcedTokens }),
         sampler,
         output,
-        resume,
+        ...scored.request,
         tenant,
-        ...(logprobs !== null || trace ? { report: { logprobs, trace } } : {}),
+        ...(logprobs !== null || trace
+          ? { analysis: { logprobs, trace, ...(candidates && { candidates }) } }
+          : {}),
       },
-      tokensMax,
-      onStart: () => tell({ type: "prefill", promptTokens: prompt.length }),
-      onToken: (token, text, report) => {
-        counter.token();
-        tell({
+      cacheTokensMax,
+      onStart: () => emit({ type: "prefill", promptTokens: prompt.length }),
+      onToken: (token, text, analysis) => {
+        emitUnscored();
+        if (!analysis?.prompt) recorder.recordToken();
+        emit({
           type: "token",
           token,
           text,
-          ...(report && { report: nameReport(token, report, tokenText) }),
+          ...(analysis && { detail: toTokenDetail(token, analysis, tokenText, unlistedIds) }),
         });
       },
-      onEnd: (error, row) => {
-        const { cachedTokens, drafts } = row ?? NOTHING_USED;
-        // What never had a place in the batch has read no prompt, unless an earlier attempt had.
-        const promptTokens = row || resume.length > 0 ? prompt.length : 0;
-        const used = { promptTokens, cachedTokens, drafts };
-        counter.end(used);
-        if (error) return fail(error, used);
-        tell({ type: "end", finish: output.finish, used });
+      onEnd: (error, sequence) => {
+        const { cachedTokens, drafts, remote } = sequence ?? NO_USAGE;
+        // A run that never joined the batch has no prompt tokens to count, unless an earlier attempt prefilled them.
+        const promptTokens = sequence || resume.length > 0 ? prompt.length : 0;
+        const usage = { promptTokens, cachedTokens, drafts, remote };
+        recorder.recordEnd(usage);
+        if (error) return fail(error, usage);
+        const { finish, stopString } = output;
+        if (finish !== null) emitUnscored();
+        emit({ type: "end", finish, ...(stopString !== null && { stopString }), usage });
       },
     };
   } catch (error) {
@@ -148,23 +169,63 @@ function prepareTask(
   }
 }
 
-/** Tokens that may be generated: what was asked for, as far as the context reaches; and what the caches then hold. */
-function room(
-  { ensemble, promptTokensMax, contextTokens }: Cast,
-  asked: number,
-): { maxTokens: number; tokensMax: number } {
-  const left = contextTokens - promptTokensMax;
-  if (left <= 0) {
-    throw new AppError(
-      "context_length_exceeded",
-      `the prompt has ${promptTokensMax} tokens; the context of ${ensemble.card.id} has room for ${contextTokens - 1} and an answer`,
-      { param: "messages" },
-    );
-  }
-  const maxTokens = Math.min(asked, left);
-  return { maxTokens, tokensMax: promptTokensMax + maxTokens };
+/**
+ * The models and prompts of a generation, the base's whole prompt, and its end tokens: those of all its ensembles.
+ * @throws AppError invalid_request
+ */
+function steeredModels(
+  ensembles: ReadonlyMap<string, Ensemble>,
+  {
+    generation: { model, alpha, pairs },
+    prompts,
+    pairPrompts,
+    scoredPromptTokens,
+  }: PreparedGeneration,
+): {
+  ensemble: Ensemble;
+  steered: SteeredModels;
+  prompt: readonly number[];
+  eosIds: ReadonlySet<number>;
+} {
+  const ensemble = ensembles.get(model)!;
+  // Models with the same prompt have the same array, so that it is copied and compared once.
+  const arrays = new Map<TokenIds, readonly number[]>();
+  const toArray = (ids: TokenIds): readonly number[] => {
+    // The engine reads the end of a prompt that is scored as given tokens.
+    const array =
+      arrays.get(ids) ?? Array.from(ids.subarray(0, ids.length - (scoredPromptTokens ?? 0)));
+    arrays.set(ids, array);
+    return array;
+  };
+  const pairOf = ({ expert, antiexpert }: PreparedGeneration["pairPrompts"][number]) => ({
+    expert: toArray(expert),
+    antiexpert: toArray(antiexpert),
+  });
+  const pairEnsembles = pairs?.map((pair) => {
+    const other = ensembles.get(pair.model)!;
+    if (other.models.base === ensemble.models.base) return other;
+    // The edge has compared the model cards, but those may come from another worker.
+    const message = `pairs: ${pair.model} has another base model than ${model}`;
+    throw new AppError("invalid_request", message, { param: "steering.pairs" });
+  });
+  const steering = pairs?.map(({ weight }, i) => ({
+    weight,
+    models: pairEnsembles![i]!.models,
+    prompts: pairOf(pairPrompts[i]!),
+  }));
+  return {
+    ensemble,
+    steered: {
+      models: ensemble.models,
+      prompts: { base: toArray(prompts.base), ...pairOf(prompts) },
+      alpha,
+      ...(steering && { pairs: steering }),
+    },
+    prompt: Array.from(prompts.base),
+    eosIds: new Set([ensemble, ...(pairEnsembles ?? [])].flatMap((each) => [...each.eosIds])),
+  };
 }
 
-function reasonOf(error: unknown): string {
+function errorMessage(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

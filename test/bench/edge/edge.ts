@@ -1,63 +1,74 @@
 /**
- * `npm run bench:edge`: what the edge costs, beside Hono alone and beside Hono with a bare `queue.add`, all under workerd
- * with one real Redis, in rounds that take turns, so that what else the machine does befalls all of them alike.
+ * `npm run bench:edge`: cost of the self-hosted edge beside Hono alone and beside Hono with a bare `queue.add`, all on Node with
+ * one real Redis. Operations are measured in rounds, in turn, so that other load of the machine affects all of them alike.
  */
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Queue } from "bullmq";
 import { Command } from "commander";
+import type { Redis } from "ioredis";
 import { startEdge } from "../../../infra/stack/edge.ts";
 import { stopOnInterrupt } from "../../../infra/stack/interrupt.ts";
 import { freePort } from "../../../infra/stack/port.ts";
-import { explain } from "../../../infra/stack/problem.ts";
+import { errorText } from "../../../infra/stack/user-error.ts";
 import { Child, stopAllChildren } from "../../../infra/stack/process.ts";
 import { connectRedis, ensureRedisServer, startRedis } from "../../../infra/stack/redis.ts";
-import { JobStore, NEVER_RAN } from "../../../shared/job-store.ts";
-import type { ModelCard } from "../../../shared/job.ts";
-import { KeyRegistry } from "../../../shared/key-registry.ts";
-import { MODELS_KEY } from "../../../shared/redis-keys.ts";
-import { machine } from "../machine.ts";
-import { figure, quantile, type Figure } from "../statistics.ts";
-import { printLines, short, span } from "../table.ts";
+import { JobStore, NEVER_RAN } from "../../../shared/jobs/store.ts";
+import type { ModelCard } from "../../../shared/workers/model-card.ts";
+import { KeyRegistry } from "../../../shared/keys/registry.ts";
+import { MODELS_KEY } from "../../../shared/redis/keys.ts";
+import { describeMachine } from "../machine.ts";
+import { DEEP_JOBS, DEEP_TENANTS, measureDeepQueue } from "./deep-queue.ts";
+import { summarize, quantile, type Summary } from "../statistics.ts";
+import { printLines, formatNumber, formatRange } from "../table.ts";
+import { claimJob } from "../../support/claim.ts";
 
 const ROUNDS = 8;
-const WARM_ROUNDS = 2;
-/** Requests of a round, and how many are under way at once. */
+/** Rounds before the measurement. */
+const WARM_UP_ROUNDS = 2;
+/** Requests of an operation in a round, and how many of them at the same time. */
 const REQUESTS = 40;
-const AT_ONCE = [1, 8];
+const CONCURRENCIES = [1, 8];
 const READY_MS = 60_000;
 const TOKENS = 32;
-/** Submission may cost so many times a bare `queue.add`. */
-const BAR = 2;
+/** Target: a submission takes at most this many times the time of a bare `queue.add`. */
+const SUBMIT_RATIO_MAX = 2;
+/** Target: with many jobs waiting a request costs Redis at most this many times what it costs with none. */
+const DEEP_RATIO_MAX = 2;
 
 const CARD: ModelCard = {
   id: "bench",
-  description: "None: nobody runs the jobs",
+  description: "No model: the jobs do not run",
   createdAtMs: 0,
   contextTokens: 2_048,
   vocabSize: 32_000,
+  tokenBytesMax: null,
   alphaDefault: 1,
   alphaMax: 2,
   base: "bench",
+  fingerprint: "bench",
+  reproducible: true,
 };
 
-interface Subject {
+interface Operation {
   readonly name: string;
-  /** Resolves when the reply has been read. */
+  /** Resolves after the whole reply was read. */
   readonly run: () => Promise<unknown>;
 }
 
 interface Row {
   readonly name: string;
-  readonly atOnce: number;
-  readonly perSecond: Figure;
+  readonly concurrency: number;
+  readonly perSecond: Summary;
   readonly p50Ms: number;
   readonly p99Ms: number;
 }
 
-const { json } = new Command("bench:edge")
-  .description("Requests a second, p50 and p99 of the edge beside bare Hono and a bare queue.add")
-  .option("--json <file>", "write rows and ratios to a file")
+const { json } = new Command("npm run bench:edge --")
+  .description(
+    "measure requests per second and latency of the edge beside bare Hono and a bare queue.add",
+  )
+  .option("--json <file>", "also write the report to this file")
   .parse()
   .opts<{ json?: string }>();
 
@@ -71,7 +82,7 @@ try {
     console.log(`\nwritten to ${resolve(json)}`);
   }
 } catch (error) {
-  console.error(explain(error));
+  console.error(errorText(error));
   process.exitCode = 1;
 } finally {
   await stopAllChildren();
@@ -86,10 +97,10 @@ async function bench() {
   await redis.hset(MODELS_KEY, CARD.id, JSON.stringify(CARD));
   const queue = new Queue("node", { connection: redis });
   const call = caller(edge.url, key);
-  const job = await endedJob(call, new JobStore(redis, 3_600_000));
+  const job = await endedJob(call, redis);
   const body = JSON.stringify({ model: CARD.id, prompt: "the capital of france" });
   let id = 0;
-  const subjects: Subject[] = [
+  const operations: Operation[] = [
     { name: "bare Hono", run: () => read(`${bareUrl}/hono`) },
     {
       name: "bare queue.add",
@@ -102,35 +113,36 @@ async function bench() {
     { name: "stream", run: () => call(`/v1/jobs/${job}/events`) },
   ];
   const rows: Row[] = [];
-  const ratios: Record<string, Figure> = {};
-  for (const atOnce of AT_ONCE) {
-    const measured = await rounds(subjects, atOnce);
-    rows.push(...measured.map(({ name, samples }) => rowOf(name, atOnce, samples)));
-    const meansOf = (wanted: string) =>
+  const ratios: Record<string, Summary> = {};
+  for (const concurrency of CONCURRENCIES) {
+    const measured = await runRounds(operations, concurrency);
+    rows.push(...measured.map(({ name, samples }) => resultRow(name, concurrency, samples)));
+    const wallTimes = (wanted: string) =>
       measured.find(({ name }) => name === wanted)!.samples.map(({ wallMs }) => wallMs);
-    for (const [name, by] of [
+    for (const [name, reference] of [
       ["submit", "bare queue.add"],
       ["poll", "bare Hono"],
       ["stream", "bare Hono"],
     ] as const) {
-      const others = meansOf(by);
-      const values = meansOf(name).map((ms, i) => ms / others[i]!);
-      ratios[`${name} / ${by}, ${atOnce} at once`] = figure(values)!;
+      const references = wallTimes(reference);
+      const values = wallTimes(name).map((ms, i) => ms / references[i]!);
+      ratios[`${name} / ${reference}, concurrency ${concurrency}`] = summarize(values)!;
     }
   }
   await queue.close();
   redis.disconnect();
+  const deepQueue = await measureDeepQueue();
   const seconds = Math.round((performance.now() - startedMs) / 1000);
-  return { machine: machine(), rows, ratios, seconds };
+  return { machine: describeMachine(), rows, ratios, deepQueue, seconds };
 }
 
 async function startBare(redisUrl: string): Promise<string> {
   const port = await freePort();
   const child = new Child({
-    name: "bare worker",
+    name: "bare",
     command: process.execPath,
-    args: [join(import.meta.dirname, "bare-worker.ts")],
-    env: { REDIS_URL: redisUrl, PORT: String(port), WRANGLER_SEND_METRICS: "false" },
+    args: [join(import.meta.dirname, "bare.ts")],
+    env: { REDIS_URL: redisUrl, PORT: String(port) },
   });
   const url = `http://127.0.0.1:${port}`;
   await child.waitForUrl(`${url}/hono`, READY_MS);
@@ -150,13 +162,12 @@ async function read(url: string, init?: RequestInit): Promise<string> {
   return text;
 }
 
-/** A job of some tokens, to be polled and streamed. */
-async function endedJob(call: Call, store: JobStore): Promise<string> {
+/** Id of an ended job with tokens, to be polled and streamed. */
+async function endedJob(call: Call, redis: Redis): Promise<string> {
+  const store = new JobStore(redis, 3_600_000);
   const body = JSON.stringify({ model: CARD.id, prompt: "the capital of france" });
   const { id } = JSON.parse(await call("/v1/jobs", { method: "POST", body })) as { id: string };
-  const claim = await store.claim(id, 1);
-  if (claim.status !== "claimed") throw new Error(`The job is ${claim.status}`);
-  const { attempt } = claim;
+  const { attempt } = await claimJob(redis, id);
   for (let at = 0; at < TOKENS; at++) {
     await store.appendTokens(id, attempt, at, { ids: [at], text: " word" });
   }
@@ -169,18 +180,18 @@ interface Sample {
   readonly latenciesMs: readonly number[];
 }
 
-async function rounds(subjects: readonly Subject[], atOnce: number) {
-  const measured = subjects.map(({ name, run }) => ({ name, run, samples: [] as Sample[] }));
-  for (let round = -WARM_ROUNDS; round < ROUNDS; round++) {
+async function runRounds(operations: readonly Operation[], concurrency: number) {
+  const measured = operations.map(({ name, run }) => ({ name, run, samples: [] as Sample[] }));
+  for (let round = -WARM_UP_ROUNDS; round < ROUNDS; round++) {
     for (const { run, samples } of measured) {
-      const sample = await sampleOf(run, atOnce);
+      const sample = await measureOperation(run, concurrency);
       if (round >= 0) samples.push(sample);
     }
   }
   return measured;
 }
 
-async function sampleOf(run: Subject["run"], atOnce: number): Promise<Sample> {
+async function measureOperation(run: Operation["run"], concurrency: number): Promise<Sample> {
   const latenciesMs: number[] = [];
   let left = REQUESTS;
   const client = async () => {
@@ -191,37 +202,57 @@ async function sampleOf(run: Subject["run"], atOnce: number): Promise<Sample> {
     }
   };
   const startedMs = performance.now();
-  await Promise.all(Array.from({ length: atOnce }, client));
+  await Promise.all(Array.from({ length: concurrency }, client));
   return { wallMs: performance.now() - startedMs, latenciesMs };
 }
 
-function rowOf(name: string, atOnce: number, samples: readonly Sample[]): Row {
+function resultRow(name: string, concurrency: number, samples: readonly Sample[]): Row {
   const all = samples.flatMap(({ latenciesMs }) => latenciesMs).sort((a, b) => a - b);
   return {
     name,
-    atOnce,
-    perSecond: figure(samples.map(({ wallMs }) => (1000 * REQUESTS) / wallMs))!,
+    concurrency,
+    perSecond: summarize(samples.map(({ wallMs }) => (1000 * REQUESTS) / wallMs))!,
     p50Ms: quantile(all, 0.5),
     p99Ms: quantile(all, 0.99),
   };
 }
 
-function print({ machine, rows, ratios, seconds }: Awaited<ReturnType<typeof bench>>): void {
+function print({
+  machine,
+  rows,
+  ratios,
+  deepQueue,
+  seconds,
+}: Awaited<ReturnType<typeof bench>>): void {
   console.log(`\n${machine.cores} cores of ${machine.cpu}, Node ${machine.node}; ${seconds} s\n`);
   printLines([
-    ["what", "at once", "requests/s", "p50 ms", "p99 ms"],
-    ...rows.map(({ name, atOnce, perSecond, p50Ms, p99Ms }) => [
+    ["operation", "concurrency", "requests/s", "p50 ms", "p99 ms"],
+    ...rows.map(({ name, concurrency, perSecond, p50Ms, p99Ms }) => [
       name,
-      String(atOnce),
+      String(concurrency),
       perSecond.median.toFixed(0),
-      short(p50Ms),
-      short(p99Ms),
+      formatNumber(p50Ms),
+      formatNumber(p99Ms),
     ]),
   ]);
-  console.log("\ncost, as a ratio of time; median (range) of the rounds\n");
+  console.log("\nratios of time, median (smallest - largest) of the rounds\n");
   for (const [name, ratio] of Object.entries(ratios)) {
-    const verdict = ratio.median <= BAR ? "met" : "MISSED";
-    const bar = name.startsWith("submit") ? `  ${verdict}: at most ${BAR}` : "";
-    console.log(`  ${name.padEnd(36)}${span(ratio)}${bar}`);
+    const verdict = ratio.median <= SUBMIT_RATIO_MAX ? "met" : "MISSED";
+    const target = name.startsWith("submit")
+      ? `  target ${verdict}: at most ${SUBMIT_RATIO_MAX}`
+      : "";
+    console.log(`  ${name.padEnd(40)}${formatRange(ratio)}${target}`);
   }
+  console.log(
+    `\nRedis, median microseconds: empty queue, ${DEEP_JOBS} jobs of ${DEEP_TENANTS} tenants waiting\n`,
+  );
+  printLines([
+    ["request", "empty", "deep", `target: at most ${DEEP_RATIO_MAX} times`],
+    ...deepQueue.map(({ name, emptyUs, deepUs }) => [
+      name,
+      emptyUs.toFixed(0),
+      deepUs.toFixed(0),
+      `${(deepUs / emptyUs).toFixed(2)} ${deepUs <= DEEP_RATIO_MAX * emptyUs ? "met" : "MISSED"}`,
+    ]),
+  ]);
 }

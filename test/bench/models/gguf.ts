@@ -1,15 +1,19 @@
 /**
- * A GGUF file for llama.cpp from an inflated graph's weights: float32, or Q8_0 (blocks of 32 int8 with a float16 scale).
+ * Writes a GGUF file for llama.cpp from the weights of an inflated graph: float32, or Q8_0 (blocks of 32 int8 with a float16 scale).
  * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
 import { closeSync, openSync, writeSync } from "node:fs";
-import type { Shape } from "./inflate.ts";
-import type { Graph, Value } from "./onnx.ts";
+import type { ModelShape } from "./inflate.ts";
+import type { Graph, Tensor } from "./onnx.ts";
 
+/** Types of metadata values. */
 const [UINT32, FLOAT32, STRING, ARRAY] = [4, 6, 8, 9];
+/** Types of tensors. */
 const [F32, Q8_0] = [0, 8];
+/** Weights of a Q8_0 block. */
 const BLOCK = 32;
-const ALIGNMENT = 32;
+const ALIGNMENT_BYTES = 32;
+/** Weight in the inflated graph -> name in GGUF. */
 const NAMES = {
   q: "attn_q",
   k: "attn_k",
@@ -21,7 +25,7 @@ const NAMES = {
 };
 
 export interface GgufOptions {
-  readonly shape: Shape;
+  readonly shape: ModelShape;
   readonly vocabSize: number;
   readonly contextTokens: number;
   readonly epsilon: number;
@@ -30,7 +34,7 @@ export interface GgufOptions {
   readonly quantized: boolean;
 }
 
-interface Tensor {
+interface GgufTensor {
   readonly name: string;
   readonly dims: readonly number[];
   readonly type: number;
@@ -55,20 +59,20 @@ export function writeGguf(file: string, weights: Graph["weights"], options: Gguf
   closeSync(out);
 }
 
-function tensorsOf(weights: Graph["weights"], options: GgufOptions): Tensor[] {
+function tensorsOf(weights: Graph["weights"], options: GgufOptions): GgufTensor[] {
   const { shape, frequencies, quantized } = options;
   const of = (name: string) => weights.get(name)!;
-  const vector = (name: string, data: Float32Array): Tensor => ({
+  const vector = (name: string, data: Float32Array): GgufTensor => ({
     name: `${name}.weight`,
     dims: [data.length],
     type: F32,
     bytes: new Uint8Array(data.buffer),
   });
   const half = frequencies.length;
-  // llama.cpp divides its own frequencies by these.
+  // llama.cpp divides its frequencies by these factors.
   const factors = frequencies.map((frequency, i) => 1e4 ** (-i / half) / frequency);
   const { dims, data } = of("model.embed_tokens.weight");
-  const embedding = { dims, data } as Value & { data: Float32Array };
+  const embedding = { dims, data } as Tensor & { data: Float32Array };
   const tensors = [
     matrix("token_embd", embedding.data, dims[1]!, quantized),
     vector("output_norm", of("model.norm.weight").data as Float32Array),
@@ -90,8 +94,11 @@ function tensorsOf(weights: Graph["weights"], options: GgufOptions): Tensor[] {
   return tensors;
 }
 
-/** [in, out] as [out, in]. llama.cpp turns neighbouring entries of a head, Hugging Face entries half a head apart. */
-function transposed({ dims, data }: Value, headSize: number | null): Float32Array {
+/**
+ * Transposes [in, out] to [out, in]. With a head size, the entries of each head are reordered: for rotary embeddings
+ * llama.cpp pairs neighbouring entries, and Hugging Face pairs entries half a head apart.
+ */
+function transposed({ dims, data }: Tensor, headSize: number | null): Float32Array {
   const [rows, columns] = dims as [number, number];
   const turned = new Float32Array(rows * columns);
   for (let column = 0; column < columns; column++) {
@@ -105,7 +112,7 @@ function transposed({ dims, data }: Value, headSize: number | null): Float32Arra
   return turned;
 }
 
-function matrix(name: string, data: Float32Array, width: number, quantized: boolean): Tensor {
+function matrix(name: string, data: Float32Array, width: number, quantized: boolean): GgufTensor {
   const dims = [width, data.length / width];
   const isBlocked = quantized && width % BLOCK === 0;
   const bytes = isBlocked ? blocks(data) : new Uint8Array(data.buffer);
@@ -133,7 +140,7 @@ function metadata({ shape, vocabSize, contextTokens, epsilon }: GgufOptions): Bu
   const integer = (name: string, value: number) => [text(name), u32(UINT32), u32(value)];
   const real = (name: string, value: number) => [text(name), u32(FLOAT32), f32(value)];
   const word = (name: string, value: string) => [text(name), u32(STRING), text(value)];
-  // The bench speaks in token ids: names only have to be there.
+  // The bench uses token ids only, but llama.cpp requires texts.
   const names = Array.from({ length: vocabSize }, (_, id) => text(`<${id}>`));
   const entries = [
     word("general.architecture", "llama"),
@@ -159,7 +166,7 @@ function metadata({ shape, vocabSize, contextTokens, epsilon }: GgufOptions): Bu
   return [u64(entries.length), ...entries.flat()];
 }
 
-const padded = (bytes: number) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+const padded = (bytes: number) => Math.ceil(bytes / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
 
 function u32(value: number): Buffer {
   const bytes = Buffer.alloc(4);

@@ -1,14 +1,15 @@
 /**
- * Makes a large model that computes what a small one computes. Width grows by zero padding (RMSNorm's mean is taken over
- * more entries, so its weights shrink by the square root), heads and MLPs get members whose way out is zero, and added
- * layers write nothing into the residual stream. Every added weight is multiplied like any other: behaviour and
- * acceptance stay the demo family's, the cost is a large model's. The layers are copies of the small graph's own, so what
- * its exporter makes of attention stays as it is.
+ * Makes a large model with the same logits as a small one. The width grows by zero padding (RMSNorm takes the mean over more
+ * entries, so its weights are divided by the square root), added heads and MLP units have zero output weights, and added
+ * layers write nothing into the residual stream. Every added weight is multiplied like any other. So the output and the
+ * acceptance of drafts are the demo family's, and the cost is a large model's. Layers are copies of the small graph's layers,
+ * so attention has the form that the exporter gave it.
  */
-import { constantNode, constantValue, type Graph, type Node, type Value } from "./onnx.ts";
+import type { GraphNode } from "../../../worker/engine/graph/nodes.ts";
+import { constantNode, constantValue, type Graph, type Tensor } from "./onnx.ts";
 
-/** A Llama-style decoder's dimensions, all heads with keys and values of their own. */
-export interface Shape {
+/** Dimensions of a Llama-style decoder in which every head has its own keys and values. */
+export interface ModelShape {
   readonly layers: number;
   readonly width: number;
   readonly heads: number;
@@ -16,15 +17,19 @@ export interface Shape {
   readonly mlpWidth: number;
 }
 
-/** Added weights that take part in the arithmetic are this large: below the trained ones, so int8 scales stay theirs. */
+/** Magnitude of added weights that are not zero: below the trained weights, so that these still determine int8 scales. */
 const NOISE = 0.01;
 const MATRICES = ["q", "k", "v", "o", "gate", "up", "down"] as const;
 type Matrix = (typeof MATRICES)[number];
 
-export function inflate(graph: Graph, from: Shape, to: Shape): Graph {
+/**
+ * @param from dimensions of `graph`
+ * @param to larger dimensions
+ */
+export function inflate(graph: Graph, from: ModelShape, to: ModelShape): Graph {
   const { before, layers, after } = split(graph, from.layers);
-  const weights = new Map<string, Value>();
-  const resized = (nodes: readonly Node[]) => nodes.map((node) => resize(node, from, to));
+  const weights = new Map<string, Tensor>();
+  const resized = (nodes: readonly GraphNode[]) => nodes.map((node) => resize(node, from, to));
   const widen = new Widening(from, to);
   for (const name of ["model.embed_tokens.weight", "model.norm.weight"]) {
     const value = graph.weights.get(name)!;
@@ -32,10 +37,10 @@ export function inflate(graph: Graph, from: Shape, to: Shape): Graph {
   }
   const nodes = [...resized(before)];
   let residual = outputOf(before);
-  /** What later layers use of the first one (rotary angles) is in its first copy. */
+  /** Values of the first layer that later layers use (rotary angles) -> their name in its first copy. */
   const shared = new Map<string, string>();
   for (let at = 0; at < to.layers; at++) {
-    // The trained layers are spread over the depth; the others copy the first one's nodes.
+    // The trained layers are distributed over the depth. The other layers have the nodes of the first one.
     const trained = Math.floor(((at + 1) * from.layers) / to.layers) - 1;
     const isTrained = Math.floor((at * from.layers) / to.layers) - 1 !== trained;
     const template = layers[isTrained ? trained : 0]!;
@@ -75,18 +80,18 @@ export function inflate(graph: Graph, from: Shape, to: Shape): Graph {
 }
 
 interface Layer {
-  readonly nodes: readonly Node[];
-  /** The residual stream before it; its last node writes the stream after it. */
+  readonly nodes: readonly GraphNode[];
+  /** The residual stream before the layer. The layer's last node writes the stream after it. */
   readonly input: string;
 }
 
-const outputOf = (nodes: readonly Node[]) => nodes.at(-1)!.outputs[0]!;
+const outputOf = (nodes: readonly GraphNode[]) => nodes.at(-1)!.outputs[0]!;
 
-/** Cuts the node list where the residual stream passes from layer to layer: exporters write the layers in order. */
+/** Splits the nodes into layers at the residual stream. Exporters write the layers in order. */
 function split(
   { nodes }: Graph,
   layers: number,
-): { before: Node[]; layers: Layer[]; after: Node[] } {
+): { before: GraphNode[]; layers: Layer[]; after: GraphNode[] } {
   const producer = new Map(nodes.flatMap(({ outputs }, i) => outputs.map((name) => [name, i])));
   const norms = Array.from(
     { length: layers },
@@ -94,7 +99,7 @@ function split(
   );
   const ends = [...norms, "model.norm.weight"].map((norm) => {
     let at = nodes.findIndex(({ inputs }) => inputs.includes(norm));
-    // The square that a norm begins with takes the residual stream itself.
+    // A norm starts with Pow, whose input is the residual stream.
     while (nodes[at]!.op !== "Pow") at--;
     return producer.get(nodes[at]!.inputs[0]!)! + 1;
   });
@@ -108,8 +113,8 @@ function split(
   };
 }
 
-/** Which initializer plays which part in a layer, by the order in which they are used. */
-function weightNames(nodes: readonly Node[], weights: Graph["weights"]): Map<string, string> {
+/** Role of each weight in a layer -> its name. Roles follow from the order of use. */
+function weightNames(nodes: readonly GraphNode[], weights: Graph["weights"]): Map<string, string> {
   const used = (op: string) =>
     nodes
       .filter((node) => node.op === op)
@@ -117,7 +122,7 @@ function weightNames(nodes: readonly Node[], weights: Graph["weights"]): Map<str
   const [norms, matrices] = [used("Mul"), used("MatMul")];
   if (norms.length !== 2 || matrices.length !== MATRICES.length) {
     throw new Error(
-      `a layer with ${norms.length} norms and ${matrices.length} matrices is no Llama's`,
+      `A Llama layer has 2 norms and ${MATRICES.length} matrices, this one ${norms.length} and ${matrices.length}`,
     );
   }
   return new Map([
@@ -127,8 +132,8 @@ function weightNames(nodes: readonly Node[], weights: Graph["weights"]): Map<str
   ]);
 }
 
-/** Constants that depend on the dimensions: the head size, rotary frequencies, the norms' epsilon. */
-function resize(node: Node, from: Shape, to: Shape): Node {
+/** Adapts constants that depend on the dimensions: head size, rotary frequencies, epsilon of the norms. */
+function resize(node: GraphNode, from: ModelShape, to: ModelShape): GraphNode {
   const value = constantValue(node);
   if (!value) return node;
   const [output] = node.outputs as [string];
@@ -148,33 +153,33 @@ function resize(node: Node, from: Shape, to: Shape): Node {
   return node;
 }
 
-/** Radians per position by which pairs of a head's entries turn: the trained ones first. */
-export function rotaryFrequencies(from: Shape, to: Shape): Float32Array {
+/** Rotary frequencies in radians per position, [head size / 2]: the trained ones first. */
+export function rotaryFrequencies(from: ModelShape, to: ModelShape): Float32Array {
   return Float32Array.from({ length: to.headSize / 2 }, (_, i) =>
     i < from.headSize / 2 ? 1e4 ** ((-2 * i) / from.headSize) : 1e4 ** ((-2 * i) / to.headSize),
   );
 }
 
-/** Puts small weights into large ones. Matrices are [in, out]. */
+/** Places the weights of the small model in larger ones. Matrices are [in, out]. */
 class Widening {
-  readonly #from: Shape;
-  readonly #to: Shape;
+  readonly #from: ModelShape;
+  readonly #to: ModelShape;
   #state = 1;
 
-  constructor(from: Shape, to: Shape) {
+  constructor(from: ModelShape, to: ModelShape) {
     this.#from = from;
     this.#to = to;
   }
 
-  norm({ data }: Value): Value {
+  norm({ data }: Tensor): Tensor {
     const { width } = this.#to;
     const shrink = Math.sqrt(this.#from.width / width);
     const wide = Float32Array.from({ length: width }, (_, i) => Number(data[i] ?? 1) * shrink);
     return { dims: [width], data: wide };
   }
 
-  /** [n, width], the added columns zero. */
-  rows({ dims, data }: Value): Value {
+  /** [n, width]; added columns are zero. */
+  rows({ dims, data }: Tensor): Tensor {
     const [count, small] = dims as [number, number];
     const { width } = this.#to;
     const wide = new Float32Array(count * width);
@@ -184,8 +189,8 @@ class Widening {
     return { dims: [count, width], data: wide };
   }
 
-  /** @param trained null for a layer that shall do nothing */
-  matrix(role: Matrix, trained: Value | null): Value {
+  /** @param trained null for an added layer, which must not change the residual stream */
+  matrix(role: Matrix, trained: Tensor | null): Tensor {
     const { width, heads, headSize, mlpWidth } = this.#to;
     const inner = ["q", "k", "v", "o"].includes(role) ? heads * headSize : mlpWidth;
     const writesBack = role === "o" || role === "down";
@@ -196,26 +201,27 @@ class Widening {
     return { dims: [rows, columns], data: wide };
   }
 
-  #place(role: Matrix, trained: Value, wide: Float32Array, columns: number): void {
+  #place(role: Matrix, trained: Tensor, wide: Float32Array, columns: number): void {
     const [smallRows, smallColumns] = trained.dims as [number, number];
-    const isHead = (axis: 0 | 1) => (axis === 0 ? role === "o" : ["q", "k", "v"].includes(role));
-    if (isHead(1)) this.#clearTrainedHeads(wide, columns);
+    const isHeadAxis = (axis: 0 | 1) =>
+      axis === 0 ? role === "o" : ["q", "k", "v"].includes(role);
+    if (isHeadAxis(1)) this.#clearTrainedHeads(wide, columns);
     for (let row = 0; row < smallRows; row++) {
-      const at = (isHead(0) ? this.#headEntry(row) : row) * columns;
+      const at = (isHeadAxis(0) ? this.#headEntry(row) : row) * columns;
       for (let column = 0; column < smallColumns; column++) {
-        const target = at + (isHead(1) ? this.#headEntry(column) : column);
+        const target = at + (isHeadAxis(1) ? this.#headEntry(column) : column);
         wide[target] = Number(trained.data[row * smallColumns + column]);
       }
     }
   }
 
-  /** Entries that a trained head gained must not add to its scores. */
+  /** Sets the added entries of trained heads to zero, so that they do not change the attention scores. */
   #clearTrainedHeads(wide: Float32Array, columns: number): void {
     const gained = this.#from.heads * this.#to.headSize;
     for (let row = 0; row < wide.length; row += columns) wide.fill(0, row, row + gained);
   }
 
-  /** Rotary embeddings turn entry i with entry i + half, so each half stays at the front of its half. */
+  /** New index of a head's entry. Rotary embeddings pair entry i with entry i + half, so each half is placed at the start of the new half. */
   #headEntry(i: number): number {
     const [small, large] = [this.#from.headSize, this.#to.headSize];
     const [head, at] = [Math.floor(i / small), i % small];
@@ -223,7 +229,7 @@ class Widening {
     return head * large + (upper ? large / 2 + at - small / 2 : at);
   }
 
-  /** Marsaglia's xorshift32: the same files on every machine. */
+  /** Marsaglia's xorshift32, so that the files are the same on every machine. */
   #fillNoise(values: Float32Array): void {
     let state = this.#state;
     for (let i = 0; i < values.length; i++) {

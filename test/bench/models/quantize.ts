@@ -1,21 +1,24 @@
 /**
- * int8 as onnx-community publishes it (`model_quantized.onnx`): weights with one scale per column, activations with one
- * scale per tensor, made while running. The nodes are those of onnxruntime's quantize_dynamic, which it fuses when loading.
+ * Quantizes a graph to int8 like onnx-community (`model_quantized.onnx`): weights have one scale per column, activations one
+ * scale per tensor that is computed at run time. The nodes are those of onnxruntime's quantize_dynamic, which onnxruntime
+ * fuses when it loads the graph.
  */
-import { integerAttribute, type Graph, type Node, type Value } from "./onnx.ts";
+import { integerAttribute, type GraphNode } from "../../../worker/engine/graph/nodes.ts";
+import { DATA_TYPE } from "../../../worker/engine/graph/onnx-proto.ts";
+import type { Graph, Tensor } from "./onnx.ts";
 
-/** Replaces every MatMul with a weight. */
+/** Replaces every MatMul whose second factor is a weight. */
 export function quantize({ nodes, weights }: Graph): Graph {
   const kept = new Map(weights);
   const transposed = transposedWeights(nodes, weights);
   const quantized = new Set<string>();
-  const made: Node[] = [];
+  const quantizedNodes: GraphNode[] = [];
   for (const node of nodes) {
     const [input, name] = node.inputs as [string, string];
     const weight = node.op === "MatMul" ? (weights.get(name) ?? transposed.get(name)) : undefined;
     if (!weight) {
-      // What only made a quantized weight is gone with it.
-      if (!transposed.has(node.outputs[0]!)) made.push(node);
+      // A Transpose that only computed a quantized weight is removed.
+      if (!transposed.has(node.outputs[0]!)) quantizedNodes.push(node);
       continue;
     }
     const { values, scales } = quantizeColumns(weight);
@@ -28,38 +31,50 @@ export function quantize({ nodes, weights }: Graph): Graph {
     );
     if (!quantized.has(input)) {
       quantized.add(input);
-      made.push(
-        plain("DynamicQuantizeLinear", [input], [activation!, activationScale!, activationZero!]),
+      quantizedNodes.push(
+        simpleNode(
+          "DynamicQuantizeLinear",
+          [input],
+          [activation!, activationScale!, activationZero!],
+        ),
       );
     }
     const [output] = node.outputs as [string];
-    made.push(
-      plain(
+    quantizedNodes.push(
+      simpleNode(
         "MatMulInteger",
         [activation!, `${name}.int8`, activationZero!, `${name}.zero`],
         [`${output}.i32`],
       ),
       {
-        ...plain("Cast", [`${output}.i32`], [`${output}.f32`]),
-        attributes: [integerAttribute("to", 1)],
+        ...simpleNode("Cast", [`${output}.i32`], [`${output}.f32`]),
+        attributes: [integerAttribute("to", DATA_TYPE.float)],
       },
-      plain("Mul", [activationScale!, scale], [`${output}.scale`]),
-      plain("Mul", [`${output}.f32`, `${output}.scale`], [output]),
+      simpleNode("Mul", [activationScale!, scale], [`${output}.scale`]),
+      simpleNode("Mul", [`${output}.f32`, `${output}.scale`], [output]),
     );
   }
-  return { nodes: made, weights: kept };
+  return { nodes: quantizedNodes, weights: kept };
 }
 
-const plain = (op: string, inputs: readonly string[], outputs: readonly string[]): Node => ({
+const simpleNode = (
+  op: string,
+  inputs: readonly string[],
+  outputs: readonly string[],
+): GraphNode => ({
   op,
+  domain: null,
   inputs,
   outputs,
   attributes: [],
 });
 
-/** A tied output matrix is the embedding, transposed by a node. */
-function transposedWeights(nodes: readonly Node[], weights: Graph["weights"]): Map<string, Value> {
-  const found = new Map<string, Value>();
+/** Weights that a Transpose node computes: a tied output matrix is the transposed embedding. */
+function transposedWeights(
+  nodes: readonly GraphNode[],
+  weights: Graph["weights"],
+): Map<string, Tensor> {
+  const found = new Map<string, Tensor>();
   for (const { op, inputs, outputs } of nodes) {
     const weight = op === "Transpose" ? weights.get(inputs[0]!) : undefined;
     if (!weight) continue;
@@ -75,14 +90,14 @@ function transposedWeights(nodes: readonly Node[], weights: Graph["weights"]): M
   return found;
 }
 
-function quantizeColumns({ dims, data }: Value): { values: Value; scales: Value } {
+function quantizeColumns({ dims, data }: Tensor): { values: Tensor; scales: Tensor } {
   const columns = dims[1]!;
   const weights = data as Float32Array;
   const largest = new Float32Array(columns);
   for (let i = 0; i < weights.length; i++) {
     largest[i % columns] = Math.max(largest[i % columns]!, Math.abs(weights[i]!));
   }
-  // A column of zeros has no scale of its own.
+  // For a column of zeros any scale is right.
   const scales = largest.map((value) => (value === 0 ? 1 : value / 127));
   const values = new Int8Array(weights.length);
   for (let i = 0; i < weights.length; i++)

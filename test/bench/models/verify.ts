@@ -1,32 +1,29 @@
-/** Whether an inflated model still computes what it was made from: logits over one text, token by token. */
-import type { Decoder } from "../../../worker/model/decoder.ts";
-import { loadDecoder } from "../../../worker/model/files.ts";
-import { promptOf } from "../prompts.ts";
+/** Checks that an inflated model has the logits of the model that it was made from, at every position of a text. */
+import type { Decoder } from "../../../worker/engine/decoder/decoder.ts";
+import { loadDecoder } from "../../../worker/engine/model/model-folder.ts";
+import { benchPrompt } from "../prompts.ts";
 import { family, ROLES, type Family, type Role } from "./family.ts";
 
-/** The largest |difference| of a logit, and the fraction of positions with the same likeliest token. */
+/** Largest |difference| of a logit, and the fraction of positions with the same greedy token. */
 export interface Agreement {
   readonly difference: number;
-  readonly sameToken: number;
+  readonly sameTokenShare: number;
 }
 
-export async function agreement(
-  a: Decoder,
-  b: Decoder,
-  ids: readonly number[],
-): Promise<Agreement> {
+/** Compares two models over the same token ids. */
+async function compareModels(a: Decoder, b: Decoder, ids: readonly number[]): Promise<Agreement> {
   const [rowsA, rowsB] = [await logits(a, ids), await logits(b, ids)];
   let [difference, same] = [0, 0];
   for (const [i, rowA] of rowsA.entries()) {
     const rowB = rowsB[i]!;
     for (const [id, logit] of rowA.entries())
       difference = Math.max(difference, Math.abs(logit - rowB[id]!));
-    if (likeliest(rowA) === likeliest(rowB)) same++;
+    if (greedyToken(rowA) === greedyToken(rowB)) same++;
   }
-  return { difference, sameToken: same / ids.length };
+  return { difference, sameTokenShare: same / ids.length };
 }
 
-/** Half of the text at once, the rest one by one: both ways through a graph. */
+/** Logits after each token: the first half in one run, the rest one by one, because graphs treat the two differently. */
 async function logits(decoder: Decoder, ids: readonly number[]): Promise<Float32Array[]> {
   const sequence = decoder.open();
   const half = ids.length >> 1;
@@ -36,33 +33,33 @@ async function logits(decoder: Decoder, ids: readonly number[]): Promise<Float32
   return rows;
 }
 
-const likeliest = (row: Float32Array) => row.indexOf(Math.max(...row));
+const greedyToken = (row: Float32Array) => row.indexOf(Math.max(...row));
 
 export interface FamilyAgreement extends Agreement {
   readonly role: Role;
   readonly dtype: "fp32" | "int8";
 }
 
-/** Largest change of a logit that an inflated fp32 model may show. */
+/** Largest allowed |difference| of a logit of an inflated fp32 model. */
 const TOLERANCE = 1e-3;
 const TEXT_TOKENS = 64;
 
-/** Compares every model with the demo family's fp32 one; throws if an fp32 model does not compute the same. */
+/** Compares every model with the demo family's fp32 model. @throws Error if an fp32 model has other logits */
 export async function checkFamily(
   folders: Family,
   dtypes: readonly FamilyAgreement["dtype"][],
 ): Promise<FamilyAgreement[]> {
-  const ids = promptOf(TEXT_TOKENS, 0);
+  const ids = benchPrompt(TEXT_TOKENS, 0);
   const agreements: FamilyAgreement[] = [];
   for (const role of ROLES) {
     const original = await loadDecoder(family("demo")[role], { dtype: "fp32", intraOpThreads: 0 });
     for (const dtype of dtypes) {
-      const made = await loadDecoder(folders[role], { dtype, intraOpThreads: 0 });
-      const { difference, sameToken } = await agreement(original, made, ids);
+      const model = await loadDecoder(folders[role], { dtype, intraOpThreads: 0 });
+      const { difference, sameTokenShare } = await compareModels(original, model, ids);
       if (dtype === "fp32" && difference > TOLERANCE) {
-        throw new Error(`${role} was inflated wrongly: its logits differ by ${difference}`);
+        throw new Error(`The inflated ${role} is wrong: its logits differ by ${difference}`);
       }
-      agreements.push({ role, dtype, difference, sameToken });
+      agreements.push({ role, dtype, difference, sameTokenShare });
     }
   }
   return agreements;

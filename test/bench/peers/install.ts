@@ -1,4 +1,4 @@
-/** Installs what the bench compares with into a folder of its own, once: who only runs the demo does not pay for it. */
+/** Installs the other engines into this folder, once. They are not dependencies of the project, because only the bench needs them. */
 import { spawnSync } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -6,13 +6,13 @@ import { fileURLToPath } from "node:url";
 
 const folder = dirname(fileURLToPath(import.meta.url));
 
-/** Returns null, or why the peers are not there; the bench then runs without them. */
+/** @returns null, or the reason why the other engines are not available; the bench then runs without them */
 export function installPeers(): string | null {
   const stamp = join(folder, "node_modules/.package-lock.json");
   const lock = join(folder, "package-lock.json");
   if (existsSync(stamp) && statSync(stamp).mtimeMs >= statSync(lock).mtimeMs) return null;
   console.log(
-    "peers: installing transformers.js and node-llama-cpp into test/bench/peers (once; a minute or so)",
+    "peers: installing transformers.js and node-llama-cpp into test/bench/peers (once; about a minute)",
   );
   const npm = spawnSync(
     "npm",
@@ -22,5 +22,5 @@ export function installPeers(): string | null {
       stdio: "inherit",
     },
   );
-  return npm.status === 0 ? null : "its packages could not be installed";
+  return npm.status === 0 ? null : "npm install failed";
 }

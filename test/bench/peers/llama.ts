@@ -1,9 +1,9 @@
-/** llama.cpp with the base alone, through node-llama-cpp: the same weights as float32 or Q8_0. */
+/** llama.cpp with the base alone, through node-llama-cpp, with the same weights in float32 or Q8_0. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { Sample, Subject, SubjectOptions, Task } from "../subjects/subject.ts";
+import type { Sample, BenchEngine, BenchEngineOptions, Task } from "../engines/engine.ts";
 
-/** The part of its interface that is used; its own types are not there before it is installed. */
+/** The used part of its interface. The package's own types are missing until it is installed. */
 interface NodeLlama {
   getLlama(options: object): Promise<{ loadModel(options: object): Promise<LlamaModel> }>;
 }
@@ -19,9 +19,9 @@ interface LlamaSequence {
 
 const CONTEXT_TOKENS = 1152;
 
-export async function loadLlama({ family, dtype }: SubjectOptions): Promise<Subject> {
+export async function loadLlama({ family, dtype }: BenchEngineOptions): Promise<BenchEngine> {
   const file = join(family.base, `llama-${dtype}.gguf`);
-  if (!existsSync(file)) throw new Error("no GGUF is made of this family");
+  if (!existsSync(file)) throw new Error("this family has no GGUF file");
   const name: string = "node-llama-cpp";
   const library = (await import(name)) as NodeLlama;
   const llama = await library.getLlama({
@@ -31,7 +31,7 @@ export async function loadLlama({ family, dtype }: SubjectOptions): Promise<Subj
     progressLogs: false,
   });
   const model = await llama.loadModel({ modelPath: file });
-  // Its threads wait for each other by turning in circles: on two cores one is faster than two.
+  // Its threads wait for each other in busy loops: on two cores one thread is faster than two.
   const context = await model.createContext({
     contextSize: CONTEXT_TOKENS,
     batchSize: 512,
@@ -41,16 +41,16 @@ export async function loadLlama({ family, dtype }: SubjectOptions): Promise<Subj
   return {
     async measure({ prompts: [prompt], tokens }: Task): Promise<Sample> {
       await sequence.clearHistory();
-      const marksMs: number[] = [];
+      const tokenTimesMs: number[] = [];
       const startedMs = performance.now();
       for await (const _ of sequence.evaluate(prompt!, { temperature: 0, yieldEogToken: true })) {
-        marksMs.push(performance.now());
-        if (marksMs.length === tokens) break;
+        tokenTimesMs.push(performance.now());
+        if (tokenTimesMs.length === tokens) break;
       }
-      const firstMs = marksMs[0]!;
+      const firstMs = tokenTimesMs[0]!;
       return {
-        decodeMs: marksMs.at(-1)! - firstMs,
-        decodedTokens: marksMs.length - 1,
+        decodeMs: tokenTimesMs.at(-1)! - firstMs,
+        decodedTokens: tokenTimesMs.length - 1,
         firstTokenMs: firstMs - startedMs,
         drafted: 0,
         accepted: 0,

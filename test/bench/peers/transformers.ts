@@ -1,8 +1,10 @@
-/** transformers.js with the base alone: `generate()`, greedy, from the same files. */
+/** transformers.js with the base alone: greedy `generate()` with the same model files. */
 import { basename, dirname } from "node:path";
-import type { Sample, Subject, SubjectOptions, Task } from "../subjects/subject.ts";
+// Its own onnxruntime is loaded later, by loadTransformers.
+import "../../../worker/engine/onnxruntime/telemetry-off.ts";
+import type { Sample, BenchEngine, BenchEngineOptions, Task } from "../engines/engine.ts";
 
-/** The part of its interface that is used; its own types are not there before it is installed. */
+/** The used part of its interface. The package's own types are missing until it is installed. */
 interface Transformers {
   readonly env: { allowRemoteModels: boolean; localModelPath: string };
   readonly AutoModelForCausalLM: {
@@ -14,7 +16,10 @@ interface Transformers {
   readonly Tensor: new (type: string, data: BigInt64Array, dims: readonly number[]) => unknown;
 }
 
-export async function loadTransformers({ family, dtype }: SubjectOptions): Promise<Subject> {
+export async function loadTransformers({
+  family,
+  dtype,
+}: BenchEngineOptions): Promise<BenchEngine> {
   const name: string = "@huggingface/transformers";
   const { env, AutoModelForCausalLM, Tensor } = (await import(name)) as Transformers;
   env.allowRemoteModels = false;
@@ -26,22 +31,22 @@ export async function loadTransformers({ family, dtype }: SubjectOptions): Promi
   return {
     async measure({ prompts: [prompt], tokens }: Task): Promise<Sample> {
       const integers = (values: BigInt64Array) => new Tensor("int64", values, [1, values.length]);
-      const marksMs: number[] = [];
+      const callTimesMs: number[] = [];
       const startedMs = performance.now();
       await model.generate({
         inputs: integers(BigInt64Array.from(prompt!, BigInt)),
         attention_mask: integers(new BigInt64Array(prompt!.length).fill(1n)),
         max_new_tokens: tokens,
         do_sample: false,
-        // No end token: all engines generate as many.
+        // Without an end-of-sequence token, so that all engines generate the same number of tokens.
         eos_token_id: null,
-        streamer: { put: () => marksMs.push(performance.now()), end() {} },
+        streamer: { put: () => callTimesMs.push(performance.now()), end() {} },
       });
-      // The streamer gets the prompt first.
-      const [, first, ...rest] = marksMs as [number, number, ...number[]];
+      // The streamer is called with the prompt first.
+      const [, first, ...rest] = callTimesMs as [number, number, ...number[]];
       const decodeMs = rest.at(-1)! - first;
       if (rest.length !== tokens - 1)
-        throw new Error(`generated ${rest.length + 1} of ${tokens} tokens`);
+        throw new Error(`Generated ${rest.length + 1} of ${tokens} tokens`);
       return {
         decodeMs,
         decodedTokens: rest.length,

@@ -1,50 +1,54 @@
+/** The scheduler: KV cache budget, order, stopping, failures. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Scheduler, type Task } from "../../../worker/engine/scheduler.ts";
-import type { Models } from "../../../worker/parts.ts";
+import type { Models } from "../../../worker/engine/model/ensemble.ts";
 import { FakeDecoder, fakeModels, noiseLogits } from "../../support/fake-decoder.ts";
 import {
   NO_EOS,
   PROMPTS,
-  request,
-  tokensOf,
+  generateRequest,
+  runTokens,
   vectorModels,
-  type RowOptions,
-} from "../../support/rows.ts";
+  type RequestOptions,
+} from "../../support/decode-loop.ts";
 
 const VOCAB = 20;
 const PROMPT_TOKENS = 3;
 
-interface Told {
+interface Progress {
   readonly tokens: number[];
   readonly ends: (Error | null)[];
 }
 
-/** Tasks over a scheduler: what each is told, and in which order all of them are. */
+/** Tasks of a scheduler: the callbacks of each task, and the order of all callbacks. */
 function tasksOver(scheduler: Scheduler) {
   const log: string[] = [];
   let open = 0;
   let wake = () => {};
   return {
     log,
-    /** A task that is told apart by its name; a fake token is a byte, so it needs three times `tokensMax`. */
+    /** A named task. A token of a fake model takes one byte, so three models need three times `cacheTokensMax`. */
     task: (
       name: string,
-      options: RowOptions,
+      options: RequestOptions,
       { onToken, onEnd }: { onToken?: () => void; onEnd?: () => void } = {},
-    ): Task & Told => {
-      const told: Told = { tokens: [], ends: [] };
+    ): Task & Progress => {
+      const progress: Progress = { tokens: [], ends: [] };
       return {
-        ...told,
-        request: request({ ...options, sampling: { logitBias: [NO_EOS], ...options.sampling } }),
-        tokensMax: PROMPT_TOKENS + (options.maxTokens ?? 24),
+        ...progress,
+        request: generateRequest({
+          ...options,
+          sampling: { logitBias: [NO_EOS], ...options.sampling },
+        }),
+        cacheTokensMax: PROMPT_TOKENS + (options.maxTokens ?? 24),
         onStart: () => void log.push(`${name} starts`),
         onToken: (token) => {
-          told.tokens.push(token);
+          progress.tokens.push(token);
           onToken?.();
         },
         onEnd: (error) => {
-          told.ends.push(error);
+          progress.ends.push(error);
           log.push(`${name} ${error ? `fails: ${error.message}` : "ends"}`);
           onEnd?.();
           open--;
@@ -56,39 +60,39 @@ function tasksOver(scheduler: Scheduler) {
       open += tasks.length;
       for (const task of tasks) scheduler.submit(task);
     },
-    /** Until all that was submitted has ended. */
+    /** Waits until all submitted tasks have ended. */
     ended: async (): Promise<void> => {
       if (open > 0) await new Promise<void>((resolve) => (wake = resolve));
     },
   };
 }
 
-const sum = (models: Models) =>
+const cacheBytes = (models: Models) =>
   models.base.cacheBytes + models.expert.cacheBytes + models.antiexpert.cacheBytes;
 
 describe("tasks that fit together", () => {
-  test("share steps, also when they come in the same tick", async () => {
+  test("share steps, also when they are submitted in the same tick", async () => {
     const models = fakeModels(VOCAB);
     const { task, submit, ended } = tasksOver(new Scheduler(1000));
     const tasks = [1, 2, 3].map((seed) => task(`${seed}`, { models, sampling: { seed } }));
     submit(...tasks);
     await ended();
-    expect(models.base.turns).toContain(3);
-    expect(models.base.turns.length).toBeLessThan(2 * 24);
+    expect(models.base.batchSizes).toContain(3);
+    expect(models.base.batchSizes.length).toBeLessThan(2 * 24);
     for (const [i, { tokens, ends }] of tasks.entries()) {
       const sampling = { seed: i + 1, logitBias: [NO_EOS] };
-      expect(tokens).toEqual(await tokensOf({ models, sampling }));
+      expect(tokens).toEqual(await runTokens({ models, sampling }));
       expect(ends).toEqual([null]);
     }
-    expect(models.base.running).toBe(0);
+    expect(models.base.openCount).toBe(0);
   });
 
-  test("come and go while others run, and each gives what it gives alone", async () => {
+  test("join and leave while others run, and each gives the same tokens as alone", async () => {
     const models = fakeModels(VOCAB);
     const scheduler = new Scheduler(1000);
     const { task, submit, ended } = tasksOver(scheduler);
     const third = task("third", { models, alpha: 0 });
-    const first: Task & Told = task(
+    const first: Task & Progress = task(
       "first",
       { models },
       { onToken: () => void (first.tokens.length === 5 && submit(third)) },
@@ -97,22 +101,22 @@ describe("tasks that fit together", () => {
     submit(first, second);
     await ended();
     const sampling = { logitBias: [NO_EOS] };
-    expect(first.tokens).toEqual(await tokensOf({ models, sampling }));
-    expect(second.tokens).toEqual(await tokensOf({ models, sampling, maxTokens: 3 }));
-    expect(third.tokens).toEqual(await tokensOf({ models, sampling, alpha: 0 }));
+    expect(first.tokens).toEqual(await runTokens({ models, sampling }));
+    expect(second.tokens).toEqual(await runTokens({ models, sampling, maxTokens: 3 }));
+    expect(third.tokens).toEqual(await runTokens({ models, sampling, alpha: 0 }));
   });
 });
 
 describe("the cache budget", () => {
-  /** At alpha 1, as prompts and 24 tokens in three models. */
+  /** Bytes of a task at alpha 1: prompt and 24 tokens in three models. */
   const ONE = 3 * (PROMPT_TOKENS + 24);
 
-  test("lets the next in line wait until there is room, and then run", async () => {
+  test("makes the next task wait until there is room", async () => {
     const models = fakeModels(VOCAB);
     const { log, task, submit, ended } = tasksOver(new Scheduler(2 * ONE));
     submit(...["a", "b", "c", "d"].map((name) => task(name, { models })));
     await ended();
-    expect(Math.max(...models.base.turns)).toBe(2);
+    expect(Math.max(...models.base.batchSizes)).toBe(2);
     expect(log.filter((line) => line.endsWith("starts"))).toEqual(
       ["a", "b", "c", "d"].map((name) => `${name} starts`),
     );
@@ -120,7 +124,7 @@ describe("the cache budget", () => {
     expect(log.indexOf("c starts")).toBeLessThan(log.indexOf("d starts"));
   });
 
-  test("keeps a small task behind the large one that came first", async () => {
+  test("does not let a small task overtake a large one that was submitted first", async () => {
     const models = fakeModels(VOCAB);
     const { log, task, submit, ended } = tasksOver(new Scheduler(ONE + 20));
     const small = { models, alpha: 0, maxTokens: 4 };
@@ -130,45 +134,45 @@ describe("the cache budget", () => {
     expect(log.indexOf("large starts")).toBeGreaterThan(log.indexOf("first ends"));
   });
 
-  test("counts the base alone at alpha 0", async () => {
+  test("counts only the base at alpha 0", async () => {
     const models = fakeModels(VOCAB);
     const { task, submit, ended } = tasksOver(new Scheduler(ONE));
     submit(...["a", "b", "c"].map((name) => task(name, { models, alpha: 0 })));
     await ended();
-    expect(models.base.turns).toContain(3);
+    expect(models.base.batchSizes).toContain(3);
   });
 
-  test("counts every pair's models, and once what pairs share", async () => {
+  test("counts the models of every pair, and a model that pairs share once", async () => {
     const models = fakeModels(VOCAB);
     const second = { ...models, expert: new FakeDecoder(noiseLogits(4, VOCAB)) };
     const pairs = [models, second].map((of) => ({ weight: 0.5, models: of, prompts: PROMPTS }));
-    const most = async (cacheBytesMax: number) => {
-      models.base.turns.length = 0;
+    const batchSizeMax = async (cacheBytesMax: number) => {
+      models.base.batchSizes.length = 0;
       const { task, submit, ended } = tasksOver(new Scheduler(cacheBytesMax));
       submit(...["a", "b"].map((name) => task(name, { models, pairs })));
       await ended();
-      return Math.max(...models.base.turns);
+      return Math.max(...models.base.batchSizes);
     };
     const four = 4 * (PROMPT_TOKENS + 24);
-    expect([await most(2 * four - 1), await most(2 * four)]).toEqual([1, 2]);
+    expect([await batchSizeMax(2 * four - 1), await batchSizeMax(2 * four)]).toEqual([1, 2]);
   });
 
-  test("fails a task that could never fit, with both numbers, and no other", async () => {
+  test("fails a task that could never fit, with both numbers; other tasks run", async () => {
     const models = fakeModels(VOCAB);
     const { task, submit, ended } = tasksOver(new Scheduler(3 * 2 ** 20));
-    const large = { ...task("large", { models }), tokensMax: 1.5 * 2 ** 20 };
+    const large = { ...task("large", { models }), cacheTokensMax: 1.5 * 2 ** 20 };
     const other = task("other", { models });
     submit(large, other);
     await ended();
     expect(large.ends.map((error) => error?.message)).toEqual([
-      "the job needs 5 MiB of KV cache; this worker has 3",
+      "The job needs 5 MiB of KV cache; this worker has 3 MiB",
     ]);
     expect([large.tokens.length, other.tokens.length]).toEqual([0, 24]);
     expect(other.ends).toEqual([null]);
   });
 
   test(
-    "is kept with real caches, whatever comes, speculates and goes",
+    "holds with real KV caches, while tasks join, draft and leave",
     { timeout: 30_000 },
     async () => {
       const models = await vectorModels("llama", 128);
@@ -185,25 +189,25 @@ describe("the cache budget", () => {
           const cacheBytesMax = budget(2);
           const scheduler = new Scheduler(cacheBytesMax);
           const { task, submit, ended } = tasksOver(scheduler);
-          let mostBytes = 0;
+          let bytesMax = 0;
           const tasks = plans.map((plan, i) => {
             const prompts = {
               ...PROMPTS,
               base: Array.from({ length: plan.base }, (_, id) => 1 + (id % 100)),
             };
             const options = { models, prompts, maxTokens: plan.maxTokens, alpha: plan.alpha };
-            const made: Task & Told = task(`${i}`, options, {
+            const started: Task & Progress = task(`${i}`, options, {
               onToken: () => {
-                mostBytes = Math.max(mostBytes, sum(models));
-                if (made.tokens.length === plan.stopsAt) scheduler.stop(made);
+                bytesMax = Math.max(bytesMax, cacheBytes(models));
+                if (started.tokens.length === plan.stopsAt) scheduler.stop(started);
               },
             });
-            return { ...made, tokensMax: plan.base + plan.maxTokens };
+            return { ...started, cacheTokensMax: plan.base + plan.maxTokens };
           });
           submit(...tasks);
           await ended();
-          expect(mostBytes).toBeLessThanOrEqual(cacheBytesMax);
-          expect(sum(models)).toBe(0);
+          expect(bytesMax).toBeLessThanOrEqual(cacheBytesMax);
+          expect(cacheBytes(models)).toBe(0);
           for (const { ends } of tasks) expect(ends).toEqual([null]);
         }),
         { numRuns: 10, seed: 1 },
@@ -212,12 +216,12 @@ describe("the cache budget", () => {
   );
 });
 
-describe("a task that is stopped", () => {
-  test("while it runs ends before its next token, and leaves the others alone", async () => {
+describe("a stopped task", () => {
+  test("that runs ends before its next token, and the others continue", async () => {
     const models = fakeModels(VOCAB);
     const scheduler = new Scheduler(1000);
     const { task, submit, ended } = tasksOver(scheduler);
-    const stopped: Task & Told = task(
+    const stopped: Task & Progress = task(
       "stopped",
       { models },
       { onToken: () => void (stopped.tokens.length === 3 && scheduler.stop(stopped)) },
@@ -227,16 +231,16 @@ describe("a task that is stopped", () => {
     await ended();
     expect([stopped.tokens.length, other.tokens.length]).toEqual([3, 24]);
     expect([stopped.ends, other.ends]).toEqual([[null], [null]]);
-    expect(models.base.running).toBe(0);
+    expect(models.base.openCount).toBe(0);
   });
 
-  test("while it waits never starts, and those behind it move up", async () => {
+  test("that waits never starts, and the next one takes its place", async () => {
     const models = fakeModels(VOCAB);
     const scheduler = new Scheduler(100);
     const { log, task, submit, ended } = tasksOver(scheduler);
     const [running, waiting, next] = ["running", "waiting", "next"].map((name) =>
       task(name, { models }),
-    ) as [Task & Told, Task & Told, Task & Told];
+    ) as [Task & Progress, Task & Progress, Task & Progress];
     submit(running, waiting, next);
     scheduler.stop(waiting);
     await ended();
@@ -245,7 +249,7 @@ describe("a task that is stopped", () => {
     expect(next.tokens).toHaveLength(24);
   });
 
-  test("twice, or when it has ended, is told its end once", async () => {
+  test("ends once, also if it is stopped twice or after its end", async () => {
     const models = fakeModels(VOCAB);
     const scheduler = new Scheduler(1000);
     const { task, submit, ended } = tasksOver(scheduler);
@@ -265,17 +269,17 @@ describe("a task that is stopped", () => {
 });
 
 describe("a task", () => {
-  test("whose earlier tokens had finished it ends without a token", async () => {
+  test("whose resumed tokens finish it ends without a new token", async () => {
     const models = fakeModels(VOCAB);
     const { task, submit, ended } = tasksOver(new Scheduler(1000));
     const resumed = task("resumed", { models, resume: [7, 8], maxTokens: 2 });
     submit(resumed);
     await ended();
     expect(resumed).toMatchObject({ tokens: [], ends: [null] });
-    expect(models.base.opened).toBe(0);
+    expect(models.base.openedCount).toBe(0);
   });
 
-  test("that cannot even start fails alone", async () => {
+  test("that cannot open its caches fails alone", async () => {
     const models = fakeModels(VOCAB);
     const unopened = new FakeDecoder(noiseLogits(1, VOCAB));
     unopened.open = () => {
@@ -294,21 +298,23 @@ describe("a task", () => {
 
   test("without a finite logit fails alone", async () => {
     const models = fakeModels(VOCAB);
-    const mad = new FakeDecoder((ids) =>
+    const failingModel = new FakeDecoder((ids) =>
       ids.length > 6 ? new Float32Array(VOCAB).fill(Number.NaN) : noiseLogits(1, VOCAB)(ids),
     );
     const { task, submit, ended } = tasksOver(new Scheduler(1000));
-    const failing = task("failing", { models: { ...models, expert: mad } });
+    const failing = task("failing", { models: { ...models, expert: failingModel } });
     const other = task("other", { models });
     submit(failing, other);
     await ended();
-    expect(failing.ends).toEqual([new Error("no finite logit to choose from")]);
+    expect(failing.ends).toEqual([new Error("No token can be sampled: no logit is finite")]);
     expect(other.ends).toEqual([null]);
-    expect([other.tokens.length, models.base.running, mad.running]).toEqual([24, 0, 0]);
+    expect([other.tokens.length, models.base.openCount, failingModel.openCount]).toEqual([
+      24, 0, 0,
+    ]);
   });
 });
 
-test("a model that throws fails all that run, and those that wait are served", async () => {
+test("a model that throws fails all running tasks; waiting tasks then run", async () => {
   const models = fakeModels(VOCAB);
   let isBroken = true;
   const fragile = new FakeDecoder((ids) => {
@@ -329,5 +335,5 @@ test("a model that throws fails all that run, and those that wait are served", a
     [new Error("the device is gone")],
   ]);
   expect([c.ends, c.tokens.length]).toEqual([[null], 24]);
-  expect([fragile.running, models.base.running, models.expert.running]).toEqual([0, 0, 0]);
+  expect([fragile.openCount, models.base.openCount, models.expert.openCount]).toEqual([0, 0, 0]);
 });

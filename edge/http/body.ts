@@ -1,0 +1,100 @@
+/** Reads a request's JSON body. A body that is too long is refused without reading the rest. */
+import { AppError } from "../../shared/api/errors.ts";
+import { parseJson } from "../../shared/api/json-text.ts";
+import { LIMITS } from "../../shared/api/limits.ts";
+import type { HeldBytes } from "./held-bytes.ts";
+
+/**
+ * The content type is ignored, because `curl -d` names another one by default.
+ * @param held takes room for the body; the caller gives it back
+ * @throws AppError payload_too_large, invalid_request, request_timeout, rate_limit_exceeded, overloaded
+ */
+export async function readJson(request: Request, held: HeldBytes): Promise<unknown> {
+  return parseJson(decode(await readBytes(request, held)), "The body");
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(bytes);
+  } catch (cause) {
+    throw new AppError("invalid_request", "The body is not valid JSON", { cause });
+  }
+}
+
+/** Seconds within which a JSON body must arrive, and the longest pause in any body. */
+const JSON_SECONDS_MAX = 60;
+const PAUSE_SECONDS_MAX = 30;
+
+/**
+ * The chunks of a body as they arrive. Leaving the loop cancels the body.
+ * @param secondsMax for the whole body
+ * @throws AppError request_timeout, so that a client that stops sending does not hold a connection
+ */
+export async function* bodyChunks(
+  request: Request,
+  secondsMax: number,
+): AsyncGenerator<Uint8Array> {
+  const reader = request.body?.getReader();
+  if (!reader) return;
+  const endMs = Date.now() + secondsMax * 1000;
+  try {
+    for (;;) {
+      const waitMs = Math.min(PAUSE_SECONDS_MAX * 1000, endMs - Date.now());
+      const { done, value } = await within(waitMs, reader.read().catch(throwInterrupted));
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    // Not awaited: some runtimes cancel only when the client has sent the rest.
+    reader.cancel().catch(() => {});
+  }
+}
+
+/** The client has disconnected, or its chunks are malformed. It is no error of the server, which would be logged. */
+function throwInterrupted(cause: unknown): never {
+  throw new AppError("invalid_request", "The body was interrupted", { cause });
+}
+
+/** @throws AppError request_timeout */
+async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    const message = "The body did not arrive in time";
+    timer = setTimeout(() => reject(new AppError("request_timeout", message)), Math.max(0, ms));
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Room for a body before it arrives, at most. */
+const FIRST_BYTES = 4_096;
+
+async function readBytes(request: Request, held: HeldBytes): Promise<Uint8Array> {
+  const { bodyBytesMax } = LIMITS;
+  // If the header is wrong and the body is longer, the loop below finds out.
+  const length = Number(request.headers.get("content-length"));
+  if (length > bodyBytesMax) throw tooLarge();
+  let body = new Uint8Array(Math.min(length || FIRST_BYTES, FIRST_BYTES));
+  held.take(body.length);
+  let bytes = 0;
+  for await (const chunk of bodyChunks(request, JSON_SECONDS_MAX)) {
+    const end = bytes + chunk.byteLength;
+    if (end > bodyBytesMax) throw tooLarge();
+    if (end > body.length) {
+      const larger = new Uint8Array(Math.max(end, 2 * body.length));
+      held.take(larger.length - body.length);
+      larger.set(body.subarray(0, bytes));
+      body = larger;
+    }
+    body.set(chunk, bytes);
+    bytes = end;
+  }
+  return body.subarray(0, bytes);
+}
+
+function tooLarge(): AppError {
+  return new AppError("payload_too_large", `The body must be at most ${LIMITS.bodyBytesMax} bytes`);
+}

@@ -1,0 +1,37 @@
+/** The variables that middleware sets on a request for its route. */
+import type { Context } from "hono";
+import type { ApiKeyRecord } from "../../shared/keys/record.ts";
+import type { AddressRanges } from "../../shared/webhooks/url.ts";
+import type { TicketRecord } from "../redis/tickets.ts";
+import type { RequestStores } from "../redis/stores.ts";
+import type { Otlp } from "../runtime/env.ts";
+
+export interface AppEnv {
+  Variables: {
+    requestId: string;
+    /** The stores of this request, which the middleware closes. */
+    stores: RequestStores;
+    /** The API key that the request is made with; set on every route under /v1. */
+    principal: ApiKeyRecord;
+    /** SHA-256 of the secret that the request sent; null if it has a ticket. Set with `principal`. */
+    secretHash: string | null;
+    /** The JSON body as it was sent; set before the handler of a route with a JSON body runs. */
+    sentBody?: unknown;
+    /** Addresses that webhooks may be sent to although they are not public. */
+    webhookAllow: AddressRanges;
+    /** A URL whose origin is that of links to the API. */
+    publicUrl: string;
+    /** Whether the server is about to end, and closes connections that clients would have kept. */
+    isStopping: () => boolean;
+    /** Where spans are sent; absent if none are sent. */
+    otlp?: Otlp;
+    /** Present if the request has a ticket instead of an API key: then it may do only what the ticket allows. */
+    ticket?: TicketRecord;
+    /** Resolves when the body was sent completely or its reader has disconnected; absent unless the reply streams. */
+    streamEnd?: Promise<unknown>;
+    /** Work that continues after the client has disconnected, and needs the stores. */
+    disconnectWork?: Promise<unknown>;
+  };
+}
+
+export type AppContext = Context<AppEnv>;

@@ -1,0 +1,62 @@
+/**
+ * A connection to Redis that lives as long as its process and that all requests share. It cannot be used in workerd, where a
+ * request may not use a socket that another one opened.
+ */
+import type { Command } from "ioredis";
+import { redisOptions } from "../../shared/redis/url.ts";
+import type { Env } from "../runtime/env.ts";
+import { keepAlive } from "./keep-alive.ts";
+import { MarkingRedis, replaceReadOnly } from "./connection.ts";
+
+const RECONNECT_MS = 100;
+const RECONNECT_MS_MAX = 1_000;
+
+/**
+ * Does not send a command that its caller has given up. Otherwise a request that was answered with 503 while Redis was down
+ * would be executed after the reconnect.
+ */
+class SharedRedis extends MarkingRedis {
+  readonly #rejected = new WeakSet<Command>();
+
+  override sendCommand(...args: Parameters<MarkingRedis["sendCommand"]>): unknown {
+    const command: Command = args[0];
+    if (this.#rejected.has(command)) return command.promise;
+    command.promise.catch(() => this.#rejected.add(command));
+    return super.sendCommand(...args);
+  }
+}
+
+interface SharedOptions {
+  /** Longest wait for a reply. */
+  readonly commandTimeoutMs: number;
+  /** Failed connects in a row after which the commands that wait for a connection fail; null: they wait until their timeout. */
+  readonly connectsMax: number | null;
+}
+
+/**
+ * Connects at once, and again whenever the connection is lost. A connection that does not reply within `REDIS_TIMEOUT_MS`
+ * is replaced.
+ */
+export function connectShared(
+  { REDIS_URL, REDIS_TIMEOUT_MS }: Env,
+  { commandTimeoutMs, connectsMax }: SharedOptions,
+): MarkingRedis {
+  const retryMs = (times: number) => Math.min(times * RECONNECT_MS, RECONNECT_MS_MAX);
+  const redis = new SharedRedis({
+    ...redisOptions(REDIS_URL),
+    reconnectOnError: replaceReadOnly(),
+    connectTimeout: REDIS_TIMEOUT_MS,
+    commandTimeout: commandTimeoutMs,
+    maxRetriesPerRequest: connectsMax,
+    retryStrategy: retryMs,
+    sentinelRetryStrategy: retryMs,
+    // While Redis is loading, it answers any command with LOADING.
+    enableReadyCheck: false,
+    // With Redis Sentinel: changes to a new master as soon as it is elected, also if the old one hangs without an error.
+    failoverDetector: true,
+  });
+  // Without a listener ioredis logs each error. The commands that fail because of it are rejected anyway.
+  redis.on("error", () => {});
+  keepAlive(redis, REDIS_TIMEOUT_MS);
+  return redis;
+}

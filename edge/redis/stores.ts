@@ -1,0 +1,324 @@
+/**
+ * The folder redis/ owns the edge's connections and the reading of logs. It must not know HTTP.
+ *
+ * The stores of one request, and the operations that need several of them (submit, cancel, delete, follow).
+ * All stores use one connection. On Node it is the one that all requests share. In workerd a request
+ * cannot use a socket that another one opened: there it is the request's own, opened with the first command. Read a store from
+ * here each time (`stores.jobs`) and do not keep it: following a log closes an own connection, and the next use opens a new one.
+ */
+import { Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import { isTerminal, type Job } from "../../shared/api/jobs.ts";
+import { batchQueueJob } from "../../shared/batches/queue.ts";
+import { BatchStore } from "../../shared/batches/store.ts";
+import { bucketOf } from "../../shared/files/bucket.ts";
+import { FileStore } from "../../shared/files/store.ts";
+import type { Admission, AdmissionResult, LimitPool } from "../../shared/jobs/admission.ts";
+import { chargeRefusal } from "../../shared/jobs/refusals.ts";
+import type { ModelCard } from "../../shared/workers/model-card.ts";
+import {
+  listModels,
+  liveWorkers,
+  readModel,
+  workersServing,
+  type KnownModel,
+  type LiveWorker,
+} from "../../shared/workers/registry.ts";
+import { rateLimitStatus } from "../../shared/jobs/rate-limit-status.ts";
+import { UsageStore } from "../../shared/usage/store.ts";
+import type { LogEntry } from "../../shared/jobs/log-entry.ts";
+import type { JobRecord, NewJob } from "../../shared/jobs/record.ts";
+import {
+  submitTokenizerRequest,
+  type RequestPool,
+  type SubmitResult,
+  type TokenizerRequest,
+} from "../../shared/workers/tokenizer-requests.ts";
+import { JobLists } from "../../shared/jobs/job-lists.ts";
+import { setMetadata } from "../../shared/jobs/metadata.ts";
+import { readSentRequest, type SentRequest } from "../../shared/jobs/sent-request.ts";
+import { JobStore } from "../../shared/jobs/store.ts";
+import { MIB } from "../../shared/jobs/stored-limit.ts";
+import { KeyRegistry } from "../../shared/keys/registry.ts";
+import { readJob } from "../../shared/protocols/job-reply.ts";
+import { queueOverview, type LaneOverview } from "../../shared/queue/queue-overview.ts";
+import { QueueEstimate } from "../../shared/queue/queue-estimate.ts";
+import { redisNow } from "../../shared/redis/clock.ts";
+import {
+  BATCH_QUEUE,
+  DELIVERY_QUEUE,
+  QUEUE_PREFIX,
+  READINESS_KEY,
+} from "../../shared/redis/keys.ts";
+import { DeliveryStore, type DeliveryPayload } from "../../shared/webhooks/delivery-store.ts";
+import { EndpointStore } from "../../shared/webhooks/endpoint-store.ts";
+import { InboxStore, type InboxEntry } from "../../shared/webhooks/inbox-store.ts";
+import { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
+import { SigningStore } from "../../shared/webhooks/signing-store.ts";
+import type { Env } from "../runtime/env.ts";
+import { connect } from "./connection.ts";
+import type { Authority } from "./key-watch.ts";
+import type { FollowRequest, LogReader, WaitRequest } from "./follow.ts";
+import { keepAlive } from "./keep-alive.ts";
+import { logsOver } from "./shared-logs.ts";
+import { TicketStore } from "./tickets.ts";
+
+/** Pause before a wait for a job's end is repeated. */
+const REPEATED_WAIT_MS = 200;
+
+export class RequestStores {
+  readonly #env: Env;
+  readonly #sharedLogs: LogReader | null;
+  readonly #sharedRedis: Redis | null;
+  /** The request's own connection. */
+  #connection: Redis | null = null;
+  /** Follows logs over that connection. */
+  #ownLogs: LogReader | null = null;
+  #authority: Authority | undefined;
+
+  /**
+   * @param sharedLogs follows logs over connections that requests share; null: over this request's own
+   * @param sharedRedis the connection that all requests share; null: this request opens its own
+   */
+  constructor(env: Env, sharedLogs: LogReader | null, sharedRedis: Redis | null = null) {
+    this.#env = env;
+    this.#sharedLogs = sharedLogs;
+    this.#sharedRedis = sharedRedis;
+  }
+
+  /** From now on, following and waiting end when this does not allow them any more. */
+  actFor(authority: Authority): void {
+    this.#authority = authority;
+  }
+
+  get #redis(): Redis {
+    return this.#sharedRedis ?? (this.#connection ??= connect(this.#env));
+  }
+
+  get jobs(): JobStore {
+    const { RESULT_TTL_SECONDS, STORED_MIB } = this.#env;
+    return new JobStore(this.#redis, RESULT_TTL_SECONDS * 1000, STORED_MIB);
+  }
+
+  get jobLists(): JobLists {
+    return new JobLists(this.#redis);
+  }
+
+  get usage(): UsageStore {
+    return new UsageStore(this.#redis);
+  }
+
+  get keys(): KeyRegistry {
+    return new KeyRegistry(this.#redis);
+  }
+
+  get tickets(): TicketStore {
+    return new TicketStore(this.#redis);
+  }
+
+  get files(): FileStore {
+    return new FileStore(this.#redis, bucketOf(this.#env));
+  }
+
+  get batches(): BatchStore {
+    return new BatchStore(this.#redis);
+  }
+
+  get endpoints(): EndpointStore {
+    return new EndpointStore(this.#redis);
+  }
+
+  get deliveries(): DeliveryStore {
+    return new DeliveryStore(this.#redis);
+  }
+
+  get inbox(): InboxStore {
+    return new InboxStore(this.#redis);
+  }
+
+  get signingKeys(): SigningStore {
+    return new SigningStore(this.#redis);
+  }
+
+  get publisher(): WebhookPublisher {
+    return new WebhookPublisher(this.#redis, this.#queue<DeliveryPayload>(DELIVERY_QUEUE));
+  }
+
+  get queueEstimate(): QueueEstimate {
+    return new QueueEstimate(this.#redis);
+  }
+
+  /** The ensembles that workers serve, or have served within the last day. */
+  models(): Promise<KnownModel[]> {
+    return listModels(this.#redis);
+  }
+
+  /** The card of a known model. */
+  model(id: string): Promise<ModelCard | null> {
+    return readModel(this.#redis, id);
+  }
+
+  /** The live workers that serve a model. */
+  workersOf(modelId: string): Promise<LiveWorker[]> {
+    return workersServing(this.#redis, [modelId]);
+  }
+
+  /** All live workers. */
+  workers(): Promise<LiveWorker[]> {
+    return liveWorkers(this.#redis);
+  }
+
+  /** The queues of all tenants. */
+  queueOverview(): Promise<LaneOverview[]> {
+    return queueOverview(this.#redis);
+  }
+
+  /** Records and queues the jobs of a request, all or none. Once this has resolved, they run even if the edge stops. */
+  submit(jobs: readonly NewJob[], admission: Admission): Promise<AdmissionResult> {
+    return this.jobs.submitAll(jobs, admission);
+  }
+
+  /** Puts a request into the queue of a model's tokenizers; its answer is an entry of a log, which `followJob` reads. */
+  submitTokenizerRequest(
+    request: TokenizerRequest,
+    pools: readonly RequestPool[],
+  ): Promise<SubmitResult> {
+    return submitTokenizerRequest(this.#redis, request, pools);
+  }
+
+  /** Counts a refused request towards its API key's limit. @returns ms until the key may send another one; 0 for now */
+  chargeRefusal(pools: readonly LimitPool[]): Promise<number[]> {
+    return chargeRefusal(this.#redis, pools);
+  }
+
+  /** The rest of an API key's limits, and of those of the keys that it is within. */
+  rateLimits(pools: readonly LimitPool[]) {
+    return rateLimitStatus(this.#redis, pools);
+  }
+
+  /** Queues a batch for the workers. Idempotent. */
+  async enqueueBatch(id: string): Promise<void> {
+    const { name, data, opts } = batchQueueJob(id);
+    await this.#queue(BATCH_QUEUE).add(name, data, opts);
+  }
+
+  /** The job as its owner sees it. */
+  readJob(record: JobRecord): Promise<Job> {
+    const { jobs: store, queueEstimate: queue, deliveries } = this;
+    return readJob(record, { store, queue, deliveries });
+  }
+
+  /** Replaces the metadata of a job. */
+  setMetadata(job: Pick<JobRecord, "id" | "tenant">, metadata: Readonly<Record<string, string>>) {
+    return setMetadata(this.#redis, job, metadata, this.#env.STORED_MIB * MIB);
+  }
+
+  /** The request of a job as it was sent; null if it is not kept. */
+  sentRequest(jobId: string): Promise<SentRequest | null> {
+    const { jobs } = this;
+    return readSentRequest(
+      this.#redis,
+      jobId,
+      async (id) => (await jobs.record(id))?.generation.input ?? null,
+    );
+  }
+
+  /** Idempotent. Resolves to the job afterwards, or to null if it was deleted meanwhile. */
+  async cancelJob(jobId: string): Promise<Job | null> {
+    const cancelled = await this.jobs.cancel(jobId);
+    const record = await this.jobs.record(jobId);
+    if (record === null) return null;
+    const job = await this.readJob(record);
+    // The webhooks of a running job are published by its worker when it ends. The job is cancelled even if publishing
+    // fails: the workers' sweep publishes what was not published here.
+    if (cancelled === "cancelled") await this.publisher.publishJobEnd(record, job).catch(() => {});
+    return job;
+  }
+
+  /** Cancels a job that has not ended, without a webhook, and deletes its record, its log and its webhook messages. */
+  async deleteJob(jobId: string): Promise<void> {
+    const record = await this.jobs.record(jobId);
+    await this.jobs.delete(jobId);
+    if (record !== null) await this.publisher.deleteJobMessages(record.tenant, jobId);
+  }
+
+  /** A job's log after a sequence number, live. Ends after the last event, on abort, or when the job is deleted. */
+  followJob(jobId: string, request: FollowRequest): AsyncGenerator<LogEntry> {
+    return this.#logs(request).job(jobId, { ...request, authority: this.#authority });
+  }
+
+  /**
+   * Waits until a job has ended.
+   * @returns the ended job's record; null on abort, or if the job was deleted
+   */
+  async waitForEnd(jobId: string, request: WaitRequest): Promise<JobRecord | null> {
+    for (;;) {
+      await this.#logs(request).jobEnd(jobId, { ...request, authority: this.#authority });
+      if (request.signal.aborted) return null;
+      const record = await this.jobs.record(jobId);
+      if (record === null || isTerminal(record.state)) return record;
+      // A failover of Redis has lost the end that was seen. Another worker will run the job to its end.
+      await new Promise((resolve) => setTimeout(resolve, REPEATED_WAIT_MS));
+    }
+  }
+
+  /** Messages of a tenant's inbox after a sequence number, live. Ends on abort. */
+  followInbox(tenant: string, request: FollowRequest): AsyncGenerator<InboxEntry> {
+    return this.#logs(request).inbox(tenant, { ...request, authority: this.#authority });
+  }
+
+  #logs({ signal }: WaitRequest): LogReader {
+    if (this.#sharedLogs !== null) {
+      // Following can take hours, and the number of connections to Redis is limited. If the client has disconnected, following
+      // ends at once, and the connection may be needed to cancel the request's jobs.
+      if (!signal.aborted) this.#quit();
+      return this.#sharedLogs;
+    }
+    // One reader for all choices of a request: they share the connection's subscriptions.
+    if (this.#ownLogs === null) {
+      keepAlive(this.#redis, this.#env.REDIS_TIMEOUT_MS / 2);
+      this.#ownLogs = logsOver(this.#redis, this.#env);
+    }
+    return this.#ownLogs;
+  }
+
+  /** The time of Redis, in Unix ms: the clocks of edges and workers may differ. */
+  now(): Promise<number> {
+    return redisNow(this.#redis);
+  }
+
+  /**
+   * Whether Redis takes writes. A full Redis is asked too and says yes, because everything but submissions goes on.
+   * @throws an error that isRedisFailure recognises, if Redis does not answer, is a replica, or has too few replicas
+   */
+  async requireWritable(): Promise<void> {
+    await this.#redis.del(READINESS_KEY);
+  }
+
+  /** Closes the request's own connection. */
+  close(): void {
+    this.#connection?.disconnect();
+    this.#connection = null;
+  }
+
+  /** Closes the request's own connection after the replies to all commands that were sent. */
+  #quit(): void {
+    const redis = this.#connection;
+    this.#connection = null;
+    redis?.quit().catch(() => redis.disconnect());
+  }
+
+  /** A BullMQ queue to which jobs are added, on this connection. Workers write the queue's metadata. */
+  #queue<T = object>(name: string): Queue<T> {
+    const queue = new Queue<T>(name, {
+      connection: this.#redis,
+      prefix: QUEUE_PREFIX,
+      skipVersionCheck: true,
+      skipMetasUpdate: true,
+      skipWaitingForReady: true,
+    });
+    // Without a listener an error event would throw. The command that failed is rejected anyway.
+    queue.on("error", () => {});
+    return queue;
+  }
+}

@@ -1,0 +1,124 @@
+/** `/v1/operator`: the use, the queues and the workers of all tenants, for keys with the scope `operator`. */
+import { LIMITS } from "../../shared/api/limits.ts";
+import { OperatorQueueList, OperatorWorkerList } from "../../shared/api/operator.ts";
+import {
+  dayDate,
+  FailureList,
+  OPERATOR_USAGE_QUERY,
+  OperatorUsageReport,
+  REPORT_DAYS,
+} from "../../shared/api/usage.ts";
+import type { ErrorCode } from "../../shared/api/error-codes.ts";
+import { route, type Route } from "../http/route.ts";
+import { report, reportDays } from "../requests/usage.ts";
+
+const access = { scope: "operator" } as const;
+
+export function operatorRoutes(): Route[] {
+  return [
+    route(
+      {
+        method: "GET",
+        path: "/v1/operator/usage",
+        operationId: "getOperatorUsage",
+        tag: "Operator",
+        summary: "Read the use of all tenants by day, tenant and model",
+        description: `Kept for ${LIMITS.usageDays} days; a report has at most ${LIMITS.operatorReportDaysMax} days.`,
+        access,
+        query: OPERATOR_USAGE_QUERY,
+        replies: { 200: { description: "The report.", schema: OperatorUsageReport } },
+      },
+      async (c, { query, json }) => {
+        const { usage } = c.var.stores;
+        const days = reportDays(query, await usage.nowMs(), LIMITS.operatorReportDaysMax);
+        const filter = { owner: query.tenant, model: query.model };
+        const all = await usage.byTenant(days, query.tenant);
+        return json(200, report(all, filter, days, query.group_by, "tenant"));
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/operator/failures",
+        operationId: "listFailures",
+        tag: "Operator",
+        summary: "Count failures by day and error code",
+        description: `Jobs of all tenants that ended with an error. A list has at most ${LIMITS.operatorReportDaysMax} days.`,
+        access,
+        query: REPORT_DAYS,
+        replies: { 200: { description: "The counts, by day.", schema: FailureList } },
+      },
+      async (c, { query, json }) => {
+        const { usage } = c.var.stores;
+        const days = reportDays(query, await usage.nowMs(), LIMITS.operatorReportDaysMax);
+        const failures = (await usage.failures(days)).map(({ day, code, jobs }) => ({
+          object: "failures" as const,
+          day: dayDate(day),
+          code: code as ErrorCode,
+          jobs,
+        }));
+        return json(200, { object: "list", data: failures });
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/operator/queues",
+        operationId: "listQueues",
+        tag: "Operator",
+        summary: "List the queues of all tenants",
+        description:
+          "Jobs that need the same models are in one queue: 200 queues at most, in which jobs wait or run.",
+        access,
+        replies: { 200: { description: "The queues, by model.", schema: OperatorQueueList } },
+      },
+      async (c, { json }) => {
+        const lanes = await c.var.stores.queueOverview();
+        const queues = lanes.map(({ models, running, suspects, workers, slots, ...lane }) => ({
+          object: "queue" as const,
+          models,
+          running,
+          suspects,
+          workers,
+          slots,
+          tenants: lane.tenants.map(({ tenant, isBatch, jobs, tokens, ageSeconds, eta }) => ({
+            tenant,
+            batch: isBatch,
+            waiting: jobs,
+            tokens,
+            age: ageSeconds,
+            eta,
+          })),
+          more_tenants: lane.moreTenants,
+        }));
+        return json(200, { object: "list", data: queues });
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/operator/workers",
+        operationId: "listWorkers",
+        tag: "Operator",
+        summary: "List the live workers that generate",
+        description: "A worker that has sent no heartbeat for 10 s is not listed.",
+        access,
+        replies: { 200: { description: "The workers.", schema: OperatorWorkerList } },
+      },
+      async (c, { json }) => {
+        const workers = (await c.var.stores.workers()).map((worker) => ({
+          id: worker.id,
+          object: "worker" as const,
+          version: worker.version,
+          started_at: worker.sinceMs / 1000,
+          heartbeat_at: worker.heartbeatMs / 1000,
+          slots: worker.throughput.slots,
+          busy: worker.throughput.busy,
+          tokens_per_second: worker.throughput.tokensPerSecond,
+          models: worker.models,
+        }));
+        return json(200, { object: "list", data: workers });
+      },
+    ),
+  ];
+}

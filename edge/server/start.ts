@@ -1,0 +1,80 @@
+/**
+ * The start of the self-hosted edge: a Node process that serves the app with two connections to Redis, one for commands and one for all
+ * streams. In this order: it checks the configuration (../runtime/env.ts, settings.ts), listens, and on SIGTERM or SIGINT
+ * finishes what it can and exits. This folder is the only one of the edge that may use Node; nothing else of it is imported.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createApp } from "../app.ts";
+import { connectShared } from "../redis/shared-connection.ts";
+import { logsOver } from "../redis/shared-logs.ts";
+import { RequestStores } from "../redis/stores.ts";
+import { otlpOf, parseEnv, type Env } from "../runtime/env.ts";
+import { log } from "../runtime/log.ts";
+import { EdgeServer } from "./server.ts";
+import { parseSettings, type Settings } from "./settings.ts";
+
+/** Written by `npm run edge` and when the image is built: infra/openapi/reference-ui.ts. */
+const REFERENCE_SCRIPT = join(import.meta.dirname, "../docs/reference.txt");
+
+function readConfiguration(): [Env, Settings] {
+  try {
+    return [parseEnv(process.env), parseSettings(process.env)];
+  } catch (error) {
+    return exitWith(`Configuration: ${error instanceof Error ? error.message : ""}`);
+  }
+}
+
+/** Starts the edge. It ends the process if it cannot start. @param stop aborted by a signal to end, with its name */
+export async function start(stop: AbortSignal): Promise<void> {
+  const [env, settings] = readConfiguration();
+  process.on("unhandledRejection", (error) => log({ event: "unhandled_rejection", error }));
+  const commands = connectShared(env, {
+    commandTimeoutMs: env.REDIS_TIMEOUT_MS,
+    // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
+    connectsMax: 1,
+  });
+  // A stream outlives the replacement of a connection that did not reply.
+  const streams = connectShared(env, {
+    commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
+    connectsMax: null,
+  });
+  const logs = logsOver(streams, env);
+  const app = createApp({
+    openStores: () => new RequestStores(env, logs, commands),
+    deadlineSeconds: env.JOB_DEADLINE_SECONDS,
+    webhookAllow: env.WEBHOOK_ALLOW,
+    publicUrl: env.PUBLIC_URL,
+    otlp: otlpOf(env),
+    log,
+    referenceScript: existsSync(REFERENCE_SCRIPT) ? readFileSync(REFERENCE_SCRIPT, "utf8") : "",
+    isStopping: () => server.isStopping,
+  });
+  const server = new EdgeServer(
+    (request, context) => app.fetch(request, {}, context),
+    settings,
+    log,
+  );
+  const { HOST, PORT } = settings;
+  const url = await server.listen().catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "EADDRINUSE") {
+      return exitWith(`port ${PORT} is in use: stop the program that uses it or set PORT`);
+    }
+    return exitWith(`port ${PORT} of ${HOST} cannot be used (${error.code}): set HOST or PORT`);
+  });
+  log({ event: "Edge ready", level: "info", details: { url } });
+
+  const end = async () => {
+    const details = { signal: String(stop.reason), seconds: settings.DRAIN_SECONDS };
+    log({ event: "Edge stopping", level: "info", details });
+    await server.stop();
+    process.exit(0);
+  };
+  if (stop.aborted) await end();
+  else stop.addEventListener("abort", () => void end());
+}
+
+function exitWith(message: string): never {
+  process.stderr.write(`${message}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,47 @@
+/** Finds a Redis and creates an API key for `npm run demo` and `npm run dev`. */
+import { KeyRegistry } from "../../shared/keys/registry.ts";
+import type { Child } from "../stack/process.ts";
+import { connectRedis, ensureRedisServer, startRedis, withoutPassword } from "../stack/redis.ts";
+import { printLabelled } from "./terminal.ts";
+
+/**
+ * Finds the Redis at REDIS_URL, or starts a new server if that is not set; `child` is then the server's process.
+ * @throws UserError if the Redis does not answer or no server can be started
+ */
+export async function redisForCommand(): Promise<{ redisUrl: string; child: Child | null }> {
+  const url = process.env["REDIS_URL"];
+  if (url !== undefined && url !== "") {
+    (await connectRedis(url)).disconnect();
+    printLabelled("redis", `${withoutPassword(url)} (REDIS_URL)`);
+    return { redisUrl: url, child: null };
+  }
+  ensureRedisServer(console.log);
+  const server = await startRedis();
+  printLabelled("redis", `${server.url}, deleted with its data at the end`);
+  return { redisUrl: server.url, child: server.child };
+}
+
+export interface TemporaryKey {
+  readonly apiKey: string;
+  readonly webhookSecret: string;
+  /** Must be called at the end, because the Redis may outlive the command. Further calls do nothing. */
+  readonly revoke: () => Promise<void>;
+}
+
+/** Creates an API key. @param name of the key and of its tenant */
+export async function createTemporaryKey(redisUrl: string, name: string): Promise<TemporaryKey> {
+  const redis = await connectRedis(redisUrl);
+  const keys = new KeyRegistry(redis);
+  const { id, key, tenant } = await keys.create(name, name);
+  let isRevoked = false;
+  return {
+    apiKey: key,
+    webhookSecret: (await keys.webhookSecret(tenant)) ?? "",
+    revoke: async () => {
+      if (isRevoked) return;
+      isRevoked = true;
+      await keys.revoke(id).catch(() => {});
+      redis.disconnect();
+    },
+  };
+}

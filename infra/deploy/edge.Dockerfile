@@ -1,0 +1,36 @@
+# Image of the self-hosted edge:
+#   docker build -f infra/deploy/edge.Dockerfile -t trimtab-edge .
+# The container runs without root and writes nothing, so its file system may be read-only.
+# This file has not been tested with a Docker engine: a detail may need a correction.
+
+FROM node:24-bookworm-slim AS packages
+WORKDIR /app
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
+COPY package.json package-lock.json .npmrc ./
+RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --no-audit --no-fund
+# The script of the API reference comes from a package that the server does not need.
+COPY shared shared
+COPY edge edge
+COPY infra/openapi infra/openapi
+RUN node -e 'import("./infra/openapi/reference-ui.ts").then(({ writeReferenceUi }) => writeReferenceUi())' \
+ && ONNXRUNTIME_NODE_INSTALL=skip npm prune --omit=dev --no-audit --no-fund \
+ # Only workers run models.
+ && rm -rf node_modules/onnxruntime-node node_modules/@huggingface
+
+FROM node:24-bookworm-slim
+WORKDIR /app
+ENV NODE_ENV=production
+COPY --from=packages /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=packages /app/package.json ./
+COPY --from=packages /app/node_modules node_modules
+COPY --from=packages /app/shared shared
+COPY --from=packages /app/edge edge
+# For `node infra/cli/keys.ts`.
+COPY infra/cli infra/cli
+COPY infra/stack infra/stack
+USER node
+ENV HOST=0.0.0.0
+EXPOSE 8787
+HEALTHCHECK --interval=10s --timeout=6s CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.PORT || 8787) + '/readyz').then((reply) => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]
+# Node is process 1, so SIGTERM reaches it, and it drains.
+CMD ["node", "edge/server/main.ts"]

@@ -1,0 +1,35 @@
+# Image of the worker.
+#   for a GPU:               docker build -f infra/deploy/worker.Dockerfile -t trimtab-worker .
+#                            It needs EXECUTION_PROVIDER=cuda at run time.
+#   for CPUs, much smaller:  add --build-arg BASE=debian:bookworm-slim --build-arg ONNXRUNTIME=skip
+# This file has not been tested with a Docker engine: a detail may need a correction.
+
+# onnxruntime's CUDA 12 build needs CUDA 12 and cuDNN 9.
+ARG BASE=nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04
+
+FROM node:24-bookworm-slim AS packages
+ARG ONNXRUNTIME=cuda12
+WORKDIR /app
+# onnxruntime's install script downloads the CUDA libraries over HTTPS; they are too large for the npm registry.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
+COPY package.json package-lock.json .npmrc ./
+# The install script runs after `npm ci`, because package.json does not allow it to run inside (allowScripts).
+RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --omit=dev --no-audit --no-fund \
+ && ONNXRUNTIME_NODE_INSTALL=$ONNXRUNTIME node node_modules/onnxruntime-node/script/install.js
+
+FROM $BASE
+WORKDIR /app
+COPY --from=packages /usr/local/bin/node /usr/local/bin/node
+COPY --from=packages /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=packages /app ./
+COPY shared shared
+COPY worker worker
+# The demo models. For your own, mount a folder and set TRIMTAB_MODELS.
+COPY infra/models infra/models
+# The worker sets it too; here it also covers other programs that are run in the image.
+ENV ORT_DISABLE_TELEMETRY=1
+USER 1000
+# Serves /healthz, /readyz and /metrics.
+EXPOSE 9090
+# Node is process 1, so SIGTERM reaches it, and it finishes its running jobs.
+CMD ["node", "worker/main.ts"]

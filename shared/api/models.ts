@@ -1,0 +1,85 @@
+/** The models of `GET /v1/models`. */
+import * as v from "valibot";
+import { listSchema } from "./lists.ts";
+import { count, EXAMPLE_TIME, field, type Reply } from "./schema.ts";
+
+/**
+ * A model: an ensemble of base, expert and antiexpert. It has the members of OpenAI's model object, and the steering that the
+ * model allows.
+ */
+export const Model = v.strictObject({
+  id: field(
+    v.string(),
+    "The model's name, which requests give as `model`. It may contain slashes.",
+    {
+      examples: ["atlas-qa"],
+    },
+  ),
+  object: field(v.literal("model"), "The type of this object: `model`."),
+  created: field(count, "When the model was created, as a Unix time in seconds.", {
+    examples: [EXAMPLE_TIME],
+  }),
+  owned_by: field(v.string(), "Always `trimtab`."),
+  description: field(v.string(), "What the model is for."),
+  context_tokens: field(
+    count,
+    "The context length: prompt and output together have at most this many tokens.",
+    {
+      examples: [2048],
+    },
+  ),
+  context_length: field(
+    count,
+    "The same as `context_tokens`, under the name that OpenRouter uses.",
+    {
+      examples: [2048],
+    },
+  ),
+  max_model_len: field(count, "The same as `context_tokens`, under the name that vLLM uses.", {
+    examples: [2048],
+  }),
+  alpha: field(
+    v.strictObject({
+      default: field(v.number(), "The alpha of requests that set none."),
+      max: field(
+        v.number(),
+        "The largest alpha that a request may set, unless its API key has an alpha range. The smallest is 0.",
+      ),
+    }),
+    "The steering strengths that the model allows.",
+  ),
+  status: field(
+    v.picklist(["available", "no_worker"]),
+    "`available`: a live worker serves the model. `no_worker`: none does now. Requests for the model are accepted, and their jobs wait for a worker. A model that no worker has served for a day is not listed any more, and requests for it are refused with `model_not_found`.",
+  ),
+  since: field(
+    v.nullable(count),
+    "When the first of its live workers began to serve the model, as a Unix time in seconds. Null without a live worker.",
+    { examples: [EXAMPLE_TIME] },
+  ),
+  workers: field(
+    count,
+    "Live workers that serve the model. A worker sends a heartbeat every 2 s and counts as lost after 10 s without one.",
+    {
+      examples: [2],
+    },
+  ),
+  slots: field(
+    count,
+    "Jobs that these workers can run at the same time, together. They may serve other models with the same slots.",
+    { examples: [16] },
+  ),
+  fingerprints: field(
+    v.array(v.string()),
+    "Identifies the weights, tokenizers and templates of the model's base, expert and antiexpert. More than one: its workers serve different weights under this name. A running job is continued only by a worker with the fingerprint that it started with. Without a live worker: that of the last one.",
+    { examples: [["9f2c4e…"]] },
+  ),
+  reproducible: field(
+    v.boolean(),
+    "Whether the same request with the same seed always gives the same text, alone or beside other requests, and also if another worker continues it. False for models whose activations are quantized dynamically (`int8`), for execution providers on which this is not tested, and while workers serve different weights.",
+  ),
+});
+export type Model = Reply<typeof Model>;
+
+/** `GET /v1/models` */
+export const ModelList = listSchema(Model);

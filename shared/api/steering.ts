@@ -1,0 +1,107 @@
+/** The steering of a request: logits = base + alpha * (expert - antiexpert), and the bounds of that shift. */
+import * as v from "valibot";
+import { LIMITS } from "./limits.ts";
+import { requestObject } from "./request-object.ts";
+import { field, integer, nonEmpty, number, optional, positive } from "./schema.ts";
+
+const alpha = number(LIMITS.alphaMin, LIMITS.alphaMax);
+
+export const AlphaSchedule = v.pipe(
+  v.array(v.strictTuple([integer(0, LIMITS.maxTokensMax), alpha])),
+  v.minLength(1),
+  v.maxLength(LIMITS.scheduleKnotsMax),
+  v.check(
+    (knots) => knots.every(([position], i) => i === 0 || position > knots[i - 1]![0]),
+    "Expected knots with rising positions",
+  ),
+  v.description(
+    "Knots of [position, alpha] with rising positions. A position counts the tokens generated before. Alpha is linear between knots, and constant before the first and after the last.",
+  ),
+);
+
+export const ExpertPairs = v.pipe(
+  v.array(
+    requestObject({
+      model: field(
+        nonEmpty(LIMITS.modelCharsMax),
+        "A model over the same base, whose expert and antiexpert are used.",
+        { examples: ["atlas-qa"] },
+      ),
+      weight: optional(
+        positive(LIMITS.pairWeightMax),
+        "The pair's share in the shift, above 0. Alpha times the weight must stay in the alpha range of the pair's model.",
+        { default: 1 },
+      ),
+    }),
+  ),
+  v.minLength(1),
+  v.maxLength(LIMITS.pairsMax),
+  v.check(
+    (pairs) => new Set(pairs.map(({ model }) => model)).size === pairs.length,
+    "Expected different models",
+  ),
+  v.description("Expert/antiexpert pairs of different models over one base."),
+);
+
+export const Guards = requestObject({
+  base_nucleus: optional(
+    positive(1),
+    "Restricts tokens to the base's nucleus of this probability mass, above 0. 1 turns the guard off.",
+    { default: 1 },
+  ),
+  kl_budget: optional(
+    positive(LIMITS.klBudgetMax),
+    "The most KL(steered || base) at each token, in nats, above 0. Alpha is scaled down where needed. Without it the guard is off.",
+    { examples: [0.5] },
+  ),
+  fallback: optional(
+    positive(1),
+    "A total variation distance between expert and antiexpert, above 0. At tokens where the distance is smaller, the base is used alone. Without it the guard is off.",
+    { examples: [0.05] },
+  ),
+});
+
+export const Steering = v.pipe(
+  requestObject({
+    alpha: optional(
+      alpha,
+      "The strength of the shift: 0 is the base alone, 1 the setting of the proxy-tuning paper. The range is 0 to the model's maximum, or the range of the API key. The default is the model's own (`alpha.default` in `GET /v1/models`).",
+      { examples: [1] },
+    ),
+    schedule: optional(
+      AlphaSchedule,
+      "An alpha that depends on the position in the output, instead of `alpha`.",
+      {
+        examples: [
+          [
+            [0, 1.5],
+            [64, 0.5],
+          ],
+        ],
+      },
+    ),
+    pairs: optional(
+      ExpertPairs,
+      "Several experts over one base: base + alpha * sum of weight * (expert - antiexpert). The default is the model's own pair with weight 1.",
+    ),
+    guards: optional(Guards, "Bounds of the shift. The default is no guard."),
+    base_error_max: optional(
+      number(0, 1),
+      "Only for a base on another server: the largest bound of the total variation distance between the distribution that a token is drawn from and the exact one, before top_k, top_p and min_p, and at temperature 1 if it is greedy. 0 wants every token proven. A token above the bound fails the job.",
+      { default: 0 },
+    ),
+    trace: optional(
+      v.boolean(),
+      `Whether to report for every token how steering changes it. \`max_tokens\` times the reported entries per token (8, and 1 + \`logprobs\`) must be at most ${LIMITS.reportEntriesMax}.`,
+      { default: false },
+    ),
+  }),
+  v.forward(
+    v.check(
+      ({ alpha, schedule }) => (alpha ?? null) === null || (schedule ?? null) === null,
+      "Expected absent if alpha is set",
+    ),
+    ["schedule"],
+  ),
+  v.description("How the base is steered by its expert and antiexpert."),
+);

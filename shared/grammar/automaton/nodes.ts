@@ -1,0 +1,147 @@
+/** The expressions of a grammar as numbered nodes: equal expressions are one node. */
+import type { Budget } from "../rules/budget.ts";
+import type { ByteRange, Expression, Grammar } from "../rules/grammar.ts";
+
+export type Node =
+  /** The ranges of each byte, as states have them. */
+  | { readonly kind: "text"; readonly ranges: readonly (readonly ByteRange[])[] }
+  | { readonly kind: "byte"; readonly ranges: readonly ByteRange[] }
+  | { readonly kind: "all"; readonly parts: readonly number[] }
+  | { readonly kind: "any"; readonly parts: readonly number[] }
+  | {
+      readonly kind: "repeat";
+      readonly of: number;
+      readonly min: number;
+      readonly max: number | null;
+    }
+  | { readonly kind: "rule"; readonly rule: number };
+
+/** The ranges that hold exactly one byte, by the byte. */
+const EXACT = Array.from({ length: 256 }, (_, byte): ByteRange[] => [[byte, byte]]);
+
+/** The nodes of a grammar, with the size of each and whether it matches the empty text. A node is a number from 0. */
+export class Nodes {
+  readonly #nodes: Node[] = [];
+  readonly #byContent = new Map<string, number>();
+  /** The node of each rule. */
+  readonly #rules: readonly number[];
+  /** The origin of each rule. */
+  readonly #origins: readonly number[];
+  /** Of the rules up to now: states of a copy, and whether the empty text is among the texts. */
+  readonly #ruleSizes: number[];
+  readonly #ruleNullable: boolean[];
+  readonly #sizes = new Map<number, number>();
+
+  /** @param origins the origin of each rule: the part of the format that it comes from, as the budget numbers it */
+  constructor({ rules }: Grammar, origins: readonly number[], budget: Budget) {
+    this.#origins = origins;
+    this.#rules = rules.map((rule, i) => this.#intern(rule, budget, origins[i]!));
+    this.#ruleSizes = rules.map(() => Infinity);
+    // The start rule refers to the others, and the others mostly to earlier ones.
+    const order = [...rules.keys()].slice(1).concat(0);
+    for (const rule of order) this.#ruleSizes[rule] = this.#sizeOf(this.#rules[rule]!);
+    this.#ruleNullable = rules.map(() => false);
+    for (let changed = true; changed;) {
+      changed = false;
+      for (const rule of order) {
+        budget.spend(1, origins[rule]!);
+        if (this.#ruleNullable[rule] || !this.isNullable(this.#rules[rule]!)) continue;
+        changed = this.#ruleNullable[rule] = true;
+      }
+    }
+  }
+
+  at(node: number): Node {
+    return this.#nodes[node]!;
+  }
+
+  /** The node of a rule, and its origin. */
+  rule(rule: number): { readonly body: number; readonly origin: number } {
+    return { body: this.#rules[rule]!, origin: this.#origins[rule]! };
+  }
+
+  /** States that a copy of the node takes; infinite for a rule that may contain itself. */
+  size(node: number): number {
+    return this.#sizeOf(node);
+  }
+
+  /** Whether the empty text matches the node. */
+  isNullable(node: number): boolean {
+    const content = this.#nodes[node]!;
+    switch (content.kind) {
+      case "text":
+        return content.ranges.length === 0;
+      case "byte":
+        return false;
+      case "all":
+        return content.parts.every((part) => this.isNullable(part));
+      case "any":
+        return content.parts.some((part) => this.isNullable(part));
+      case "repeat":
+        return content.min === 0 || this.isNullable(content.of);
+      case "rule":
+        return this.#ruleNullable[content.rule]!;
+    }
+  }
+
+  #sizeOf(node: number): number {
+    const known = this.#sizes.get(node);
+    if (known !== undefined) return known;
+    const content = this.#nodes[node]!;
+    // Not remembered by node: it is known only after the rule.
+    if (content.kind === "rule") return this.#ruleSizes[content.rule]!;
+    const size = this.#sizeOfContent(content);
+    if (size !== Infinity) this.#sizes.set(node, size);
+    return size;
+  }
+
+  #sizeOfContent(content: Exclude<Node, { kind: "rule" }>): number {
+    switch (content.kind) {
+      case "text":
+        return content.ranges.length;
+      case "byte":
+        return 1;
+      case "all":
+      case "any":
+        return content.parts.reduce((sum, part) => sum + this.#sizeOf(part), 1);
+      case "repeat":
+        return 1 + this.#sizeOf(content.of) * Math.max(1, content.min, content.max ?? 0);
+    }
+  }
+
+  #intern(expression: Expression, budget: Budget, origin: number): number {
+    if (typeof expression === "string") {
+      budget.spend(1 + expression.length, origin);
+      return this.#add(`t${expression}`, () => ({
+        kind: "text",
+        ranges: Array.from(new TextEncoder().encode(expression), (byte) => EXACT[byte]!),
+      }));
+    }
+    budget.spend(1, origin);
+    if ("rule" in expression) {
+      const { rule } = expression;
+      return this.#add(`r${rule}`, () => ({ kind: "rule", rule }));
+    }
+    if ("byte" in expression) {
+      const ranges = expression.byte;
+      budget.spend(ranges.length, origin);
+      return this.#add(`b${ranges.join(" ")}`, () => ({ kind: "byte", ranges }));
+    }
+    if ("of" in expression) {
+      const { min, max } = expression;
+      const of = this.#intern(expression.of, budget, origin);
+      return this.#add(`n${of} ${min} ${max}`, () => ({ kind: "repeat", of, min, max }));
+    }
+    const kind = "all" in expression ? "all" : "any";
+    const list = "all" in expression ? expression.all : expression.any;
+    const parts = list.map((item) => this.#intern(item, budget, origin));
+    return this.#add(`${kind} ${parts.join(" ")}`, () => ({ kind, parts }));
+  }
+
+  #add(key: string, make: () => Node): number {
+    const known = this.#byContent.get(key);
+    if (known !== undefined) return known;
+    this.#byContent.set(key, this.#nodes.length);
+    return this.#nodes.push(make()) - 1;
+  }
+}

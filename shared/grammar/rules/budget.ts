@@ -1,0 +1,42 @@
+/** The budget of one response format: each step of compiling it is counted before it is done. */
+import { LIMITS } from "../../api/limits.ts";
+import { BudgetError, type GrammarError } from "./grammar-error.ts";
+
+/**
+ * Steps are counted, not milliseconds, so that a format is accepted or refused alike on every machine, by the edge and by
+ * the worker.
+ */
+export class Budget {
+  #left: number = LIMITS.grammarStepsMax;
+  readonly #paths: (readonly string[])[] = [];
+  /** Steps of each origin, to name the most expensive part. */
+  readonly #spent: number[] = [];
+
+  get used(): number {
+    return LIMITS.grammarStepsMax - this.#left;
+  }
+
+  /** Registers a part of the format, by its keys from the top, as the origin of steps. @returns the origin's number */
+  origin(path: readonly string[]): number {
+    this.#spent.push(0);
+    return this.#paths.push(path) - 1;
+  }
+
+  /** The keys from the top of the format to an origin. */
+  pathOf(origin: number): readonly string[] {
+    return this.#paths[origin] ?? [];
+  }
+
+  /** @throws GrammarError with the path of the most expensive part if the budget is exceeded */
+  spend(steps: number, origin: number): void {
+    this.#left -= steps;
+    this.#spent[origin]! += steps;
+    if (this.#left < 0) throw this.#exceeded();
+  }
+
+  #exceeded(): GrammarError {
+    const worst = this.#spent.indexOf(Math.max(...this.#spent));
+    const message = `is too large or too ambiguous: compiling a response format may take ${LIMITS.grammarStepsMax} steps, and this part takes most of them`;
+    return new BudgetError(this.pathOf(worst), message);
+  }
+}

@@ -1,0 +1,51 @@
+/** The grammar of an output, over its UTF-8 bytes: the edge compiles it from `response_format`, the engine applies it. */
+
+/** A set of texts. Plain data, stored in Redis as JSON: its keys must stay compatible with stored jobs. */
+export type Expression =
+  /** Exactly this text. */
+  | string
+  /** One byte within one of the ranges. */
+  | { readonly byte: readonly ByteRange[] }
+  /** These parts, one after the other. */
+  | { readonly all: readonly Expression[] }
+  /** One of these alternatives. */
+  | { readonly any: readonly Expression[] }
+  /** `of`, repeated min to max times; null for no limit. */
+  | { readonly of: Expression; readonly min: number; readonly max: number | null }
+  /** The rule with this index. */
+  | { readonly rule: number };
+
+/** Byte values from min to max, both included. */
+export type ByteRange = readonly [min: number, max: number];
+
+export interface Grammar {
+  /** The first is the start rule, which the whole output must match. */
+  readonly rules: readonly Expression[];
+}
+
+type MemberOf<T> = T extends object ? keyof T : never;
+
+/** Every member of a grammar and its expressions. A new one raises JOB_VERSION, because an older worker must not ignore it. */
+export const GRAMMAR: Readonly<Record<keyof Grammar | MemberOf<Expression>, true>> = {
+  rules: true,
+  byte: true,
+  all: true,
+  any: true,
+  of: true,
+  min: true,
+  max: true,
+  rule: true,
+};
+
+/** The first member of a stored grammar, at any depth, that this release does not know. */
+export function unknownMember(grammar: Grammar): string | undefined {
+  const left: unknown[] = [grammar];
+  for (let part = left.pop(); part !== undefined; part = left.pop()) {
+    if (typeof part !== "object" || part === null) continue;
+    for (const [name, value] of Object.entries(part)) {
+      if (!Array.isArray(part) && !Object.hasOwn(GRAMMAR, name)) return name;
+      if (name !== "byte") left.push(value);
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,23 @@
+/** The types of the values that an alternative allows. */
+import type { Alternative } from "./alternatives.ts";
+import { KEYWORDS, TYPES, typesOf, type Type } from "./keywords.ts";
+
+/** The types that all parts allow, and those of them that the keywords are about if no part has `type`. */
+export function allowedTypes(parts: Alternative): {
+  readonly types: readonly Type[];
+  readonly implied: readonly Type[];
+} {
+  let types: readonly Type[] = TYPES;
+  let isTyped = false;
+  const about = new Set<Type>();
+  for (const { claim, notPatterns, notStrings } of parts) {
+    const named = typesOf(claim.schema, claim.path);
+    if (named) types = types.filter((type) => named.types.has(type));
+    isTyped ||= named !== null;
+    if (notPatterns || notStrings) about.add("string");
+    for (const keyword of Object.keys(claim.schema)) {
+      if (Object.hasOwn(KEYWORDS, keyword)) about.add(KEYWORDS[keyword]!);
+    }
+  }
+  return { types, implied: isTyped ? [] : types.filter((type) => about.has(type)) };
+}

@@ -1,0 +1,218 @@
+/**
+ * Resolves the keywords that combine schemas: `$ref`, allOf, anyOf, oneOf, not, if, and the dependencies. The result is a list of
+ * alternatives, each a list of parts that must all hold and that have no such keywords.
+ */
+import { keysInOrder } from "../../api/json-source.ts";
+import { GrammarError, type Path } from "../rules/grammar-error.ts";
+import { isObject, type Claim, type Document, type Schema } from "./document.ts";
+import { listOf, namesOf, requireSupported, schemasOf } from "./keywords.ts";
+import { isWhollyNegated, negations } from "./negation.ts";
+
+/** A schema without keywords that combine others, or only some of its keywords. */
+export interface Part {
+  /** Its schema has only keywords that combine no others, or others that are not for this part. */
+  readonly claim: Claim & { readonly schema: Schema };
+  /** Strings that do not match, and strings that are not allowed. */
+  readonly notPatterns?: readonly string[];
+  readonly notStrings?: readonly string[];
+  /** Parts whose properties count as evaluated, for unevaluatedProperties. */
+  readonly evaluated?: readonly Part[];
+}
+
+/** All of the parts must hold. */
+export type Alternative = readonly Part[];
+
+/** Alternatives of one schema, and references within each other, at most. */
+const ALTERNATIVES_MAX = 1_000;
+const DEPTH_MAX = 100;
+
+/** How `oneOf` finds out whether two schemas have no value in common. */
+export type AreDisjoint = (a: readonly Claim[], b: readonly Claim[]) => boolean;
+
+interface Known {
+  readonly alternatives: readonly Alternative[];
+  readonly areWhole: boolean;
+}
+
+export class Alternatives {
+  readonly #document: Document;
+  readonly #spend: (steps: number, path: Path) => void;
+  readonly #areDisjoint: AreDisjoint;
+  /** By schema, of schemas and of negated ones. */
+  readonly #known = [new Map<unknown, Known>(), new Map<unknown, Known>()] as const;
+  #depth = 0;
+  /** Whether the alternatives that are being found have every value that is allowed, so far. */
+  #areWhole = true;
+
+  constructor(
+    document: Document,
+    spend: (steps: number, path: Path) => void,
+    areDisjoint: AreDisjoint,
+  ) {
+    this.#document = document;
+    this.#spend = spend;
+    this.#areDisjoint = areDisjoint;
+  }
+
+  /** The alternatives in which all claims hold. @throws GrammarError */
+  ofAll(claims: readonly Claim[]): readonly Alternative[] {
+    return claims.reduce<readonly Alternative[]>(
+      (all, claim) => this.#product(all, this.of(claim), claim.path),
+      [[]],
+    );
+  }
+
+  /** As `ofAll`; null if a negation had to leave out values that are allowed. @throws GrammarError */
+  wholeOfAll(claims: readonly Claim[]): readonly Alternative[] | null {
+    const outer = this.#areWhole;
+    this.#areWhole = true;
+    try {
+      const alternatives = this.ofAll(claims);
+      return this.#areWhole ? alternatives : null;
+    } finally {
+      this.#areWhole = outer;
+    }
+  }
+
+  of(claim: Claim): readonly Alternative[] {
+    const { schema, path, isNegated } = claim;
+    this.#spend(1, path);
+    if (typeof schema === "boolean") return schema === isNegated ? [] : [[]];
+    if (!isObject(schema)) throw new GrammarError(path, "must be a schema: an object or true");
+    const known = this.#known[Number(isNegated) as 0 | 1];
+    const before = known.get(schema);
+    if (before) {
+      this.#areWhole &&= before.areWhole;
+      return before.alternatives;
+    }
+    if (this.#depth >= DEPTH_MAX) throw new GrammarError(path, "refers to itself without end");
+    requireSupported(schema, path);
+    const outer = this.#areWhole;
+    this.#areWhole = !isNegated || isWhollyNegated(schema);
+    this.#depth++;
+    try {
+      const alternatives = isNegated
+        ? negations({ ...claim, schema }, this.#document, this)
+        : this.#positive(claim, schema);
+      known.set(schema, { alternatives, areWhole: this.#areWhole });
+      return alternatives;
+    } finally {
+      this.#depth--;
+      this.#areWhole &&= outer;
+    }
+  }
+
+  /** In the order of the keywords, which decides the order of the properties. */
+  #positive(claim: Claim, schema: Schema): readonly Alternative[] {
+    let all: readonly Alternative[] = [[]];
+    const add = (alternatives: readonly Alternative[]) => {
+      all = this.#product(all, alternatives, claim.path);
+    };
+    let hasPart = false;
+    for (const keyword of keysInOrder(schema)) {
+      const combined = this.#combined(keyword, claim, schema);
+      if (combined) add(combined);
+      else if (!hasPart) {
+        hasPart = true;
+        add([[{ claim: { ...claim, schema } }]]);
+      }
+    }
+    if (!("unevaluatedProperties" in schema)) return all;
+    return all.map((parts) => [...parts, { claim: { ...claim, schema }, evaluated: parts }]);
+  }
+
+  #combined(keyword: string, claim: Claim, schema: Schema): readonly Alternative[] | null {
+    const child = (...keys: string[]) => this.#document.child(claim, keys);
+    switch (keyword) {
+      case "$ref":
+        return this.of(this.#document.target(claim));
+      case "allOf":
+        return this.ofAll(this.branches(claim, "allOf"));
+      case "anyOf":
+        return this.union(this.branches(claim, "anyOf"));
+      case "oneOf":
+        return this.#oneOf(this.branches(claim, "oneOf"));
+      case "not":
+        return this.of({ ...child("not"), isNegated: true });
+      case "if":
+        return this.#condition(claim, schema);
+      case "dependencies":
+      case "dependentRequired":
+      case "dependentSchemas":
+        return this.#dependencies(claim, schema, keyword);
+      default:
+        return null;
+    }
+  }
+
+  /** The schemas of a keyword that is a list. */
+  branches(claim: Claim, keyword: string, isNegated = false): Claim[] {
+    const branches = listOf(claim.schema as Schema, keyword, claim.path);
+    return branches.map((_, i) => this.#document.child(claim, [keyword, String(i)], isNegated));
+  }
+
+  union(claims: readonly Claim[]): readonly Alternative[] {
+    return this.#checked(
+      claims.flatMap((claim) => this.of(claim)),
+      claims[0]?.path ?? [],
+    );
+  }
+
+  /** Exactly one: each branch, and none of those that could hold at the same time. */
+  #oneOf(branches: readonly Claim[]): readonly Alternative[] {
+    return branches.flatMap((branch) => {
+      const others = branches.filter(
+        (other) => other !== branch && !this.#areDisjoint([branch], [other]),
+      );
+      return this.ofAll([branch, ...others.map((other) => ({ ...other, isNegated: true }))]);
+    });
+  }
+
+  #condition(claim: Claim, schema: Schema): readonly Alternative[] {
+    const child = (keyword: string, isNegated = false): Claim[] =>
+      keyword in schema ? [this.#document.child(claim, [keyword], isNegated)] : [];
+    if (!("then" in schema) && !("else" in schema)) return [[]];
+    return [
+      ...this.ofAll([...child("if"), ...child("then")]),
+      ...this.ofAll([...child("if", true), ...child("else")]),
+    ];
+  }
+
+  #dependencies(claim: Claim, schema: Schema, keyword: string): readonly Alternative[] {
+    const dependencies = schemasOf(schema, keyword, claim.path);
+    let all: readonly Alternative[] = [[]];
+    for (const name of keysInOrder(dependencies)) {
+      const at = { ...claim, path: [...claim.path, keyword, name] };
+      const without: Schema = { properties: { [name]: false } };
+      const dependency = dependencies[name];
+      const held = Array.isArray(dependency)
+        ? [[{ claim: { ...at, schema: { required: [name, ...namesOf(dependency, at.path)] } } }]]
+        : this.#product(
+            [[{ claim: { ...at, schema: { required: [name] } } }]],
+            this.of(this.#document.child(claim, [keyword, name])),
+            at.path,
+          );
+      all = this.#product(all, [[{ claim: { ...at, schema: without } }], ...held], at.path);
+    }
+    return all;
+  }
+
+  #product(
+    left: readonly Alternative[],
+    right: readonly Alternative[],
+    path: Path,
+  ): readonly Alternative[] {
+    const [only] = right;
+    if (only?.length === 0 && right.length === 1) return left;
+    this.#spend(left.length * right.length, path);
+    return this.#checked(
+      left.flatMap((a) => right.map((b) => [...a, ...b])),
+      path,
+    );
+  }
+
+  #checked(alternatives: readonly Alternative[], path: Path): readonly Alternative[] {
+    if (alternatives.length <= ALTERNATIVES_MAX) return alternatives;
+    throw new GrammarError(path, `has more than ${ALTERNATIVES_MAX} combinations of alternatives`);
+  }
+}

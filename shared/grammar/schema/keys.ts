@@ -1,0 +1,54 @@
+/** The names that a schema declares for an object, as a tree of their characters: a key is one of them or differs from all. */
+import type { TextDfa } from "../text/text-dfa.ts";
+
+export interface KeyNode {
+  readonly id: number;
+  readonly children: ReadonlyMap<string, KeyNode>;
+  /** The index of the name that ends here; -1 for none. */
+  readonly name: number;
+  /** The indices of all names that begin with this text, in ascending order. */
+  readonly below: readonly number[];
+  /** The state of the other keys' automaton after this text; -1 if no other key begins so. */
+  readonly state: number;
+}
+
+interface Growing {
+  id: number;
+  children: Map<string, Growing>;
+  name: number;
+  below: number[];
+  state: number;
+}
+
+/** @param others the automaton of the keys that are not declared */
+export function keyTree(names: readonly string[], others: TextDfa): KeyNode {
+  let nodes = 0;
+  const create = (state: number): Growing => ({
+    id: nodes++,
+    children: new Map(),
+    name: -1,
+    below: [],
+    state,
+  });
+  const root = create(0);
+  for (const [index, name] of names.entries()) {
+    let node = root;
+    node.below.push(index);
+    for (const character of name) {
+      let child = node.children.get(character);
+      if (!child) {
+        child = create(step(others, node.state, character));
+        node.children.set(character, child);
+      }
+      child.below.push(index);
+      node = child;
+    }
+    node.name = index;
+  }
+  return root;
+}
+
+function step({ states }: TextDfa, state: number, character: string): number {
+  const code = character.codePointAt(0)!;
+  return states[state]?.edges.find(({ set }) => set.has(code))?.to ?? -1;
+}

@@ -1,0 +1,241 @@
+/** Decides whether a constant is valid: values of `enum` must also meet the keywords beside it. */
+import { keysInOrder } from "../../api/json-source.ts";
+import { GrammarError, type Path } from "../rules/grammar-error.ts";
+import type { Rules } from "../rules/expressions.ts";
+import { Decimal } from "../text/decimal.ts";
+import type { Patterns } from "../text/patterns.ts";
+import type { Alternative, Part } from "./alternatives.ts";
+import { isObject, type Claim, type Document, type Schema } from "./document.ts";
+import { FORMATS, INTEGER_FORMATS } from "./formats.ts";
+import {
+  boundsOf,
+  countOf,
+  listOf,
+  MAX,
+  MIN,
+  namesOf,
+  numberOf,
+  requireSupported,
+  schemasOf,
+  typeOfValue,
+  typesOf,
+  unsupported,
+} from "./keywords.ts";
+import { exactValue, isEqual, isValueObject, type Value, type ValueObject } from "./values.ts";
+
+/** References followed within each other. */
+const DEPTH_MAX = 200;
+
+export class Validator {
+  readonly #document: Document;
+  readonly #patterns: Patterns;
+  readonly #rules: Rules;
+  #depth = 0;
+  /** Negations around the present schema: there, too few valid texts would be too many. */
+  #negations = 0;
+
+  constructor(document: Document, patterns: Patterns, rules: Rules) {
+    this.#document = document;
+    this.#patterns = patterns;
+    this.#rules = rules;
+  }
+
+  /** @throws GrammarError for keywords that cannot be held */
+  isValid(value: Value, claim: Claim): boolean {
+    const { schema, path, isNegated } = claim;
+    this.#rules.spend(1, path);
+    if (typeof schema === "boolean") return schema !== isNegated;
+    if (!isObject(schema)) throw new GrammarError(path, "must be a schema: an object or true");
+    if (++this.#depth > DEPTH_MAX) throw new GrammarError(path, "refers to itself without end");
+    requireSupported(schema, path);
+    if ("unevaluatedProperties" in schema) throw unsupported([...path, "unevaluatedProperties"]);
+    const positive = { ...claim, isNegated: false };
+    this.#negations += Number(isNegated);
+    const isValid =
+      this.#isValidFlat(value, schema, positive) && this.#isValidCombined(value, schema, positive);
+    this.#negations -= Number(isNegated);
+    this.#depth--;
+    return isValid !== isNegated;
+  }
+
+  /** The constants that all parts of an alternative allow; null if none of them lists constants. @throws GrammarError */
+  constants(parts: Alternative): readonly Value[] | null {
+    const lists = parts.flatMap(({ claim: { schema, path } }) => [
+      ...("const" in schema ? [[exactValue(schema, "const", path)]] : []),
+      ...("enum" in schema ? [enumOf(schema, path)] : []),
+    ]);
+    const [shortest] = lists.toSorted((a, b) => a.length - b.length);
+    return (
+      shortest?.filter((value) => parts.every((part) => this.#isValidPart(value, part))) ?? null
+    );
+  }
+
+  matches(text: string, pattern: string, path: Path): boolean {
+    return this.#patterns.matches(text, pattern, path);
+  }
+
+  #isValidPart(
+    value: Value,
+    { claim, notPatterns = [], notStrings = [], evaluated }: Part,
+  ): boolean {
+    const { schema, path } = claim;
+    this.#rules.spend(1, path);
+    if (evaluated && typeOfValue(value) === "object") {
+      throw unsupported([...path, "unevaluatedProperties"]);
+    }
+    if (!evaluated && !this.#isValidFlat(value, schema, claim)) return false;
+    if (typeof value !== "string") return true;
+    if (notStrings.includes(value)) return false;
+    return !notPatterns.some((pattern) => this.#patterns.matches(value, pattern, path));
+  }
+
+  #isValidFlat(value: Value, schema: Schema, claim: Claim): boolean {
+    const { path } = claim;
+    const types = typesOf(schema, path);
+    if (types && !types.types.has(typeOfValue(value))) return false;
+    if (types?.isInteger && value instanceof Decimal && !value.isInteger) return false;
+    if ("const" in schema && !isEqual(exactValue(schema, "const", path), value)) return false;
+    if ("enum" in schema && !enumOf(schema, path).some((one) => isEqual(one, value))) return false;
+    if (value instanceof Decimal) return isValidNumber(value, schema, claim);
+    if (typeof value === "string") return this.#isValidString(value, schema, claim);
+    if (Array.isArray(value)) return this.#isValidArray(value, schema, claim);
+    return !isValueObject(value) || this.#isValidObject(value, schema, claim);
+  }
+
+  #isValidCombined(value: Value, schema: Schema, claim: Claim): boolean {
+    const count = (keyword: string) =>
+      listOf(schema, keyword, claim.path).filter((_, i) =>
+        this.#isValidAt(value, claim, keyword, String(i)),
+      ).length;
+    if ("$ref" in schema && !this.isValid(value, this.#document.target(claim))) return false;
+    if ("allOf" in schema && count("allOf") < (schema["allOf"] as unknown[]).length) return false;
+    if ("anyOf" in schema && count("anyOf") === 0) return false;
+    if (!this.#isValidNegated(value, schema, claim, count)) return false;
+    return !isValueObject(value) || this.#isValidDependencies(value, schema, claim);
+  }
+
+  /** The keywords that hold if other schemas do not hold. */
+  #isValidNegated(
+    value: Value,
+    schema: Schema,
+    claim: Claim,
+    count: (keyword: string) => number,
+  ): boolean {
+    this.#negations++;
+    const isAllowed =
+      (!("oneOf" in schema) || count("oneOf") === 1) &&
+      (!("not" in schema) || !this.#isValidAt(value, claim, "not"));
+    const branch = "if" in schema && !this.#isValidAt(value, claim, "if") ? "else" : "then";
+    this.#negations--;
+    if (!isAllowed) return false;
+    if ("if" in schema && branch in schema && !this.#isValidAt(value, claim, branch)) return false;
+    return true;
+  }
+
+  #isValidAt(value: Value, claim: Claim, ...keys: string[]): boolean {
+    return this.isValid(value, this.#document.child(claim, keys));
+  }
+
+  #isValidDependencies({ members }: ValueObject, schema: Schema, claim: Claim): boolean {
+    return ["dependencies", "dependentRequired", "dependentSchemas"].every((keyword) => {
+      const dependencies = schemasOf(schema, keyword, claim.path);
+      return keysInOrder(dependencies).every((name) => {
+        if (!members.has(name)) return true;
+        const dependency = dependencies[name];
+        if (!Array.isArray(dependency)) {
+          return this.#isValidAt({ members }, claim, keyword, name);
+        }
+        return dependency.every((other) => members.has(other as string));
+      });
+    });
+  }
+
+  #isValidArray(items: readonly Value[], schema: Schema, claim: Claim): boolean {
+    const { path } = claim;
+    if (!isWithin(items.length, schema, "minItems", "maxItems", claim)) return false;
+    if (schema["uniqueItems"] === true) {
+      const isRepeated = (item: Value, i: number) =>
+        items.slice(0, i).some((other) => isEqual(item, other));
+      if (items.some(isRepeated)) return false;
+    }
+    const prefix = "prefixItems" in schema ? "prefixItems" : "items";
+    const first = Array.isArray(schema[prefix]) ? (schema[prefix] as unknown[]).length : 0;
+    const rest = Array.isArray(schema["items"]) ? "additionalItems" : "items";
+    const areValid = items.every((item, i) => {
+      if (i < first) return this.#isValidAt(item, claim, prefix, String(i));
+      return !(rest in schema) || this.#isValidAt(item, claim, rest);
+    });
+    if (!areValid || !("contains" in schema)) return areValid;
+    const found = items.filter((item) => this.#isValidAt(item, claim, "contains")).length;
+    const min = countOf(schema, "minContains", path) ?? 1;
+    return found >= min && found <= (countOf(schema, "maxContains", path) ?? Infinity);
+  }
+
+  #isValidString(value: string, schema: Schema, claim: Claim): boolean {
+    const { path } = claim;
+    if (!isWithin(Array.from(value).length, schema, "minLength", "maxLength", claim)) return false;
+    const { pattern, format } = schema;
+    if (typeof pattern === "string") {
+      if (!this.#patterns.matches(value, pattern, [...path, "pattern"])) return false;
+    }
+    const known = FORMATS.get(String(format));
+    if (known === undefined || this.#patterns.matches(value, known, path)) return true;
+    // The format may have more texts than are known here.
+    if (this.#negations > 0) throw unsupported([...path, "format"]);
+    return false;
+  }
+
+  #isValidObject({ members }: ValueObject, schema: Schema, claim: Claim): boolean {
+    const { path } = claim;
+    if (!isWithin(members.size, schema, "minProperties", "maxProperties", claim)) return false;
+    const required = namesOf(schema["required"], [...path, "required"]);
+    if (!required.every((name) => members.has(name))) return false;
+    const properties = schemasOf(schema, "properties", path);
+    const patterns = Object.keys(schemasOf(schema, "patternProperties", path));
+    return [...members].every(([name, value]) => {
+      const isDeclared = Object.hasOwn(properties, name);
+      if (isDeclared && !this.#isValidAt(value, claim, "properties", name)) return false;
+      const matching = patterns.filter((pattern) =>
+        this.#patterns.matches(name, pattern, [...path, "patternProperties", pattern]),
+      );
+      const isValid = matching.every((pattern) =>
+        this.#isValidAt(value, claim, "patternProperties", pattern),
+      );
+      if (!isValid) return false;
+      if ("propertyNames" in schema && !this.#isValidAt(name, claim, "propertyNames")) return false;
+      const isOther = !isDeclared && matching.length === 0 && "additionalProperties" in schema;
+      return !isOther || this.#isValidAt(value, claim, "additionalProperties");
+    });
+  }
+}
+
+function enumOf(schema: Schema, path: Path): readonly Value[] {
+  if (Array.isArray(schema["enum"])) return exactValue(schema, "enum", path) as readonly Value[];
+  throw new GrammarError([...path, "enum"], "must be an array of values");
+}
+
+function isValidNumber(value: Decimal, schema: Schema, { path }: Claim): boolean {
+  const isBelow = boundsOf(schema, MIN, path).some(({ at, isExclusive }) =>
+    isExclusive ? value.compare(at) <= 0 : value.compare(at) < 0,
+  );
+  const isAbove = boundsOf(schema, MAX, path).some(({ at, isExclusive }) =>
+    isExclusive ? value.compare(at) >= 0 : value.compare(at) > 0,
+  );
+  if (isBelow || isAbove) return false;
+  const divisor = numberOf(schema, "multipleOf", path);
+  if (divisor && !value.isMultipleOf(divisor)) return false;
+  const [min, max] = INTEGER_FORMATS.get(String(schema["format"])) ?? [null, null];
+  return min === null || (value.floor >= min && value.ceil <= max);
+}
+
+function isWithin(
+  count: number,
+  schema: Schema,
+  min: string,
+  max: string,
+  { path }: Claim,
+): boolean {
+  return (
+    count >= (countOf(schema, min, path) ?? 0) && count <= (countOf(schema, max, path) ?? Infinity)
+  );
+}

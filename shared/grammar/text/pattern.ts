@@ -1,0 +1,96 @@
+/** Reads the patterns of JSON Schemas: JavaScript regular expressions that match anywhere in a text. */
+import { JS, TooManyNodesError, type CharSet, type NoParent, type Node } from "refa";
+import { LIMITS } from "../../api/limits.ts";
+import { GrammarError, type Path } from "../rules/grammar-error.ts";
+import { ANY_CHARACTER, characters, NO_CHARACTER } from "./characters.ts";
+
+export type PatternNode = NoParent<Node>;
+export type Alternatives = readonly { readonly elements: readonly PatternNode[] }[];
+
+/** A parsed pattern. */
+export interface Pattern {
+  readonly alternatives: Alternatives;
+  /** All characters that the pattern knows: without the flag `u`, only those of one UTF-16 unit. */
+  readonly alphabet: CharSet;
+}
+
+/** @throws GrammarError for a syntax error, back references, and a pattern that is too large */
+export function parsePattern(source: string, path: Path): Pattern {
+  if (source.length > LIMITS.regexCharsMax) {
+    throw new GrammarError(path, `must be at most ${LIMITS.regexCharsMax} characters`);
+  }
+  if (groupDepth(source) > LIMITS.regexDepthMax) {
+    const message = `is nested too deep: at most ${LIMITS.regexDepthMax} groups within each other`;
+    throw new GrammarError(path, message);
+  }
+  const flags = isValid(source, "u") ? "u" : isValid(source, "") ? "" : null;
+  if (flags === null) {
+    throw new GrammarError(path, "must be a regular expression of JavaScript with the flag u");
+  }
+  try {
+    const parser = JS.Parser.fromLiteral({ source, flags });
+    const { expression, maxCharacter } = parser.parse({
+      backreferences: "throw",
+      maxBackreferenceWords: 0,
+      assertions: "parse",
+    });
+    const alphabet = maxCharacter > 0xffff ? ANY_CHARACTER : ANY_CHARACTER.without(ASTRAL);
+    return { alternatives: expression.alternatives, alphabet };
+  } catch (error) {
+    if (error instanceof TooManyNodesError) {
+      throw new GrammarError(path, "is too large: use fewer groups and alternatives");
+    }
+    throw new GrammarError(path, "has back references, which are not supported", {
+      unsupported: true,
+    });
+  }
+}
+
+const ASTRAL = { min: 0x10000, max: 0x10ffff };
+
+function isValid(source: string, flags: string): boolean {
+  try {
+    return new RegExp(source, flags) instanceof RegExp;
+  } catch {
+    return false;
+  }
+}
+
+/** A condition on one character beside a position. */
+export interface Beside {
+  readonly side: "before" | "after";
+  /** The characters that may be there. */
+  readonly set: CharSet;
+  /** Whether the text may begin (or end) there. */
+  readonly mayBeEdge: boolean;
+}
+
+/** An assertion about one character, such as ^, $ and the halves of \b; null if it is about more. */
+export function besideOf(node: PatternNode): Beside | null {
+  if (node.type !== "Assertion") return null;
+  let set = NO_CHARACTER;
+  for (const { elements } of node.alternatives) {
+    const [element] = elements;
+    if (elements.length !== 1 || element?.type !== "CharacterClass") return null;
+    set = set.union(characters(element.characters));
+  }
+  const side = node.kind === "ahead" ? "after" : "before";
+  return { side, set: node.negate ? ANY_CHARACTER.without(set) : set, mayBeEdge: node.negate };
+}
+
+/** Whether a node is ^ or $. */
+export function isAnchor(node: PatternNode | undefined, side: Beside["side"]): boolean {
+  const beside = node && besideOf(node);
+  return beside?.side === side && beside.mayBeEdge && beside.set.without(ASTRAL).isEmpty;
+}
+
+/** Groups within each other, at most: each opening parenthesis counts until it is closed, whatever it means. */
+function groupDepth(pattern: string): number {
+  let [depth, deepest] = [0, 0];
+  for (let i = 0; i < pattern.length; i++) {
+    if (pattern[i] === "\\") i++;
+    else if (pattern[i] === "(") deepest = Math.max(deepest, ++depth);
+    else if (pattern[i] === ")") depth--;
+  }
+  return deepest;
+}

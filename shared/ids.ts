@@ -1,0 +1,28 @@
+/** Random ids, hashes and base64. It imports nothing, so that every folder can use it. */
+
+/** A random id such as `job_…`: the prefix and 18 random bytes as 24 letters and digits. */
+export function newId(prefix: string): string {
+  return toId(prefix, crypto.getRandomValues(new Uint8Array(18)));
+}
+
+/** An id of 18 bytes. */
+export function toId(prefix: string, bytes: Uint8Array): string {
+  return `${prefix}_${toBase64Url(bytes).replaceAll("-", "0").replaceAll("_", "1")}`;
+}
+
+export const sha256Hex = (text: string): Promise<string> => hashHex("SHA-256", text);
+
+/** For Redis, which identifies a script by its SHA-1. For anything else use SHA-256. */
+export const sha1Hex = (text: string): Promise<string> => hashHex("SHA-1", text);
+
+async function hashHex(algorithm: "SHA-1" | "SHA-256", text: string): Promise<string> {
+  const digest = await crypto.subtle.digest(algorithm, new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export const toBase64 = (bytes: Uint8Array) => btoa(String.fromCharCode(...bytes));
+
+/** Base64 with the URL-safe alphabet (RFC 4648, section 5), without padding. */
+export function toBase64Url(bytes: Uint8Array): string {
+  return toBase64(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}

@@ -1,0 +1,117 @@
+/** A job as its owner sees it: the record, the output so far, its place in the queue and its webhook deliveries. */
+import { isTerminal, type Job } from "../api/jobs.ts";
+import type { Outcome } from "../api/job-events.ts";
+import { messageId } from "../jobs/ids.ts";
+import { phaseOf, seconds, timingsOf } from "../jobs/phase.ts";
+import type { Generation, JobRecord } from "../jobs/record.ts";
+import { NEVER_RAN, type JobStore } from "../jobs/store.ts";
+import { QueueEstimate } from "../queue/queue-estimate.ts";
+import type { RedisClient } from "../redis/client.ts";
+import { DeliveryStore } from "../webhooks/delivery-store.ts";
+import { deliveryIdOf } from "../webhooks/message.ts";
+import { outputWithCalls } from "./tool-calls.ts";
+
+/** Where the parts of a job reply are read. */
+export interface JobSources {
+  readonly store: Pick<JobStore, "progress" | "textSoFar">;
+  readonly queue: Pick<QueueEstimate, "forJob" | "waitingFor">;
+  readonly deliveries: Pick<DeliveryStore, "attempts">;
+}
+
+export function jobSources(redis: RedisClient, store: JobStore): JobSources {
+  return { store, queue: new QueueEstimate(redis), deliveries: new DeliveryStore(redis) };
+}
+
+/** The job of `GET /v1/jobs/{id}`. It reads what the record lacks: the log, the queue position, the deliveries. */
+export async function readJob(record: JobRecord, sources: JobSources): Promise<Job> {
+  const isEnded = isTerminal(record.state);
+  const outcome = (isEnded ? record.outcome : NEVER_RAN) as Outcome;
+  const output = await readOutput(record, isEnded, sources);
+  const deliveryId = deliveryIdOf(messageId(record.id), null);
+  const deliveries = record.webhookUrl
+    ? await sources.deliveries.attempts(record.tenant, deliveryId)
+    : [];
+  return {
+    id: record.id,
+    object: "job",
+    model: record.generation.model,
+    state: record.state,
+    phase: phaseOf(record),
+    timings: timingsOf(record),
+    queue: record.state === "queued" ? await sources.queue.forJob(record) : null,
+    waiting_for: record.state === "running" ? await sources.queue.waitingFor(record) : null,
+    created_at: seconds(record.createdAtMs),
+    started_at: seconds(record.startedAtMs),
+    ended_at: seconds(record.endedAtMs),
+    deleted_at: seconds(record.deletedAtMs),
+    priority: record.priority,
+    attempts: record.attempt,
+    cancel_requested: record.cancelRequested,
+    steering: jobSteering(record.generation),
+    seed: record.generation.seed,
+    reproducible: record.requestOptions.reproducible ?? false,
+    output: {
+      ...output,
+      ...toolCalls(record, output.text),
+      finish_reason: outcome.finish_reason,
+      ...(outcome.stop_sequence !== undefined && { stop_sequence: outcome.stop_sequence }),
+    },
+    usage: isEnded ? outcome.usage : null,
+    error: outcome.error,
+    metadata: record.metadata,
+    webhook: record.webhookUrl ? { url: record.webhookUrl, deliveries } : null,
+  };
+}
+
+/**
+ * Text and token details. The details are only in the log, which has up to 12 MB with them, so they are read when the job has ended,
+ * and not at each poll of a running one: its stream has them.
+ */
+async function readOutput(
+  { id, text, tokens, generation }: JobRecord,
+  isEnded: boolean,
+  { store }: JobSources,
+) {
+  // Also of a job that was just submitted, so that its reply needs no read of the log.
+  if (tokens === 0) return { text };
+  const { grammar, logprobs, trace, promptLogprobs } = generation;
+  if (!isEnded) return { text: await store.textSoFar(id) };
+  if (!grammar && logprobs === undefined && !trace && !promptLogprobs) return { text };
+  const { ids: _, masked, ...progress } = await store.progress(id);
+  return { ...progress, text, ...(masked && { masked_mean: mean(masked) }) };
+}
+
+function toolCalls({ id, generation }: JobRecord, text: string) {
+  const { calls } = outputWithCalls(id, generation, text);
+  return calls.length === 0 ? {} : { tool_calls: calls };
+}
+
+/** The steering of a job as the API returns it. */
+export function jobSteering({
+  alpha,
+  schedule,
+  pairs,
+  guards,
+  baseErrorMax,
+  trace,
+}: Generation): Job["steering"] {
+  return {
+    alpha,
+    ...(schedule && { schedule }),
+    ...(pairs && { pairs }),
+    ...(guards && { guards: publicGuards(guards) }),
+    ...(baseErrorMax !== undefined && { base_error_max: baseErrorMax }),
+    ...(trace && { trace }),
+  };
+}
+
+function publicGuards({ baseNucleus, klBudget, fallback }: NonNullable<Generation["guards"]>) {
+  return {
+    ...(baseNucleus !== undefined && { base_nucleus: baseNucleus }),
+    ...(klBudget !== undefined && { kl_budget: klBudget }),
+    ...(fallback !== undefined && { fallback }),
+  };
+}
+
+const mean = (values: readonly number[]) =>
+  values.reduce((sum, value) => sum + value, 0) / values.length;

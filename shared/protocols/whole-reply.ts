@@ -1,0 +1,78 @@
+/** The whole reply of jobs that ended, in one protocol, or the error that they ended with. */
+import { AppError } from "../api/errors.ts";
+import type { EndEvent } from "../api/job-events.ts";
+import type { RemoteBaseUsage, Usage } from "../api/job-parts.ts";
+import type { ReplyBuilder, WholeText } from "./chat-replies.ts";
+
+/** How a job ended. */
+export type JobEnd = Pick<EndEvent, "type" | "finish_reason" | "stop_sequence" | "usage" | "error">;
+
+/** The output of one job of a request, and how the job ended. */
+export interface EndedChoice {
+  readonly output: WholeText;
+  readonly end: JobEnd;
+}
+
+/** @param n choices of each prompt */
+export function wholeReply<Whole>(
+  replies: Pick<ReplyBuilder<Whole>, "whole">,
+  choices: readonly EndedChoice[],
+  n: number,
+): Whole {
+  return replies.whole(
+    choices.map(({ output, end }) => ({ output, finishReason: end.finish_reason })),
+    totalUsage(
+      choices.map(({ end }) => end),
+      n,
+    ),
+  );
+}
+
+/**
+ * The usage of all choices together: a prompt counts once for all its choices.
+ * @param n choices of each prompt
+ */
+export function totalUsage(ends: readonly Pick<JobEnd, "usage">[], n: number): Usage {
+  const all = ends.map(({ usage }) => usage);
+  const remote = all.flatMap(({ remote_base }) => remote_base ?? []);
+  const prompts = all.filter((_, i) => i % n === 0);
+  const prompt_tokens = sum(prompts, (usage) => usage.prompt_tokens);
+  const completion_tokens = sum(all, (usage) => usage.completion_tokens);
+  return {
+    prompt_tokens,
+    completion_tokens,
+    total_tokens: prompt_tokens + completion_tokens,
+    prompt_tokens_details: {
+      cached_tokens: sum(prompts, (usage) => usage.prompt_tokens_details.cached_tokens),
+    },
+    speculation: {
+      drafted_tokens: sum(all, (usage) => usage.speculation.drafted_tokens),
+      accepted_tokens: sum(all, (usage) => usage.speculation.accepted_tokens),
+    },
+    ...(remote.length > 0 && { remote_base: remote.reduce(addRemoteBase) }),
+  };
+}
+
+function addRemoteBase(one: RemoteBaseUsage, other: RemoteBaseUsage): RemoteBaseUsage {
+  return {
+    calls: one.calls + other.calls,
+    asked_again: one.asked_again + other.asked_again,
+    certified_tokens: one.certified_tokens + other.certified_tokens,
+    bounded_tokens: one.bounded_tokens + other.bounded_tokens,
+    error_max: Math.max(one.error_max, other.error_max),
+    bytes: one.bytes + other.bytes,
+  };
+}
+
+function sum(usages: readonly Usage[], count: (usage: Usage) => number): number {
+  return usages.reduce((total, usage) => total + count(usage), 0);
+}
+
+/** @throws AppError the job's error, unless it succeeded */
+export function requireSuccess({ type, error }: Pick<JobEnd, "type" | "error">): void {
+  if (type === "succeeded") return;
+  if (error !== null) throw new AppError(error.code, error.message);
+  if (type === "cancelled") throw new AppError("job_cancelled", "The job was cancelled");
+  if (type === "expired") throw new AppError("deadline_exceeded", "The job's deadline passed");
+  throw new AppError("internal", "The job failed");
+}

@@ -1,0 +1,37 @@
+/**
+ * Idempotency in Redis: how the scripts that create jobs or batches recognise a request that is sent again. The edge makes the
+ * claim from the request's headers (edge/requests/idempotency.ts).
+ */
+
+export interface IdempotencyClaim {
+  /** Redis key under which the request's first job, or its batch, is remembered. */
+  readonly key: string;
+  /** SHA-256 of the request. Another request with the same key is a conflict. */
+  readonly requestHash: string;
+  /** True: new jobs are created even if the key is known. A later request with the same key gets the new jobs. */
+  readonly forceNew: boolean;
+  readonly ttlMs: number;
+}
+
+/** The claim as the scripts read it (JSON, `false` for none). Its key is among the script's KEYS, as the last one. */
+export function claimJson(claim: IdempotencyClaim | null): string {
+  if (claim === null) return "false";
+  const { requestHash, forceNew, ttlMs } = claim;
+  return JSON.stringify({ requestHash, forceNew, ttlMs });
+}
+
+/** Lua functions. Both do nothing without a claim. Claims of earlier releases have the field `fingerprint`, so it keeps this name. */
+export const IDEMPOTENCY_LUA = `
+-- Returns {'existing', id} for a request that is sent again, {'conflict'} for another one with the same key, or nil.
+local function findClaimed(claim)
+  if not claim or claim.forceNew then return nil end
+  local known = redis.call('HMGET', KEYS[#KEYS], 'fingerprint', 'job')
+  if known[1] == claim.requestHash then return {'existing', known[2]} end
+  if known[1] then return {'conflict'} end
+end
+local function saveClaim(claim, id)
+  if not claim then return end
+  redis.call('HSET', KEYS[#KEYS], 'fingerprint', claim.requestHash, 'job', id)
+  redis.call('PEXPIRE', KEYS[#KEYS], claim.ttlMs)
+end
+`;

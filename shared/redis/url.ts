@@ -1,0 +1,69 @@
+/** The URL of Redis, of one server or of the master behind Sentinels, and the ioredis options for it. */
+import * as v from "valibot";
+
+/** `redis+sentinel://[user:password@]host:port,host:port/master[/db]`; user and password are for the master. */
+const SENTINEL_URL =
+  /^redis\+sentinel:\/\/(?:(?<username>[^:@/]*):(?<password>[^@/]*)@)?(?<hosts>[^@/]+)\/(?<name>[^/]+)(?:\/(?<db>\d+))?$/;
+const PORT = 6_379;
+const SENTINEL_PORT = 26_379;
+
+const EXPECTED = "Expected a redis://, rediss:// or redis+sentinel://host:port,…/master URL";
+
+export const RedisUrl = v.pipe(
+  v.string(),
+  v.check(
+    (url) => (/^rediss?:\/\/./.test(url) && URL.canParse(url)) || SENTINEL_URL.test(url),
+    EXPECTED,
+  ),
+);
+
+/** Options of an ioredis client. @param url a valid RedisUrl */
+export function redisOptions(url: string) {
+  const sentinel = SENTINEL_URL.exec(url)?.groups;
+  if (sentinel === undefined) return { reconnectOnError, ...serverOptions(url) };
+  const { username = "", password = "", hosts, name, db } = sentinel;
+  return {
+    reconnectOnError,
+    name: decodeURIComponent(name!),
+    db: Number(db ?? 0),
+    ...credentials(username, password),
+    sentinels: hosts!
+      .split(",")
+      .map((host) => hostAndPort(new URL(`redis://${host}`), SENTINEL_PORT)),
+  };
+}
+
+function serverOptions(urlText: string) {
+  const url = new URL(urlText);
+  const family = url.searchParams.get("family");
+  return {
+    ...hostAndPort(url, PORT),
+    db: Number(url.pathname.slice(1)),
+    ...credentials(url.username, url.password),
+    ...(url.protocol === "rediss:" && { tls: {} }),
+    ...(family !== null && { family: Number(family) }),
+  };
+}
+
+function hostAndPort({ hostname, port }: URL, defaultPort: number) {
+  // An IPv6 address has brackets in a URL, but not in the address of a socket.
+  return {
+    host: hostname.replace(/^\[(.*)\]$/, "$1"),
+    port: port === "" ? defaultPort : Number(port),
+  };
+}
+
+function credentials(username: string, password: string) {
+  return {
+    ...(username !== "" && { username: decodeURIComponent(username) }),
+    ...(password !== "" && { password: decodeURIComponent(password) }),
+  };
+}
+
+/**
+ * If the server has become a replica, ioredis must reconnect (to the new master) and send the command again. The value 2 asks
+ * for both.
+ */
+function reconnectOnError({ message }: Error): 2 | false {
+  return message.startsWith("READONLY") ? 2 : false;
+}

@@ -1,0 +1,112 @@
+/** Webhook messages: their ids and their bodies, `{type, timestamp, data}` as in Standard Webhooks. */
+import { newId } from "../ids.ts";
+import { messageId, responseId } from "../jobs/ids.ts";
+import type { Batch } from "../api/batches.ts";
+import type { Job } from "../api/jobs.ts";
+import type {
+  BatchWebhookBody,
+  JobWebhookBody,
+  ResponseWebhookBody,
+  WebhookBody,
+} from "../api/webhook-bodies.ts";
+import type { RequestOptions } from "../jobs/record.ts";
+import { LIMITS } from "../api/limits.ts";
+
+/** A message. Every receiver gets this id and this body, at every attempt. */
+export interface WebhookMessage {
+  readonly id: string;
+  readonly type: string;
+  readonly body: string;
+  /** Null for a batch or a test. */
+  readonly jobId: string | null;
+  /** The request that caused it, for logs and traces. */
+  readonly origin?: RequestOrigin;
+}
+
+export type RequestOrigin = Pick<RequestOptions, "requestId" | "traceparent">;
+
+/** Replaces the endpoint in a delivery's id if the receiver is the webhook URL of a job. */
+const JOB_URL = "job";
+/** @param endpointId null for the webhook URL of a job */
+export const deliveryIdOf = (messageId: string, endpointId: string | null) =>
+  `${messageId}-${endpointId ?? JOB_URL}`;
+
+/** The message and the endpoint (or JOB_URL) of a delivery, from its id. Only a message's id may contain hyphens. */
+export function deliveryIdParts(deliveryId: string): { messageId: string; endpointId: string } {
+  const at = deliveryId.lastIndexOf("-");
+  return { messageId: deliveryId.slice(0, at), endpointId: deliveryId.slice(at + 1) };
+}
+
+/**
+ * The message about the end of a job. If the body is too long for a webhook, parts of the output are left out: first the token
+ * details, then the text. Both can be read from the job.
+ * @param withOutput false to leave out the output
+ */
+export function jobMessage(job: Job, withOutput = true): WebhookMessage {
+  const { webhook: _, ...data } = job;
+  const type = `job.${job.state}` as JobWebhookBody["type"];
+  const timestamp = new Date((job.ended_at ?? job.created_at) * 1000).toISOString();
+  const { text, tool_calls, finish_reason } = data.output;
+  const shortened = (output: JobWebhookBody["data"]["output"]) =>
+    toJson({ type, timestamp, data: { ...data, output, output_omitted: true } });
+  const bodies = withOutput
+    ? [
+        toJson({ type, timestamp, data }),
+        shortened({ text, ...(tool_calls && { tool_calls }), finish_reason }),
+      ]
+    : [];
+  const fits = (body: string) =>
+    new TextEncoder().encode(body).length <= LIMITS.webhookBodyBytesMax;
+  return {
+    id: messageId(job.id),
+    type,
+    body: bodies.find(fits) ?? shortened({ text: null, finish_reason }),
+    jobId: job.id,
+  };
+}
+
+/** The message about the end of a response: its type and id, as OpenAI sends it. */
+export function responseMessage(job: Job): WebhookMessage {
+  const id = `${messageId(job.id)}${RESPONSE_SUFFIX}`;
+  const type = responseEvent(job);
+  const endedAt = job.ended_at ?? job.created_at;
+  const body = toJson({
+    id,
+    object: "event",
+    created_at: Math.floor(endedAt),
+    type,
+    timestamp: new Date(endedAt * 1000).toISOString(),
+    data: { id: responseId(job.id) },
+  });
+  return { id, type, body, jobId: job.id };
+}
+
+const RESPONSE_SUFFIX = "-response";
+/** The ids of the messages that a job can have. */
+export const messageIds = (jobId: string) => [
+  messageId(jobId),
+  `${messageId(jobId)}${RESPONSE_SUFFIX}`,
+];
+
+function responseEvent({ state, output }: Job): ResponseWebhookBody["type"] {
+  if (state === "cancelled") return "response.cancelled";
+  if (state !== "succeeded") return "response.failed";
+  return output.finish_reason === "length" ? "response.incomplete" : "response.completed";
+}
+
+/** The message about the end of a batch. It has the ids of the batch's files. */
+export function batchMessage(batch: Batch): WebhookMessage {
+  const type = `batch.${batch.status}` as BatchWebhookBody["type"];
+  const body = toJson({ type, timestamp: new Date().toISOString(), data: batch });
+  return { id: `msg_${batch.id}`, type, body, jobId: null };
+}
+
+/** A message to test an endpoint. */
+export function testMessage(endpointId: string): WebhookMessage {
+  const type = "webhook.test";
+  const timestamp = new Date().toISOString();
+  const body = toJson({ type, timestamp, data: { endpoint: endpointId } });
+  return { id: newId("msg"), type, body, jobId: null };
+}
+
+const toJson = (body: WebhookBody) => JSON.stringify(body);

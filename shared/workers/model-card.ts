@@ -1,0 +1,29 @@
+/** The model card: a worker's description of a model (an ensemble) that it serves. */
+import * as v from "valibot";
+import { fromJson } from "../redis/fields.ts";
+
+export const ModelCard = v.object({
+  id: v.string(),
+  description: v.string(),
+  createdAtMs: v.number(),
+  contextTokens: v.number(),
+  vocabSize: v.number(),
+  /**
+   * Most bytes that one token can stand for, of prompts and user messages as UTF-8 without the spaces around them. Null if the
+   * tokenizer or the template may drop text.
+   */
+  tokenBytesMax: v.optional(v.nullable(v.number()), null),
+  alphaDefault: v.number(),
+  alphaMax: v.number(),
+  /** Fingerprint of the base model: ensembles with the same value have the same base. */
+  base: v.string(),
+  /** Fingerprint of the three models with their tokenizers and templates; empty in a card of an older worker. */
+  fingerprint: v.optional(v.string(), ""),
+  /** The format of its calls of functions (shared/tools/formats.ts); absent in a card of an older worker. */
+  toolFormat: v.exactOptional(v.string()),
+  /** Whether the same request with the same seed always gives the same text; false in a card of an older worker. */
+  reproducible: v.optional(v.boolean(), false),
+});
+export type ModelCard = v.InferOutput<typeof ModelCard>;
+
+export const ModelCardJson = v.pipe(fromJson, ModelCard);

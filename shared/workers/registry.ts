@@ -1,0 +1,155 @@
+/**
+ * The registry of workers and models. Each worker that generates sends a heartbeat with what it serves. A worker without a
+ * heartbeat for 10 s counts as lost. A model that no worker serves any more is still known for a day: requests for it are
+ * accepted, and their jobs wait.
+ * This is the folder's main file. The folder knows Redis only through shared/redis/, and no jobs or queues.
+ */
+import * as v from "valibot";
+import type { RedisClient } from "../redis/client.ts";
+import { MODELS_KEY, MODELS_SEEN_KEY, WORKER_REPORTS_KEY, WORKERS_KEY } from "../redis/keys.ts";
+import { defineScript } from "../redis/script.ts";
+import { ModelCardJson, type ModelCard } from "./model-card.ts";
+import { WorkerReportJson, type WorkerReport } from "./worker-report.ts";
+
+/** Time between two heartbeats of a worker. */
+export const HEARTBEAT_MS = 2_000;
+/** A worker without a heartbeat for this long is lost. */
+const LOST_AFTER_MS = 10_000;
+/** A model that no worker has served for this long is forgotten. */
+const MODEL_TTL_MS = 24 * 3_600_000;
+
+/** A worker whose last heartbeat is recent. */
+export interface LiveWorker extends WorkerReport {
+  /** Random id of its process. */
+  readonly id: string;
+  /** Unix ms of its last heartbeat. */
+  readonly heartbeatMs: number;
+  /** Unix ms of its first heartbeat. */
+  readonly sinceMs: number;
+}
+
+/** A model that some worker serves, or has served within the last day. */
+export interface KnownModel {
+  readonly card: ModelCard;
+  /** The live workers that serve it; empty if there is none. */
+  readonly workers: readonly LiveWorker[];
+}
+
+/**
+ * KEYS: workers, their reports, models, models by last heartbeat.
+ * ARGV: id of the worker, report (JSON), then id and card (JSON) of each of its models.
+ * Returns the ids of those of these models that another worker served with another fingerprint within the last 10 s.
+ */
+const heartbeatScript = defineScript(`
+local workers, reports, models, seen = unpack(KEYS)
+local worker = ARGV[1]
+-- Redis refuses the first write of a script when its memory is full, unless that write needs none, as this one.
+redis.call('ZREM', workers, '')
+local time = redis.call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+local previous = redis.call('HGET', reports, worker)
+local sinceMs = previous and string.match(previous, '^%d+') or string.format('%d', nowMs)
+redis.call('HSET', reports, worker, sinceMs .. ' ' .. ARGV[2])
+redis.call('ZADD', workers, nowMs, worker)
+local differing = {}
+for i = 3, #ARGV, 2 do
+  local id, card = ARGV[i], ARGV[i + 1]
+  local known = redis.call('HGET', models, id)
+  if known ~= card then
+    local seenMs = tonumber(redis.call('ZSCORE', seen, id) or 0)
+    local isServed = known and seenMs > nowMs - ${LOST_AFTER_MS}
+    if isServed and cjson.decode(known).fingerprint ~= cjson.decode(card).fingerprint then
+      table.insert(differing, id)
+    end
+    redis.call('HSET', models, id, card)
+  end
+  redis.call('ZADD', seen, nowMs, id)
+end
+for _, lost in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', nowMs - ${LOST_AFTER_MS})) do
+  redis.call('HDEL', reports, lost)
+  redis.call('ZREM', workers, lost)
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', nowMs - ${MODEL_TTL_MS})) do
+  redis.call('HDEL', models, id)
+  redis.call('ZREM', seen, id)
+end
+return differing
+`);
+
+/** KEYS: workers, their reports. Returns of each live worker: id, time of its last heartbeat, `since report`. */
+const liveWorkersScript = defineScript(`
+local time = redis.call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+local found, reply = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. (nowMs - ${LOST_AFTER_MS}), '+inf', 'WITHSCORES'), {}
+for i = 1, #found, 2 do reply[#reply + 1] = {found[i], found[i + 1], redis.call('HGET', KEYS[2], found[i])} end
+return reply
+`);
+
+/**
+ * Reports that a worker lives and what it serves. It works also when Redis is full.
+ * @returns the ids of those of its models that another worker serves with other weights
+ */
+export async function sendHeartbeat(
+  redis: RedisClient,
+  workerId: string,
+  report: WorkerReport,
+  cards: readonly ModelCard[],
+): Promise<string[]> {
+  const models = cards.flatMap((card) => [card.id, JSON.stringify(card)]);
+  return (await heartbeatScript(
+    redis,
+    [WORKERS_KEY, WORKER_REPORTS_KEY, MODELS_KEY, MODELS_SEEN_KEY],
+    [workerId, JSON.stringify(report), ...models],
+  )) as string[];
+}
+
+/** Removes a worker that stops. Its models stay known. */
+export async function removeWorker(redis: RedisClient, workerId: string): Promise<void> {
+  await redis.zrem(WORKERS_KEY, workerId);
+  await redis.hdel(WORKER_REPORTS_KEY, workerId);
+}
+
+/** The live workers that serve every one of the models. */
+export async function workersServing(
+  redis: RedisClient,
+  modelIds: readonly string[],
+): Promise<LiveWorker[]> {
+  return servingAll(await liveWorkers(redis), modelIds);
+}
+
+/** Whether any model is known. None is before the first heartbeat of the first worker on a new Redis. */
+export async function hasModels(redis: RedisClient): Promise<boolean> {
+  return (await redis.exists(MODELS_KEY)) === 1;
+}
+
+/** All known models, sorted by id. */
+export async function listModels(redis: RedisClient): Promise<KnownModel[]> {
+  const [cards, workers] = await Promise.all([redis.hgetall(MODELS_KEY), liveWorkers(redis)]);
+  return Object.values(cards)
+    .map((json) => v.parse(ModelCardJson, json))
+    .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    .map((card) => ({ card, workers: servingAll(workers, [card.id]) }));
+}
+
+/** The card of a known model, whether or not a worker serves it now; null for an unknown id. */
+export async function readModel(redis: RedisClient, id: string): Promise<ModelCard | null> {
+  const json = await redis.hget(MODELS_KEY, id);
+  return json === null ? null : v.parse(ModelCardJson, json);
+}
+
+/** The workers whose last heartbeat is recent. */
+export async function liveWorkers(redis: RedisClient): Promise<LiveWorker[]> {
+  const keys = [WORKERS_KEY, WORKER_REPORTS_KEY];
+  type Entry = [id: string, heartbeatMs: string, entry: string | null];
+  const entries = (await liveWorkersScript(redis, keys)) as Entry[];
+  return entries.flatMap(([id, heartbeatMs, entry]) => {
+    if (entry === null) return [];
+    const space = entry.indexOf(" ");
+    const report = v.parse(WorkerReportJson, entry.slice(space + 1));
+    const sinceMs = Number(entry.slice(0, space));
+    return { ...report, id, heartbeatMs: Number(heartbeatMs), sinceMs };
+  });
+}
+
+const servingAll = (workers: readonly LiveWorker[], ids: readonly string[]) =>
+  workers.filter(({ models }) => ids.every((id) => models.some((model) => model.id === id)));

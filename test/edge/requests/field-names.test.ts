@@ -1,0 +1,46 @@
+/** Names of fields that every JavaScript object has: they are refused or kept like any other name, and never ignored. */
+import { beforeAll, expect, test } from "vitest";
+import { BatchLine } from "../../../shared/api/batches.ts";
+import { parseRequest } from "../../../shared/submission/validate.ts";
+import { card, errorOf, newTenant, store, type Client } from "../harness.ts";
+
+let client: Client;
+beforeAll(async () => {
+  client = await newTenant();
+});
+
+/** Sends the fields as text, because an object literal cannot have a member with the name `__proto__`. */
+const post = (fields: string) =>
+  client.post("/v1/jobs", `{"model": "${card.id}", "prompt": "Hi", ${fields}}`);
+
+test.each([
+  ["metadata", '{"__proto__": "a"}', "metadata must be an object without the key __proto__"],
+  ["metadata", '{"constructor": "a"}', "metadata must be an object without the key constructor"],
+  ["metadata", '{"prototype": "a"}', "metadata must be an object without the key prototype"],
+  ["logit_bias", '{"__proto__": 1}', "logit_bias must be an object without the key __proto__"],
+])("%s: %s is refused", async (param, value, message) => {
+  const reply = await post(`"${param}": ${value}`);
+  expect(await errorOf(reply)).toMatchObject({ status: 400, param, message });
+});
+
+test.each(["__proto__", "constructor", "toString"])(
+  "an unknown field %s is refused",
+  async (name) => {
+    const reply = await post(`"${name}": {"a": 1}`);
+    expect(await errorOf(reply)).toMatchObject({ code: "unsupported_parameter", param: name });
+  },
+);
+
+test("other inherited names are kept in metadata", async () => {
+  const metadata = { toString: "a", hasOwnProperty: "b", valueOf: "c" };
+  const { id } = await client.submit({ metadata });
+  expect((await client.job(id)).metadata).toEqual(metadata);
+  expect((await store.record(id))?.metadata).toEqual(metadata);
+});
+
+test("a batch line whose body has such a name is refused", () => {
+  const line: unknown = JSON.parse(
+    '{"custom_id": "__proto__", "method": "POST", "url": "/v1/completions", "body": {"__proto__": 1}}',
+  );
+  expect(() => parseRequest(BatchLine, line)).toThrow("body must be an object without the key");
+});

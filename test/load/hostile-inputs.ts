@@ -1,0 +1,95 @@
+/** Requests that were made to be expensive, for `npm run load:hostile`. Each is one tenant's, beside another tenant's stream. */
+import type { ValidGeneration } from "../../shared/jobs/record.ts";
+
+export interface HostileInput {
+  readonly name: string;
+  /** Whether the engine accepts the requests. A refused one must not change the gaps of the stream beside it at all. */
+  readonly isAccepted: boolean;
+  /** Requests at the same time. */
+  readonly concurrency: number;
+  readonly changes: Partial<ValidGeneration>;
+}
+
+/** Context of the demo models. */
+const CONTEXT_TOKENS = 512;
+const VOCAB_SIZE = 2_048;
+/** Without end tokens, so that an output uses its whole token limit. */
+const NO_END = [0, -100] as const;
+
+const text = (value: string) => ({ input: { kind: "text", text: value } }) as const;
+/** Different tokens in each position, so that no prefix of another prompt is reused. */
+const tokens = (count: number) => ({
+  get input() {
+    const ids = Array.from({ length: count }, () => 5 + Math.floor(Math.random() * 2_000));
+    return { kind: "tokens", ids } as const;
+  },
+});
+
+/** What a usual client sends; the gaps beside the others are compared with those beside it. */
+export const ORDINARY = { ...tokens(40), logitBias: [NO_END], maxTokens: 64 };
+
+const refused = (name: string, changes: Partial<ValidGeneration>): HostileInput => ({
+  name,
+  isAccepted: false,
+  concurrency: 1,
+  changes,
+});
+const accepted = (
+  name: string,
+  changes: Partial<ValidGeneration>,
+  concurrency = 1,
+): HostileInput => ({
+  name,
+  isAccepted: true,
+  concurrency,
+  changes: Object.defineProperties(
+    { ...ORDINARY },
+    Object.getOwnPropertyDescriptors(changes),
+  ) as Partial<ValidGeneration>,
+});
+
+export const HOSTILE_INPUTS: readonly HostileInput[] = [
+  refused("1 MB of İ", text("İ".repeat(500_000))),
+  refused("20 kB of İ, within the bytes", text("İ".repeat(10_000))),
+  refused("500 kB without spaces", text("a".repeat(500_000))),
+  refused("500 kB of spaces", text(`${" ".repeat(499_999)}x`)),
+  refused("combining marks", text(`a${"\u0301\u0316".repeat(5_000)}`)),
+  refused("unknown token ids", { input: { kind: "tokens", ids: [VOCAB_SIZE] } }),
+  refused("a completion of 500 kB", { completion: { kind: "text", text: "İ".repeat(250_000) } }),
+  accepted("a prompt that fills the context", { ...tokens(CONTEXT_TOKENS - 8), maxTokens: 8 }),
+  accepted("logprobs 20 and trace", { logprobs: 20, trace: true }),
+  accepted("a flat distribution, top_p 0.999", { temperature: 2, topP: 0.999 }),
+  accepted("penalties", { repetitionPenalty: 1.5, presencePenalty: 2, frequencyPenalty: 2 }),
+  accepted("logit_bias of 1,024 tokens", {
+    logitBias: [NO_END, ...Array.from({ length: 1_023 }, (_, i) => [i + 1, 1] as const)],
+  }),
+  accepted("16 stop strings", {
+    stop: Array.from({ length: 16 }, (_, i) => `${"a".repeat(250)}${i}`),
+  }),
+  accepted("only special tokens", { logitBias: [[1, 100], NO_END], maxTokens: 400 }),
+  accepted("guards and a schedule", {
+    guards: { baseNucleus: 0.99, klBudget: 0.5, fallback: 0.1 },
+    schedule: Array.from({ length: 32 }, (_, i) => [i, i % 2] as const),
+  }),
+  accepted("a scored completion, logprobs 20 and trace", {
+    completion: { kind: "tokens", ids: Array.from({ length: 400 }, () => 5) },
+    maxTokens: 400,
+    logprobs: 20,
+    trace: true,
+  }),
+  accepted(
+    "everything, 7 at once",
+    {
+      ...tokens(0),
+      get input() {
+        return tokens(CONTEXT_TOKENS - 64).input;
+      },
+      logprobs: 20,
+      trace: true,
+      temperature: 2,
+      topP: 0.999,
+      repetitionPenalty: 1.5,
+    },
+    7,
+  ),
+];

@@ -1,0 +1,50 @@
+/** A real llama.cpp server, from the Python package xllamacpp (a binary wheel). */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { freePort } from "../../infra/stack/port.ts";
+import { Child } from "../../infra/stack/process.ts";
+import { installPythonTools } from "../support/python-tools.ts";
+
+const VERSION = "2026.10.11549";
+/** Its threads wait for each other in busy loops: beside other processes one is faster than two. */
+const THREADS = 1;
+const START_MS = 120_000;
+const PROGRAM = `
+import signal, sys
+from xllamacpp import CommonParams, Server
+p = CommonParams()
+p.model.path = sys.argv[1]
+p.hostnames = ["127.0.0.1"]
+p.port = int(sys.argv[2])
+p.n_parallel = int(sys.argv[3])
+p.n_ctx = int(sys.argv[4]) * p.n_parallel
+p.cpuparams.n_threads = int(sys.argv[5])
+p.cpuparams_batch.n_threads = int(sys.argv[5])
+server = Server(p)
+signal.pause()
+`;
+
+export interface LlamaServerOptions {
+  /** GGUF file. */
+  readonly model: string;
+  /** Sequences at once, and the context of each. */
+  readonly slots: number;
+  readonly contextTokens: number;
+}
+
+/** Starts a server and returns its URL. It ends with `stopAllChildren`. */
+export async function startLlamaServer(options: LlamaServerOptions): Promise<string> {
+  const programs = installPythonTools(`xllamacpp-${VERSION}`, [`xllamacpp==${VERSION}`]);
+  const script = join(programs, "../server.py");
+  writeFileSync(script, PROGRAM);
+  const port = await freePort();
+  const { model, slots, contextTokens } = options;
+  const child = new Child({
+    name: "llama.cpp",
+    command: join(programs, "python"),
+    args: [script, model, ...[port, slots, contextTokens, THREADS].map(String)],
+  });
+  const url = `http://127.0.0.1:${port}`;
+  await child.waitForUrl(`${url}/health`, START_MS);
+  return url;
+}

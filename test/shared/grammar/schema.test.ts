@@ -1,0 +1,317 @@
+/** JSON Schemas as grammars, checked with an independent validator (ajv). */
+import { Ajv2020 } from "ajv/dist/2020.js";
+import formats from "ajv-formats";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { AppError } from "../../../shared/api/errors.ts";
+import type { Matcher } from "../../../worker/engine/grammar/matcher.ts";
+import { compileResponseFormat } from "../../../shared/grammar/format.ts";
+import { accepts, anyText, matcherOf, schemaFormat } from "../../support/grammar.ts";
+
+// Without ownProperties, every object would have the inherited property "constructor".
+const ajv = new Ajv2020({ strict: false, ownProperties: true, multipleOfPrecision: 9 });
+// @ts-expect-error: a CommonJS module whose types say that it is none
+formats(ajv);
+
+const between = (keywords: [string, string], arbitrary: fc.Arbitrary<number>, spanMax: number) =>
+  fc.tuple(arbitrary, fc.nat(spanMax), fc.constantFrom(0, 1, 2, 3)).map(([min, span, which]) => ({
+    ...(which & 1 && { [keywords[0]]: min }),
+    ...(which & 2 && { [keywords[1]]: min + span }),
+  }));
+
+const bounds = between(["minimum", "maximum"], fc.integer({ min: -2000, max: 2000 }), 3000);
+const fractional = between(
+  ["exclusiveMinimum", "exclusiveMaximum"],
+  fc.integer({ min: -400, max: 400 }).map((value) => value / 20),
+  7,
+);
+const pattern = fc.constantFrom(
+  "^[a-z]{2,5}$",
+  "\\d+(?:\\.\\d)?",
+  'a"?.\\\\b*',
+  "^[^a-z]{1,3}$",
+  "(?:é|😀)+",
+  "^(?!a)[a-d]*(?<!bb)$",
+);
+const FORMATS =
+  "date time date-time duration uuid ipv4 ipv6 email hostname uri uri-reference json-pointer";
+const format = fc.constantFrom(...FORMATS.split(" "));
+const lengths = between(["minLength", "maxLength"], fc.nat(4), 6);
+const leaf: fc.Arbitrary<object> = fc.oneof(
+  fc.constantFrom({}, { type: "null" }, { type: "boolean" }, { type: ["string", "null"] }),
+  bounds.map((limits) => ({ type: "integer", ...limits })),
+  bounds.map((limits) => ({ type: "number", ...limits })),
+  fractional.map((limits) => ({ type: "number", ...limits })),
+  fc
+    .tuple(bounds, fc.constantFrom(1, 3, 10, 0.5, 0.25, 12))
+    .map(([limits, multipleOf]) => ({ type: "number", multipleOf, ...limits })),
+  lengths.map((limits) => ({ type: "string", ...limits })),
+  fc.tuple(pattern, lengths).map(([pattern, limits]) => ({ type: "string", pattern, ...limits })),
+  format.map((format) => ({ type: "string", format })),
+  fc
+    .tuple(fc.array(fc.jsonValue({ maxDepth: 1 }), { minLength: 1, maxLength: 3 }), bounds)
+    .map(([values, limits]) => ({ enum: [...values, 7], ...limits })),
+);
+const NAMES = ["name", "a b", 'q"uote', "é", "constructor", "0", "names"];
+const { schema } = fc.letrec<{ schema: object }>((tie) => {
+  const schemas = fc.array(tie("schema"), { minLength: 1, maxLength: 3 });
+  const object = fc
+    .record({
+      properties: fc.dictionary(fc.constantFrom(...NAMES), tie("schema"), { maxKeys: 4 }),
+      patternProperties: fc.dictionary(fc.constantFrom("^n", "e$"), tie("schema"), { maxKeys: 1 }),
+      additionalProperties: fc.oneof(fc.boolean(), tie("schema")),
+      required: fc.subarray(NAMES, { maxLength: 3 }),
+      counts: between(["minProperties", "maxProperties"], fc.nat(2), 3),
+      dependentRequired: fc.constantFrom({}, { name: ["0"] }),
+      propertyNames: fc.constantFrom(true, { maxLength: 8 }, { pattern: "^[^x]" }),
+    })
+    .map(({ counts, ...keywords }) => ({ type: "object", ...keywords, ...counts }));
+  return {
+    schema: fc.oneof(
+      { maxDepth: 3, depthSize: "small" },
+      leaf,
+      object,
+      fc
+        .tuple(tie("schema"), between(["minItems", "maxItems"], fc.nat(2), 2))
+        .map(([items, limits]) => ({ type: "array", items, ...limits })),
+      fc.tuple(schemas, fc.boolean(), tie("schema")).map(([prefixItems, isClosed, items]) => ({
+        type: "array",
+        prefixItems,
+        items: isClosed ? false : items,
+      })),
+      tie("schema").map((contains) => ({ type: "array", contains, maxItems: 3 })),
+      schemas.map((branches) => ({ anyOf: branches })),
+      schemas.map((branches) => ({ oneOf: branches })),
+      fc.tuple(tie("schema"), tie("schema")).map((branches) => ({ allOf: branches })),
+      fc.tuple(tie("schema"), leaf).map(([one, not]) => ({ ...one, not })),
+      fc
+        .tuple(leaf, tie("schema"), tie("schema"))
+        // eslint-disable-next-line unicorn/no-thenable
+        .map(([condition, a, b]) => ({ if: condition, then: a, else: b })),
+    ),
+  };
+});
+
+/** Null if the schema allows no value, or cannot be held. */
+function matcherOrNull(schema: object): Matcher | null {
+  try {
+    return matcherOf(schemaFormat(schema));
+  } catch (error) {
+    if (error instanceof AppError) return null;
+    throw error;
+  }
+}
+
+test("every text of a schema's grammar is valid JSON for the schema", { timeout: 120_000 }, () => {
+  let finished = 0;
+  fc.assert(
+    fc.property(schema, fc.nat(), (schema, seed) => {
+      const matcher = matcherOrNull(schema);
+      const text = matcher && anyText(matcher, seed);
+      // ajv computes with doubles, so it cannot judge longer numbers.
+      if (text === null || /\d{16}/.test(text)) return;
+      finished++;
+      const errors = ajv.validate(schema, JSON.parse(text)) ? null : ajv.errorsText();
+      expect({ text, errors }).toEqual({ text, errors: null });
+    }),
+    { numRuns: 250 },
+  );
+  expect(finished).toBeGreaterThan(100);
+});
+
+test("a value is accepted only if it is valid", { timeout: 120_000 }, () => {
+  const counts = { valid: 0, accepted: 0 };
+  // ajv throws when it compares objects with these members.
+  const isComparable = (value: unknown) => !/"(toString|valueOf)"/.test(JSON.stringify(value));
+  const value = fc.jsonValue({ maxDepth: 2 }).filter(isComparable);
+  fc.assert(
+    fc.property(schema, fc.array(value, { minLength: 8, maxLength: 8 }), (schema, values) => {
+      const matcher = matcherOrNull(schema);
+      for (const value of matcher ? values : []) {
+        const isValid = ajv.validate(schema, value);
+        const isAccepted = accepts(matcher!, JSON.stringify(value));
+        expect({ value, isAccepted: isAccepted && !isValid }).toEqual({ value, isAccepted: false });
+        counts.valid += Number(isValid);
+        counts.accepted += Number(isAccepted);
+      }
+    }),
+    { numRuns: 150 },
+  );
+  expect(counts.accepted).toBeGreaterThan(counts.valid / 3);
+});
+
+const person = {
+  type: "object",
+  properties: { name: { type: "string" }, age: { type: "integer" }, tags: { type: "array" } },
+  required: ["name"],
+};
+const tree = {
+  $defs: {
+    node: { anyOf: [{ type: "null" }, { type: "array", items: { $ref: "#/$defs/node" } }] },
+  },
+  $ref: "#/$defs/node",
+};
+
+// The texts that are no date cannot be written, so it must not look as if the branches had nothing in common.
+test("branches of oneOf whose negation leaves out values are not taken for disjoint", () => {
+  const one = { type: "string", pattern: "^[^a-z]{1,3}$" };
+  const two = { if: { type: "string", format: "date" }, then: { type: "number" }, else: one };
+  const matcher = matcherOf(schemaFormat({ oneOf: [one, two, { type: "integer" }] }));
+  expect(accepts(matcher, '"1"')).toBe(false);
+  expect(accepts(matcher, "1")).toBe(true);
+});
+
+test.each<[schema: object, texts: string[], others: string[]]>([
+  [
+    person,
+    [
+      '{"name":"a"}',
+      '{"name": "\\u00e9\\n", "age":0, "tags":[1,{"b":[]}]}',
+      '{"name":"","tags":[]}',
+    ],
+    ["{}", '{"age":1}', '{"name":"a","age":01}', '{"name":"a",}', '{"name":"a"} ', '{"name":"\t"}'],
+  ],
+  [tree, ["null", "[]", "[null,[[],null]]"], ["[", "[1]", "[null,]"]],
+  [
+    { type: "array", prefixItems: [{ const: 1 }], items: { const: 2 } },
+    ["[]", "[1]", "[1, 2,2]"],
+    ["[2]", "[1,]"],
+  ],
+  [
+    { type: "string", minLength: 2, maxLength: 3 },
+    ['"ab"', '"\\"é😀"'],
+    ['"a"', '"abcd"', '"\\ud83d\\ude00"'],
+  ],
+  [{ type: "string", pattern: '"' }, ['"\\""'], ['"""', '""']],
+  [
+    { type: "integer", minimum: -12, maximum: 105 },
+    ["-12", "-1", "0", "99", "105"],
+    ["-13", "-0", "106", "007"],
+  ],
+  [{ type: "number", minimum: 0, maximum: 1 }, ["0", "1", "0.25"], ["-0.5", "1.5", "2"]],
+  [{ type: "string", format: "date" }, ['"2024-12-31"'], ['"2024-02-30"', '"2024-13-01"']],
+  [{ type: "integer" }, ["1234567890123456789", "-1700000000000000"], ["1.0", "1e3", "00"]],
+  [
+    { type: "number", exclusiveMinimum: 0, maximum: 2.5 },
+    ["0.1", "1", "2.5", "2.49", "2.50"],
+    ["0", "0.0", "2.51", "3", "-1"],
+  ],
+  [{ type: "number", multipleOf: 0.01 }, ["0.07", "1.1", "-3", "12345.67"], ["0.001", "1.005"]],
+  [{ type: "integer", multipleOf: 5, minimum: 12 }, ["15", "20", "105"], ["10", "5", "16", "0"]],
+  [{ type: "string", pattern: "^https?://" }, ['"http://a/\\n"', '"https://"'], ['"ftp://a"']],
+  [{ type: "string", pattern: "foo", maxLength: 5 }, ['"foo"', '"afoob"'], ['"fo"', '"abfooc"']],
+  [
+    { type: "string", format: "email", pattern: "^(?!\\.)(?!.*\\.\\.).+@example\\.com$" },
+    ['"a.b@example.com"'],
+    ['".a@example.com"', '"a@example.org"'],
+  ],
+  [
+    { type: "object", properties: { b: { type: "integer" }, a: {} }, required: ["c"] },
+    ['{"b":1,"a":2,"c":3,"d":4}', '{"c": null}', '{"b":1,"c":2,"bb":{}}'],
+    ['{"a":2,"b":1,"c":3}', '{"b":1}', '{"c":1,"b":1}', '{"c":1,"c":1}'],
+  ],
+  [
+    {
+      type: "object",
+      patternProperties: { "^x-": { type: "integer" } },
+      additionalProperties: { type: "string" },
+      minProperties: 1,
+    },
+    ['{"x-a":1,"b":"c"}', '{"y":""}'],
+    ["{}", '{"x-a":"1"}', '{"y":1}'],
+  ],
+  [
+    {
+      oneOf: [
+        { type: "object", properties: { kind: { const: "a" } }, required: ["kind"] },
+        { type: "object", properties: { kind: { const: "b" }, n: {} }, required: ["kind", "n"] },
+      ],
+    },
+    ['{"kind":"a"}', '{"kind":"b","n":1}'],
+    ['{"kind":"b"}', '{"kind":"c"}'],
+  ],
+  [
+    {
+      type: "object",
+      properties: { a: { type: "boolean" }, b: { type: "integer" } },
+      if: { properties: { a: { const: true } }, required: ["a"] },
+      // eslint-disable-next-line unicorn/no-thenable
+      then: { required: ["b"] },
+    },
+    ["{}", '{"a":true,"b":1}', '{"a":false}'],
+    ['{"a":true}'],
+  ],
+  [
+    { type: "array", items: { enum: ["a", "b", "c"] }, uniqueItems: true, minItems: 1 },
+    ['["b","a"]', '["c"]'],
+    ["[]", '["a","a"]'],
+  ],
+  [
+    {
+      $id: "https://a.example/root",
+      $ref: "item",
+      $defs: { x: { $id: "item", $anchor: "y", const: 1 } },
+    },
+    ["1"],
+    ["2"],
+  ],
+  [{ type: "string", not: { enum: ["a", "ab"] } }, ['""', '"b"', '"abc"'], ['"a"', '"ab"', "1"]],
+  [{ type: "string", example: "x", "x-order": 1, format: "int32" }, ['"a"'], ["1"]],
+  [{ allOf: [{ $ref: "#/$defs/a" }], $defs: { a: { enum: ["x", 1.5] } } }, ['"x"', "1.5"], ["1"]],
+])("%j", (schema, texts, others) => {
+  const matcher = matcherOf(schemaFormat(schema));
+  expect(texts.filter((text) => !accepts(matcher, text))).toEqual([]);
+  expect(others.filter((text) => accepts(matcher, text))).toEqual([]);
+});
+
+test("json_object accepts exactly the JSON objects", () => {
+  const matcher = matcherOf({ type: "json_object" });
+  fc.assert(
+    fc.property(fc.jsonValue({ maxDepth: 3 }), (value) => {
+      const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+      const text = JSON.stringify(value);
+      // The grammar has no numbers with more digits than JSON readers keep.
+      fc.pre(!/\d{16}|e[+-]\d{3}/.test(text));
+      expect(accepts(matcher, text)).toBe(isObject);
+    }),
+  );
+});
+
+describe("a schema that cannot be enforced is refused, with its path:", () => {
+  test.each<[schema: object, path: string]>([
+    [{ unevaluatedItems: false }, ".unevaluatedItems"],
+    [{ items: { $dynamicRef: "#a" } }, ".items.$dynamicRef"],
+    [{ type: "array", items: { type: "string" }, uniqueItems: true }, ".uniqueItems"],
+    [{ $ref: "https://example.com/x" }, ".$ref"],
+    [{ $ref: "#/$defs/none" }, ".$ref"],
+    [{ $ref: "#none" }, ".$ref"],
+    [{ $ref: "#/$defs/%" }, ".$ref"],
+    [{ type: "any" }, ".type"],
+    [{ type: "string", format: "regex" }, ".format"],
+    [{ type: "string", pattern: "(" }, ".pattern"],
+    [{ type: "string", pattern: "a(?=bc)b" }, ".pattern"],
+    [{ type: "string", pattern: "(a)\\1" }, ".pattern"],
+    [{ type: "string", minLength: 3, maxLength: 2 }, ""],
+    [{ type: "string", minLength: -1 }, ".minLength"],
+    [{ type: "integer", minimum: 2, maximum: 1 }, ""],
+    [{ type: "number", multipleOf: 0 }, ".multipleOf"],
+    [{ type: "array", items: false, minItems: 1 }, ".items"],
+    [{ type: "object", properties: { a: false }, required: ["a"] }, ".properties.a"],
+    [
+      { type: "object", properties: { a: {} }, required: ["b"], additionalProperties: false },
+      ".properties.b",
+    ],
+    [{ oneOf: [{}, {}] }, ""],
+    [{ not: { format: "date" } }, ".not"],
+    [{ enum: [] }, ""],
+    [{ type: "string", enum: [1] }, ""],
+    [{ type: "string", pattern: "(?:a{99}b?){999}" }, ".pattern"],
+    [{ properties: { a: { pattern: "a".repeat(1_025) } } }, ".properties.a.pattern"],
+    [{ $ref: "#" }, ""],
+  ])("%j", (schema, path) => {
+    const param = `response_format.json_schema.schema${path}`;
+    expect(() => compileResponseFormat(schemaFormat(schema))).toThrow(
+      expect.objectContaining({ param }),
+    );
+  });
+});

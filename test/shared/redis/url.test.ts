@@ -1,0 +1,39 @@
+import * as v from "valibot";
+import { expect, test } from "vitest";
+import { RedisUrl, redisOptions } from "../../../shared/redis/url.ts";
+
+test.each([
+  ["redis://localhost", { host: "localhost", port: 6379, db: 0 }],
+  ["redis://:p%40ss@h:1/2", { host: "h", port: 1, db: 2, password: "p@ss" }],
+  ["rediss://me:pw@h", { host: "h", port: 6379, db: 0, username: "me", password: "pw", tls: {} }],
+  ["redis://[::1]:7?family=6", { host: "::1", port: 7, db: 0, family: 6 }],
+  [
+    "redis+sentinel://a,b:2/main",
+    {
+      name: "main",
+      db: 0,
+      sentinels: [
+        { host: "a", port: 26379 },
+        { host: "b", port: 2 },
+      ],
+    },
+  ],
+  [
+    "redis+sentinel://:pw@[::1]:3/main/4",
+    { name: "main", db: 4, password: "pw", sentinels: [{ host: "::1", port: 3 }] },
+  ],
+])("%s is accepted and gives the options of a client", (url, options) => {
+  expect(v.parse(RedisUrl, url)).toBe(url);
+  const { reconnectOnError, ...rest } = redisOptions(url);
+  expect(rest).toEqual(options);
+  expect(reconnectOnError(new Error("READONLY You can't write against a read only replica."))).toBe(
+    2,
+  );
+});
+
+test.each(["http://h", "redis://", "h:6379", "redis+sentinel://a:1", "redis+sentinel:///main"])(
+  "%s is refused",
+  (url) => {
+    expect(v.is(RedisUrl, url)).toBe(false);
+  },
+);

@@ -1,0 +1,80 @@
+/** The queue of requests for tokenizers. */
+import { Redis } from "ioredis";
+import { afterAll, beforeEach, expect, test } from "vitest";
+import { startRedis } from "../../../infra/stack/redis.ts";
+import { JobStore } from "../../../shared/jobs/store.ts";
+import { tokenizerPendingKey, tokenizerQueueKey } from "../../../shared/redis/keys.ts";
+import {
+  answerTokenizerRequest,
+  submitTokenizerRequest,
+  takeTokenizerRequest,
+  TOKENIZER_PENDING_MAX,
+} from "../../../shared/workers/tokenizer-requests.ts";
+
+const server = await startRedis();
+const redis = new Redis(server.url);
+afterAll(async () => {
+  redis.disconnect();
+  await server.stop();
+});
+beforeEach(() => redis.flushall());
+
+const request = (id: string, tenant = "acme") =>
+  ({ id, tenant, model: "demo", question: { kind: "info" } }) as const;
+
+test("requests are taken in their order, once, and an answer makes room for another one and can be read", async () => {
+  for (let i = 0; i < TOKENIZER_PENDING_MAX; i++) {
+    expect(await submitTokenizerRequest(redis, request(`tok_${i}`), [])).toEqual({
+      status: "accepted",
+    });
+  }
+  expect(await submitTokenizerRequest(redis, request("more"), [])).toEqual({ status: "pending" });
+  expect(await submitTokenizerRequest(redis, request("other", "b"), [])).toMatchObject({
+    status: "accepted",
+  });
+  const first = await takeTokenizerRequest(redis, "demo");
+  expect(first).toEqual(request("tok_0"));
+  expect((await takeTokenizerRequest(redis, "demo"))?.id).toBe("tok_1");
+  expect(await takeTokenizerRequest(redis, "another")).toBeNull();
+  await answerTokenizerRequest(redis, first!, { kind: "decode", text: "é" });
+  const [entry] = await new JobStore(redis, 1).entries("tok_0");
+  expect(JSON.parse(entry!.data)).toEqual({ kind: "decode", text: "é" });
+  expect(await submitTokenizerRequest(redis, request("more"), [])).toMatchObject({
+    status: "accepted",
+  });
+});
+
+test("a request for which nobody waits any more is dropped, and does not count", async () => {
+  await submitTokenizerRequest(redis, request("old"), []);
+  await submitTokenizerRequest(redis, request("new"), []);
+  // Plays that the first one was sent earlier.
+  const [old] = await redis.lrange(tokenizerQueueKey("demo"), 0, 0);
+  await redis.lset(tokenizerQueueKey("demo"), 0, old!.replace(/^\d+/, "1"));
+  expect((await takeTokenizerRequest(redis, "demo"))?.id).toBe("new");
+  await redis.zadd(tokenizerPendingKey("acme"), 1, "old");
+  for (let i = 1; i < TOKENIZER_PENDING_MAX; i++) {
+    expect(await submitTokenizerRequest(redis, request(`${i}`), [])).toMatchObject({
+      status: "accepted",
+    });
+  }
+  for (const key of await redis.keys("*tokenizer*")) {
+    expect(await redis.pttl(key)).toBeGreaterThan(0);
+  }
+});
+
+test("a request counts towards the limit of requests of its API key and of the keys that it is within", async () => {
+  const pools = [
+    { id: "own", requestsPerMinute: 100 },
+    { id: "maker", requestsPerMinute: 2 },
+  ];
+  expect(await submitTokenizerRequest(redis, request("a"), pools)).toMatchObject({
+    status: "accepted",
+  });
+  expect(await submitTokenizerRequest(redis, request("b"), pools)).toMatchObject({
+    status: "accepted",
+  });
+  const refused = await submitTokenizerRequest(redis, request("c"), pools);
+  expect(refused).toMatchObject({ status: "limited", pool: 1 });
+  expect("waitMs" in refused && refused.waitMs).toBeGreaterThan(20_000);
+  expect(await redis.llen(tokenizerQueueKey("demo"))).toBe(2);
+});

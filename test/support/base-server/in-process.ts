@@ -1,0 +1,30 @@
+/** A remote base whose server is called without HTTP. */
+import type { BaseApi } from "../../../worker/engine/remote/api.ts";
+import { RemoteBase, type RemoteBaseOptions } from "../../../worker/engine/remote/remote-base.ts";
+import { RemoteDecoder } from "../../../worker/engine/remote/remote-decoder.ts";
+import type { BaseRoutes } from "./server.ts";
+
+export interface InProcess {
+  readonly api: BaseApi;
+  readonly routes: BaseRoutes;
+  readonly vocabSize: number;
+  readonly top: number;
+  readonly rowsMax?: number;
+}
+
+export function inProcess({ api, routes, vocabSize, top, rowsMax = 8 }: InProcess): RemoteDecoder {
+  const connection: RemoteBaseOptions["connection"] = {
+    call: async ({ path, body, parse }) => {
+      const reply = await routes(path, JSON.parse(JSON.stringify(body ?? {})) as never);
+      const text = JSON.stringify(reply!.body);
+      if ((reply!.status ?? 200) !== 200) throw new Error(text);
+      return { value: parse(JSON.parse(text)), bytesSent: 0, bytesReceived: text.length };
+    },
+    close: async () => {},
+    onReturn: async () => {},
+    onDisconnect: () => {},
+  };
+  return new RemoteDecoder(
+    new RemoteBase({ api, connection, name: "base", vocabSize, top, rowsMax }),
+  );
+}

@@ -1,0 +1,64 @@
+/** llama.cpp's server: POST /completion and /tokenize. Shapes and error text as build 11549 answers. */
+import { likeliest } from "./logits.ts";
+import { toldLogprobs, type ServedModel } from "./model.ts";
+import type { BaseReply, BaseRoutes } from "./server.ts";
+
+interface CompletionBody {
+  readonly prompt: readonly number[] | readonly (readonly number[])[];
+  readonly n_probs: number;
+  readonly temperature: number;
+  readonly logit_bias?: readonly (readonly [number, number])[];
+  readonly response_fields: readonly string[];
+}
+
+export function llamaRoutes(model: ServedModel): BaseRoutes {
+  const complete = async (
+    ids: readonly number[],
+    index: number,
+    { n_probs, temperature, logit_bias = [], response_fields }: CompletionBody,
+  ) => {
+    const logprobs = await toldLogprobs(model, ids, temperature);
+    const entry = (id: number) => ({
+      id,
+      token: `<${id}>`,
+      bytes: [...Buffer.from(`<${id}>`)],
+      logprob: logprobs[id]!,
+    });
+    const top = likeliest(logprobs, n_probs);
+    const biased = logprobs.slice();
+    for (const [id, bias] of logit_bias) biased[id] = biased[id]! + bias;
+    const [sampled] = likeliest(biased, 1);
+    const full: Record<string, unknown> = {
+      index,
+      content: `<${top[0]}>`,
+      tokens_evaluated: ids.length,
+      tokens_cached: ids.length,
+      "timings/cache_n": ids.length - 1,
+      completion_probabilities: model.isPartial?.(sampled!)
+        ? []
+        : [{ ...entry(sampled!), top_logprobs: top.map(entry) }],
+    };
+    return Object.fromEntries(response_fields.map((field) => [field, full[field]]));
+  };
+  return async (path, body) => {
+    if (path === "/tokenize" && model.tokenizer) {
+      return { body: { tokens: model.tokenizer.encodeCompletion(String(body["content"])) } };
+    }
+    if (path !== "/completion") return null;
+    const completion = body as unknown as CompletionBody;
+    const prompts = (
+      Array.isArray(completion.prompt[0]) ? completion.prompt : [completion.prompt]
+    ) as readonly (readonly number[])[];
+    if (prompts.flat().some((id) => id < 0 || id >= model.vocabSize)) return INVALID;
+    const results = [];
+    for (const [i, ids] of prompts.entries()) results.push(await complete(ids, i, completion));
+    return { body: results.length === 1 ? results[0] : results };
+  };
+}
+
+const INVALID: BaseReply = {
+  status: 400,
+  body: {
+    error: { code: 400, message: "Prompt contains invalid tokens", type: "invalid_request_error" },
+  },
+};

@@ -1,0 +1,202 @@
+import * as fc from "fast-check";
+import type { Tensor } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
+import { describe, expect, test } from "vitest";
+import {
+  bytesPerToken,
+  type CacheValues,
+  type PastInput,
+} from "../../../../worker/engine/decoder/graph-io.ts";
+import {
+  hasStandardLayout,
+  KvCache,
+  type Slot,
+} from "../../../../worker/engine/decoder/kv-cache.ts";
+
+/** Keys and values of different sizes, several heads. */
+const pastsOf = (type: PastInput["type"]): PastInput[] => [
+  { name: "key", output: "", type, emptyShape: [1, 2, 0, 3] },
+  { name: "value", output: "", type, emptyShape: [1, 2, 0, 1] },
+  { name: "other", output: "", type, emptyShape: [1, 1, 0, 2] },
+];
+
+/** A number for each entry that no other token, head or input has; an integer small enough for float16. */
+function valueAt(token: number, past: number, head: number, i: number): number {
+  return (token * 16 + past * 6 + head * 3 + i) % 2048;
+}
+
+/** Output of a run: keys or values of the new tokens, [batch, heads, count, size]. */
+function newValues(pasts: readonly PastInput[], rows: readonly (readonly number[])[]) {
+  return (name: string): CacheValues => {
+    const at = pasts.findIndex((past) => past.name === name);
+    const { type, emptyShape } = pasts[at]!;
+    const [, heads, , size] = emptyShape as [number, number, number, number];
+    const values = rows.flatMap((tokens) =>
+      Array.from({ length: heads }, (_, head) =>
+        tokens.map((token) => Array.from({ length: size }, (_, i) => valueAt(token, at, head, i))),
+      ).flat(2),
+    );
+    return type === "float16" ? Float16Array.from(values) : Float32Array.from(values);
+  };
+}
+
+/** Expected content of the cache for a slot with these tokens, by input and head. */
+function expectedRows(pasts: readonly PastInput[], tokens: readonly number[]) {
+  return pasts.map(({ emptyShape }, past) =>
+    Array.from({ length: emptyShape[1]! }, (_, head) =>
+      tokens.flatMap((token) =>
+        Array.from({ length: emptyShape[3]! }, (_, i) => valueAt(token, past, head, i)),
+      ),
+    ),
+  );
+}
+
+/** Values of a cache tensor. Those of float16 are given as their bits. */
+function valuesOf(data: Tensor["data"]): Float32Array | Float16Array {
+  if (!(data instanceof Uint16Array)) return data as Float32Array;
+  return new Float16Array(data.buffer, data.byteOffset, data.length);
+}
+
+function cachedRows(cache: KvCache, pasts: readonly PastInput[], slot: Slot) {
+  const tensors = cache.tensors(slot.index, 1);
+  return pasts.map(({ name, emptyShape }) => {
+    const { data, dims } = tensors[name]!;
+    const [, heads, , size] = emptyShape as [number, number, number, number];
+    expect(dims).toEqual([1, heads, cache.tokenCapacity, size]);
+    expect(data).toHaveLength(heads * cache.tokenCapacity * size);
+    const values = valuesOf(data);
+    return Array.from({ length: heads }, (_, head) => {
+      const start = head * cache.tokenCapacity * size;
+      return Array.from(values.subarray(start, start + slot.length * size));
+    });
+  });
+}
+
+type Action =
+  | { readonly do: "open" }
+  | {
+      readonly do: "close" | "rewind" | "append" | "copy";
+      readonly which: number;
+      readonly count: number;
+    };
+
+const action: fc.Arbitrary<Action> = fc.oneof(
+  fc.record({ do: fc.constant("open" as const) }),
+  fc.record({
+    do: fc.constantFrom(...(["close", "rewind", "append", "append", "copy"] as const)),
+    which: fc.nat(7),
+    count: fc.oneof(fc.integer({ min: 1, max: 5 }), fc.integer({ min: 1, max: 150 })),
+  }),
+);
+
+describe.each(["float32", "float16"] as const)("a cache of %s", (type) => {
+  const pasts = pastsOf(type);
+
+  test("holds the same as one array per sequence, after any sequence of actions", () => {
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
+        const cache = new KvCache(pasts);
+        const sequences: { slot: Slot; tokens: number[] }[] = [];
+        let next = 0;
+        for (const action of actions) {
+          if (action.do === "open") {
+            sequences.push({ slot: cache.open(), tokens: [] });
+          } else if (sequences.length > 0) {
+            const at = action.which % sequences.length;
+            const { slot, tokens } = sequences[at]!;
+            if (action.do === "close") {
+              cache.close(slot);
+              sequences.splice(at, 1);
+            } else if (action.do === "rewind") {
+              const count = Math.min(action.count, tokens.length);
+              slot.length -= count;
+              tokens.length -= count;
+            } else if (action.do === "copy") {
+              const start = Math.floor(tokens.length / 3);
+              const copied = tokens.slice(start, start + action.count);
+              const rows = cache.read(slot, start, copied.length);
+              const copy = { slot: cache.open(), tokens: copied };
+              cache.append(copy.slot, (name) => rows.get(name)!, 0, copied.length);
+              sequences.push(copy);
+            } else {
+              const added = Array.from({ length: action.count }, () => next++);
+              // The slot is the last of three rows of the batch.
+              const others = [added.map(() => 7), added.map(() => 9)];
+              cache.append(slot, newValues(pasts, [...others, added]), 2, added.length);
+              tokens.push(...added);
+            }
+          }
+          expect(cache.slots).toHaveLength(sequences.length);
+          for (const [index, slot] of cache.slots.entries()) expect(slot.index).toBe(index);
+          for (const { slot, tokens } of sequences) {
+            expect(slot.length).toBe(tokens.length);
+            expect(cachedRows(cache, pasts, slot)).toEqual(expectedRows(pasts, tokens));
+          }
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test("holds exactly bytesFor bytes, as sequences open, grow and close", () => {
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
+        const cache = new KvCache(pasts);
+        const slots: Slot[] = [];
+        for (const action of actions) {
+          if (action.do === "open") slots.push(cache.open());
+          else if (slots.length > 0) {
+            const at = action.which % slots.length;
+            if (action.do === "close") cache.close(slots.splice(at, 1)[0]!);
+            const tokens = Array.from({ length: action.count }, () => 0);
+            if (action.do === "append") {
+              cache.append(slots[at]!, newValues(pasts, [tokens]), 0, action.count);
+            }
+          }
+          expect(cache.bytes).toBe(cache.bytesFor(slots.map(({ length }) => length)));
+        }
+        for (const slot of slots) cache.close(slot);
+        expect(cache.bytes).toBe(0);
+      }),
+    );
+  });
+
+  test("grows tokens in multiples of 64, and doubles slots", () => {
+    const cache = new KvCache(pasts);
+    const token = bytesPerToken(pasts);
+    expect(token).toBe((2 * 3 + 2 * 1 + 2) * (type === "float16" ? 2 : 4));
+    expect(cache.bytesFor([])).toBe(0);
+    expect(cache.bytesFor([1])).toBe(cache.bytesFor([64]));
+    expect(cache.bytesFor([65])).toBe(2 * cache.bytesFor([64]));
+    expect(cache.bytesFor([1, 65, 2])).toBe(4 * cache.bytesFor([65]));
+    expect(cache.bytesFor([64])).toBe(64 * token);
+  });
+
+  test("gives neighbouring slots as one batch without a copy", () => {
+    const cache = new KvCache(pasts);
+    const slots = [cache.open(), cache.open(), cache.open()];
+    for (const [i, slot] of slots.entries()) {
+      cache.append(slot, newValues(pasts, [[10 * i, 10 * i + 1]]), 0, 2);
+    }
+    const batch = cache.tensors(1, 2)["key"]!;
+    expect(batch.dims).toEqual([2, 2, 64, 3]);
+    const second = valuesOf(batch.data).subarray(2 * 64 * 3, 2 * 64 * 3 + 6);
+    expect(Array.from(second)).toEqual(
+      [20, 21].flatMap((token) => [0, 1, 2].map((i) => valueAt(token, 0, 0, i))),
+    );
+    const [whole] = [cache.tensors(0, 3)["key"]!];
+    expect((batch.data as Float32Array).buffer).toBe((whole.data as Float32Array).buffer);
+  });
+});
+
+test("the standard layout has the tokens on the third of four axes", () => {
+  const past = (emptyShape: number[]): PastInput => ({
+    name: "",
+    output: "",
+    type: "float32",
+    emptyShape,
+  });
+  expect(hasStandardLayout(past([1, 2, 0, 8]))).toBe(true);
+  expect(hasStandardLayout(past([1, 0, 2, 8]))).toBe(false);
+  expect(hasStandardLayout(past([1, 0, 16]))).toBe(false);
+  expect(hasStandardLayout(past([1, 2, 8, 0]))).toBe(false);
+});

@@ -1,0 +1,55 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { inspectGraph, isDynamicallyQuantized } from "../../../../worker/engine/graph/inspect.ts";
+import { standardNode } from "../../../../worker/engine/graph/nodes.ts";
+import { rewriteGraph } from "../../../../worker/engine/graph/prepare.ts";
+import { readFileSync } from "node:fs";
+import { VECTORS } from "../../../support/model-folder.ts";
+import { folderOf } from "../../../support/tokenizers.ts";
+
+const graph = (name: string) => join(VECTORS, "llama/base/onnx", name);
+const node = standardNode;
+
+test.each([
+  ["model.onnx", false],
+  ["model_fp16.onnx", false],
+  ["model_quantized.onnx", true],
+  ["model_q8.onnx", false],
+  ["model_q4.onnx", false],
+])("%s: dynamically quantized: %s", (name, isDynamicallyQuantized) => {
+  expect(inspectGraph(graph(name))).toEqual({ externalFiles: [], isDynamicallyQuantized });
+});
+
+test("external weights are named", () => {
+  const bytes = readFileSync(graph("model.onnx"));
+  const [rewrite] = rewriteGraph({ name: "model.onnx", bytes });
+  const file = join(folderOf({}), "rewritten.onnx");
+  writeFileSync(file, rewrite!.build(rewrite!.nodes));
+  expect(inspectGraph(file).externalFiles).toEqual(["model.onnx"]);
+});
+
+test("a file that ends within a field is refused", () => {
+  const file = join(folderOf({}), "short.onnx");
+  writeFileSync(file, readFileSync(graph("model.onnx")).subarray(0, 20_000));
+  expect(() => inspectGraph(file)).toThrow("ends within a field");
+});
+
+const scale = node("ReduceMax", ["x"], "scale");
+test.each([
+  ["a scale that is a weight", [node("QuantizeLinear", ["x", "weight", "zero"], "q")], false],
+  ["a constant scale", [node("Constant", [], "s"), node("QuantizeLinear", ["x", "s"], "q")], false],
+  ["a computed scale", [scale, node("QuantizeLinear", ["x", "scale"], "q")], true],
+  [
+    "integers with a constant scale",
+    [node("QuantizeLinear", ["x", "weight"], "q"), node("MatMulInteger", ["q", "w"], "y")],
+    false,
+  ],
+  [
+    "integers from an unknown operator",
+    [node("Cast", ["x"], "q"), node("MatMulInteger", ["q", "w"], "y")],
+    true,
+  ],
+])("activations with %s", (_, nodes, isDynamic) => {
+  expect(isDynamicallyQuantized(nodes)).toBe(isDynamic);
+});

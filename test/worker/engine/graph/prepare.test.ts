@@ -1,0 +1,91 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Tensor } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
+import { describe, expect, test } from "vitest";
+import { readConfig } from "../../../../worker/engine/model/model-folder.ts";
+import { GraphIo } from "../../../../worker/engine/decoder/graph-io.ts";
+import { rewriteGraph } from "../../../../worker/engine/graph/prepare.ts";
+import { createSession } from "../../../../worker/engine/decoder/session.ts";
+import { largestDifference } from "../../../support/logits.ts";
+import { VECTORS } from "../../../support/model-folder.ts";
+
+const folders = readdirSync(VECTORS)
+  .filter((name) => existsSync(join(VECTORS, name, "cases.json")))
+  .flatMap((name) => [`${name}/base`, `${name}/expert`]);
+const fused = ["gqa/base", "gqa/expert", "gqa/antiexpert", "gqa/window"];
+const graphOf = (name: string) => ({
+  name: "model.onnx",
+  bytes: readFileSync(join(VECTORS, name, "onnx/model.onnx")),
+});
+const LLAMA = graphOf("llama/base");
+
+/** A graph with another name of the same length, everywhere. */
+function renamed(from: string, to: string): Uint8Array {
+  expect(to).toHaveLength(from.length);
+  expect(LLAMA.bytes.includes(from)).toBe(true);
+  return Buffer.from(LLAMA.bytes.toString("latin1").replaceAll(from, to), "latin1");
+}
+
+const OPTIONS = { intraOpThreads: 1 } as const;
+
+describe("a prepared graph", () => {
+  test.each([...folders, ...fused])("%s returns the rows at the end of `present`", async (name) => {
+    const folder = join(VECTORS, name);
+    const rewrites = rewriteGraph(graphOf(name));
+    expect(rewrites.map(({ variant }) => variant)).toEqual(
+      fused.includes(name) ? ["fused"] : ["split", "concat"],
+    );
+    const config = readConfig(folder);
+    const original = await createSession(join(folder, "onnx/model.onnx"), OPTIONS);
+    const io = new GraphIo(original, config);
+    const [pastTokens, count] = [3, 2];
+    const feeds = io.feeds([{ ids: [5, 6], pastTokens }], pastTokens);
+    for (const { name, emptyShape } of io.pastInputs) {
+      const shape = emptyShape.map((axis) => axis || pastTokens);
+      const size = shape.reduce((product, axis) => product * axis, 1);
+      const data = Float32Array.from({ length: size }, (_, i) => Math.sin(i));
+      feeds[name] = new Tensor("float32", data, shape);
+    }
+    const whole = await original.run(feeds);
+    for (const { build, nodes, newKvOutputs } of rewrites) {
+      const bytes = build(nodes);
+      const prepared = await createSession({ bytes, folder: join(folder, "onnx") }, OPTIONS);
+      const rowsIo = new GraphIo(prepared, config, { newKvOutputs, isRightPadded: false });
+      expect(prepared.inputNames).toEqual(original.inputNames);
+      expect(prepared.outputNames).toEqual(["logits", ...new Set(newKvOutputs.values())]);
+      expect(rowsIo.logitsWidth).toBe(io.logitsWidth);
+      const results = await prepared.run(feeds);
+      for (const [i, { output, emptyShape }] of io.pastInputs.entries()) {
+        const [, heads, , size] = emptyShape as [number, number, number, number];
+        const present = whole[output]!.data as Float32Array;
+        const rows = results[rowsIo.pastInputs[i]!.output]!;
+        expect(rows.dims).toEqual([1, heads, count, size]);
+        const last = Array.from({ length: heads }, (_, head) => {
+          const end = (head + 1) * (pastTokens + count) * size;
+          return present.subarray(end - count * size, end);
+        });
+        expect(largestDifference([rows.data as Float32Array], [flat(last)])).toBeLessThan(1e-5);
+      }
+    }
+  });
+
+  test("refers to the weights in the original file", () => {
+    const weights = 4 * 32 * 128;
+    for (const { build, nodes } of rewriteGraph(LLAMA)) {
+      expect(build(nodes).length).toBeLessThan(LLAMA.bytes.length - 2 * weights);
+    }
+  });
+});
+
+const flat = (rows: readonly Float32Array[]) => Float32Array.from(rows.flatMap((row) => [...row]));
+
+describe("a graph has no rewrite if", () => {
+  test.each([
+    ["its KV caches are not computed by Concat", renamed("Concat", "Konkat")],
+    ["one of its KV caches is not", renamed("present.1.value", "prezent.1.value")],
+    ["it has no KV caches", renamed("past_key_values.", "fast_key_values.")],
+    ["it is empty", new Uint8Array()],
+  ])("%s", (_, bytes) => {
+    expect(rewriteGraph({ name: "model.onnx", bytes })).toEqual([]);
+  });
+});

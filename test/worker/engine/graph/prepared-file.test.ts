@@ -1,0 +1,150 @@
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { GRAPH_PROTO, MODEL_PROTO } from "../../../../worker/engine/graph/onnx-proto.ts";
+import {
+  externalInitializerField,
+  messageField,
+  rawFields,
+} from "../../../../worker/engine/graph/onnx-wire.ts";
+import {
+  PREPARATION_VERSION,
+  preparationKey,
+  readPrepared,
+  writePrepared,
+} from "../../../../worker/engine/graph/prepared-file.ts";
+import {
+  loadDecoder,
+  prepareDecoder,
+  readConfig,
+} from "../../../../worker/engine/model/model-folder.ts";
+import { largestDifference } from "../../../support/logits.ts";
+import { copyOf } from "../../../support/model-folder.ts";
+
+const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
+const graphIn = (folder: string) => join(folder, "onnx/model.onnx");
+const preparedIn = (folder: string) => join(folder, "onnx/model.prepared.onnx");
+const keyFor = (folder: string, version = PREPARATION_VERSION) =>
+  preparationKey(graphIn(folder), readConfig(folder), version);
+
+/** Stores a result that preparing never gives, so that a test sees whether it is used. */
+async function storeMarked(folder: string, version = PREPARATION_VERSION): Promise<void> {
+  const marked = {
+    variant: "original",
+    logitsChange: null,
+    fallbackReason: "marked",
+    newKvOutputs: {},
+    bytes: new Uint8Array(),
+  } as const;
+  await writePrepared(graphIn(folder), await keyFor(folder, version), marked);
+}
+
+/** Logits after each of a few tokens; the graph must be prepared. */
+async function logits(folder: string): Promise<Float32Array[]> {
+  const decoder = await loadDecoder(folder, OPTIONS);
+  expect(decoder.fallbackReason).toBeNull();
+  const sequence = decoder.open();
+  return [...(await decoder.score(sequence, [1, 2, 3])), ...(await decoder.score(sequence, [4]))];
+}
+
+describe("the result of preparing", () => {
+  test("is stored at the first load and used at the next", async () => {
+    const folder = copyOf("llama/base");
+    const first = await logits(folder);
+    expect(await readPrepared(graphIn(folder), await keyFor(folder))).toMatchObject({
+      variant: "split",
+      fallbackReason: null,
+    });
+    expect(largestDifference(await logits(folder), first)).toBe(0);
+    await storeMarked(folder);
+    expect((await loadDecoder(folder, OPTIONS)).fallbackReason).toBe("marked");
+  });
+
+  test.each<[string, (folder: string) => void]>([
+    [
+      "the graph",
+      (folder) => writeFileSync(graphIn(folder), readFileSync(graphIn(copyOf("gpt2/base")))),
+    ],
+    [
+      "config.json",
+      (folder) => writeFileSync(join(folder, "config.json"), JSON.stringify({ head_dim: 9 })),
+    ],
+    ["the stored file", (folder) => writeFileSync(preparedIn(folder), "\x70not a graph")],
+  ])("is replaced after a change of %s", async (_, change) => {
+    const folder = copyOf("llama/base");
+    await storeMarked(folder);
+    change(folder);
+    await logits(folder);
+    expect(await readPrepared(graphIn(folder), await keyFor(folder))).toMatchObject({
+      variant: "split",
+    });
+  });
+
+  test.each([
+    ["older", PREPARATION_VERSION - 1],
+    ["newer", PREPARATION_VERSION + 1],
+  ])("of an %s version of the preparation is replaced", async (_, version) => {
+    const folder = copyOf("llama/base");
+    await storeMarked(folder, version);
+    await logits(folder);
+    expect(await readPrepared(graphIn(folder), await keyFor(folder, version))).toBeNull();
+    expect(await readPrepared(graphIn(folder), await keyFor(folder))).toMatchObject({
+      variant: "split",
+    });
+  });
+
+  test("is replaced by the command, whatever is stored", async () => {
+    const folder = copyOf("llama/base");
+    await storeMarked(folder);
+    const { variant, logitsChange } = await prepareDecoder(folder, OPTIONS);
+    expect(variant).toBe("split");
+    expect(logitsChange!.single).toBeLessThan(1e-5);
+    expect(logitsChange!.batched).toBeLessThan(1e-5);
+    await logits(folder);
+  });
+
+  test("is not stored if the folder cannot be written: loading continues, the command fails", async () => {
+    const folder = copyOf("llama/base");
+    // A directory of that name stands in the way of the file.
+    mkdirSync(join(preparedIn(folder), "blocked"), { recursive: true });
+    await logits(folder);
+    await expect(prepareDecoder(folder, OPTIONS)).rejects.toThrow(preparedIn(folder));
+  });
+
+  test("is still valid after its folder was moved", async () => {
+    const folder = copyOf("llama/base");
+    const before = await logits(folder);
+    renameSync(folder, `${folder}-moved`);
+    expect(largestDifference(await logits(`${folder}-moved`), before)).toBe(0);
+  });
+});
+
+describe("a graph is prepared", () => {
+  test("if its file is a link to a file in another folder", async () => {
+    const [folder, other] = [copyOf("llama/base"), copyOf("llama/base")];
+    rmSync(graphIn(folder));
+    symlinkSync(graphIn(other), graphIn(folder));
+    expect(largestDifference(await logits(folder), await logits(other))).toBe(0);
+  });
+
+  test("if its weights are in a separate file, as in all models above 2 GB", async () => {
+    const [folder, original] = [copyOf("llama/base"), copyOf("llama/base")];
+    const bytes = readFileSync(graphIn(folder));
+    writeFileSync(join(folder, "onnx/model.onnx_data"), bytes);
+    const file = { name: "model.onnx_data", bytes };
+    const model = Array.from(rawFields(bytes), ({ field, raw, content }) => {
+      if (field !== MODEL_PROTO.graph) return raw;
+      const graph = Array.from(rawFields(content), (part) => {
+        const isWeight = part.field === GRAPH_PROTO.initializer;
+        return (isWeight && externalInitializerField(part.content, file)) || part.raw;
+      });
+      return messageField(MODEL_PROTO.graph, graph);
+    });
+    writeFileSync(graphIn(folder), Buffer.concat(model));
+    expect(readFileSync(graphIn(folder)).length).toBeLessThan(bytes.length / 2);
+    const expected = await logits(original);
+    for (const load of ["first", "next"]) {
+      expect([load, largestDifference(await logits(folder), expected)]).toEqual([load, 0]);
+    }
+  });
+});

@@ -1,0 +1,77 @@
+import {
+  appendFileSync,
+  copyFileSync,
+  openSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { graphFile } from "../../../../worker/engine/model/model-folder.ts";
+import { modelFingerprint } from "../../../../worker/engine/model/fingerprint.ts";
+import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
+import { ensembleEntry, modelFolder, VECTORS } from "../../../support/model-folder.ts";
+import type { EnsembleEntry } from "../../../../worker/engine/model/manifest.ts";
+
+const load = async (entry: EnsembleEntry) =>
+  (await loadEnsembles({ ensembles: [entry] }, { intraOpThreads: 1 })).get(entry.id)!;
+const fingerprintOf = async (entry: EnsembleEntry) => (await load(entry)).card.fingerprint;
+
+test("the same models in other folders, with other ids and limits of alpha, have the same fingerprint", async () => {
+  const fingerprint = await fingerprintOf(ensembleEntry(modelFolder()));
+  expect(fingerprint).toMatch(/^[0-9a-f]{64}$/);
+  const other = ensembleEntry(modelFolder(), { id: "other", alpha: 0.5, alphaMax: 3 });
+  expect(await fingerprintOf(other)).toBe(fingerprint);
+});
+
+test("whatever changes tokens or logits changes the fingerprint", async () => {
+  const plain = modelFolder();
+  const entry = ensembleEntry(plain);
+  const other = modelFolder({ eos: 3 });
+  const fingerprints = await Promise.all(
+    [
+      entry,
+      ensembleEntry(other),
+      ensembleEntry(plain, { expert: other }),
+      ensembleEntry(plain, { antiexpert: other }),
+      ensembleEntry(modelFolder({ chatTemplate: "{{ messages[0].content }}" })),
+      { ...entry, base: { ...entry.base, promptTemplate: "word1 {{ prompt }}" } },
+      { ...entry, base: { ...entry.base, chatTemplate: join(plain, "tokenizer.json") } },
+    ].map(fingerprintOf),
+  );
+  expect(new Set(fingerprints).size).toBe(fingerprints.length);
+});
+
+test("other weights change the fingerprint, in a file that is hashed in part too", () => {
+  const folder = modelFolder();
+  const weights = join(folder, "onnx", "weights.bin");
+  const entry = { path: folder, dtype: "fp32" } as const;
+  // A sparse file: it needs no space on disk.
+  writeFileSync(weights, "");
+  truncateSync(weights, 300 * 2 ** 20);
+  const first = modelFingerprint(entry, ["weights.bin"]);
+  expect(modelFingerprint(entry, ["weights.bin"])).toBe(first);
+  const file = openSync(weights, "r+");
+  const block = new Uint8Array(2 ** 20).fill(1);
+  writeSync(file, block, 0, block.length, 150 * 2 ** 20);
+  const second = modelFingerprint(entry, ["weights.bin"]);
+  appendFileSync(weights, "x");
+  const third = modelFingerprint(entry, ["weights.bin"]);
+  expect(new Set([first, second, third]).size).toBe(3);
+});
+
+test.each([
+  ["fp32", true],
+  ["q8", true],
+  ["int8", false],
+] as const)("an ensemble with a base in %s: reproducible: %s", async (dtype, reproducible) => {
+  const folder = modelFolder();
+  const graph = graphFile("", dtype);
+  copyFileSync(join(VECTORS, "llama/base", graph), join(folder, graph));
+  const entry = ensembleEntry(folder);
+  const { card, warnings } = await load({ ...entry, base: { ...entry.base, dtype } });
+  expect(card.reproducible).toBe(reproducible);
+  const expected = expect.stringContaining("tiny: the same request may give another text");
+  expect(warnings).toEqual(reproducible ? [] : [expected]);
+});

@@ -1,0 +1,236 @@
+/**
+ * Starts the prepare thread and the engine thread, runs generations on them and stops them. This folder is the border between
+ * the threads: the main thread reaches the other two only through it. It knows generations and tokens, not jobs, queues or
+ * Redis.
+ */
+import { once } from "node:events";
+import { SHARE_ENV, Worker } from "node:worker_threads";
+import type { Generation } from "../../shared/jobs/record.ts";
+import type { TokenizerAnswer, TokenizerRequest } from "../../shared/workers/tokenizer-requests.ts";
+import type { ModelCard } from "../../shared/workers/model-card.ts";
+import {
+  isEndEvent,
+  NO_USAGE,
+  type EngineOptions,
+  type EngineStats,
+  type FromEngine,
+  type FromPrepare,
+  type RunEvent,
+  type ToEngine,
+  type ToPrepare,
+} from "./messages.ts";
+import { ProgressWatch } from "./progress-watch.ts";
+
+type Threads = Readonly<Record<"prepare" | "engine", Worker>>;
+
+/** A run, and what receives the messages about it. */
+interface Run {
+  /** The thread that works on it. */
+  thread: keyof Threads;
+  readonly onPrepared: (message: FromPrepare & { type: "prepared" | "failed" }) => void;
+  readonly onEvent: (event: RunEvent) => void;
+}
+
+export class EngineClient {
+  /** The ensembles that the engine serves. */
+  readonly cards: readonly ModelCard[];
+  /** Why a model runs slower than it could; empty if none does. */
+  readonly warnings: readonly string[];
+  readonly #threads: Threads;
+  readonly #runs = new Map<number, Run>();
+  readonly #questions = new Map<number, PromiseWithResolvers<TokenizerAnswer | null>>();
+  #lastRun = 0;
+  readonly #watches: Partial<Record<keyof Threads, ProgressWatch>> = {};
+
+  private constructor(threads: Threads, { cards, warnings }: FromEngine & { type: "ready" }) {
+    this.#threads = threads;
+    this.cards = cards;
+    this.warnings = warnings;
+    threads.prepare.on("message", (message: FromPrepare) => {
+      if (!("run" in message)) return;
+      this.#watches.prepare?.progressed();
+      if (message.type === "tokenized") this.#questions.get(message.run)?.resolve(message.answer);
+      else this.#runs.get(message.run)?.onPrepared(message);
+      if (message.type === "failed") this.#questions.get(message.run)?.resolve(null);
+    });
+    threads.engine.on("message", (message: FromEngine) => {
+      if (isProgress(message)) this.#watches.engine?.progressed();
+      if (message.type === "run") this.#runs.get(message.run)?.onEvent(message.event);
+    });
+  }
+
+  /**
+   * Watches the progress of both threads.
+   * @param seconds time without a step of the engine, or without a prepared generation, while there is one to run or to prepare
+   * @param onHang called with the name of the thread that makes no progress. It cannot be ended, so the process must be.
+   */
+  watchProgress(seconds: number, onHang: (thread: keyof Threads) => void): void {
+    for (const thread of ["prepare", "engine"] as const) {
+      const hasWork = () =>
+        (thread === "prepare" && this.#questions.size > 0) ||
+        [...this.#runs.values()].some((run) => run.thread === thread);
+      this.#watches[thread] = new ProgressWatch(hasWork, seconds, () => onHang(thread));
+    }
+  }
+
+  /**
+   * Starts both threads and waits until every ensemble is loaded and checked.
+   * @param onCrash called if a thread ends with an error later. All runs are then lost, so the process should exit.
+   * @param onStats called about once a second with the engine's counts since the last call
+   * @throws Error with the reason if an ensemble cannot be served
+   */
+  static async start(
+    options: EngineOptions,
+    onCrash: (error: Error) => void,
+    onStats: (stats: EngineStats) => void = () => {},
+  ): Promise<EngineClient> {
+    const threads: Threads = {
+      prepare: startThread("../engine/prepare/thread.ts", options),
+      engine: startThread("../engine/thread.ts", options),
+    };
+    try {
+      const [, ready] = await Promise.all([
+        firstMessage<FromPrepare>(threads.prepare),
+        firstMessage<FromEngine>(threads.engine),
+      ]);
+      const client = new EngineClient(threads, ready as FromEngine & { type: "ready" });
+      for (const thread of [threads.prepare, threads.engine]) thread.on("error", onCrash);
+      threads.engine.on("message", (message: FromEngine) => {
+        if (message.type === "stats") onStats(message.stats);
+      });
+      return client;
+    } catch (error) {
+      for (const thread of [threads.prepare, threads.engine]) {
+        // Without a listener the error of the other thread would end the process.
+        thread.on("error", () => {});
+        thread.postMessage({ type: "exit" });
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Runs a generation and yields its events; the last one is a RunEndEvent. Leaving the loop early stops the run.
+   * @param tenant owner of the job: cached prefixes are reused only for the same tenant
+   * @param resume tokens that an earlier attempt generated
+   * @param signal stops the run: at once before it has reached the engine thread, then before its next token. It ends with
+   *   finish null.
+   * @param promptLogged tokens of the prompt whose details an earlier attempt has logged
+   * @throws Error if the engine fails for another reason than the generation. Its message, which may contain paths and values,
+   *   is for logs only.
+   */
+  async *run(
+    tenant: string,
+    generation: Generation,
+    resume: readonly number[],
+    signal: AbortSignal,
+    promptLogged = 0,
+  ): AsyncGenerator<RunEvent, void, undefined> {
+    const run = ++this.#lastRun;
+    const events: RunEvent[] = [];
+    let isPreparing = true;
+    let wake = () => {};
+    const onEvent = (event: RunEvent) => {
+      events.push(event);
+      wake();
+    };
+    const state: Run = {
+      thread: "prepare",
+      onEvent,
+      onPrepared: (message) => {
+        if (!isPreparing) return;
+        isPreparing = false;
+        if (message.type === "prepared") {
+          const { prepared } = message;
+          state.thread = "engine";
+          this.#toEngine({ type: "start", run, tenant, prepared, resume, promptLogged });
+        } else {
+          const { code, message: reason } = message;
+          onEvent({ type: "failed", code, message: reason, usage: NO_USAGE });
+        }
+      },
+    };
+    this.#runs.set(run, state);
+    const stop = () => {
+      if (!isPreparing) return this.#toEngine({ type: "stop", run });
+      isPreparing = false;
+      this.#toPrepare({ type: "drop", run });
+      onEvent({ type: "end", finish: null, usage: NO_USAGE });
+    };
+    signal.addEventListener("abort", stop);
+    try {
+      this.#toPrepare({ type: "prepare", run, tenant, generation, resume });
+      if (signal.aborted) stop();
+      for (;;) {
+        for (const event of events.splice(0)) {
+          if (event.type === "failed" && event.code === "internal") throw new Error(event.message);
+          yield event;
+          if (isEndEvent(event)) return;
+        }
+        if (events.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      signal.removeEventListener("abort", stop);
+      this.#runs.delete(run);
+      stop();
+    }
+  }
+
+  /** Asks a tokenizer, on the prepare thread. @throws Error if it fails for another reason than the question */
+  async tokenize({
+    tenant,
+    model,
+    question,
+  }: Pick<TokenizerRequest, "tenant" | "model" | "question">): Promise<TokenizerAnswer> {
+    const run = ++this.#lastRun;
+    const answer = Promise.withResolvers<TokenizerAnswer | null>();
+    this.#questions.set(run, answer);
+    this.#toPrepare({ type: "tokenize", run, tenant, model, question });
+    const answered = await answer.promise;
+    this.#questions.delete(run);
+    if (answered === null) throw new Error(`The tokenizer of ${model} failed`);
+    return answered;
+  }
+
+  /** Ends the threads between two steps; runs are lost. `terminate()` during a step would abort the process. */
+  async close(): Promise<void> {
+    for (const watch of Object.values(this.#watches)) watch.stop();
+    const { prepare, engine } = this.#threads;
+    const ended = Promise.all([once(prepare, "exit"), once(engine, "exit")]);
+    this.#toPrepare({ type: "exit" });
+    this.#toEngine({ type: "exit" });
+    await ended;
+  }
+
+  #toPrepare(message: ToPrepare): void {
+    this.#threads.prepare.postMessage(message);
+  }
+
+  #toEngine(message: ToEngine): void {
+    this.#threads.engine.postMessage(message);
+  }
+}
+
+/** A remote base that does not answer is no fault of the engine, which waits for it as long as its entry in the manifest says. */
+function isProgress(message: FromEngine): boolean {
+  if (message.type !== "stats") return message.type === "run";
+  return message.stats.stepMs.length > 0 || message.stats.awaitsBase;
+}
+
+function startThread(file: string, options: EngineOptions): Worker {
+  return new Worker(new URL(file, import.meta.url), {
+    workerData: options,
+    // engine/onnxruntime/telemetry-off.ts sets a variable that native code reads.
+    env: SHARE_ENV,
+  });
+}
+
+/** @throws Error with the reason if the thread does not start */
+async function firstMessage<T extends FromEngine | FromPrepare>(thread: Worker): Promise<T> {
+  const first = await new Promise<T>((resolve, reject) => {
+    thread.once("message", resolve);
+    thread.once("error", reject);
+  });
+  if (first.type === "ready") return first;
+  throw new Error(first.type === "startFailed" ? first.reason : "A thread did not start");
+}

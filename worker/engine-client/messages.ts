@@ -1,0 +1,238 @@
+/**
+ * The messages between the main thread, the prepare thread and the engine thread. They are copied by structured clone, so they are plain data.
+ * This file may not import from worker/engine/.
+ */
+import type { FinishReason } from "../../shared/api/job-parts.ts";
+import type { ErrorCode } from "../../shared/api/error-codes.ts";
+import type { CompiledGrammar } from "../../shared/grammar/automaton/compiled.ts";
+import type { Generation } from "../../shared/jobs/record.ts";
+import type { ModelCard } from "../../shared/workers/model-card.ts";
+import type { TokenizerAnswer, TokenizerRequest } from "../../shared/workers/tokenizer-requests.ts";
+import type { TokenDetail } from "../../shared/api/token-details.ts";
+
+/** The execution provider of onnxruntime that runs the graphs. */
+export type ExecutionProvider = "cpu" | "cuda" | "webgpu";
+
+/** Options of the threads, given when they start. */
+export interface EngineOptions {
+  /** Threads inside one operator; 0 lets onnxruntime choose. */
+  readonly intraOpThreads: number;
+  /** Absent: "cpu". */
+  readonly executionProvider?: ExecutionProvider;
+  /** Path of ensembles.json. */
+  readonly manifestFile: string;
+  /** Limit of all KV caches together, in bytes. */
+  readonly cacheBytesMax: number;
+  /** Limit of the prefix cache, in addition to `cacheBytesMax`, in bytes; 0 turns it off. */
+  readonly prefixBytesMax: number;
+}
+
+/** What the client says of a run to both threads. */
+interface RunRequest {
+  /** An id that the client chooses. */
+  readonly run: number;
+  /** Owner of the job: cached prefixes are reused only for the same tenant. */
+  readonly tenant: string;
+  /** Tokens that an earlier attempt generated. */
+  readonly resume: readonly number[];
+}
+
+/** A generation to prepare. */
+export interface PrepareRequest extends RunRequest {
+  readonly type: "prepare";
+  readonly generation: Generation;
+}
+
+/** A question for a tokenizer. */
+export interface TokenizeRequest extends Pick<TokenizerRequest, "tenant" | "model" | "question"> {
+  readonly type: "tokenize";
+  readonly run: number;
+}
+
+export type ToPrepare =
+  | PrepareRequest
+  | TokenizeRequest
+  /** Drops a generation that is not prepared yet. */
+  | { readonly type: "drop"; readonly run: number }
+  | { readonly type: "exit" };
+
+/** Token ids in shared memory: they are not copied from thread to thread. */
+export type TokenIds = Int32Array;
+
+/** A compiled grammar, and a hash that equal grammars share. */
+export interface PreparedGrammar {
+  readonly hash: string;
+  readonly tables: CompiledGrammar;
+}
+
+/** A generation that is ready to run: its token ids are checked, and they fit the context. */
+export interface PreparedGeneration {
+  /** Without the texts, the tools and the grammar, which are prepared below. */
+  readonly generation: Omit<Generation, "input" | "completion" | "grammar" | "tools">;
+  /** Prompts of the ensemble's models; those of models that do not run are the base's. */
+  readonly prompts: Readonly<Record<"base" | "expert" | "antiexpert", TokenIds>>;
+  /** Prompts of the pairs' models, in the order of `generation.pairs`. */
+  readonly pairPrompts: readonly Readonly<Record<"expert" | "antiexpert", TokenIds>>[];
+  /** Tokens to score; null to generate tokens. */
+  readonly forcedTokens: TokenIds | null;
+  /** How many of the last tokens of all prompts, which are the same, are scored; null if the prompt is not scored. */
+  readonly scoredPromptTokens: number | null;
+  readonly grammar: PreparedGrammar | null;
+  /** Most tokens to generate within the context. */
+  readonly maxTokens: number;
+  /** Most tokens in a KV cache: prompt and output. */
+  readonly cacheTokensMax: number;
+}
+
+export type FromPrepare =
+  | { readonly type: "ready" }
+  | { readonly type: "startFailed"; readonly reason: string }
+  | { readonly type: "prepared"; readonly run: number; readonly prepared: PreparedGeneration }
+  | { readonly type: "tokenized"; readonly run: number; readonly answer: TokenizerAnswer }
+  | {
+      readonly type: "failed";
+      readonly run: number;
+      readonly code: ErrorCode;
+      readonly message: string;
+    };
+
+/** Starts a run of a prepared generation. */
+export interface StartRequest extends RunRequest {
+  readonly type: "start";
+  readonly prepared: PreparedGeneration;
+  /** Tokens of the base's prompt whose details an earlier attempt has logged. */
+  readonly promptLogged: number;
+}
+
+export type ToEngine =
+  | StartRequest
+  | { readonly type: "stop"; readonly run: number }
+  | { readonly type: "exit" };
+
+/** A token, and the text that it makes final. A token with `detail.prompt` belongs to the prompt. */
+export interface TokenEvent {
+  readonly type: "token";
+  readonly token: number;
+  readonly text: string;
+  /** Log-probabilities and trace, if the request asks for them; the masked probability with a response format. */
+  readonly detail?: TokenDetail;
+}
+
+/** The run has joined the batch, and its prompt is prefilled next. */
+export interface PrefillEvent {
+  readonly type: "prefill";
+  readonly promptTokens: number;
+}
+
+/** Source of drafted tokens: the expert model, or prompt lookup (repetitions in prompt and output). */
+export type DraftSource = "expert" | "lookup";
+
+/** Drafted tokens that were verified, and how many of them were accepted. */
+export type DraftCounts = Readonly<Record<DraftSource, { drafted: number; accepted: number }>>;
+
+export function emptyDraftCounts(): DraftCounts {
+  return { expert: { drafted: 0, accepted: 0 }, lookup: { drafted: 0, accepted: 0 } };
+}
+
+/** The sum over both draft sources. */
+export function totalDrafts({ expert, lookup }: DraftCounts): {
+  drafted: number;
+  accepted: number;
+} {
+  return {
+    drafted: expert.drafted + lookup.drafted,
+    accepted: expert.accepted + lookup.accepted,
+  };
+}
+
+/** Token counts of a run. */
+export interface RunUsage {
+  readonly promptTokens: number;
+  /** Tokens of the prompt that came from the prefix cache. */
+  readonly cachedTokens: number;
+  readonly drafts: DraftCounts;
+  /** Null with a local base. */
+  readonly remote: RemoteCounts | null;
+}
+
+/** What a remote base has cost a run, and how many of its tokens are proven. */
+export interface RemoteCounts {
+  calls: number;
+  /** Calls that asked for more about a position that was known in part. */
+  asked: number;
+  /** Tokens that are proven to be those of the whole distribution. */
+  certified: number;
+  /** Tokens that are not, within `errorMax`. */
+  bounded: number;
+  /** The largest bound of a token that is not proven. */
+  errorMax: number;
+  /** Bodies of requests and replies. */
+  bytes: number;
+}
+
+export const NO_USAGE: RunUsage = {
+  promptTokens: 0,
+  cachedTokens: 0,
+  drafts: emptyDraftCounts(),
+  remote: null,
+};
+
+/** The last event of every run: the way it ended. */
+export type RunEndEvent =
+  | {
+      readonly type: "end";
+      /** Null if the run was stopped by the client. */
+      readonly finish: FinishReason | null;
+      /** The stop string that ended the output; absent if none did. */
+      readonly stopString?: string;
+      readonly usage: RunUsage;
+    }
+  | {
+      readonly type: "failed";
+      /** "internal" only between the threads: the client throws an error. */
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly usage: RunUsage;
+    };
+
+export type RunEvent = PrefillEvent | TokenEvent | RunEndEvent;
+
+export function isEndEvent(event: RunEvent): event is RunEndEvent {
+  return event.type === "end" || event.type === "failed";
+}
+
+export type FromEngine =
+  | {
+      readonly type: "ready";
+      readonly cards: readonly ModelCard[];
+      /** Why a model runs slower than it could; empty if none does. */
+      readonly warnings: readonly string[];
+    }
+  | { readonly type: "startFailed"; readonly reason: string }
+  | { readonly type: "run"; readonly run: number; readonly event: RunEvent }
+  | { readonly type: "stats"; readonly stats: EngineStats };
+
+/** Counts since the previous report, which is about one second old. */
+export interface EngineCounts {
+  promptTokens: number;
+  cachedTokens: number;
+  generatedTokens: number;
+  readonly drafts: DraftCounts;
+  /** Duration of each step of the batch, in ms. */
+  readonly stepMs: number[];
+  /** Time of each run from its start message, when it is prepared, to its first token, in ms. */
+  readonly firstTokenMs: number[];
+}
+
+export interface EngineStats extends Readonly<EngineCounts> {
+  /** Runs in the batch now. */
+  readonly running: number;
+  /** Runs that wait for room in the KV cache budget now. */
+  readonly waiting: number;
+  /** Whether no step is taken because all runs wait for a remote base. */
+  readonly awaitsBase: boolean;
+  /** Bytes of all KV caches now. */
+  readonly cacheBytes: number;
+  /** Bytes of the prefix cache now. */
+  readonly prefixBytes: number;
+}

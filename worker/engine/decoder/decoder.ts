@@ -1,0 +1,61 @@
+/**
+ * The interface of one loaded model, and the folder's main file. The folder runs a decoder graph with onnxruntime and owns
+ * the KV caches: it takes token ids and returns logits. It knows nothing of ensembles, sampling, text or jobs, and nothing
+ * of how a graph was prepared (../graph).
+ *
+ * To add a kind of decoder: implement `Decoder` in a file of this folder and construct it in model/load-graph.ts.
+ */
+import type { KvRows } from "./kv-cache.ts";
+
+/** The next token of one sequence. */
+export interface DecodeInput<S> {
+  readonly sequence: S;
+  /** Token id. */
+  readonly id: number;
+}
+
+/**
+ * A loaded model. `S` is the decoder's own handle of a sequence: its tokens so far, in a KV cache.
+ * Only one call may run at a time. A method that runs the graph rejects with onnxruntime's error if the run fails.
+ */
+export interface Decoder<S = unknown> {
+  /** Number of logits for each token, >= the vocabulary size V; null if the graph does not declare it. */
+  readonly logitsWidth: number | null;
+  /**
+   * Null if the KV cache is held in JS memory and sequences run as a batch (ExternalCacheDecoder). Otherwise the reason why
+   * each sequence runs alone and its cache passes through every run (PassthroughCacheDecoder).
+   */
+  readonly fallbackReason: string | null;
+  /** Bytes of the KV caches of all open sequences. */
+  readonly cacheBytes: number;
+  /** Bytes of the KV caches of sequences with these lengths in tokens, all open at once. */
+  cacheBytesFor(lengths: readonly number[]): number;
+  /** Opens a sequence with an empty KV cache. */
+  open(): S;
+  /** Closes a sequence and frees its KV cache. */
+  close(sequence: S): void;
+  /** Appends tokens to a sequence without returning their logits. */
+  prefill(sequence: S, ids: readonly number[]): Promise<void>;
+  /**
+   * Appends one token to each sequence.
+   * @param inputs at most one for each sequence
+   * @returns logits [>= V] after the token, in the order of the inputs
+   */
+  decode(inputs: readonly DecodeInput<S>[]): Promise<Float32Array[]>;
+  /**
+   * Appends several tokens to one sequence in one run, which costs little more than a run with one token.
+   * @returns logits [>= V] after each of the tokens
+   */
+  score(sequence: S, ids: readonly number[]): Promise<Float32Array[]>;
+  /** Removes the last `count` tokens of a sequence; null if the KV cache cannot be shortened. */
+  readonly rewind: ((sequence: S, count: number) => void) | null;
+  /** Copies keys and values between sequences; null if the KV cache cannot be read. */
+  readonly kvRows: {
+    /** Bytes of one token's keys and values in all layers. */
+    readonly bytesPerToken: number;
+    /** Copies the keys and values of `count` tokens, from token `start` on. */
+    readonly read: (sequence: S, start: number, count: number) => KvRows;
+    /** Appends blocks of `count` tokens each. The result is as if these tokens had been prefilled. */
+    readonly append: (sequence: S, blocks: readonly KvRows[], count: number) => void;
+  } | null;
+}

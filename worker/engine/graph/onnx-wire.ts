@@ -1,0 +1,254 @@
+/**
+ * Reads and writes the part of the ONNX file format that rewriting a decoder graph needs. Nodes are decoded and encoded; all
+ * other fields, weights above all, are passed on as bytes. A function `...Field` returns an encoded field with its tag.
+ */
+import { Reader, Writer } from "protobufjs/minimal.js";
+import { int64Constant, type GraphNode } from "./nodes.ts";
+import {
+  ATTRIBUTE_PROTO,
+  DATA_LOCATION_EXTERNAL,
+  DATA_TYPE,
+  GRAPH_PROTO,
+  lengthDelimitedTag,
+  MODEL_PROTO,
+  NODE_PROTO,
+  OPERATOR_SET_ID_PROTO,
+  STRING_STRING_ENTRY_PROTO,
+  TENSOR_PROTO,
+  VALUE_INFO_PROTO,
+  varintTag,
+} from "./onnx-proto.ts";
+
+/** A model file in memory. */
+export interface ModelFile {
+  /** File name, for references to its bytes. */
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** The wanted length-delimited fields of a message in file order, each as a view of its bytes. Other fields are skipped. */
+export function* readFields(
+  message: Uint8Array,
+  wanted: readonly number[],
+): Generator<[field: number, content: Uint8Array]> {
+  const reader = Reader.create(message);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (!wanted.includes(tag >>> 3)) {
+      reader.skipType(tag & 7);
+      continue;
+    }
+    const length = reader.uint32();
+    yield [tag >>> 3, message.subarray(reader.pos, reader.pos + length)];
+    reader.skip(length);
+  }
+}
+
+/** All fields of a message in file order: `raw` is the field with its tag, `content` the bytes without tag and length. */
+export function* rawFields(
+  message: Uint8Array,
+): Generator<{ field: number; raw: Uint8Array; content: Uint8Array }> {
+  const reader = Reader.create(message);
+  while (reader.pos < reader.len) {
+    const start = reader.pos;
+    const tag = reader.uint32();
+    let contentStart = reader.pos;
+    if ((tag & 7) === 2) {
+      const length = reader.uint32();
+      contentStart = reader.pos;
+      reader.skip(length);
+    } else {
+      reader.skipType(tag & 7);
+    }
+    yield {
+      field: tag >>> 3,
+      raw: message.subarray(start, reader.pos),
+      content: message.subarray(contentStart, reader.pos),
+    };
+  }
+}
+
+/** A message as a field, made of encoded fields. */
+export function messageField(field: number, fields: readonly Uint8Array[]): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(field)).fork();
+  for (const bytes of fields) writer.raw(bytes);
+  return writer.ldelim().finish();
+}
+
+/** Name of a graph input or output, from its ValueInfoProto. */
+export function valueInfoName(valueInfo: Uint8Array): string {
+  return readStrings(valueInfo, VALUE_INFO_PROTO.name)[0] ?? "";
+}
+
+/** A graph output without a type; onnxruntime infers it. */
+export function untypedOutputField(name: string): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.output)).fork();
+  writer.uint32(lengthDelimitedTag(VALUE_INFO_PROTO.name)).string(name);
+  return writer.ldelim().finish();
+}
+
+/** Decodes a NodeProto. */
+export function readNode(message: Uint8Array): GraphNode {
+  return {
+    inputs: readStrings(message, NODE_PROTO.input),
+    outputs: readStrings(message, NODE_PROTO.output),
+    op: readStrings(message, NODE_PROTO.opType)[0] ?? "",
+    domain: readStrings(message, NODE_PROTO.domain)[0] ?? null,
+    attributes: Array.from(readFields(message, [NODE_PROTO.attribute]), ([, bytes]) => bytes),
+  };
+}
+
+/** A node as a field of the graph. */
+export function nodeField({ op, domain, inputs, outputs, attributes }: GraphNode): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.node)).fork();
+  for (const name of inputs) writer.uint32(lengthDelimitedTag(NODE_PROTO.input)).string(name);
+  for (const name of outputs) writer.uint32(lengthDelimitedTag(NODE_PROTO.output)).string(name);
+  writer.uint32(lengthDelimitedTag(NODE_PROTO.opType)).string(op);
+  for (const attribute of attributes) {
+    writer.uint32(lengthDelimitedTag(NODE_PROTO.attribute)).bytes(attribute);
+  }
+  if (domain !== null) writer.uint32(lengthDelimitedTag(NODE_PROTO.domain)).string(domain);
+  return writer.ldelim().finish();
+}
+
+/** Value of an integer attribute; null if there is none of that name. */
+export function readIntegerAttribute(
+  attributes: readonly Uint8Array[],
+  name: string,
+): number | null {
+  const attribute = attributes.find(
+    (message) => readStrings(message, ATTRIBUTE_PROTO.name)[0] === name,
+  );
+  return attribute ? readInteger(attribute, ATTRIBUTE_PROTO.i) : null;
+}
+
+/** Name of a weight, from its TensorProto. */
+export function initializerName(tensor: Uint8Array): string {
+  return readStrings(tensor, TENSOR_PROTO.name)[0] ?? "";
+}
+
+/** Whether a weight's type is float16 or bfloat16. */
+export function is16Bit(tensor: Uint8Array): boolean {
+  const type = readInteger(tensor, TENSOR_PROTO.dataType);
+  return type === DATA_TYPE.float16 || type === DATA_TYPE.bfloat16;
+}
+
+/** Weights with fewer bytes are copied: onnxruntime may compute with small ones while it loads a graph. */
+const EXTERNAL_BYTES_MIN = 1_024;
+
+/**
+ * A weight as a field of the graph that refers to its values in the file where they are now.
+ * @param tensor TensorProto, a view of the file's bytes
+ * @returns null if it has few values, or if its values are not in this message
+ */
+export function externalInitializerField(tensor: Uint8Array, file: ModelFile): Uint8Array | null {
+  const otherFields: Uint8Array[] = [];
+  let values: Uint8Array | null = null;
+  for (const { field, raw, content } of rawFields(tensor)) {
+    if (field === TENSOR_PROTO.rawData) values = content;
+    else otherFields.push(raw);
+  }
+  if (!values || values.length < EXTERNAL_BYTES_MIN) return null;
+  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.initializer)).fork();
+  for (const raw of otherFields) writer.raw(raw);
+  const offset = values.byteOffset - file.bytes.byteOffset;
+  const reference = { location: file.name, offset, length: values.length };
+  for (const [name, value] of Object.entries(reference)) {
+    writer.uint32(lengthDelimitedTag(TENSOR_PROTO.externalData)).fork();
+    writeEntry(writer, name, String(value)).ldelim();
+  }
+  return writer
+    .uint32(varintTag(TENSOR_PROTO.dataLocation))
+    .int32(DATA_LOCATION_EXTERNAL)
+    .ldelim()
+    .finish();
+}
+
+/** Names of a model's outputs. */
+export function outputNames(model: Uint8Array): string[] {
+  return Array.from(readFields(model, [MODEL_PROTO.graph])).flatMap(([, graph]) =>
+    Array.from(readFields(graph, [GRAPH_PROTO.output]), ([, output]) => valueInfoName(output)),
+  );
+}
+
+/** The smallest model that onnxruntime loads: it returns a constant. */
+export function constantModel(): Uint8Array {
+  const graph = messageField(MODEL_PROTO.graph, [
+    nodeField(int64Constant("one", [1n])),
+    Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.name)).string("constant").finish(),
+    untypedOutputField("one"),
+  ]);
+  const writer = Writer.create().uint32(varintTag(MODEL_PROTO.irVersion)).int32(8).raw(graph);
+  return writer
+    .uint32(lengthDelimitedTag(MODEL_PROTO.opsetImport))
+    .fork()
+    .uint32(varintTag(OPERATOR_SET_ID_PROTO.version))
+    .int32(13)
+    .ldelim()
+    .finish();
+}
+
+/** Domains of the operators that a model imports; "" is the ONNX standard. */
+export function operatorDomains(model: Uint8Array): string[] {
+  return Array.from(
+    readFields(model, [MODEL_PROTO.opsetImport]),
+    ([, operatorSet]) => readStrings(operatorSet, OPERATOR_SET_ID_PROTO.domain)[0] ?? "",
+  );
+}
+
+/** The field with which a model imports a domain's operators. A domain may be imported only once. */
+export function operatorSetField(domain: string, version: number): Uint8Array {
+  return Writer.create()
+    .uint32(lengthDelimitedTag(MODEL_PROTO.opsetImport))
+    .fork()
+    .uint32(lengthDelimitedTag(OPERATOR_SET_ID_PROTO.domain))
+    .string(domain)
+    .uint32(varintTag(OPERATOR_SET_ID_PROTO.version))
+    .int64(version)
+    .ldelim()
+    .finish();
+}
+
+/** A metadata entry as a field of the model. Applications may choose keys and values freely. */
+export function metadataField(key: string, value: string): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(MODEL_PROTO.metadataProps)).fork();
+  return writeEntry(writer, key, value).ldelim().finish();
+}
+
+/** Value of a model's metadata entry; null if there is none with this key. */
+export function readMetadata(model: Uint8Array, key: string): string | null {
+  for (const [, entry] of readFields(model, [MODEL_PROTO.metadataProps])) {
+    const [name, value] = readEntry(entry);
+    if (name === key) return value;
+  }
+  return null;
+}
+
+/** Decodes a StringStringEntryProto. */
+export function readEntry(entry: Uint8Array): [key: string, value: string] {
+  const { key, value } = STRING_STRING_ENTRY_PROTO;
+  return [readStrings(entry, key)[0] ?? "", readStrings(entry, value)[0] ?? ""];
+}
+
+function writeEntry(writer: Writer, key: string, value: string): Writer {
+  return writer
+    .uint32(lengthDelimitedTag(STRING_STRING_ENTRY_PROTO.key))
+    .string(key)
+    .uint32(lengthDelimitedTag(STRING_STRING_ENTRY_PROTO.value))
+    .string(value);
+}
+
+function readInteger(message: Uint8Array, field: number): number | null {
+  const reader = Reader.create(message);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === varintTag(field)) return Number(reader.int64());
+    reader.skipType(tag & 7);
+  }
+  return null;
+}
+
+function readStrings(message: Uint8Array, field: number): string[] {
+  const decoder = new TextDecoder();
+  return Array.from(readFields(message, [field]), ([, bytes]) => decoder.decode(bytes));
+}

@@ -1,0 +1,139 @@
+/**
+ * Rewrites a Hugging Face style decoder graph so that it returns only the new tokens' keys and values, without a new export.
+ * This is the folder's main file. The folder reads, changes and writes ONNX graphs and compares their logits with the
+ * original's. It knows nothing of tokenizers, ensembles or scheduling; model/load-graph.ts decides which graph is used.
+ *
+ * An exported graph computes each layer's cache as `present = Concat(past, new)`. onnxruntime copies every fetched output
+ * into JS memory, so fetching `present` copies the whole cache at every token (10 to 20 ms of a step of 30 to 45 ms at 1,024
+ * tokens, 98M parameters). A rewritten graph has the second input of Concat as an output instead of `present`. Weights are
+ * not copied: a prepared file refers to the original file, or to the file of external weights that the original refers to.
+ *
+ * To support another form of graph: recognise how its nodes update the cache, as `readCacheConcat` and
+ * `fusedCacheUpdates` do, and return a rewrite with a new variant from `rewriteGraph`.
+ */
+import { PAST } from "../decoder/graph-io.ts";
+import { fusedCacheUpdates, gatherNewRows } from "./fused-attention.ts";
+import type { GraphNode } from "./nodes.ts";
+import { GRAPH_PROTO, MICROSOFT_DOMAIN, MODEL_PROTO } from "./onnx-proto.ts";
+import {
+  externalInitializerField,
+  initializerName,
+  is16Bit,
+  messageField,
+  nodeField,
+  operatorDomains,
+  operatorSetField,
+  rawFields,
+  readFields,
+  readNode,
+  untypedOutputField,
+  valueInfoName,
+  type ModelFile,
+} from "./onnx-wire.ts";
+import { splitAttention, type CacheUpdate } from "./split-attention.ts";
+
+/** A rewritten graph. Its logits must be compared with the original's before it is used (probe.ts). */
+export interface GraphRewrite {
+  /**
+   * - split: without the Concat of past and new keys and values (split-attention.ts)
+   * - concat: with that Concat, whose second input is now an output
+   * - fused: new keys and values are gathered from the output of GroupQueryAttention (fused-attention.ts)
+   */
+  readonly variant: "split" | "concat" | "fused";
+  /** `past_key_values.*` input -> name of the output with the new tokens' keys or values. */
+  readonly newKvOutputs: ReadonlyMap<string, string>;
+  /** Whether some weights or activations have fewer bits than float32. */
+  readonly isLowPrecision: boolean;
+  /** In topological order. */
+  readonly nodes: readonly GraphNode[];
+  /** Names of the graph's inputs, without its weights. */
+  readonly inputs: ReadonlySet<string>;
+  /** Encodes a model of these nodes. Its outputs are the new rows instead of `present.*`, and `furtherOutputs` if given. */
+  readonly build: (nodes: readonly GraphNode[], furtherOutputs?: readonly string[]) => Uint8Array;
+}
+
+/** Possible rewrites of a graph, the fastest first; none if some cache is updated in an unknown way. */
+export function rewriteGraph(file: ModelFile): GraphRewrite[] {
+  const inputs = new Set<string>();
+  const weights = new Set<string>();
+  const nodes: GraphNode[] = [];
+  let isLowPrecision = false;
+  const { node, input, initializer } = GRAPH_PROTO;
+  for (const [, graph] of readFields(file.bytes, [MODEL_PROTO.graph])) {
+    for (const [field, content] of readFields(graph, [node, input, initializer])) {
+      if (field === node) nodes.push(readNode(content));
+      else if (field === input) inputs.add(valueInfoName(content));
+      else {
+        weights.add(initializerName(content));
+        isLowPrecision ||= is16Bit(content);
+      }
+    }
+  }
+  // Older exports list weights as inputs too.
+  for (const weight of weights) inputs.delete(weight);
+  const pastInputs = [...inputs].filter((name) => name.startsWith(PAST));
+  isLowPrecision ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
+  const coverAllCaches = (updates: readonly CacheUpdate[]) => {
+    const updated = new Set(updates.map(({ past }) => past));
+    return pastInputs.length > 0 && pastInputs.every((past) => updated.has(past));
+  };
+  const rewrite = (
+    variant: GraphRewrite["variant"],
+    updates: readonly CacheUpdate[],
+    rewritten: readonly GraphNode[],
+  ): GraphRewrite => ({
+    variant,
+    newKvOutputs: new Map(updates.map(({ past, newRows }) => [past, newRows])),
+    isLowPrecision,
+    nodes: rewritten,
+    inputs,
+    build: (built, furtherOutputs = []) => encodeModel(file, built, { updates, furtherOutputs }),
+  });
+  const fused = nodes.flatMap(fusedCacheUpdates);
+  if (coverAllCaches(fused)) return [rewrite("fused", fused, [...nodes, ...gatherNewRows(fused)])];
+  const concats = nodes.flatMap((concat) => readCacheConcat(concat) ?? []);
+  if (!coverAllCaches(concats)) return [];
+  const split = splitAttention(nodes, concats);
+  return [...(split ? [rewrite("split", concats, split)] : []), rewrite("concat", concats, nodes)];
+}
+
+/** The cache update that a node makes; null if it is not a Concat of past and new keys or values. */
+function readCacheConcat({ op, inputs, outputs }: GraphNode): CacheUpdate | null {
+  const [past, newRows, ...more] = inputs;
+  const [present] = outputs;
+  if (op !== "Concat" || !past?.startsWith(PAST) || !present?.startsWith("present")) return null;
+  return newRows === undefined || more.length > 0 ? null : { past, newRows, present };
+}
+
+/** Encodes the model of a file with other nodes and outputs. */
+function encodeModel(
+  file: ModelFile,
+  nodes: readonly GraphNode[],
+  options: {
+    readonly updates: readonly CacheUpdate[];
+    readonly furtherOutputs: readonly string[];
+  },
+): Uint8Array {
+  const { updates, furtherOutputs } = options;
+  const presents = new Set(updates.map(({ present }) => present));
+  const model: Uint8Array[] = [];
+  const graph = nodes.map(nodeField);
+  for (const { field, raw, content } of rawFields(file.bytes)) {
+    if (field !== MODEL_PROTO.graph) {
+      model.push(raw);
+      continue;
+    }
+    for (const part of rawFields(content)) {
+      if (part.field === GRAPH_PROTO.node) continue;
+      if (part.field === GRAPH_PROTO.output && presents.has(valueInfoName(part.content))) continue;
+      const isWeight = part.field === GRAPH_PROTO.initializer;
+      graph.push((isWeight && externalInitializerField(part.content, file)) || part.raw);
+    }
+  }
+  // Two caches may share their new rows (keys that are also the values).
+  const outputs = new Set([...updates.map(({ newRows }) => newRows), ...furtherOutputs]);
+  graph.push(...Array.from(outputs, untypedOutputField));
+  const hasMicrosoftDomain = operatorDomains(file.bytes).includes(MICROSOFT_DOMAIN);
+  const operatorSets = hasMicrosoftDomain ? [] : [operatorSetField(MICROSOFT_DOMAIN, 1)];
+  return Buffer.concat([...model, ...operatorSets, messageField(MODEL_PROTO.graph, graph)]);
+}

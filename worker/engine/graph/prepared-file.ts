@@ -1,0 +1,89 @@
+/**
+ * Stores the result of preparing a graph in a file beside it: `model.onnx` -> `model.prepared.onnx`. The file is a small ONNX
+ * model, because the weights stay in the original's files. If a graph cannot be prepared, the file has only the reason.
+ */
+import { createHash, randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
+import { env } from "../onnxruntime/onnxruntime.ts";
+import * as v from "valibot";
+import { metadataField, readMetadata } from "./onnx-wire.ts";
+
+/**
+ * Version of the preparation. A stored file of another version is ignored and the graph is prepared again. Raise it with
+ * every change in this folder or in model/load-graph.ts after which
+ * - the same graph gets other nodes, outputs or metadata (rewriting, simplifying, the members of `PreparedGraphInfo`), or
+ * - another rewrite may be chosen (the probe, its tolerances, the order of the rewrites, the reasons not to prepare).
+ * A new onnxruntime needs no new version: its own version is part of the key.
+ */
+export const PREPARATION_VERSION = 3;
+/** Key of the metadata entry with the JSON of `PreparedGraphInfo`. */
+const METADATA_KEY = "trimtab";
+
+const PreparedGraphInfo = v.object({
+  /** The rewrite (prepare.ts); "original" if the graph runs as it was exported. */
+  variant: v.picklist(["split", "concat", "fused", "original"]),
+  /** Result of the comparison with the original (probe.ts); null without a comparison. NaN is stored as null. */
+  logitsChange: v.nullable(
+    v.object({ single: v.nullable(v.number()), batched: v.nullable(v.number()) }),
+  ),
+  /** Why the variant is "original"; null for the others. */
+  fallbackReason: v.nullable(v.string()),
+  /** `past_key_values.*` input -> name of the output with the new tokens' keys or values. */
+  newKvOutputs: v.record(v.string(), v.string()),
+});
+
+export interface PreparedGraph extends Readonly<v.InferOutput<typeof PreparedGraphInfo>> {
+  /** The prepared model; empty if the variant is "original". */
+  readonly bytes: Uint8Array;
+}
+
+/** Identifies a graph file, its config, the version of onnxruntime and the version of the preparation. */
+export async function preparationKey(
+  file: string,
+  config: object,
+  version = PREPARATION_VERSION,
+): Promise<string> {
+  const hash = createHash("sha256");
+  hash.update(JSON.stringify([version, env.versions.node, config]));
+  await pipeline(createReadStream(file), hash);
+  return hash.digest("hex");
+}
+
+const preparedFileName = (file: string) => `${file.replace(/\.onnx$/, "")}.prepared.onnx`;
+
+/** The stored result for the graph in `file`; null if none has this key, or if the stored file is broken. */
+export async function readPrepared(file: string, key: string): Promise<PreparedGraph | null> {
+  try {
+    const bytes = await readFile(preparedFileName(file));
+    const stored = JSON.parse(readMetadata(bytes, METADATA_KEY) ?? "null") as {
+      key?: string;
+    } | null;
+    if (stored?.key !== key) return null;
+    return { ...v.parse(PreparedGraphInfo, stored), bytes };
+  } catch {
+    // The file does not exist, or `writePrepared` did not write it.
+    return null;
+  }
+}
+
+/**
+ * Stores the result for the graph in `file`. Other processes see the whole file or none.
+ * @throws Error if the folder cannot be written
+ */
+export async function writePrepared(
+  file: string,
+  key: string,
+  prepared: PreparedGraph,
+): Promise<void> {
+  const { bytes, ...info } = prepared;
+  const temporary = `${preparedFileName(file)}.${randomUUID()}`;
+  try {
+    const metadata = metadataField(METADATA_KEY, JSON.stringify({ key, ...info }));
+    await writeFile(temporary, Buffer.concat([bytes, metadata]));
+    await rename(temporary, preparedFileName(file));
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}

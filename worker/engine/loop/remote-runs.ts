@@ -1,0 +1,71 @@
+/** The sequences of a batch whose base is remote (remote-run.ts), and the wait for their calls. */
+import type { RemoteBase } from "../remote/remote-base.ts";
+import { CallTimes, DraftPolicy } from "./remote-drafts.ts";
+import { RemoteRun, type ModelInput } from "./remote-run.ts";
+import type { ModelState, Sequence, Step } from "./sequence.ts";
+
+export class RemoteRuns {
+  readonly #runs = new Map<Sequence, RemoteRun>();
+  readonly #drafts: boolean;
+  /** Of each base: its sequences share its load. */
+  readonly #times = new Map<RemoteBase, CallTimes>();
+  #wake = (): void => {};
+  #arrival: Promise<void>;
+
+  /** @param drafts whether tokens are drafted; changes the calls, never the tokens */
+  constructor(drafts: boolean) {
+    this.#drafts = drafts;
+    this.#arrival = this.#nextArrival();
+  }
+
+  add(sequence: Sequence, base: RemoteBase): void {
+    const times = this.#times.get(base) ?? new CallTimes();
+    this.#times.set(base, times);
+    const drafts = new DraftPolicy(times, this.#drafts);
+    const run = new RemoteRun(sequence, base, drafts, () => this.wake());
+    this.#runs.set(sequence, run);
+    sequence.remote = run.counts;
+    // The server caches the prompt itself; the last token is all that a call adds.
+    const [model] = sequence.modelStates;
+    model!.pendingTokens = model!.pendingTokens.slice(-1);
+  }
+
+  has(sequence: Sequence): boolean {
+    return this.#runs.has(sequence);
+  }
+
+  /** Aborts the sequence's calls. */
+  remove(sequence: Sequence): void {
+    this.#runs.get(sequence)?.close();
+    this.#runs.delete(sequence);
+  }
+
+  /** Whether a sequence can do nothing before a call ends. */
+  isWaiting(sequence: Sequence): boolean {
+    return this.#runs.get(sequence)?.isReady === false;
+  }
+
+  /** Resolves at the next `wake`, or at once if there was one since the last time. */
+  async arrival(): Promise<void> {
+    await this.#arrival;
+    this.#arrival = this.#nextArrival();
+  }
+
+  wake(): void {
+    this.#wake();
+  }
+
+  pairInputs(sequences: readonly Sequence[]): ModelInput[] {
+    return sequences.flatMap((sequence) => this.#runs.get(sequence)!.pairInputs());
+  }
+
+  advance(sequences: readonly Sequence[], logits: ReadonlyMap<ModelState, Float32Array>): Step[] {
+    return sequences.flatMap((sequence) =>
+      this.#runs.get(sequence)!.advance((model) => logits.get(model)!),
+    );
+  }
+
+  #nextArrival(): Promise<void> {
+    return new Promise((resolve) => (this.#wake = resolve));
+  }
+}

@@ -1,0 +1,333 @@
+/**
+ * One running generation: the state of its models, and how their logits become its next token. A new stage between
+ * logits and token goes into `chooseToken`.
+ */
+import { combineLogits } from "../decode/combine.ts";
+import { RunningMean } from "../decode/draft.ts";
+import {
+  emptyDraftCounts,
+  type DraftCounts,
+  type RemoteCounts,
+} from "../../engine-client/messages.ts";
+import { GuardedCombiner, type GuardOptions } from "../decode/guards.ts";
+import { maskedProbability } from "../decode/masked-probability.ts";
+import { weightedSum } from "../decode/weighted-sum.ts";
+import type { Output, OutputStep } from "../decode/output.ts";
+import type { Sampler } from "../decode/sampler.ts";
+import { alphaAt, type Knot } from "../decode/schedule.ts";
+import {
+  rankOf,
+  roundDecimals,
+  TokenAnalyzer,
+  type AnalysisOptions,
+  type ModelLogits,
+  type TokenAnalysis,
+} from "../decode/token-analysis.ts";
+import type { Decoder } from "../decoder/decoder.ts";
+import { buildModelSet, type SetPair, type SteeredModels } from "./model-set.ts";
+
+export interface GenerateRequest extends SteeredModels {
+  /** Alpha by position; absent for `alpha` at every position. */
+  readonly schedule?: readonly Knot[];
+  readonly guards?: GuardOptions;
+  readonly sampler: Sampler;
+  readonly output: Output;
+  /** Measurements to make for each token; absent for none. */
+  readonly analysis?: AnalysisOptions;
+  /** Tokens to score: they are taken in this order, and nothing is sampled. */
+  readonly forcedTokens?: readonly number[];
+  /** The end of the prompt, which `prompts` lack: its tokens are scored, and then the output begins. */
+  readonly scoredPrompt?: ScoredPrompt;
+  /** Largest bound of a token that a remote base cannot prove; absent for 0. */
+  readonly baseErrorMax?: number;
+  /** Tokens that an earlier attempt scored or generated: replayed, not generated again. */
+  readonly resume: readonly number[];
+  /** Owner of the prompt: cached prefixes are reused only for the same tenant. Absent: no prefix is stored or reused. */
+  readonly tenant?: string;
+}
+
+export interface ScoredPrompt {
+  /** The same tokens for all models. */
+  readonly tokens: readonly number[];
+  /** How many of the likeliest tokens to list at each position. */
+  readonly logprobs: number;
+}
+
+/** One model's part of a sequence. */
+export interface ModelState {
+  readonly decoder: Decoder;
+  /** The decoder's handle of the sequence's KV cache. */
+  readonly decoderSequence: unknown;
+  readonly prompt: readonly number[];
+  /** Tokens that are not in the KV cache yet. The last one is always decoded, never prefilled, to get its logits. */
+  pendingTokens: readonly number[];
+  /** Time of a run with one token, in ms. */
+  readonly runMs: RunningMean;
+}
+
+/** A sequence's new token, or the error that ended the sequence. */
+export type Step =
+  | ({
+      readonly sequence: Sequence;
+      readonly token: number;
+      readonly analysis: TokenAnalysis | null;
+    } & OutputStep)
+  | { readonly sequence: Sequence; readonly error: Error };
+
+/** The token of a position, and what it was chosen from. */
+export interface Decision {
+  readonly token: number;
+  /** The alpha after schedule and guards are applied. */
+  readonly alpha: number;
+  /** Factor of the shift: alpha times the weights of the pairs. */
+  readonly strength: number;
+  readonly masked: number | null;
+  readonly models: ModelLogits;
+}
+
+export class Sequence {
+  readonly request: GenerateRequest;
+  /** The base first, every model once. */
+  readonly modelStates: readonly ModelState[];
+  /** The expert of the heaviest pair, whose drafts are the most likely to be right; null at alpha 0. */
+  readonly draftModel: ModelState | null;
+  /** [V] the steered logits of the last step, before sampling. */
+  readonly logits: Float32Array;
+  /** Tokens so far after the prompts: those of the scored prompt, then the output, including those of an earlier attempt. */
+  readonly tokens: number[];
+  /** Tokens of the base's prompt that came from the prefix cache. */
+  cachedTokens = 0;
+  readonly drafts: DraftCounts = emptyDraftCounts();
+  /** Null with a local base. */
+  remote: RemoteCounts | null = null;
+  /** The pairs, with weights that add up to 1. */
+  readonly #pairs: readonly SetPair[];
+  /** Sum of the pairs' weights, before they were normalized. */
+  readonly #totalWeight: number;
+  readonly #scratch: Float32Array;
+  #expScratch: Float32Array | null = null;
+  /** [V] weighted means of several experts and of several antiexperts; null with at most one pair. */
+  readonly #means: Readonly<Record<"expert" | "antiexpert", Float32Array>> | null;
+  readonly #guards: GuardedCombiner | null;
+  readonly #analyzer: TokenAnalyzer | null;
+  readonly #promptAnalyzer: TokenAnalyzer | null;
+
+  /** Opens a KV cache in every model. @throws the decoder's error if one cannot be opened; the others are closed */
+  constructor(request: GenerateRequest) {
+    const { resume, guards, analysis, scoredPrompt } = request;
+    const { vocabSize } = request.models;
+    const { models, pairs } = buildModelSet(request);
+    const modelStates: ModelState[] = [];
+    this.request = request;
+    this.modelStates = modelStates;
+    try {
+      for (const { decoder, prompt } of models) {
+        modelStates.push({
+          decoder,
+          decoderSequence: decoder.open(),
+          prompt,
+          pendingTokens: [...prompt, ...resume],
+          runMs: new RunningMean(1, 0),
+        });
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    const heaviest = pairs.toSorted((a, b) => b.weight - a.weight)[0];
+    this.draftModel = heaviest ? modelStates[heaviest.expert]! : null;
+    this.logits = new Float32Array(vocabSize);
+    this.tokens = [...resume];
+    const totalWeight = pairs.reduce((sum, { weight }) => sum + weight, 0);
+    this.#totalWeight = totalWeight;
+    this.#pairs = pairs.map((pair) => ({ ...pair, weight: pair.weight / totalWeight }));
+    this.#scratch = new Float32Array(vocabSize);
+    const empty = () => new Float32Array(vocabSize);
+    this.#means = pairs.length > 1 ? { expert: empty(), antiexpert: empty() } : null;
+    this.#guards = guards ? new GuardedCombiner(guards, vocabSize) : null;
+    this.#analyzer = analysis ? new TokenAnalyzer(analysis, vocabSize) : null;
+    this.#promptAnalyzer = scoredPrompt
+      ? new TokenAnalyzer({ logprobs: scoredPrompt.logprobs, trace: false }, vocabSize)
+      : null;
+  }
+
+  /** Count of tokens in `tokens` that belong to the prompt, once they are all scored. */
+  get scoredPromptCount(): number {
+    return this.request.scoredPrompt?.tokens.length ?? 0;
+  }
+
+  get isScoringPrompt(): boolean {
+    return this.tokens.length < this.scoredPromptCount;
+  }
+
+  /** Whether the next token is given, and not sampled. */
+  get isForced(): boolean {
+    return this.isScoringPrompt || this.request.forcedTokens !== undefined;
+  }
+
+  /** The alpha of the next position, before the guards. */
+  get scheduledAlpha(): number {
+    const { alpha, schedule } = this.request;
+    const position = Math.max(0, this.tokens.length - this.scoredPromptCount);
+    return schedule ? alphaAt(schedule, position) : alpha;
+  }
+
+  /** The tokens whose KV rows are in a model's cache. */
+  tokensInCache({ prompt, pendingTokens }: ModelState): number[] {
+    return [...prompt, ...this.tokens].slice(0, -pendingTokens.length);
+  }
+
+  /**
+   * Combines the logits of a position and takes its token: the next one of the scored prompt, the next forced one, or a sampled
+   * one.
+   * Returns an error as a step; other sequences of the batch continue.
+   * @param logits [>= V] of each model, in the order of `modelStates`
+   */
+  chooseToken(logits: readonly Float32Array[]): Step {
+    try {
+      return this.take(this.decide(logits));
+    } catch (error) {
+      return { sequence: this, error: error instanceof Error ? error : new Error(String(error)) };
+    }
+  }
+
+  /** The token of a position, without adding it to the output. @param logits as for `chooseToken` */
+  decide(logits: readonly Float32Array[]): Decision {
+    const unpadded = logits.map((modelLogits) => this.#withoutPadding(modelLogits));
+    const models: ModelLogits = {
+      base: unpadded[0]!,
+      expert: this.#mean(unpadded, "expert"),
+      antiexpert: this.#mean(unpadded, "antiexpert"),
+    };
+    let alpha = this.#combine(models);
+    if (this.isScoringPrompt) {
+      const [token = 0] = this.nextForcedTokens(1);
+      return { token, alpha, strength: alpha * this.#totalWeight, masked: null, models };
+    }
+    let masked = this.#maskedProbability();
+    if (masked === 1 && this.#guards) {
+      // The guards left no token that the constraint allows: fall back to the base logits.
+      this.logits.set(models.base);
+      alpha = 0;
+      masked = this.#maskedProbability();
+    }
+    const token = this.nextForcedTokens(1)[0] ?? this.sample(this.logits);
+    return { token, alpha, strength: alpha * this.#totalWeight, masked, models };
+  }
+
+  /** Adds the token of the last `decide` to the output. */
+  take(decision: Decision): Exclude<Step, { error: Error }> {
+    if (this.isScoringPrompt) return this.#takePromptToken(decision);
+    const { token, alpha, masked, models } = decision;
+    const { sampler, output } = this.request;
+    const analysis = this.#analyze(token, alpha, masked, models);
+    sampler.accept(token);
+    this.#append(token);
+    return { sequence: this, token, analysis, ...output.push(token) };
+  }
+
+  /** A token of the prompt is no output: the sampler and the output do not see it, nor does the constraint. */
+  #takePromptToken({ token, alpha, models }: Decision): Exclude<Step, { error: Error }> {
+    const position = { ...models, steered: this.logits, alpha, token, baseToken: token };
+    const { logprobs } = this.#promptAnalyzer!.analyze(position);
+    const prompt = { ...logprobs!, rank: rankOf(this.logits, token) };
+    this.#append(token);
+    const finish = this.isScoringPrompt ? null : this.request.output.finish;
+    return { sequence: this, token, analysis: { prompt }, text: "", finish };
+  }
+
+  #append(token: number): void {
+    this.tokens.push(token);
+    for (const model of this.modelStates) model.pendingTokens = [token];
+  }
+
+  /** Up to `count` of the next tokens that are given: those of the scored prompt, or forced ones; [] if tokens are sampled. */
+  nextForcedTokens(count: number): readonly number[] {
+    const { scoredPrompt, forcedTokens = [] } = this.request;
+    const at = this.tokens.length;
+    return (scoredPrompt?.tokens ?? forcedTokens).slice(at, at + count);
+  }
+
+  /** Samples a token from logits [>= V] at the current position. Changes neither the logits nor the sequence. */
+  sample(logits: Float32Array): number {
+    this.#scratch.set(logits.subarray(0, this.#scratch.length));
+    return this.request.sampler.sample(this.#scratch);
+  }
+
+  /**
+   * The weighted mean of the pairs' logits; null without pairs. A trace reports log-probabilities of the mean; those of a sum
+   * of logits would have no meaning.
+   */
+  #mean(logits: readonly Float32Array[], role: "expert" | "antiexpert"): Float32Array | null {
+    const [only] = this.#pairs;
+    if (!this.#means) return only ? logits[only[role]]! : null;
+    const out = this.#means[role];
+    weightedSum(
+      out,
+      this.#pairs.map((pair) => logits[pair[role]]!),
+      this.#pairs.map(({ weight }) => weight),
+    );
+    return out;
+  }
+
+  /** Fills `logits`. Returns the alpha after the schedule and the guards are applied. */
+  #combine({ base, expert, antiexpert }: ModelLogits): number {
+    const alpha = this.scheduledAlpha;
+    if (!expert || !antiexpert || alpha === 0) {
+      this.logits.set(base);
+      return 0;
+    }
+    // The sum of the weighted shifts is their mean times the sum of the weights.
+    const strength = alpha * this.#totalWeight;
+    if (this.#guards) {
+      const limitedAlpha = this.#guards.combine(this.logits, base, expert, antiexpert, strength);
+      return limitedAlpha / this.#totalWeight;
+    }
+    combineLogits(this.logits, base, expert, antiexpert, strength);
+    return alpha;
+  }
+
+  /** The probability that `logits` give to tokens which the constraint forbids; null without a constraint. */
+  #maskedProbability(): number | null {
+    const { constraint } = this.request.sampler;
+    if (!constraint) return null;
+    this.#scratch.set(this.logits);
+    constraint.mask(this.#scratch);
+    this.#expScratch ??= new Float32Array(this.logits.length);
+    return maskedProbability(this.logits, this.#scratch, this.#expScratch);
+  }
+
+  /** Must be called before the sampler accepts the token, because the base's own token is sampled at the same position. */
+  #analyze(
+    token: number,
+    alpha: number,
+    masked: number | null,
+    models: ModelLogits,
+  ): TokenAnalysis | null {
+    const isBaseToken = alpha === 0 && !this.request.forcedTokens;
+    const analysis =
+      this.#analyzer?.analyze({
+        ...models,
+        steered: this.logits,
+        alpha,
+        token,
+        baseToken: this.#analyzer.needsBaseToken && !isBaseToken ? this.sample(models.base) : token,
+      }) ?? null;
+    return masked === null ? analysis : { ...analysis, masked: roundDecimals(masked) };
+  }
+
+  #withoutPadding(logits: Float32Array): Float32Array {
+    const { vocabSize } = this.request.models;
+    if (logits.length < vocabSize) {
+      throw new RangeError(
+        `A model returned ${logits.length} logits; the vocabulary has ${vocabSize} tokens`,
+      );
+    }
+    return logits.subarray(0, vocabSize);
+  }
+
+  /** Frees the KV caches. */
+  close(): void {
+    for (const { decoder, decoderSequence } of this.modelStates) decoder.close(decoderSequence);
+  }
+}

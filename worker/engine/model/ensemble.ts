@@ -1,0 +1,195 @@
+/**
+ * Loads ensembles: three models, their tokenizers, and the values that the engine needs from them. This is the folder's main
+ * file. The folder turns model folders into decoders, tokenizers and checked ensembles. It knows nothing of queues,
+ * scheduling or the decode loop. An ensemble whose models do not fit together is refused when the worker starts, with the
+ * reason, and not in the middle of a generation.
+ */
+import type { ModelCard } from "../../../shared/workers/model-card.ts";
+import type { Constraint } from "../decode/sampler.ts";
+import type { PreparedGrammar } from "../../engine-client/messages.ts";
+import { GrammarCache } from "../grammar/grammar-cache.ts";
+import type { Decoder } from "../decoder/decoder.ts";
+import { ensembleFingerprint, modelFingerprint } from "./fingerprint.ts";
+import type { GraphFacts } from "../graph/inspect.ts";
+import { inspectModel, loadDecoder } from "./model-folder.ts";
+import {
+  ensembleError,
+  loadTokenizers,
+  perRole,
+  ROLES,
+  type EnsembleTokenizers,
+  type PerRole,
+} from "./ensemble-tokenizers.ts";
+import { loadRemote, remoteFingerprint } from "./load-remote.ts";
+import {
+  isRemote,
+  type EnsembleEntry,
+  type Manifest,
+  type ModelEntry,
+  type RemoteEntry,
+} from "./manifest.ts";
+import { checkProvider } from "./provider.ts";
+import type { ExecutionProvider } from "../../engine-client/messages.ts";
+import type { SessionOptions } from "../decoder/session.ts";
+import type { SharedTokenizers } from "./tokenizer.ts";
+
+/** The three models of an ensemble. */
+export interface Models extends PerRole<Decoder> {
+  /** V, the size of the common vocabulary. A model may return more logits; the rest is padding and never sampled. */
+  readonly vocabSize: number;
+}
+
+interface LoadedModel extends Pick<GraphFacts, "isDynamicallyQuantized"> {
+  readonly decoder: Decoder;
+  readonly fingerprint: string;
+  /** Of a remote base. */
+  readonly warnings?: readonly string[];
+}
+
+export interface Ensemble extends EnsembleTokenizers {
+  readonly card: ModelCard;
+  readonly models: Models;
+  /** Messages for the log: models that run slower than they could, and why an ensemble is not reproducible. */
+  readonly warnings: readonly string[];
+  /** Creates the constraint that makes one output match a grammar. */
+  readonly constrain: (grammar: PreparedGrammar, eosIds: ReadonlySet<number>) => Constraint;
+}
+
+/**
+ * Loads every ensemble of a manifest, by id. A model that several ensembles share is loaded once.
+ * @throws Error with the ensemble's id and the reason if its models do not fit together or cannot be loaded
+ */
+export async function loadEnsembles(
+  manifest: Manifest,
+  options: SessionOptions,
+): Promise<Map<string, Ensemble>> {
+  await checkProvider(options.executionProvider ?? "cpu");
+  const loaded = new Map<string, Promise<LoadedModel>>();
+  const loadBase = (entry: RemoteEntry, tokenizers: EnsembleTokenizers): Promise<LoadedModel> => {
+    const key = JSON.stringify(entry);
+    const model = loaded.get(key) ?? loadRemoteBase(entry, tokenizers);
+    loaded.set(key, model);
+    return model;
+  };
+  const load = async (entry: ModelEntry): Promise<LoadedModel> => {
+    const facts = await inspectModel(entry.path, entry.dtype);
+    const fingerprint = modelFingerprint(entry, facts.externalFiles);
+    const model = loaded.get(fingerprint) ?? loadModel(entry, options, { ...facts, fingerprint });
+    loaded.set(fingerprint, model);
+    return model;
+  };
+  const shared: SharedTokenizers = new Map();
+  const ensembles = new Map<string, Ensemble>();
+  for (const entry of manifest.ensembles) {
+    try {
+      ensembles.set(
+        entry.id,
+        await assembleEnsemble(entry, { load, loadBase, shared, ...options }),
+      );
+    } catch (error) {
+      throw ensembleError(entry.id, error);
+    }
+  }
+  return ensembles;
+}
+
+async function loadModel(
+  { path, dtype }: ModelEntry,
+  options: SessionOptions,
+  { fingerprint, isDynamicallyQuantized }: Omit<LoadedModel, "decoder">,
+): Promise<LoadedModel> {
+  const decoder = await loadDecoder(path, { dtype, ...options });
+  return { decoder, fingerprint, isDynamicallyQuantized };
+}
+
+async function loadRemoteBase(
+  entry: RemoteEntry,
+  tokenizers: EnsembleTokenizers,
+): Promise<LoadedModel> {
+  const remote = await loadRemote(entry, tokenizers);
+  return { ...remote, fingerprint: remoteFingerprint(entry), isDynamicallyQuantized: false };
+}
+
+interface LoadContext {
+  readonly load: (model: ModelEntry) => Promise<LoadedModel>;
+  readonly loadBase: (model: RemoteEntry, tokenizers: EnsembleTokenizers) => Promise<LoadedModel>;
+  readonly shared: SharedTokenizers;
+  readonly executionProvider?: ExecutionProvider | undefined;
+}
+
+async function assembleEnsemble(
+  entry: EnsembleEntry,
+  { load, loadBase, shared, executionProvider = "cpu" }: LoadContext,
+): Promise<Ensemble> {
+  if (entry.alpha > entry.alphaMax) {
+    throw new Error(`alpha ${entry.alpha} is greater than alphaMax ${entry.alphaMax}`);
+  }
+  const tokenizers = loadTokenizers(entry, shared);
+  const { vocabSize } = tokenizers;
+  const models = {
+    base: await (isRemote(entry.base) ? loadBase(entry.base, tokenizers) : load(entry.base)),
+    expert: await load(entry.expert),
+    antiexpert: await load(entry.antiexpert),
+  };
+  for (const role of ROLES) {
+    const width = models[role].decoder.logitsWidth;
+    if (width !== null && width < vocabSize) {
+      throw new Error(
+        `${role} returns ${width} logits, fewer than the ${vocabSize} tokens of its tokenizer`,
+      );
+    }
+  }
+  const quantized = ROLES.filter((role) => models[role].isDynamicallyQuantized);
+  const irreproducible = [
+    ...(quantized.length > 0
+      ? [
+          `${quantized.join(", ")}: the scales of activations depend on the other sequences of a run`,
+        ]
+      : []),
+    ...(isRemote(entry.base)
+      ? [
+          "base: its server may round otherwise in another batch, which decides between tokens that are nearly tied",
+        ]
+      : []),
+    // Their results have not been compared between batches of different sizes (no test has run on a GPU).
+    ...(executionProvider === "cpu" ? [] : [`it is not tested with ${executionProvider}`]),
+  ];
+  const grammars = new GrammarCache(
+    Array.from({ length: vocabSize }, (_, id) => tokenizers.tokenBytes(id)),
+  );
+  return {
+    ...tokenizers,
+    card: {
+      id: entry.id,
+      description: entry.description,
+      createdAtMs: Date.now(),
+      contextTokens: tokenizers.contextTokens,
+      vocabSize,
+      tokenBytesMax: tokenizers.tokenBytesMax,
+      alphaDefault: entry.alpha,
+      alphaMax: entry.alphaMax,
+      toolFormat: tokenizers.toolFormat.format,
+      base: models.base.fingerprint,
+      fingerprint: ensembleFingerprint(
+        ROLES.map((role) => ({ entry: entry[role], fingerprint: models[role].fingerprint })),
+        entry.toolFormat,
+      ),
+      reproducible: irreproducible.length === 0,
+    },
+    models: { ...perRole((role) => models[role].decoder), vocabSize },
+    warnings: [
+      ...tokenizers.toolFormat.warnings.map((warning) => `${entry.id}: ${warning}`),
+      ...(models.base.warnings ?? []).map((warning) => `${entry.id}: the base: ${warning}`),
+      ...ROLES.flatMap((role) => {
+        const reason = models[role].decoder.fallbackReason;
+        const problem = `${entry.id}: the ${role} model is slower, because each run copies its KV cache`;
+        return reason ? [`${problem}. Reason: ${reason}`] : [];
+      }),
+      ...irreproducible.map(
+        (reason) =>
+          `${entry.id}: the same request may give another text. It is not reproducible: ${reason}`,
+      ),
+    ],
+    constrain: (grammar, eosIds) => grammars.createConstraint(grammar, eosIds),
+  };
+}

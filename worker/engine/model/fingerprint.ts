@@ -1,0 +1,84 @@
+/**
+ * Fingerprints: which models and which ensembles are the same on two workers. The same fingerprint means the same logits for the
+ * same request, whatever the paths of the folders are. A worker continues only those jobs of another one that were started
+ * with the same fingerprint.
+ */
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
+import { join } from "node:path";
+import { graphFile } from "./model-folder.ts";
+import type { ModelEntry } from "./manifest.ts";
+
+/** A file is hashed in blocks of this size. */
+const BLOCK_BYTES = 64 * 1024;
+/**
+ * Blocks of a file that are hashed, evenly spread over it: at most 64 MiB, because reading 16 GB of weights would take a
+ * start half a minute. Other weights of the same architecture differ in every block.
+ */
+const BLOCKS_MAX = 1_024;
+
+/** Files of a model folder that decide how the model computes. */
+const CONFIG_FILES = ["config.json", "generation_config.json"];
+/** Files of a model folder that decide how text becomes tokens. */
+const TEXT_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
+/**
+ * Fingerprint of a model without its tokenizer: its config, its graph and the graph's external weights (SHA-256, hex).
+ * @param externalFiles names of the files with external weights, relative to the graph's folder
+ * @throws Error if a file cannot be read
+ */
+export function modelFingerprint(
+  { path, dtype }: ModelEntry,
+  externalFiles: readonly string[],
+): string {
+  const graph = graphFile(path, dtype);
+  const files = CONFIG_FILES.map((name) => join(path, name));
+  const weights = externalFiles.map((name) => join(graph, "..", name));
+  return sha256([dtype, ...[...files, graph, ...weights].map(fileFingerprint)]);
+}
+
+/**
+ * Fingerprint of an ensemble (SHA-256, hex).
+ * @param models of base, expert and antiexpert: the manifest's entry and its `modelFingerprint`
+ * @param toolFormat of the manifest, if it has one: prompts depend on it
+ */
+export function ensembleFingerprint(
+  models: readonly {
+    readonly entry: Pick<ModelEntry, "path" | "chatTemplate" | "promptTemplate">;
+    readonly fingerprint: string;
+  }[],
+  toolFormat?: string,
+): string {
+  const parts = models.flatMap(({ entry: { path, chatTemplate, promptTemplate }, fingerprint }) => [
+    fingerprint,
+    ...TEXT_FILES.map((name) => fileFingerprint(join(path, name))),
+    chatTemplate === undefined ? null : fileFingerprint(chatTemplate),
+    promptTemplate ?? null,
+  ]);
+  return sha256(toolFormat === undefined ? parts : [...parts, toolFormat]);
+}
+
+/** Size and hash of a file: of the whole file, or of blocks of a large one. Null if the file does not exist. */
+function fileFingerprint(file: string): string | null {
+  if (!existsSync(file)) return null;
+  const hash = createHash("sha256");
+  const fd = openSync(file, "r");
+  try {
+    const { size } = fstatSync(fd);
+    const blocks = Math.ceil(size / BLOCK_BYTES);
+    const block = new Uint8Array(BLOCK_BYTES);
+    const hashed = Math.min(blocks, BLOCKS_MAX);
+    for (let i = 0; i < hashed; i++) {
+      // The first block and the last one are among them.
+      const index = hashed === 1 ? 0 : Math.round((i * (blocks - 1)) / (hashed - 1));
+      const length = readSync(fd, block, 0, BLOCK_BYTES, index * BLOCK_BYTES);
+      hash.update(block.subarray(0, length));
+    }
+    return `${size}:${hash.digest("hex")}`;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+const sha256 = (parts: readonly (string | null)[]) =>
+  createHash("sha256").update(JSON.stringify(parts)).digest("hex");

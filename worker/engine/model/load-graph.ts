@@ -1,0 +1,200 @@
+/**
+ * Loads a graph file as a decoder. A graph that can be rewritten (graph/prepare.ts) runs with an ExternalCacheDecoder, but
+ * only after a comparison of its logits with the original's (graph/probe.ts). The result is stored beside the graph
+ * (graph/prepared-file.ts), so a graph is compared only once. Other graphs run as exported, with a PassthroughCacheDecoder.
+ */
+import { realpathSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { basename, dirname } from "node:path";
+import type { InferenceSession } from "../onnxruntime/onnxruntime.ts";
+import type { Decoder } from "../decoder/decoder.ts";
+import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
+import { GraphIo, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
+import { hasStandardLayout } from "../decoder/kv-cache.ts";
+import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
+import { createSession, type SessionOptions } from "../decoder/session.ts";
+import type { GraphNode } from "../graph/nodes.ts";
+import { outputNames } from "../graph/onnx-wire.ts";
+import { rewriteGraph, type GraphRewrite } from "../graph/prepare.ts";
+import {
+  preparationKey,
+  readPrepared,
+  writePrepared,
+  type PreparedGraph,
+} from "../graph/prepared-file.ts";
+import { compareLogits, isWithinTolerance, probeLogits, type ProbeLogits } from "../graph/probe.ts";
+import { measureShapeValues } from "../graph/shape-values.ts";
+import { shapeValueNames, simplify } from "../graph/simplify.ts";
+import { keepsCacheOnDevice } from "./provider.ts";
+
+/** Values from config.json that decide how a graph can run. */
+export interface DecoderConfig extends CacheShape {
+  /**
+   * Whether some layer attends only to a window of cache entries. The window counts masked entries too, so unused entries
+   * between old and new tokens would shift it.
+   */
+  readonly hasAttentionWindow: boolean;
+}
+
+/** A graph file and how to run it. */
+export interface GraphSource {
+  readonly file: string;
+  readonly config: DecoderConfig;
+  readonly options: SessionOptions;
+}
+
+/** Loads a graph. @throws Error with the reason if it is not a decoder that can run here */
+export async function loadGraph(source: GraphSource): Promise<Decoder> {
+  if (keepsCacheOnDevice(source.options.executionProvider)) return loadOnDevice(source);
+  const file = realpathSync(source.file);
+  const key = await preparationKey(file, source.config);
+  const stored = await readPrepared(file, key);
+  // A stored graph that does not open is prepared again. If the original does not open either, that throws the reason.
+  const opened = stored && (await openPrepared(source, stored).catch(() => null));
+  if (opened) return opened.decoder;
+  const prepared = await prepare(source);
+  // The folder may be read-only; the graph is then prepared at every load.
+  await writePrepared(file, key, prepared).catch(() => {});
+  return (await openPrepared(source, prepared)).decoder;
+}
+
+/** Loads a graph as it was exported, with the KV cache in the memory of the execution provider. */
+export async function loadOnDevice({ file, config, options }: GraphSource): Promise<Decoder> {
+  const deviceOutputs = outputNames(await readFile(file)).filter((name) => name !== LOGITS);
+  const session = await createSession(file, { ...options, deviceOutputs });
+  const reason = `with execution provider ${options.executionProvider ?? "cpu"} each sequence runs alone`;
+  return new PassthroughCacheDecoder(session, new GraphIo(session, config), reason);
+}
+
+/** Prepares a graph and replaces a stored result. @throws Error also if the result cannot be stored */
+export async function prepareAndSave(source: GraphSource): Promise<PreparedGraph> {
+  const prepared = await prepare(source);
+  const file = realpathSync(source.file);
+  await writePrepared(file, await preparationKey(file, source.config), prepared);
+  return prepared;
+}
+
+/** Creates the session and the decoder of a prepared graph, or of the original. This is where a decoder is chosen. */
+async function openPrepared(
+  { file, config, options }: GraphSource,
+  { variant, fallbackReason, newKvOutputs, bytes }: PreparedGraph,
+): Promise<{ session: InferenceSession; decoder: Decoder }> {
+  if (variant === "original") {
+    const session = await createSession(file, options);
+    const io = new GraphIo(session, config);
+    return { session, decoder: new PassthroughCacheDecoder(session, io, fallbackReason ?? "") };
+  }
+  const folder = dirname(realpathSync(file));
+  const session = await createSession({ bytes, folder }, options);
+  const io = new GraphIo(session, config, {
+    newKvOutputs: new Map(Object.entries(newKvOutputs)),
+    isRightPadded: variant === "fused",
+  });
+  return { session, decoder: new ExternalCacheDecoder(session, io) as Decoder };
+}
+
+/**
+ * Rewrites a graph and compares the result with the original. It always runs on the CPU: other execution providers may
+ * round more than the comparison allows (TF32).
+ */
+async function prepare(source: GraphSource): Promise<PreparedGraph> {
+  const onCpu = { ...source, options: { ...source.options, executionProvider: "cpu" } as const };
+  const { session, decoder } = await openPrepared(onCpu, ORIGINAL);
+  let rewrites: GraphRewrite[];
+  let reference: ProbeLogits;
+  try {
+    const name = basename(realpathSync(source.file));
+    rewrites = rewriteGraph({ name, bytes: await readFile(source.file) });
+    const io = new GraphIo(session, source.config);
+    const fallbackReason = unsupportedReason(rewrites[0], io, source.config);
+    if (fallbackReason !== null) return { ...ORIGINAL, fallbackReason };
+    reference = await probeLogits(decoder);
+  } finally {
+    await session.release();
+  }
+  let failed = ORIGINAL;
+  for (const rewrite of rewrites) {
+    const result = await verifyRewrite(onCpu, rewrite, { nodes: rewrite.nodes, reference });
+    if (result.variant === "split") {
+      return (await simplifyRewrite(onCpu, rewrite, reference)) ?? result;
+    }
+    if (result.variant !== "original") return result;
+    failed = result;
+  }
+  return failed;
+}
+
+/** The rewritten graph with these nodes if its logits match the original's; otherwise the original and the reason. */
+async function verifyRewrite(
+  source: GraphSource,
+  { variant, newKvOutputs, isLowPrecision, build }: GraphRewrite,
+  { nodes, reference }: { nodes: readonly GraphNode[]; reference: ProbeLogits },
+): Promise<PreparedGraph> {
+  const rewritten = {
+    ...ORIGINAL,
+    variant,
+    newKvOutputs: Object.fromEntries(newKvOutputs),
+    bytes: build(nodes),
+  };
+  try {
+    const { session, decoder } = await openPrepared(source, rewritten);
+    const logitsChange = compareLogits(await probeLogits(decoder), reference);
+    await session.release();
+    if (isWithinTolerance(logitsChange, isLowPrecision)) return { ...rewritten, logitsChange };
+    const largest = Math.max(logitsChange.single, logitsChange.batched);
+    const fallbackReason = `preparing the graph would change its logits by ${largest}`;
+    return { ...ORIGINAL, logitsChange, fallbackReason };
+  } catch (error) {
+    // The rewrite does not support this kind of graph.
+    const reason = error instanceof Error ? error.message : String(error);
+    return { ...ORIGINAL, fallbackReason: `the prepared graph does not run: ${reason}` };
+  }
+}
+
+/** A rewritten graph with fewer nodes; null if it cannot be simplified without changing its logits. */
+async function simplifyRewrite(
+  source: GraphSource,
+  rewrite: GraphRewrite,
+  reference: ProbeLogits,
+): Promise<PreparedGraph | null> {
+  const { nodes, inputs, newKvOutputs, build } = rewrite;
+  const names = shapeValueNames(nodes, inputs);
+  if (names.length === 0) return null;
+  try {
+    const folder = dirname(realpathSync(source.file));
+    const session = await createSession({ bytes: build(nodes, names), folder }, source.options);
+    const io = new GraphIo(session, source.config, { newKvOutputs, isRightPadded: false });
+    const values = await measureShapeValues(session, io, names);
+    await session.release();
+    const simplified = simplify(nodes, values, new Set([LOGITS, ...newKvOutputs.values()]));
+    const result = await verifyRewrite(source, rewrite, { nodes: simplified, reference });
+    return result.variant === "original" ? null : result;
+  } catch {
+    return null;
+  }
+}
+
+/** Reason why a graph cannot run with an ExternalCacheDecoder, known before any comparison of logits; null if there is none. */
+function unsupportedReason(
+  rewrite: GraphRewrite | undefined,
+  io: GraphIo,
+  config: DecoderConfig,
+): string | null {
+  if (!rewrite) return "its KV cache is computed neither by Concat nor by GroupQueryAttention";
+  if (!io.pastInputs.every(hasStandardLayout)) {
+    return "its KV cache is not [batch, heads, tokens, head size]";
+  }
+  // GroupQueryAttention counts positions and windows in the tokens of a sequence, not in cache entries.
+  if (rewrite.variant === "fused") return null;
+  if (!io.hasInput("position_ids")) return "it has no input position_ids";
+  return config.hasAttentionWindow ? "its attention has a window" : null;
+}
+
+/** The graph as it was exported. */
+const ORIGINAL: PreparedGraph = {
+  variant: "original",
+  logitsChange: null,
+  fallbackReason: null,
+  newKvOutputs: {},
+  bytes: new Uint8Array(),
+};

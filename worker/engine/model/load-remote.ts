@@ -1,0 +1,107 @@
+/** Opens the remote base of a manifest's entry. */
+import { readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { baseApi } from "../remote/apis/apis.ts";
+import { Connection } from "../remote/connection.ts";
+import { RemoteBase } from "../remote/remote-base.ts";
+import { RemoteDecoder } from "../remote/remote-decoder.ts";
+import type { EnsembleTokenizers } from "./ensemble-tokenizers.ts";
+import type { RemoteEntry } from "./manifest.ts";
+
+/** Special tokens whose texts are compared with the server's tokenizer. */
+const SPECIAL_TEXTS_MAX = 16;
+
+/** A base that was checked, and what to know about it. */
+export interface LoadedRemote {
+  readonly decoder: RemoteDecoder;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Opens a remote base and checks it.
+ * @throws Error with the reason and a remedy if it does not fit, or if it does not answer
+ */
+export async function loadRemote(
+  entry: RemoteEntry,
+  tokenizers: Pick<
+    EnsembleTokenizers,
+    "vocabSize" | "contextTokens" | "silentIds" | "tokenText" | "encodeCompletion"
+  >,
+): Promise<LoadedRemote> {
+  const { vocabSize, contextTokens, silentIds, tokenText, encodeCompletion } = tokenizers;
+  const { url, model, concurrency, timeoutSeconds, patienceSeconds, top, rows } = entry;
+  const connection = new Connection({
+    url,
+    name: model,
+    key: keyReader(entry),
+    concurrency,
+    timeoutMs: timeoutSeconds * 1000,
+    patienceMs: patienceSeconds * 1000,
+  });
+  const api = baseApi(entry.api, { model, top, wholeToken: wholeToken(tokenizers) });
+  const base = new RemoteBase({ api, connection, name: model, vocabSize, top, rowsMax: rows });
+  try {
+    const warnings = await base.probe({
+      contextTokens,
+      checkTokenizer: entry.checkTokenizer,
+      specialTexts: [...silentIds].slice(0, SPECIAL_TEXTS_MAX).map((id) => tokenText(id).token),
+      encode: (text) => {
+        try {
+          return encodeCompletion(text);
+        } catch {
+          return null;
+        }
+      },
+    });
+    return { decoder: new RemoteDecoder(base), warnings };
+  } catch (error) {
+    await base.close();
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`base ${model} at ${url}: ${reason}`, { cause: error });
+  }
+}
+
+/** A token of one ASCII letter, perhaps after a space; null if there is none. */
+export function wholeToken({
+  encodeCompletion,
+}: Pick<EnsembleTokenizers, "encodeCompletion">): number | null {
+  for (const text of ["a", " a", "the", " the"]) {
+    try {
+      const ids = encodeCompletion(text);
+      if (ids.length === 1) return ids[0]!;
+    } catch {
+      continue;
+    }
+  }
+  return null;
+}
+
+/**
+ * Fingerprint of a remote base (SHA-256, hex): its API, model and revision. Workers may reach it at different URLs. What weights
+ * the server has cannot be known from here; the probe compares them while a worker runs.
+ */
+export function remoteFingerprint({ api, model, revision }: RemoteEntry): string {
+  return createHash("sha256")
+    .update(JSON.stringify(["remote", api, model, revision]))
+    .digest("hex");
+}
+
+/**
+ * Reads the key when it is needed, so that it can be replaced; the last one stays while there is none.
+ * @throws Error that names the variable or the file
+ */
+export function keyReader({ key }: Pick<RemoteEntry, "key">): () => string | null {
+  if (!key) return () => null;
+  const read = () => ("env" in key ? process.env[key.env] : readFileSync(key.file, "utf8").trim());
+  let last = read();
+  if (!last)
+    throw new Error(`base: ${"env" in key ? `the variable ${key.env}` : key.file} is empty`);
+  return () => {
+    try {
+      last = read() || last;
+    } catch {
+      // The file may be missing for a moment while it is replaced.
+    }
+    return last ?? null;
+  };
+}

@@ -1,0 +1,147 @@
+/** The manifest: the ensembles that a worker serves, and their model folders. */
+import { dirname, resolve } from "node:path";
+import * as v from "valibot";
+import { LIMITS } from "../../../shared/api/limits.ts";
+import { TOOL_FORMAT_NAMES } from "../../../shared/tools/formats.ts";
+import { BASE_APIS } from "../remote/apis/apis.ts";
+import { DTYPES, readJson } from "./model-folder.ts";
+
+const alpha = v.pipe(v.number(), v.minValue(0), v.maxValue(LIMITS.alphaMax));
+
+const ModelEntry = v.strictObject({
+  /** Model folder, relative to the manifest. */
+  path: v.pipe(v.string(), v.minLength(1)),
+  dtype: v.optional(v.picklist(DTYPES), "fp32"),
+  /** Jinja file, relative to the manifest. It replaces the model folder's chat template. */
+  chatTemplate: v.optional(v.string()),
+  /** Jinja template with the variable `prompt`, rendered for plain prompts. */
+  promptTemplate: v.optional(v.string()),
+});
+
+const seconds = (fallback: number, max: number) =>
+  v.optional(v.pipe(v.number(), v.minValue(0.001), v.maxValue(max)), fallback);
+const whole = (fallback: number, max: number) =>
+  v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)), fallback);
+
+/** A base that a server runs. Its weights are not needed here, its tokenizer is. */
+const RemoteEntry = v.strictObject({
+  /** The server's address, with the path below which its API begins. */
+  url: v.pipe(
+    v.string(),
+    v.url(),
+    v.check((url) => /^https?:/.test(url), "The URL must begin with http:// or https://"),
+    v.check(
+      (url) => new URL(url).username === "" && new URL(url).password === "",
+      'The URL must not contain credentials: use "key"',
+    ),
+  ),
+  /** The server's kind. */
+  api: v.picklist(BASE_APIS),
+  /** The model's name in requests; it also names the base in errors. */
+  model: v.pipe(v.string(), v.minLength(1)),
+  /**
+   * Changed by the operator when the server gets other weights under the same name. Workers continue each other's jobs only
+   * with the same model and revision.
+   */
+  revision: v.optional(v.string(), ""),
+  /** Folder with tokenizer.json, tokenizer_config.json and config.json of the base, relative to the manifest. */
+  tokenizer: v.pipe(v.string(), v.minLength(1)),
+  /** Where the API key is: an environment variable, or a file relative to the manifest. */
+  key: v.optional(
+    v.union([v.strictObject({ env: v.string() }), v.strictObject({ file: v.string() })]),
+  ),
+  /** Most likely tokens that each position is asked for. */
+  top: whole(64, 1_000_000),
+  /** Calls at once; further ones wait. */
+  concurrency: whole(32, 1_024),
+  /** Most prompts in one call: one, and one for each drafted token. */
+  rows: whole(8, 64),
+  /** Longest time of a call. */
+  timeoutSeconds: seconds(60, 3_600),
+  /** How long a call is repeated while the server is away, before the job fails. */
+  patienceSeconds: seconds(120, 86_400),
+  /** Whether the server's tokenizer is compared. Without it, wrong ids steer towards wrong tokens. */
+  checkTokenizer: v.optional(v.boolean(), true),
+  chatTemplate: v.optional(v.string()),
+  promptTemplate: v.optional(v.string()),
+});
+
+const EnsembleEntry = v.strictObject({
+  /** Value of `model` in requests. "+" separates the ids of a lane (shared/queue/lanes.ts). */
+  id: v.pipe(
+    v.string(),
+    v.minLength(1),
+    v.maxLength(LIMITS.modelCharsMax),
+    v.check((id) => !id.includes("+"), 'An id must not contain "+"'),
+  ),
+  description: v.optional(v.string(), ""),
+  /** Steering strength of requests without `alpha`, and the highest `alpha` of a request. */
+  alpha: v.optional(alpha, 1),
+  alphaMax: v.optional(alpha, 2),
+  /**
+   * The format in which the models call functions. The default is the one in which the base's chat template writes calls, or
+   * `hermes` if it writes none.
+   */
+  toolFormat: v.optional(v.picklist(TOOL_FORMAT_NAMES)),
+  /** A model folder, or a server. */
+  base: v.lazy((entry) =>
+    typeof entry === "object" && entry !== null && "url" in entry ? RemoteEntry : ModelEntry,
+  ),
+  expert: ModelEntry,
+  antiexpert: ModelEntry,
+});
+
+const Manifest = v.strictObject({
+  ensembles: v.pipe(
+    v.array(EnsembleEntry),
+    v.minLength(1),
+    v.check(
+      (ensembles) => new Set(ensembles.map(({ id }) => id)).size === ensembles.length,
+      "Two ensembles have the same id",
+    ),
+  ),
+});
+export type ModelEntry = v.InferOutput<typeof ModelEntry>;
+/** A remote base; `path` is the folder of its tokenizer. */
+export interface RemoteEntry extends v.InferOutput<typeof RemoteEntry> {
+  readonly path: string;
+}
+export interface EnsembleEntry extends Omit<v.InferOutput<typeof EnsembleEntry>, "base"> {
+  readonly base: ModelEntry | RemoteEntry;
+}
+export interface Manifest {
+  readonly ensembles: readonly EnsembleEntry[];
+}
+
+export const isRemote = (entry: ModelEntry | RemoteEntry): entry is RemoteEntry => "url" in entry;
+
+/** Reads a manifest and makes its paths absolute. @throws Error with file, field and reason */
+export function readManifest(file: string): Manifest {
+  const parsed = v.safeParse(Manifest, readJson(file));
+  if (!parsed.success) {
+    const [issue] = parsed.issues;
+    throw new Error(`${file}: ${v.getDotPath(issue) ?? "(root)"}: ${issue.message}`);
+  }
+  const folder = dirname(file);
+  const template = ({ chatTemplate }: { chatTemplate?: string | undefined }) =>
+    chatTemplate === undefined ? {} : { chatTemplate: resolve(folder, chatTemplate) };
+  const withAbsolutePaths = (entry: ModelEntry): ModelEntry => ({
+    ...entry,
+    path: resolve(folder, entry.path),
+    ...template(entry),
+  });
+  const remote = (entry: v.InferOutput<typeof RemoteEntry>): RemoteEntry => ({
+    ...entry,
+    path: resolve(folder, entry.tokenizer),
+    ...template(entry),
+    ...(entry.key && "file" in entry.key && { key: { file: resolve(folder, entry.key.file) } }),
+  });
+  return {
+    ensembles: parsed.output.ensembles.map((ensemble) => ({
+      ...ensemble,
+      base: "url" in ensemble.base ? remote(ensemble.base) : withAbsolutePaths(ensemble.base),
+      expert: withAbsolutePaths(ensemble.expert),
+      antiexpert: withAbsolutePaths(ensemble.antiexpert),
+    })),
+  };
+}

@@ -1,0 +1,69 @@
+/**
+ * The interface of a server's API: how rows are asked for, and how a reply becomes rows. An implementation has pure functions
+ * only, so that its shapes can be tested without a server.
+ *
+ * To add an API: implement `BaseApi` in a file of apis/ and list it in apis/apis.ts.
+ */
+import type { BaseRow, TokenLogprob } from "./base-row.ts";
+
+/** Rows of a context, and of the context continued by drafts. */
+export interface RowsQuery {
+  /** Prompt and output so far. */
+  readonly context: readonly number[];
+  /** Expected next tokens: rows are wanted after the context and after each draft. */
+  readonly drafts: readonly number[];
+  /** How many most likely tokens each row has. */
+  readonly top: number;
+  /** Separates the prefix caches of tenants, where the server can. */
+  readonly salt: string;
+  /** Only probes ask with another temperature than 1. */
+  readonly temperature?: number;
+}
+
+/** Log-probabilities of tokens by id, after a context. */
+export interface IdsQuery {
+  readonly context: readonly number[];
+  readonly ids: readonly number[];
+  readonly salt: string;
+}
+
+export interface ApiCall {
+  readonly path: string;
+  readonly body: object;
+}
+
+export interface RowsReply {
+  /** One for the context and one for each draft. */
+  readonly rows: readonly BaseRow[];
+  /** Tokens of the context that the server had in its cache; null if it does not say. */
+  readonly cachedTokens: number | null;
+}
+
+/** The parsers throw InvalidRow if a reply is not that of the query, and any error if it has another form. */
+export interface BaseApi {
+  /** Largest `top` that the server allows; null for the vocabulary. */
+  readonly topMax: number | null;
+  /** What to do if the server refuses `top`. */
+  readonly topRemedy: string;
+  /** Bytes of one token in a reply, at most. */
+  readonly entryBytes: number;
+  rows(query: RowsQuery): ApiCall;
+  parseRows(reply: unknown, query: RowsQuery, vocabSize: number): RowsReply;
+  /** Null if tokens cannot be asked for by id: then more of them are known only by a larger `top`. */
+  readonly ids: {
+    /** Most ids of one call. */
+    readonly max: number;
+    readonly call: (query: IdsQuery) => ApiCall;
+    readonly parse: (reply: unknown, query: IdsQuery) => readonly TokenLogprob[];
+  } | null;
+  /** Ids of a text without added special tokens. Null if the API has no such route. */
+  readonly tokenize: {
+    readonly call: (text: string) => ApiCall;
+    readonly parse: (reply: unknown) => readonly number[];
+  } | null;
+}
+
+/** One prompt for each row of a query. */
+export function promptsOf({ context, drafts }: Pick<RowsQuery, "context" | "drafts">): number[][] {
+  return Array.from({ length: drafts.length + 1 }, (_, i) => [...context, ...drafts.slice(0, i)]);
+}

@@ -1,0 +1,95 @@
+/**
+ * llama.cpp's server (`llama-server`), POST /completion. Token ids in and out. `n_probs` gives the softmax over all logits,
+ * before any sampling, unless `post_sampling_probs` is set; it has no cap, and ids cannot be asked for. Several prompts in a call
+ * run in several slots, and a slot keeps the cache of its last prompt.
+ * Source: tools/server/README.md and server-context.cpp of github.com/ggml-org/llama.cpp; seen with build 11549.
+ */
+import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
+import { promptsOf, type BaseApi, type RowsQuery } from "../api.ts";
+
+/** Larger than any difference of logits. */
+const DRAWN_BIAS = 1000;
+
+interface Completion {
+  readonly index: number;
+  readonly tokens_evaluated: number;
+  readonly "timings/cache_n"?: number;
+  readonly completion_probabilities: readonly {
+    readonly id: number;
+    readonly logprob: number;
+    readonly top_logprobs: readonly { readonly id: number; readonly logprob: number }[];
+  }[];
+}
+
+/**
+ * @param wholeToken a token that is whole characters. The server gives no row if the token that it draws ends within a
+ *   character, so it is made to draw this one; the row is that of the logits before the bias.
+ */
+export function llamaCpp(wholeToken: number | null = null): BaseApi {
+  const bias = wholeToken === null ? {} : { logit_bias: [[wholeToken, DRAWN_BIAS]] };
+  return {
+    topMax: null,
+    topRemedy: 'Set "top" to what the server allows',
+    entryBytes: 400,
+    ids: null,
+    rows: (query) => ({
+      path: "/completion",
+      body: {
+        prompt: promptsOf(query),
+        n_predict: 1,
+        n_probs: query.top,
+        temperature: query.temperature ?? 1,
+        samplers: ["temperature"],
+        ...bias,
+        cache_prompt: true,
+        post_sampling_probs: false,
+        response_fields: [
+          "index",
+          "tokens_evaluated",
+          "timings/cache_n",
+          "completion_probabilities",
+        ],
+      },
+    }),
+    parseRows: (reply, query, vocabSize) => {
+      // A list of one prompt is answered without a list.
+      const completions = [reply].flat() as readonly Completion[];
+      const count = query.drafts.length + 1;
+      if (completions.length !== count) {
+        throw new InvalidRow(`${count} rows were asked for, and ${completions.length} came`);
+      }
+      const ordered = completions.toSorted((a, b) => a.index - b.index);
+      return {
+        rows: ordered.map((completion, i) => rowOf(completion, i, query, vocabSize)),
+        cachedTokens: ordered[0]!["timings/cache_n"] ?? null,
+      };
+    },
+    tokenize: {
+      call: (text) => ({
+        path: "/tokenize",
+        body: { content: text, add_special: false, parse_special: true },
+      }),
+      parse: (reply) => (reply as { tokens: readonly number[] }).tokens,
+    },
+  };
+}
+
+function rowOf(
+  { index, tokens_evaluated, completion_probabilities }: Completion,
+  i: number,
+  { context, top }: RowsQuery,
+  vocabSize: number,
+): BaseRow {
+  if (index !== i || tokens_evaluated !== context.length + i) {
+    throw new InvalidRow(`row ${i} is of a prompt with ${tokens_evaluated} tokens`);
+  }
+  const [{ id, logprob, top_logprobs }] = completion_probabilities as [
+    Completion["completion_probabilities"][0],
+  ];
+  const listed = top_logprobs.map((entry): TokenLogprob => [entry.id, entry.logprob]);
+  if (listed.length !== Math.min(top, vocabSize)) {
+    throw new InvalidRow(`${top} tokens were asked for, and ${listed.length} came`);
+  }
+  // The sampled token may be an unlisted one.
+  return new BaseRow(vocabSize, listed, [[id, logprob]]);
+}

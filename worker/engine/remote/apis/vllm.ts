@@ -1,0 +1,116 @@
+/**
+ * vLLM's OpenAI-compatible server, POST /v1/completions. Token ids in (`prompt`), and out as `token_id:N`. `logprobs: k` is
+ * refused above `--max-logprobs` (20 unless set). `logprob_token_ids` asks for up to 128 ids and replaces the k most likely.
+ * A batch of prompts keeps the prefix cache, which `prompt_logprobs` would not. Log-probabilities are those before sampling
+ * (`--logprobs-mode raw_logprobs`, the default).
+ * Source: vllm/entrypoints/openai/completion/protocol.py and vllm/sampling_params.py of github.com/vllm-project/vllm, 0.33.
+ */
+import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
+import { promptsOf, type BaseApi, type RowsQuery } from "../api.ts";
+
+const IDS_MAX = 128;
+/** What vLLM writes for -Infinity. */
+const CUT_LOGPROB = -9999;
+
+interface Completion {
+  readonly choices: readonly {
+    readonly index: number;
+    readonly logprobs: { readonly top_logprobs: readonly Readonly<Record<string, number>>[] };
+  }[];
+  readonly usage: {
+    readonly prompt_tokens: number;
+    readonly prompt_tokens_details?: { readonly cached_tokens?: number } | null;
+  };
+}
+
+/** @param top the largest list, which is the server's `--max-logprobs` */
+export function vllm(model: string, top: number): BaseApi {
+  const body = ({ salt, temperature = 1 }: Pick<RowsQuery, "salt" | "temperature">) => ({
+    model,
+    max_tokens: 1,
+    temperature,
+    // vLLM takes what is absent from the model's generation_config.
+    top_p: 1,
+    top_k: -1,
+    min_p: 0,
+    repetition_penalty: 1,
+    presence_penalty: 0,
+    frequency_penalty: 0,
+    return_tokens_as_token_ids: true,
+    add_special_tokens: false,
+    ...(salt && { cache_salt: salt }),
+  });
+  return {
+    topMax: top,
+    topRemedy: `Start vLLM with --max-logprobs ${top}, or set "top" to what it allows`,
+    entryBytes: 100,
+    rows: (query) => ({
+      path: "/v1/completions",
+      body: { ...body(query), prompt: promptsOf(query), logprobs: query.top },
+    }),
+    parseRows: (reply, query, vocabSize) => {
+      const { usage } = reply as Completion;
+      const entries = entriesOf(reply as Completion, query);
+      return {
+        rows: entries.map((row) => {
+          const listed = Math.min(query.top, vocabSize);
+          if (row.length < listed) {
+            throw new InvalidRow(`${listed} tokens were asked for, and ${row.length} came`);
+          }
+          if (row[listed - 1]![1] <= CUT_LOGPROB) {
+            throw new InvalidRow(
+              "its log-probabilities are those after truncation; start vLLM with --logprobs-mode raw_logprobs",
+            );
+          }
+          // The sampled token is listed too; if it is not among the k most likely, it is the least likely of the entries.
+          return new BaseRow(vocabSize, row.slice(0, listed), row.slice(listed));
+        }),
+        cachedTokens:
+          query.drafts.length === 0 ? (usage.prompt_tokens_details?.cached_tokens ?? null) : null,
+      };
+    },
+    ids: {
+      max: IDS_MAX,
+      call: ({ context, ids, salt }) => ({
+        path: "/v1/completions",
+        body: { ...body({ salt }), prompt: [context], logprobs: 1, logprob_token_ids: ids },
+      }),
+      parse: (reply, { context }) => entriesOf(reply as Completion, { context, drafts: [] })[0]!,
+    },
+    tokenize: {
+      call: (text) => ({
+        path: "/tokenize",
+        body: { model, prompt: text, add_special_tokens: false },
+      }),
+      parse: (reply) => (reply as { tokens: readonly number[] }).tokens,
+    },
+  };
+}
+
+/** The entries of each prompt, the most likely first. */
+function entriesOf(
+  { choices, usage }: Completion,
+  { context, drafts }: Pick<RowsQuery, "context" | "drafts">,
+): TokenLogprob[][] {
+  const count = drafts.length + 1;
+  const tokens = count * context.length + (drafts.length * count) / 2;
+  if (choices.length !== count || usage.prompt_tokens !== tokens) {
+    throw new InvalidRow(
+      `${choices.length} rows of ${usage.prompt_tokens} tokens came, and ${count} of ${tokens} were asked for`,
+    );
+  }
+  return choices
+    .toSorted((a, b) => a.index - b.index)
+    .map(({ index, logprobs }, i) => {
+      if (index !== i) throw new InvalidRow(`row ${i} is missing`);
+      return Object.entries(logprobs.top_logprobs[0]!)
+        .map(([name, logprob]): TokenLogprob => [idOf(name), logprob])
+        .toSorted(([, a], [, b]) => b - a);
+    });
+}
+
+function idOf(name: string): number {
+  const [, id] = /^token_id:(\d+)$/.exec(name) ?? [];
+  if (id === undefined) throw new InvalidRow(`${JSON.stringify(name)} is no token id`);
+  return Number(id);
+}

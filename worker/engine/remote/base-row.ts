@@ -1,0 +1,128 @@
+/**
+ * What a remote base says about one position: log-probabilities of its most likely tokens, and of tokens that were asked for
+ * by id. All other tokens are unseen; a row bounds what they can be.
+ *
+ * Log-probabilities serve as logits: they differ from logits by one constant for each position, and a softmax removes it.
+ */
+
+/** A token and its log-probability in nats. */
+export type TokenLogprob = readonly [id: number, logprob: number];
+
+/** A server prints log-probabilities with rounding; their sum over k tokens is off by no more than this. */
+const SUM_TOLERANCE = 1e-3;
+/** Added to the mass of the unseen tokens, so that rounding in the sum of the seen ones cannot make it too small. */
+const REST_TOLERANCE = 2e-6;
+
+/**
+ * A token that is not in the list of most likely ones is at most as likely as the last of them; if it was asked for in another
+ * call, up to so many nats of rounding.
+ */
+const ASKED_TOLERANCE = 0.3;
+
+/** A reply that cannot be right: another position, tempered values, a broken server. */
+export class InvalidRow extends Error {}
+
+export class BaseRow {
+  readonly vocabSize: number;
+  /** Token id -> log-probability. */
+  readonly seen: ReadonlyMap<number, number>;
+  /** The tokens of the list of most likely ones; those that were asked for are not counted. */
+  readonly topCount: number;
+  /** Probability of the tokens of that list together. */
+  readonly topMass: number;
+  /** The unseen tokens have together at most this probability. */
+  readonly restMax: number;
+  /** No unseen token has a larger log-probability: neither than the last of the list, nor than all of them together. */
+  readonly unseenMax: number;
+  readonly #top: readonly TokenLogprob[];
+
+  /**
+   * @param top the k most likely tokens
+   * @param asked other tokens
+   * @throws InvalidRow if no distribution over the vocabulary has these values
+   */
+  constructor(
+    vocabSize: number,
+    top: readonly TokenLogprob[],
+    asked: readonly TokenLogprob[] = [],
+  ) {
+    const seen = new Map<number, number>();
+    let [floor, topMass, mass] = [0, 0, 0];
+    for (const [id, logprob] of top) {
+      checkValue(vocabSize, id, logprob);
+      if (seen.has(id)) throw new InvalidRow(`token ${id} is listed twice`);
+      seen.set(id, logprob);
+      floor = Math.min(floor, logprob);
+      topMass += Math.exp(logprob);
+    }
+    if (top.length === 0) throw new InvalidRow("no token is listed");
+    mass = topMass;
+    for (const [id, logprob] of asked) {
+      checkValue(vocabSize, id, logprob);
+      if (seen.has(id)) continue;
+      if (logprob > floor + ASKED_TOLERANCE) {
+        throw new InvalidRow(
+          `token ${id} has the log-probability ${logprob}, and is not in a list that ends at ${floor}`,
+        );
+      }
+      seen.set(id, logprob);
+      mass += Math.exp(logprob);
+    }
+    if (mass > 1 + SUM_TOLERANCE) {
+      throw new InvalidRow(`the probabilities of ${seen.size} tokens add up to ${mass}`);
+    }
+    const unseenCount = vocabSize - seen.size;
+    const rest = Math.max(0, 1 - mass);
+    // Otherwise the list does not have the most likely tokens, or the values are not of this softmax.
+    if (rest > unseenCount * Math.exp(floor) + SUM_TOLERANCE) {
+      throw new InvalidRow(
+        `${unseenCount} unlisted tokens would have a probability of ${rest} together, and each at most ${Math.exp(floor)}`,
+      );
+    }
+    this.vocabSize = vocabSize;
+    this.seen = seen;
+    this.topCount = top.length;
+    this.topMass = topMass;
+    this.restMax = unseenCount === 0 ? 0 : Math.min(1, rest + REST_TOLERANCE);
+    this.unseenMax =
+      unseenCount === 0 ? Number.NEGATIVE_INFINITY : Math.min(floor, Math.log(this.restMax));
+    this.#top = top;
+  }
+
+  /** The row with more tokens that were asked for. @throws InvalidRow */
+  withAsked(more: readonly TokenLogprob[]): BaseRow {
+    const top = new Set(this.#top.map(([id]) => id));
+    const asked = [...this.seen].filter(([id]) => !top.has(id));
+    return new BaseRow(this.vocabSize, this.#top, [...asked, ...more]);
+  }
+
+  /**
+   * [V] the seen log-probabilities; unseen tokens share the rest equally, which is a distribution that fits the row.
+   * @param out [V]
+   */
+  fill(out: Float32Array): void {
+    const unseenCount = this.vocabSize - this.seen.size;
+    this.#write(out, Math.min(this.unseenMax, Math.log(this.restMax / Math.max(1, unseenCount))));
+  }
+
+  /** [V] the seen log-probabilities; unseen tokens have the largest that each of them may have. */
+  fillUpper(out: Float32Array): void {
+    this.#write(out, this.unseenMax);
+  }
+
+  #write(out: Float32Array, unseen: number): void {
+    out.fill(unseen);
+    for (const [id, logprob] of this.seen) out[id] = logprob;
+  }
+}
+
+function checkValue(vocabSize: number, id: number, logprob: number): void {
+  if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
+    throw new InvalidRow(`token ${id} is not in the vocabulary of ${vocabSize} tokens`);
+  }
+  // A server may leave out a value, or write null for NaN.
+  const isNumber = typeof logprob === "number" && Number.isFinite(logprob);
+  if (!isNumber || logprob > SUM_TOLERANCE) {
+    throw new InvalidRow(`token ${id} has the log-probability ${logprob}`);
+  }
+}

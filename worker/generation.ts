@@ -1,0 +1,95 @@
+/** The role `generate`: the engine, the job consumer, and the heartbeat that tells Redis what this process serves. */
+import packageJson from "../package.json" with { type: "json" };
+import { newId } from "../shared/ids.ts";
+import { EngineClient } from "./engine-client/client.ts";
+import type { WorkerEnv } from "./env.ts";
+import { startJobConsumer } from "./jobs/consumer.ts";
+import { TokenizerRequests } from "./jobs/tokenizer-requests.ts";
+import { startHeartbeat } from "./jobs/heartbeat.ts";
+import { ThroughputMeter } from "./jobs/throughput.ts";
+import type { Part, PartDeps } from "./part.ts";
+import { killThisProcess } from "./processes/parent-process.ts";
+import type { Logger } from "pino";
+import type { Metrics } from "./telemetry/metrics.ts";
+
+/** Longest wait at exit for the engine's step. */
+const ENGINE_CLOSE_MS = 3_000;
+
+/** Loads and checks the models. It needs no Redis. @throws Error with the reason if an ensemble cannot be served */
+export async function startEngine(
+  env: WorkerEnv,
+  { log, metrics }: { readonly log: Logger; readonly metrics: Metrics },
+): Promise<EngineClient> {
+  const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
+  metrics.setLimits({ slots: env.SLOTS, cacheBytesMax });
+  const engine = await EngineClient.start(
+    {
+      manifestFile: env.TRIMTAB_MODELS,
+      intraOpThreads: env.INTRA_OP_THREADS,
+      executionProvider: env.EXECUTION_PROVIDER,
+      cacheBytesMax,
+      prefixBytesMax: env.PREFIX_CACHE_MIB * 2 ** 20,
+    },
+    (error) => {
+      // Other workers take over this process's jobs, or this worker does after its restart.
+      log.fatal({ err: error }, "The engine thread stopped unexpectedly");
+      process.exit(1);
+    },
+    (stats) => metrics.addEngineStats(stats),
+  );
+  for (const warning of engine.warnings) log.warn(warning);
+  return engine;
+}
+
+/** Announces the models and starts taking jobs. */
+export async function startGeneration(
+  env: WorkerEnv,
+  engine: EngineClient,
+  deps: PartDeps,
+): Promise<Part> {
+  const throughput = new ThroughputMeter(env.SLOTS);
+  const stopHeartbeat = await startHeartbeat({
+    ...deps,
+    redis: deps.connection,
+    workerId: newId("worker"),
+    version: packageJson.version,
+    cards: engine.cards,
+    throughput,
+  });
+  const jobs = startJobConsumer({
+    ...deps,
+    leaseMs: deps.lockMs,
+    throughput,
+    engine,
+    served: new Map(engine.cards.map(({ id, fingerprint }) => [id, fingerprint])),
+    isPaused: () => deps.clock.problem !== null,
+    attemptsMax: env.ATTEMPTS_MAX,
+    slots: env.SLOTS,
+  });
+  engine.watchProgress(env.HANG_SECONDS, (thread) => {
+    // The leases are not given up: a job that makes engines hang would hang the next one at once, and would never fail.
+    deps.log.fatal(
+      { thread, seconds: env.HANG_SECONDS, jobs: jobs.standing() },
+      "A thread makes no progress: the process ends. Its jobs are continued when their leases expire",
+    );
+    killThisProcess();
+  });
+  const tokenizers = new TokenizerRequests({ ...deps, engine });
+  return {
+    ready: () => jobs.waitUntilReady(),
+    close: () => {
+      stopHeartbeat();
+      tokenizers.close();
+      return jobs.close();
+    },
+    end: async () => {
+      await jobs.release();
+      const hung = setTimeout(() => {
+        deps.log.error({ jobs: jobs.standing() }, "A thread does not end: the process is killed");
+        killThisProcess();
+      }, ENGINE_CLOSE_MS);
+      await engine.close();
+      clearTimeout(hung);
+    },
+  };
+}

@@ -1,0 +1,314 @@
+/**
+ * The job consumer: takes jobs from the lanes that this worker serves and runs each in a slot. Which job is next is decided by
+ * the fair queues and the leases in Redis (shared/queue/), and how a job runs by run-job.ts.
+ * It keeps its jobs by renewing their leases. A channel tells it of new jobs and of running jobs that must stop; as a message may
+ * be lost, it also polls, and each renewal reports what has become of a job.
+ * The folder jobs/ also owns the heartbeat of a worker that generates, and two control loops that each worker with the role `sweep`
+ * runs: the sweeper and the repair of the queue. It knows the stores and the border to the engine (engine-client/), not the models
+ * and not HTTP.
+ */
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import type { Job } from "../../shared/api/jobs.ts";
+import type { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
+import { fenceOf } from "../../shared/jobs/fence.ts";
+import { JobLeases, type ClaimedJob, type LeaseState } from "../../shared/jobs/leases.ts";
+import type { JobRecord } from "../../shared/jobs/record.ts";
+import { LANES_KEY, LEASE_GROUPS_KEY, SIGNALS_CHANNEL } from "../../shared/redis/keys.ts";
+import { AttemptWatch, type AttemptWatchDeps } from "../telemetry/attempt-watch.ts";
+import { jobLogger } from "../telemetry/log.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { duplicateConnection } from "../redis/connection.ts";
+import { LaneRotation } from "./lane-rotation.ts";
+import type { ThroughputMeter } from "./throughput.ts";
+import { endUnrun, runJob, type RunJobDeps } from "./run-job.ts";
+import { JobRun, type StopReason } from "./job-run.ts";
+
+/** Interval at which jobs are looked for without a signal. */
+const POLL_MS = 1_000;
+/** Pause after an error of Redis. */
+const RETRY_MS = 1_000;
+/** Longest wait for Redis when the running jobs are given up. */
+const RELEASE_MS = 1_000;
+/** Ids of reported jobs that are remembered. */
+const NEWER_IDS_MAX = 1_000;
+/**
+ * A busy worker takes a suspect this long after it was lost. An idle one takes it at once, because no other job is harmed if it
+ * crashes the worker.
+ */
+const SUSPECT_WAIT_MS = 30_000;
+
+export interface JobConsumerDeps extends RunJobDeps {
+  readonly connection: Redis;
+  /** Fingerprints by the id of each ensemble that the engine serves. */
+  readonly served: ReadonlyMap<string, string>;
+  /** Whether no job may be taken now. */
+  readonly isPaused?: () => boolean;
+  readonly publisher: Pick<WebhookPublisher, "publishJobEnd">;
+  /** Makes the API's view of a job, which is the body of its webhooks. */
+  readonly readJob: (record: JobRecord) => Promise<Job>;
+  readonly log: Logger;
+  /** Jobs that run at the same time, at most. */
+  readonly slots: number;
+  /** If a lease is not renewed for this many milliseconds, another worker takes over its job. */
+  readonly leaseMs: number;
+  readonly throughput: Pick<ThroughputMeter, "slotTaken" | "slotFreed" | "jobEnded">;
+  readonly metrics: Pick<Metrics, "jobEnded"> & AttemptWatchDeps["metrics"];
+}
+
+/** Starts taking jobs. */
+export function startJobConsumer(deps: JobConsumerDeps): JobConsumer {
+  return new JobConsumer(deps);
+}
+
+export class JobConsumer {
+  readonly #deps: JobConsumerDeps;
+  readonly #leases: JobLeases;
+  readonly #lanes: LaneRotation;
+  readonly #subscriber: Redis;
+  readonly #subscribed: Promise<unknown>;
+  readonly #renewal: NodeJS.Timeout;
+  readonly #runs = new Map<string, JobRun>();
+  readonly #ends = new Set<Promise<void>>();
+  /** Stop signals for jobs that do not run here. The reply to a claim may arrive after the signal. */
+  readonly #earlySignals = new Map<string, StopReason>();
+  /** Jobs of a newer release that were reported. */
+  readonly #newerIds = new Set<string>();
+  #wake = Promise.withResolvers<void>();
+  #isClosing = false;
+  /** Whether running jobs are given up. */
+  #isReleasing = false;
+  #isRenewing = false;
+  #refreshedMs = 0;
+  readonly #loop: Promise<void>;
+
+  constructor(deps: JobConsumerDeps) {
+    this.#deps = deps;
+    this.#leases = new JobLeases(deps.connection);
+    this.#lanes = new LaneRotation(deps.served);
+    this.#subscriber = duplicateConnection(deps.connection, deps.log);
+    this.#subscriber.on("message", (_, message) => {
+      this.#onSignal(message).catch((error: unknown) =>
+        deps.log.warn({ err: error }, "Could not handle a signal; the next poll takes its place"),
+      );
+    });
+    // Signals may have been lost before.
+    this.#subscriber.on("ready", () => {
+      this.#wake.resolve();
+      void this.#renew();
+    });
+    this.#subscribed = this.#subscriber.subscribe(SIGNALS_CHANNEL);
+    this.#subscribed.catch(() => {});
+    this.#renewal = setInterval(() => void this.#renew(), Math.ceil(deps.leaseMs / 3));
+    this.#loop = this.#takeJobs();
+  }
+
+  /** Count of jobs that run. */
+  get running(): number {
+    return this.#runs.size;
+  }
+
+  /** Where each job that runs stands, for the log. */
+  standing(): { job: string; attempt: number; phase: JobRun["phase"]; tokens: number }[] {
+    return Array.from(this.#runs.values(), ({ id, attempt, phase, tokens }) => {
+      return { job: id, attempt, phase, tokens };
+    });
+  }
+
+  /** Resolves when it receives signals. */
+  async waitUntilReady(): Promise<void> {
+    await this.#subscribed;
+  }
+
+  /** Takes no more jobs, and resolves when the running ones have ended. */
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    this.#wake.resolve();
+    await this.#loop;
+    await Promise.all(this.#ends);
+    clearInterval(this.#renewal);
+    this.#subscriber.disconnect();
+  }
+
+  /** Takes no more jobs, and gives up those that still run, so that other workers take them over at once. */
+  async release(): Promise<void> {
+    this.#isClosing = true;
+    this.#isReleasing = true;
+    this.#wake.resolve();
+    clearInterval(this.#renewal);
+    const runs = [...this.#runs.values()];
+    for (const run of runs) run.stop("fenced");
+    // The loop gives up a job whose claim is on its way.
+    const given = Promise.all([runs.length > 0 && this.#leases.release(runs), this.#loop]);
+    await raceTimeout(given, RELEASE_MS).catch((error: unknown) =>
+      this.#deps.log.warn({ err: error }, "Could not give up running jobs: their leases expire"),
+    );
+  }
+
+  async #takeJobs(): Promise<void> {
+    while (!this.#isClosing) {
+      this.#wake = Promise.withResolvers();
+      const waitMs = await this.#takeJob().catch((error: unknown) => {
+        this.#deps.log.warn({ err: error }, "Could not take a job");
+        return RETRY_MS;
+      });
+      if (waitMs > 0) await raceTimeout(this.#wake.promise, waitMs);
+    }
+  }
+
+  /** @returns milliseconds to wait before the next try */
+  async #takeJob(): Promise<number> {
+    const { slots, leaseMs, attemptsMax, isPaused = () => false } = this.#deps;
+    await this.#refreshLanes();
+    if (this.#isClosing) return 0;
+    const hasSlot = this.#runs.size < slots && !isPaused();
+    const suspectAfterMs = hasSlot ? this.#suspectAfterMs() : null;
+    this.#earlySignals.clear();
+    const { job, newer, waitMs } = await this.#leases.take({
+      lanes: this.#lanes.next(),
+      takesJobs: hasSlot,
+      ...(suspectAfterMs !== null && { suspectAfterMs }),
+      leaseMs,
+      attemptsMax,
+    });
+    if (newer !== null) this.#reportNewer(newer);
+    if (job === null) {
+      this.#lanes.foundNone();
+      return hasSlot ? Math.min(POLL_MS, Math.max(1, waitMs ?? POLL_MS)) : POLL_MS;
+    }
+    this.#lanes.taken(job.record.lane);
+    if (job.status === "claimed" && this.#isReleasing) await this.#leases.release([job.record]);
+    else if (job.status === "claimed") this.#start(job);
+    else await this.#end(await endUnrun(this.#deps, job));
+    return 0;
+  }
+
+  /** Logs once that a worker of a newer release must run a job. */
+  #reportNewer({ id, reason }: { readonly id: string; readonly reason: string }): void {
+    if (this.#newerIds.has(id)) return;
+    if (this.#newerIds.size >= NEWER_IDS_MAX) this.#newerIds.clear();
+    this.#newerIds.add(id);
+    this.#deps.log.warn({ job: id, reason }, "A worker of a newer release must run a job");
+  }
+
+  /**
+   * How long a suspect must have waited to be taken now; null if none may be taken, because another job, which may be a suspect
+   * too, has no token yet.
+   */
+  #suspectAfterMs(): number | null {
+    if (this.#runs.size === 0) return 0;
+    return [...this.#runs.values()].every((run) => run.tokens > 0) ? SUSPECT_WAIT_MS : null;
+  }
+
+  async #refreshLanes(): Promise<void> {
+    const nowMs = performance.now();
+    if (nowMs - this.#refreshedMs < POLL_MS) return;
+    const { connection } = this.#deps;
+    const [lanes, groups] = await Promise.all([
+      connection.smembers(LANES_KEY),
+      connection.smembers(LEASE_GROUPS_KEY),
+    ]);
+    await this.#lanes.refresh(lanes, groups);
+    this.#refreshedMs = nowMs;
+  }
+
+  #start(claim: ClaimedJob): void {
+    const run = new JobRun(claim.record);
+    const { id } = run;
+    const signalled = this.#earlySignals.get(id);
+    if (signalled !== undefined) run.stop(signalled);
+    // A job that this worker lost and has taken again: the older run is fenced.
+    this.#runs.get(id)?.stop("fenced");
+    this.#runs.set(id, run);
+    this.#deps.throughput.slotTaken();
+    const end = this.#run(claim, run).then(() => {
+      this.#deps.throughput.slotFreed();
+      if (this.#runs.get(id) === run) this.#runs.delete(id);
+      this.#ends.delete(end);
+      this.#wake.resolve();
+    });
+    this.#ends.add(end);
+  }
+
+  /** Runs an attempt. It never rejects: a job whose run throws is given up, and fails if that happens too often. */
+  async #run(claim: ClaimedJob, run: JobRun): Promise<void> {
+    const watch = new AttemptWatch(this.#deps, run.id);
+    try {
+      const ended = await runJob(this.#deps, claim, run, watch);
+      // A failover of Redis may have lost the last tokens. The job is then still this worker's, and is taken again at once.
+      if (ended === null && run.stopReason === "fenced") await this.#leases.release([run]);
+      await this.#end(ended);
+    } catch (error) {
+      watch.attemptFailed(error);
+      await this.#retryLater(run).catch((cause: unknown) =>
+        this.#deps.log.warn({ err: cause }, "Could not give up a job: its lease expires"),
+      );
+    }
+  }
+
+  async #retryLater(run: JobRun): Promise<void> {
+    if ((await this.#leases.retryLater(run)) !== "failed") return;
+    const record = await this.#deps.store.record(run.id);
+    if (record === null || fenceOf(record) !== fenceOf(run)) return;
+    const error = { code: "internal", message: "The job could not be run" } as const;
+    await this.#end(await this.#deps.store.endWithError(record, "failed", error));
+  }
+
+  /** Publishes the end of a job. @param ended null if the job has not ended */
+  async #end(ended: JobRecord | null): Promise<void> {
+    if (ended === null) return;
+    const { publisher, readJob, metrics, throughput, log } = this.#deps;
+    if (ended.outcome !== undefined) throughput.jobEnded(ended);
+    await publisher.publishJobEnd(ended, await readJob(ended));
+    metrics.jobEnded(ended.state);
+    const { state, attempt, startedAtMs, endedAtMs } = ended;
+    const ms = (endedAtMs ?? 0) - (startedAtMs ?? endedAtMs ?? 0);
+    jobLogger(log, ended, attempt).info({ state, ms }, "Job ended");
+  }
+
+  async #onSignal(message: string): Promise<void> {
+    const [kind, subject = ""] = message.split(/ (.*)/s);
+    if (kind === "work") {
+      if (this.#runs.size < this.#deps.slots && (await this.#lanes.add(subject))) {
+        this.#wake.resolve();
+      }
+      return;
+    }
+    const reason = kind === "cancel" ? "cancelled" : "fenced";
+    const run = this.#runs.get(subject);
+    if (run === undefined) this.#earlySignals.set(subject, reason);
+    else run.stop(reason);
+  }
+
+  /** Renews the leases of all running jobs, and stops those that must not run any more. */
+  async #renew(): Promise<void> {
+    // A fenced run was given up, or has another worker: a renewal must not take its lease back.
+    const runs = [...this.#runs.values()].filter(({ stopReason }) => stopReason !== "fenced");
+    if (this.#isRenewing || runs.length === 0) return;
+    this.#isRenewing = true;
+    try {
+      const states = await this.#leases.renew(runs, this.#deps.leaseMs);
+      for (const [i, run] of runs.entries()) {
+        const reason = STOP_REASONS[states[i]!];
+        if (reason !== null) run.stop(reason);
+      }
+    } catch (error) {
+      this.#deps.log.warn({ err: error }, "Could not renew the leases of running jobs");
+    } finally {
+      this.#isRenewing = false;
+    }
+  }
+}
+
+const STOP_REASONS: Readonly<Record<LeaseState, StopReason | null>> = {
+  kept: null,
+  cancelled: "cancelled",
+  expired: "expired",
+  lost: "fenced",
+};
+
+async function raceTimeout(promise: Promise<unknown>, ms: number): Promise<void> {
+  const timeout = Promise.withResolvers<void>();
+  const timer = setTimeout(() => timeout.resolve(), ms);
+  await Promise.race([promise, timeout.promise]).finally(() => clearTimeout(timer));
+}

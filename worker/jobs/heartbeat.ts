@@ -1,0 +1,67 @@
+/** Tells Redis every two seconds that this worker lives, which models it serves and how fast (shared/workers/registry.ts). */
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import type { ModelCard } from "../../shared/workers/model-card.ts";
+import {
+  HEARTBEAT_MS,
+  readModel,
+  removeWorker,
+  sendHeartbeat,
+} from "../../shared/workers/registry.ts";
+import type { Clock } from "../../shared/redis/clock.ts";
+import { repeat } from "../redis/repeat.ts";
+import type { ThroughputMeter } from "./throughput.ts";
+
+export interface HeartbeatDeps {
+  readonly redis: Redis;
+  /** Names this worker in Redis. */
+  readonly workerId: string;
+  readonly version: string;
+  readonly cards: readonly ModelCard[];
+  readonly throughput: Pick<ThroughputMeter, "report">;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/**
+ * Sends a heartbeat at once, and then every two seconds. Resolves after the first one.
+ * @returns a function that stops the heartbeats and removes this worker from Redis
+ */
+export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
+  const { redis, workerId, version, throughput, log } = deps;
+  const models = deps.cards.map(({ id, fingerprint, reproducible }) => ({
+    id,
+    fingerprint,
+    reproducible,
+  }));
+  let cards: readonly ModelCard[] | null = null;
+  const warned = new Set<string>();
+  const send = async () => {
+    cards ??= await Promise.all(deps.cards.map((card) => withFirstTime(deps, card)));
+    const report = { version, throughput: throughput.report(), models };
+    const differing = await sendHeartbeat(redis, workerId, report, cards);
+    for (const model of differing.filter((id) => !warned.has(id))) {
+      warned.add(model);
+      log.warn(
+        { model },
+        "Another worker serves other weights, tokenizers or templates under this model's name, or did so within the last 10 s",
+      );
+    }
+  };
+  const { firstSuccess, stop } = repeat(send, {
+    everyMs: HEARTBEAT_MS,
+    onError: (error) => log.warn({ err: error }, "Could not send the heartbeat"),
+  });
+  await firstSuccess;
+  return () => {
+    stop();
+    removeWorker(redis, workerId).catch(() => {});
+  };
+}
+
+/** The card with the time at which a worker first served the same weights under this name. */
+async function withFirstTime({ redis, clock }: HeartbeatDeps, card: ModelCard): Promise<ModelCard> {
+  const known = await readModel(redis, card.id);
+  const isSame = known?.fingerprint === card.fingerprint;
+  return { ...card, createdAtMs: isSame ? known.createdAtMs : clock.now() };
+}

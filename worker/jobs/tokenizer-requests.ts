@@ -1,0 +1,94 @@
+/**
+ * Answers requests for the tokenizers of this worker's models (shared/workers/tokenizer-requests.ts). The prepare thread does the
+ * work, in which tenants take turns, so that a request neither takes a slot nor delays a token. A channel tells of new requests;
+ * as a message may be lost, the queues are also polled.
+ */
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { TOKENIZER_CHANNEL } from "../../shared/redis/keys.ts";
+import {
+  answerTokenizerRequest,
+  takeTokenizerRequest,
+  type TokenizerRequest,
+} from "../../shared/workers/tokenizer-requests.ts";
+import type { EngineClient } from "../engine-client/client.ts";
+import { duplicateConnection } from "../redis/connection.ts";
+
+/** Interval at which requests are looked for without a message. */
+const POLL_MS = 1_000;
+/** Requests that this worker has taken and not answered. The others wait where any worker can take them. */
+const TAKEN_MAX = 8;
+
+export interface TokenizerRequestsDeps {
+  readonly connection: Redis;
+  readonly engine: Pick<EngineClient, "cards" | "tokenize">;
+  readonly log: Logger;
+}
+
+export class TokenizerRequests {
+  readonly #deps: TokenizerRequestsDeps;
+  readonly #models: readonly string[];
+  readonly #subscriber: Redis;
+  readonly #poll: NodeJS.Timeout;
+  /** Models that may have waiting requests. */
+  readonly #waiting = new Set<string>();
+  #taken = 0;
+  #isTaking = false;
+  #isClosed = false;
+
+  constructor(deps: TokenizerRequestsDeps) {
+    this.#deps = deps;
+    this.#models = deps.engine.cards.map(({ id }) => id);
+    this.#subscriber = duplicateConnection(deps.connection, deps.log);
+    this.#subscriber.on("message", (_, model) => {
+      if (this.#models.includes(model)) this.#look([model]);
+    });
+    this.#subscriber.subscribe(TOKENIZER_CHANNEL).catch(() => {});
+    this.#poll = setInterval(() => this.#look(this.#models), POLL_MS);
+  }
+
+  /** Takes no more requests. Those that were taken get no answer if the process ends before. */
+  close(): void {
+    this.#isClosed = true;
+    clearInterval(this.#poll);
+    this.#subscriber.disconnect();
+  }
+
+  #look(models: readonly string[]): void {
+    for (const model of models) this.#waiting.add(model);
+    if (!this.#isTaking) void this.#take();
+  }
+
+  async #take(): Promise<void> {
+    this.#isTaking = true;
+    try {
+      // Models take turns.
+      for (const model of this.#waiting) {
+        if (this.#isClosed || this.#taken >= TAKEN_MAX) break;
+        this.#waiting.delete(model);
+        const request = await takeTokenizerRequest(this.#deps.connection, model);
+        if (request === null) continue;
+        this.#waiting.add(model);
+        this.#taken++;
+        void this.#answer(request);
+      }
+    } catch (error) {
+      this.#deps.log.warn({ err: error }, "Could not take a request for a tokenizer");
+    } finally {
+      this.#isTaking = false;
+    }
+  }
+
+  async #answer(request: TokenizerRequest): Promise<void> {
+    const { engine, connection, log } = this.#deps;
+    try {
+      const answer = await engine.tokenize(request);
+      await answerTokenizerRequest(connection, request, answer);
+    } catch (error) {
+      log.warn({ err: error }, "Could not answer a request for a tokenizer");
+    } finally {
+      this.#taken--;
+      if (this.#waiting.size > 0) this.#look([]);
+    }
+  }
+}

@@ -1,0 +1,35 @@
+/** The generating process's side of the channel to its parent process. */
+import type { Answer, ProcessState, Question } from "./messages.ts";
+
+/** Whether a worker process started this process. */
+export const hasParentProcess = () => process.send !== undefined;
+
+/** Ends this process at once when the parent process is gone. It does nothing without a parent process. */
+export function endWithParentProcess(): void {
+  if (!hasParentProcess()) return;
+  // Other workers take over the jobs.
+  if (!process.connected) killThisProcess();
+  process.on("disconnect", killThisProcess);
+}
+
+/** Ends this process at once. An ordinary exit waits for the engine's step. */
+export function killThisProcess(): void {
+  process.kill(process.pid, "SIGKILL");
+}
+
+/** Tells the parent process, if there is one, that this process has started. */
+export function reportStarted(): void {
+  process.send?.({ id: 0, state: { problem: null, metrics: [] } } satisfies Answer);
+}
+
+/** Answers the questions of the parent process. */
+export function answerParentProcess(
+  readState: (withMetrics: boolean) => Promise<ProcessState>,
+): void {
+  process.on("message", ({ id, withMetrics }: Question) => {
+    readState(withMetrics).then(
+      (state) => process.send?.({ id, state } satisfies Answer),
+      () => {},
+    );
+  });
+}

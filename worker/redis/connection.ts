@@ -1,0 +1,75 @@
+/**
+ * The worker's connections to Redis. A connection can die without a
+ * sign: a firewall forgets it, or an address moves. So each one is pinged, and replaced when Redis sends nothing.
+ * This folder knows no keys and no data: those are in shared/redis/ and in the stores of shared/.
+ */
+import { Redis } from "ioredis";
+import type { Logger } from "pino";
+import { redisOptions } from "../../shared/redis/url.ts";
+
+const PING_INTERVAL_MS = 1_000;
+/** Redis may be busy with a slow command or a fork for a second or two; a connection that is silent for longer is replaced. */
+const SILENT_MAX_MS = 5_000;
+/** Time for a TCP connection to be made; ioredis allows 10 s. */
+const CONNECT_MS = 5_000;
+/** An idle connection is probed by the kernel after this time, then each second, ten times. For those without PINGs. */
+const KEEP_ALIVE_MS = 10_000;
+
+/** When Redis last sent data on a connection, in the time of `performance.now`. */
+const heardAt = new WeakMap<Redis, number>();
+
+/**
+ * Connects, and watches the connection. During an outage commands wait instead of failing, as BullMQ's workers require. Commands
+ * without a reply are sent again on the next connection, so a script must not change more when it runs twice.
+ * ioredis' `duplicate()` gives a connection that is not watched. BullMQ watches those on which it blocks.
+ */
+export function connectRedis(url: string, log: Logger): Redis {
+  const redis = new Redis({
+    ...redisOptions(url),
+    maxRetriesPerRequest: null,
+    enableReadyCheck: true,
+    connectTimeout: CONNECT_MS,
+    keepAlive: KEEP_ALIVE_MS,
+    // With Redis Sentinel: changes to a new master as soon as it is elected, also if the old one hangs without an error.
+    failoverDetector: true,
+  });
+  watch(redis, log);
+  return redis;
+}
+
+/** A second connection with the same options, for example for subscriptions. It is watched too. */
+export function duplicateConnection(redis: Redis, log: Logger): Redis {
+  const second = redis.duplicate();
+  watch(second, log);
+  return second;
+}
+
+/** Whether a connection made with `connectRedis` is open, and Redis answered on it within the last five seconds. */
+export function isAnswering(redis: Redis): boolean {
+  return redis.status === "ready" && silentMs(redis) < SILENT_MAX_MS;
+}
+
+const silentMs = (redis: Redis) => performance.now() - (heardAt.get(redis) ?? -Infinity);
+
+function watch(redis: Redis, log: Logger): void {
+  redis.on("error", (error) => log.warn({ reason: error.message }, "Redis connection error"));
+  const heard = () => void heardAt.set(redis, performance.now());
+  redis.on("connect", () => {
+    heard();
+    redis.stream.on("data", heard);
+  });
+  const replaceIfSilent = () => {
+    const isConnected = redis.status === "connect" || redis.status === "ready";
+    if (!isConnected || silentMs(redis) < SILENT_MAX_MS) return;
+    log.warn({ ms: Math.round(silentMs(redis)) }, "Redis is silent: the connection is replaced");
+    redis.stream.destroy();
+  };
+  const timer = setInterval(() => {
+    // A reply that this process was too busy to read is read before the immediate runs.
+    setImmediate(replaceIfSilent);
+    // A PING is not sent again on the next connection for each second of an outage: only open connections get one.
+    if (redis.status === "ready") redis.ping().catch(() => {});
+  }, PING_INTERVAL_MS);
+  timer.unref();
+  redis.on("end", () => clearInterval(timer));
+}

@@ -1,0 +1,69 @@
+/** The roles that need no models: `deliver`, `batch` and `sweep`. */
+import { bucketOf, type Bucket } from "../shared/files/bucket.ts";
+import { removeLostUploads } from "../shared/files/lost-uploads.ts";
+import { startBatchConsumer } from "./batches/consumer.ts";
+import type { WorkerEnv } from "./env.ts";
+import { startQueueRepair } from "./jobs/queue-repair.ts";
+import { startSweeper } from "./jobs/sweeper.ts";
+import type { Part, PartDeps } from "./part.ts";
+import { repeat } from "./redis/repeat.ts";
+import { watchQueueGauges } from "./telemetry/queue-gauges.ts";
+import { startDeliverer } from "./webhooks/deliverer.ts";
+
+/** Starts the roles among these that the process has. */
+export function startServices(env: WorkerEnv, deps: PartDeps): Part[] {
+  const { ROLES: roles } = env;
+  const isPaused = () => deps.clock.problem !== null;
+  const consumers = [
+    ...(roles.has("deliver")
+      ? [
+          startDeliverer({
+            ...deps,
+            isPaused,
+            now: () => deps.clock.now(),
+            postOptions: { allowed: env.WEBHOOK_ALLOW },
+          }),
+        ]
+      : []),
+    ...(roles.has("batch")
+      ? [
+          startBatchConsumer({
+            ...deps,
+            isPaused,
+            bucket: bucketOf(env),
+            webhookAllow: env.WEBHOOK_ALLOW,
+            openLinesMax: env.BATCH_LINES,
+          }),
+        ]
+      : []),
+  ];
+  const parts = consumers.map((consumer) => ({
+    ready: () => consumer.waitUntilReady(),
+    close: () => consumer.close(),
+  }));
+  return roles.has("sweep") ? [...parts, startSweep(deps, bucketOf(env))] : parts;
+}
+
+/** Interval at which lost uploads are looked for. */
+const UPLOADS_INTERVAL_MS = 60_000;
+
+function startSweep(deps: PartDeps, bucket: Bucket | null): Part {
+  const { metrics, connection, log } = deps;
+  const stops = [
+    startSweeper(deps),
+    startQueueRepair(deps),
+    watchQueueGauges({ ...deps, onGauges: (gauges) => metrics.setQueueGauges(gauges) }),
+  ];
+  if (bucket) {
+    const uploads = repeat(() => removeLostUploads(connection, bucket), {
+      everyMs: UPLOADS_INTERVAL_MS,
+      onError: (error) => log.warn({ err: error }, "Could not remove lost uploads from the bucket"),
+    });
+    stops.push(uploads.stop);
+  }
+  return {
+    close: async () => {
+      for (const stop of stops) stop();
+    },
+  };
+}

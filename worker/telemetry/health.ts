@@ -1,0 +1,40 @@
+/** The worker's HTTP server: /healthz and /readyz for probes, /metrics for Prometheus. */
+import { createServer, type Server } from "node:http";
+import { once } from "node:events";
+import { Registry } from "prom-client";
+
+export interface HealthSources {
+  /** Why the worker takes no work now, in a sentence; null if it does. */
+  readonly problem: () => Promise<string | null>;
+  /** The metrics in Prometheus' text format. */
+  readonly metrics: () => Promise<string>;
+}
+
+/**
+ * Starts the server.
+ * @returns the listening server
+ * @throws Error if the port is in use
+ */
+export async function startHealthServer(
+  port: number,
+  { problem, metrics }: HealthSources,
+): Promise<Server> {
+  const reply = async (path: string | undefined): Promise<[number, string, string?]> => {
+    if (path === "/metrics") return [200, await metrics(), Registry.PROMETHEUS_CONTENT_TYPE];
+    if (path === "/healthz") return [200, JSON.stringify({ status: "ok" })];
+    if (path !== "/readyz") return [404, JSON.stringify({ status: "not found" })];
+    const reason = await problem();
+    if (reason === null) return [200, JSON.stringify({ status: "ok" })];
+    return [503, JSON.stringify({ status: "not ready", reason })];
+  };
+  const server = createServer((request, response) => {
+    void reply(request.url)
+      .catch((error: unknown): [number, string, string] => [500, String(error), "text/plain"])
+      .then(([status, text, type = "application/json"]) =>
+        response.writeHead(status, { "content-type": type }).end(text),
+      );
+  });
+  server.listen(port);
+  await once(server, "listening");
+  return server;
+}

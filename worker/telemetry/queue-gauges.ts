@@ -1,0 +1,88 @@
+/**
+ * Reads the lengths of the queues for the metrics. It reads at intervals, not when Prometheus scrapes, because a scrape
+ * must not wait while Redis does not answer.
+ */
+import { Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import {
+  LEASE_GROUPS_KEY,
+  LEASES_PREFIX,
+  QUEUES,
+  QUEUE_PREFIX,
+  SUSPECTS_PREFIX,
+  WAITING_JOBS_KEY,
+} from "../../shared/redis/keys.ts";
+
+const INTERVAL_MS = 2_000;
+
+/** Counts of the entries in one queue: jobs, deliveries or batches. */
+export interface QueueGauges {
+  readonly queue: string;
+  /** Ready, and waiting for a worker. */
+  readonly waiting: number;
+  /** Not due yet: retries and later steps; of jobs, the suspects. */
+  readonly delayed: number;
+  /** Taken by a worker. */
+  readonly active: number;
+  /** Age in seconds of the oldest waiting entry; 0 if none waits. */
+  readonly ageSeconds: number;
+}
+
+export interface QueueGaugesDeps {
+  readonly connection: Redis;
+  readonly log: Logger;
+  readonly onGauges: (gauges: QueueGauges) => void;
+}
+
+/** Reads the gauges of all queues at intervals. @returns a function that stops the reading */
+export function watchQueueGauges({ connection, log, onGauges }: QueueGaugesDeps): () => void {
+  const queues = QUEUES.map((name) => new Queue(name, { connection, prefix: QUEUE_PREFIX }));
+  for (const queue of queues) {
+    queue.on("error", (error) => log.warn({ reason: error.message }, "Queue error"));
+  }
+  let isReading = false;
+  const read = () => {
+    if (isReading) return;
+    isReading = true;
+    const all = [readJobGauges(connection), ...queues.map(readQueueGauges)];
+    Promise.all(all.map(async (gauges) => onGauges(await gauges)))
+      .catch((error: unknown) => log.warn({ err: error }, "Could not read the queue lengths"))
+      .finally(() => (isReading = false));
+  };
+  read();
+  const timer = setInterval(read, INTERVAL_MS);
+  return () => clearInterval(timer);
+}
+
+/** It reads a count of each lane, not the jobs. */
+async function readJobGauges(connection: Redis): Promise<QueueGauges> {
+  const [waiting, [, submittedMs], [seconds], groups] = await Promise.all([
+    connection.zcard(WAITING_JOBS_KEY),
+    connection.zrange(WAITING_JOBS_KEY, "0", "0", "WITHSCORES"),
+    connection.time(),
+    connection.smembers(LEASE_GROUPS_KEY),
+  ]);
+  const total = async (prefix: string) => {
+    const counts = await Promise.all(groups.map((group) => connection.zcard(prefix + group)));
+    return counts.reduce((sum, count) => sum + count, 0);
+  };
+  return {
+    queue: "jobs",
+    waiting,
+    delayed: await total(SUSPECTS_PREFIX),
+    active: await total(LEASES_PREFIX),
+    ageSeconds:
+      submittedMs === undefined ? 0 : Math.max(0, Number(seconds) - Number(submittedMs) / 1000),
+  };
+}
+
+async function readQueueGauges(queue: Queue): Promise<QueueGauges> {
+  const [counts, [first]] = await Promise.all([
+    queue.getJobCounts("waiting", "delayed", "active"),
+    queue.getJobs(["waiting"], 0, 0, true),
+  ]);
+  const { waiting = 0, delayed = 0, active = 0 } = counts;
+  const ageSeconds = first ? Math.max(0, Date.now() - first.timestamp) / 1000 : 0;
+  return { queue: queue.name, waiting, delayed, active, ageSeconds };
+}
