@@ -26,11 +26,14 @@ export function jobSources(redis: RedisClient, store: JobStore): JobSources {
 export async function readJob(record: JobRecord, sources: JobSources): Promise<Job> {
   const isEnded = isTerminal(record.state);
   const outcome = (isEnded ? record.outcome : NEVER_RAN) as Outcome;
-  const output = await readOutput(record, isEnded, sources);
   const deliveryId = deliveryIdOf(messageId(record.id), null);
-  const deliveries = record.webhookUrl
-    ? await sources.deliveries.attempts(record.tenant, deliveryId)
-    : [];
+  // At the same time: together they take one round trip to Redis.
+  const [output, deliveries, queue, waitingFor] = await Promise.all([
+    readOutput(record, isEnded, sources),
+    record.webhookUrl ? sources.deliveries.attempts(record.tenant, deliveryId) : [],
+    record.state === "queued" ? sources.queue.forJob(record) : null,
+    record.state === "running" ? sources.queue.waitingFor(record) : null,
+  ]);
   return {
     id: record.id,
     object: "job",
@@ -38,8 +41,8 @@ export async function readJob(record: JobRecord, sources: JobSources): Promise<J
     state: record.state,
     phase: phaseOf(record),
     timings: timingsOf(record),
-    queue: record.state === "queued" ? await sources.queue.forJob(record) : null,
-    waiting_for: record.state === "running" ? await sources.queue.waitingFor(record) : null,
+    queue,
+    waiting_for: waitingFor,
     created_at: seconds(record.createdAtMs),
     started_at: seconds(record.startedAtMs),
     ended_at: seconds(record.endedAtMs),

@@ -5,7 +5,7 @@ import { laneOf } from "./lanes.ts";
 import { waitingFor, type LeasedJob } from "./lost-lease.ts";
 import type { QueuePlace } from "../api/queue.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { workersServing } from "../workers/registry.ts";
+import { workersServing, type LiveWorker } from "../workers/registry.ts";
 
 /** The estimate for a job that is submitted now. */
 export interface NewJobEstimate {
@@ -31,8 +31,12 @@ export class QueueEstimate {
 
   /** The place of a job; null if it does not wait. */
   async forJob(job: WaitingJob & { readonly generation: UsedModels }): Promise<QueuePlace | null> {
-    const ahead = await this.#queue.workAhead(job);
-    return ahead && (await this.#estimate(ahead, job.generation)).place;
+    // At the same time: a submission waits for both.
+    const [ahead, workers] = await Promise.all([
+      this.#queue.workAhead(job),
+      this.#workersFor(job.generation),
+    ]);
+    return ahead && estimate(ahead, workers).place;
   }
 
   /** What a running job waits for whose worker was lost; null if a worker runs it. */
@@ -46,28 +50,31 @@ export class QueueEstimate {
     tenant: string,
     priority: number,
   ): Promise<NewJobEstimate> {
-    return this.#estimate(
-      await this.#queue.workAheadOfNewJob(laneOf(generation), tenant, priority),
-      generation,
-    );
+    const [ahead, workers] = await Promise.all([
+      this.#queue.workAheadOfNewJob(laneOf(generation), tenant, priority),
+      this.#workersFor(generation),
+    ]);
+    return estimate(ahead, workers);
   }
 
   /** Only workers that serve all models of the job count. */
-  async #estimate(ahead: WorkAhead, { model, pairs = [] }: UsedModels): Promise<NewJobEstimate> {
-    const ids = [model, ...pairs.map((pair) => pair.model)];
-    const workers = await workersServing(this.#redis, ids);
-    const eta = estimateStart(
-      ahead,
-      workers.map(({ throughput }) => throughput),
-    );
-    return {
-      place: {
-        position: ahead.jobs + 1,
-        tokens_ahead: ahead.tokens,
-        eta: eta && { p50: eta.p50, p90: eta.p90 },
-        reason: workers.length === 0 ? "no_worker" : null,
-      },
-      p10Seconds: eta?.p10 ?? null,
-    };
+  #workersFor({ model, pairs = [] }: UsedModels): Promise<LiveWorker[]> {
+    return workersServing(this.#redis, [model, ...pairs.map((pair) => pair.model)]);
   }
+}
+
+function estimate(ahead: WorkAhead, workers: readonly LiveWorker[]): NewJobEstimate {
+  const eta = estimateStart(
+    ahead,
+    workers.map(({ throughput }) => throughput),
+  );
+  return {
+    place: {
+      position: ahead.jobs + 1,
+      tokens_ahead: ahead.tokens,
+      eta: eta && { p50: eta.p50, p90: eta.p90 },
+      reason: workers.length === 0 ? "no_worker" : null,
+    },
+    p10Seconds: eta?.p10 ?? null,
+  };
 }
