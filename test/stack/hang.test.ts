@@ -54,6 +54,7 @@ test("when the engine makes no step, the log says where its jobs stand, others c
   await expectUndisturbed(reader);
   const end = (await allEvents(stack.client, hanging.id)).at(-1);
   expect(end).toMatchObject({ type: "failed", error: { code: "worker_lost" } });
+  expect(worker.child.output).toContain("makes no progress");
   const line = worker.child.output.split("\n").find((text) => text.includes("makes no progress"));
   expect(JSON.parse(line!)).toMatchObject({
     thread: "engine",
