@@ -5,6 +5,7 @@ import { EngineClient } from "./engine-client/client.ts";
 import type { WorkerEnv } from "./env.ts";
 import { startJobConsumer } from "./jobs/consumer.ts";
 import { TokenizerRequests } from "./jobs/tokenizer-requests.ts";
+import { AwayModels } from "./jobs/away-models.ts";
 import { startHeartbeat } from "./jobs/heartbeat.ts";
 import { ThroughputMeter } from "./jobs/throughput.ts";
 import type { Part, PartDeps } from "./part.ts";
@@ -15,11 +16,17 @@ import type { Metrics } from "./telemetry/metrics.ts";
 /** Longest wait at exit for the engine's step. */
 const ENGINE_CLOSE_MS = 3_000;
 
+/** An engine, and those of its models that it cannot serve now. */
+export interface StartedEngine {
+  readonly engine: EngineClient;
+  readonly away: AwayModels;
+}
+
 /** Loads and checks the models. It needs no Redis. @throws Error with the reason if an ensemble cannot be served */
 export async function startEngine(
   env: WorkerEnv,
   { log, metrics }: { readonly log: Logger; readonly metrics: Metrics },
-): Promise<EngineClient> {
+): Promise<StartedEngine> {
   const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
   metrics.setLimits({ slots: env.SLOTS, cacheBytesMax });
   const engine = await EngineClient.start(
@@ -38,13 +45,16 @@ export async function startEngine(
     (stats) => metrics.addEngineStats(stats),
   );
   for (const warning of engine.warnings) log.warn(warning);
-  return engine;
+  const away = new AwayModels(log);
+  away.update(engine.bases);
+  engine.onBases = (bases) => away.update(bases);
+  return { engine, away };
 }
 
 /** Announces the models and starts taking jobs. */
 export async function startGeneration(
   env: WorkerEnv,
-  engine: EngineClient,
+  { engine, away }: StartedEngine,
   deps: PartDeps,
 ): Promise<Part> {
   const throughput = new ThroughputMeter(env.SLOTS);
@@ -54,6 +64,7 @@ export async function startGeneration(
     workerId: newId("worker"),
     version: packageJson.version,
     cards: engine.cards,
+    away,
     throughput,
   });
   const jobs = startJobConsumer({
@@ -61,6 +72,7 @@ export async function startGeneration(
     leaseMs: deps.lockMs,
     throughput,
     engine,
+    away,
     served: new Map(engine.cards.map(({ id, fingerprint }) => [id, fingerprint])),
     isPaused: () => deps.clock.problem !== null,
     attemptsMax: env.ATTEMPTS_MAX,

@@ -19,6 +19,7 @@ import { jobSources, readJob } from "../shared/protocols/job-reply.ts";
 import { DELIVERY_QUEUE, QUEUE_PREFIX } from "../shared/redis/keys.ts";
 import { WebhookPublisher } from "../shared/webhooks/publisher.ts";
 import type { WorkerEnv } from "./env.ts";
+import type { StartedEngine } from "./generation.ts";
 import type { Part } from "./part.ts";
 import type { GeneratingProcess } from "./processes/generating-process.ts";
 import { answerParentProcess, reportStarted } from "./processes/parent-process.ts";
@@ -49,6 +50,7 @@ export async function run(
   const redis = connectRedis(env.REDIS_URL, log);
   let clock: WatchedClock | null = null;
   let isStarted = false;
+  let started: StartedEngine | null = null;
   /** The parts that have started. */
   const parts: Part[] = child === null ? [] : [child];
 
@@ -58,15 +60,27 @@ export async function run(
     if (stop.aborted) return "The worker drains";
     if (!isAnswering(redis)) return "Redis does not answer";
     if (clock?.problem) return clock.problem;
-    return isStarted ? null : "The worker starts";
+    if (!isStarted) return "The worker starts";
+    const models = started?.engine.cards.length ?? 0;
+    return models > 0 && models === started!.away.reasons.size
+      ? "The bases of all models are away"
+      : null;
   };
+  const ownAway = () => Object.fromEntries(started?.away.reasons ?? []);
   answerParentProcess(async (withMetrics) => ({
     problem: ownProblem(),
+    away: ownAway(),
     metrics: withMetrics ? await metrics.registry.getMetricsAsJSON() : [],
   }));
   if (env.HEALTH_PORT) {
     await startHealthServer(env.HEALTH_PORT, {
-      problem: async () => ownProblem() ?? (await child?.state(false))?.problem ?? null,
+      state: async () => {
+        const state = await child?.state(false);
+        return {
+          problem: ownProblem() ?? state?.problem ?? null,
+          away: state?.away ?? ownAway(),
+        };
+      },
       metrics: async () => {
         if (child === null) return metrics.registry.metrics();
         const own = await metrics.registry.getMetricsAsJSON();
@@ -78,7 +92,7 @@ export async function run(
   const generates = env.ROLES.has("generate") && child === null;
   // Each process loads only the modules of its roles: they take longer to load than anything else but models.
   const generation = generates ? await import("./generation.ts") : null;
-  const engine = generation ? await generation.startEngine(env, { log, metrics }) : null;
+  started = generation ? await generation.startEngine(env, { log, metrics }) : null;
   clock = await startClock(redis, log);
   const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000, env.STORED_MIB);
   const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
@@ -98,13 +112,13 @@ export async function run(
   const services = hasServices ? await import("./services.ts") : null;
   // A part that starts now would not be drained.
   if (stop.aborted) return;
-  if (generation && engine) parts.push(await generation.startGeneration(env, engine, deps));
+  if (generation && started) parts.push(await generation.startGeneration(env, started, deps));
   if (services) parts.push(...services.startServices(env, deps));
   await Promise.all(parts.map(async (part) => part.ready?.()));
   isStarted = true;
   reportStarted();
   const roles = [...env.ROLES].filter((role) => child === null || role !== "generate");
-  const models = engine?.cards.map(({ id }) => id);
+  const models = started?.engine.cards.map(({ id }) => id);
   const ms = Math.round(performance.now() - startedMs);
   log.info({ roles, ...(models && { models, slots: env.SLOTS }), ms }, "Worker ready");
 }

@@ -56,6 +56,18 @@ export function modelRoutes(): Route[] {
   ];
 }
 
+function modelStatus(
+  id: string,
+  workers: KnownModel["workers"],
+): Pick<Model, "status" | "status_reason"> {
+  const reasons = workers.map(({ models }) => models.find((model) => model.id === id)?.away);
+  if (reasons.length === 0) return { status: "no_worker", status_reason: null };
+  const isAway = !reasons.includes(undefined);
+  return isAway
+    ? { status: "base_away", status_reason: reasons[0]! }
+    : { status: "available", status_reason: null };
+}
+
 function toModel({ card, workers }: KnownModel): Model {
   const served = workers.flatMap(({ models }) => models.filter(({ id }) => id === card.id));
   const { fingerprint, reproducible } = card;
@@ -71,7 +83,7 @@ function toModel({ card, workers }: KnownModel): Model {
     context_length: card.contextTokens,
     max_model_len: card.contextTokens,
     alpha: { default: card.alphaDefault, max: card.alphaMax },
-    status: workers.length > 0 ? "available" : "no_worker",
+    ...modelStatus(card.id, workers),
     since:
       workers.length === 0
         ? null

@@ -39,6 +39,10 @@ export const RemoteBaseUsage = v.strictObject({
     { examples: [12] },
   ),
   bounded_tokens: field(count, "Tokens that are not proven, but within `steering.base_error_max`."),
+  fallback_tokens: field(
+    count,
+    "Tokens that were drawn from the base alone, because their bound was larger than `steering.base_error_max`. Each is a certified or a bounded one as well.",
+  ),
   error_max: field(
     v.number(),
     "The largest bound of such a token: the total variation distance between its distribution and the exact one, 0 to 1.",
@@ -162,6 +166,10 @@ export const JobSteering = v.strictObject({
   base_error_max: field(
     v.exactOptional(v.number()),
     "The bound of the request for tokens that a base on another server cannot prove. Absent if it is 0.",
+  ),
+  base_error_action: field(
+    v.exactOptional(v.literal("base")),
+    "Present if tokens above that bound are drawn from the base alone. Absent if they fail the job.",
   ),
   trace: field(
     v.exactOptional(v.boolean()),

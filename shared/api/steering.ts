@@ -87,8 +87,13 @@ export const Steering = v.pipe(
     guards: optional(Guards, "Bounds of the shift. The default is no guard."),
     base_error_max: optional(
       number(0, 1),
-      "Only for a base on another server: the largest bound of the total variation distance between the distribution that a token is drawn from and the exact one, before top_k, top_p and min_p, and at temperature 1 if it is greedy. 0 wants every token proven. A token above the bound fails the job.",
+      "Only for a base on another server: the largest bound of the total variation distance between the distribution that a token is drawn from and the exact one, before top_k, top_p and min_p, and at temperature 1 if it is greedy. 0 wants every token proven. `base_error_action` says what happens at a token above the bound.",
       { default: 0 },
+    ),
+    base_error_action: optional(
+      v.picklist(["fail", "base"]),
+      "Only for a base on another server: what happens at a token whose bound is larger than `base_error_max`. `fail` ends the job with `base_failed`. `base` draws the token from the base alone, as with alpha 0; the job fails only if the bound of that draw is too large as well.",
+      { default: "fail" },
     ),
     trace: optional(
       v.boolean(),

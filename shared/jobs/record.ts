@@ -71,6 +71,8 @@ export interface Generation extends ScoredTokens {
   };
   /** Largest bound of a token that a base on another server cannot prove; absent for 0. */
   readonly baseErrorMax?: number;
+  /** Draws such a token from the base alone if its bound is larger; absent to fail. */
+  readonly baseErrorAction?: "base";
   /** A text to score; nothing is generated then. */
   readonly completion?: TextInput;
   /** The grammar of the output; absent for any text. */
@@ -127,6 +129,7 @@ export const GENERATION: Members<Generation> = {
   pairs: true,
   guards: true,
   baseErrorMax: true,
+  baseErrorAction: true,
   completion: true,
   promptLogprobs: true,
   candidates: true,

@@ -96,6 +96,7 @@ export function jobSteering({
   pairs,
   guards,
   baseErrorMax,
+  baseErrorAction,
   trace,
 }: Generation): Job["steering"] {
   return {
@@ -104,6 +105,7 @@ export function jobSteering({
     ...(pairs && { pairs }),
     ...(guards && { guards: publicGuards(guards) }),
     ...(baseErrorMax !== undefined && { base_error_max: baseErrorMax }),
+    ...(baseErrorAction && { base_error_action: baseErrorAction }),
     ...(trace && { trace }),
   };
 }

@@ -5,7 +5,7 @@ import { laneOf } from "./lanes.ts";
 import { waitingFor, type LeasedJob } from "./lost-lease.ts";
 import type { QueuePlace } from "../api/queue.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { workersServing, type LiveWorker } from "../workers/registry.ts";
+import { canServe, workersServing, type LiveWorker } from "../workers/registry.ts";
 
 /** The estimate for a job that is submitted now. */
 export interface NewJobEstimate {
@@ -36,7 +36,7 @@ export class QueueEstimate {
       this.#queue.workAhead(job),
       this.#workersFor(job.generation),
     ]);
-    return ahead && estimate(ahead, workers).place;
+    return ahead && estimate(ahead, job.generation, workers).place;
   }
 
   /** What a running job waits for whose worker was lost; null if a worker runs it. */
@@ -54,16 +54,25 @@ export class QueueEstimate {
       this.#queue.workAheadOfNewJob(laneOf(generation), tenant, priority),
       this.#workersFor(generation),
     ]);
-    return estimate(ahead, workers);
+    return estimate(ahead, generation, workers);
   }
 
   /** Only workers that serve all models of the job count. */
-  #workersFor({ model, pairs = [] }: UsedModels): Promise<LiveWorker[]> {
-    return workersServing(this.#redis, [model, ...pairs.map((pair) => pair.model)]);
+  #workersFor(generation: UsedModels): Promise<LiveWorker[]> {
+    return workersServing(this.#redis, idsOf(generation));
   }
 }
 
-function estimate(ahead: WorkAhead, workers: readonly LiveWorker[]): NewJobEstimate {
+const idsOf = ({ model, pairs = [] }: UsedModels) => [model, ...pairs.map((pair) => pair.model)];
+
+/** @param serving the workers that serve the models, some of which may have no base for them now */
+function estimate(
+  ahead: WorkAhead,
+  generation: UsedModels,
+  serving: readonly LiveWorker[],
+): NewJobEstimate {
+  const workers = serving.filter((worker) => canServe(worker, idsOf(generation)));
+  const missing = serving.length === 0 ? "no_worker" : "base_away";
   const eta = estimateStart(
     ahead,
     workers.map(({ throughput }) => throughput),
@@ -73,7 +82,7 @@ function estimate(ahead: WorkAhead, workers: readonly LiveWorker[]): NewJobEstim
       position: ahead.jobs + 1,
       tokens_ahead: ahead.tokens,
       eta: eta && { p50: eta.p50, p90: eta.p90 },
-      reason: workers.length === 0 ? "no_worker" : null,
+      reason: workers.length === 0 ? missing : null,
     },
     p10Seconds: eta?.p10 ?? null,
   };

@@ -8,7 +8,7 @@ import type { KeyLimits } from "../api/keys.ts";
 type SteeringRequest = JobRequest["steering"];
 type GenerationSteering = Pick<
   Generation,
-  "alpha" | "schedule" | "guards" | "pairs" | "baseErrorMax"
+  "alpha" | "schedule" | "guards" | "pairs" | "baseErrorMax" | "baseErrorAction"
 >;
 
 /** An expert/antiexpert pair of a request, with the ensemble that it belongs to. */
@@ -43,6 +43,7 @@ export function requestSteering(
     ...(Object.keys(guards).length > 0 && { guards }),
     // Only what differs from the default: older workers run the other jobs.
     ...(request?.base_error_max && { baseErrorMax: request.base_error_max }),
+    ...(request?.base_error_action === "base" && { baseErrorAction: "base" }),
     ...(pairs && { pairs: pairs.map(({ card: { id }, weight }) => ({ model: id, weight })) }),
   };
 }

@@ -151,5 +151,9 @@ export async function liveWorkers(redis: RedisClient): Promise<LiveWorker[]> {
   });
 }
 
+/** Whether the worker can serve all these models now: none of their bases is away. */
+export const canServe = ({ models }: LiveWorker, ids: readonly string[]) =>
+  ids.every((id) => models.some((model) => model.id === id && model.away === undefined));
+
 const servingAll = (workers: readonly LiveWorker[], ids: readonly string[]) =>
   workers.filter(({ models }) => ids.every((id) => models.some((model) => model.id === id)));

@@ -24,6 +24,8 @@ const ServedModel = v.object({
   id: v.string(),
   fingerprint: v.string(),
   reproducible: v.boolean(),
+  /** Why the worker cannot serve it now: its base is on another server that does not answer. Absent if it can. */
+  away: v.exactOptional(v.string()),
 });
 
 export const WorkerReport = v.object({

@@ -1,6 +1,8 @@
 /** Seeded jobs with every option that steering a remote base must keep exact. */
 import { compileGrammar } from "../../shared/grammar/automaton/compile.ts";
 import { compileResponseFormat } from "../../shared/grammar/format.ts";
+import type { Decoder } from "../../worker/engine/decoder/decoder.ts";
+import type { Models } from "../../worker/engine/model/ensemble.ts";
 import type { Constraint } from "../../worker/engine/decode/sampler.ts";
 import { GrammarConstraint } from "../../worker/engine/grammar/constraint.ts";
 import { Matcher } from "../../worker/engine/grammar/matcher.ts";
@@ -10,6 +12,8 @@ import { DEMO_EOS, DEMO_VOCAB, demoTokenizer, type DemoJob } from "../support/ba
 
 interface JobOption extends Omit<DemoJob, "prompt"> {
   readonly name: string;
+  /** Weights of the pair and of a second one with another expert. */
+  readonly pairWeights?: readonly [number, number];
 }
 
 const FORMAT = { type: "regex", pattern: "[a-z ]{3,20}#### [0-9]{1,3}" } as const;
@@ -38,15 +42,41 @@ export const JOB_OPTIONS: readonly JobOption[] = [
   { name: "nucleus and KL", changes: { guards: { baseNucleus: 0.8, klBudget: 0.5 } } },
   { name: "KL budget", changes: { guards: { klBudget: 0.5 } } },
   { name: "fallback", changes: { guards: { fallback: 0.2 } } },
+  { name: "two pairs", pairWeights: [0.7, 0.4], sampling: { temperature: 0.7 } },
+  { name: "two pairs, greedy", pairWeights: [0.5, 1], sampling: { temperature: 0 } },
+  {
+    name: "two pairs, base nucleus",
+    pairWeights: [1, 1],
+    changes: { guards: { baseNucleus: 0.9 } },
+  },
+  { name: "negative alpha", changes: { alpha: -0.5 }, sampling: { temperature: 0.8 } },
+  { name: "alpha 0", changes: { alpha: 0 } },
+  { name: "response format, top-p", sampling: { topP: 0.9 }, constrain },
   { name: "response format", constrain },
   { name: "response format, greedy", sampling: { temperature: 0 }, constrain },
 ];
 
-/** The options and the prompt follow from the number. */
-export function goldenJob(number: number, maxTokens: number): DemoJob & JobOption {
+/**
+ * The options and the prompt follow from the number.
+ * @param pair of the first weight
+ * @param other expert of the second pair
+ */
+export function goldenJob(
+  number: number,
+  maxTokens: number,
+  { expert, antiexpert }: Pick<Models, "expert" | "antiexpert">,
+  other: Decoder,
+): DemoJob & JobOption {
   const option = JOB_OPTIONS[number % JOB_OPTIONS.length]!;
   const sampling = { seed: number, ...option.sampling };
+  const prompt = benchPrompt(60, number);
+  const prompts = { expert: prompt, antiexpert: prompt };
+  const pairs = option.pairWeights?.map((weight, i) => ({
+    weight,
+    models: { expert: i === 0 ? expert : other, antiexpert },
+    prompts,
+  }));
   // What a server cannot tell is counted, and not refused.
-  const changes = { ...option.changes, baseErrorMax: 1 };
-  return { ...option, changes, sampling, maxTokens, prompt: benchPrompt(60, number) };
+  const changes = { ...option.changes, baseErrorMax: 1, ...(pairs && { pairs }) };
+  return { ...option, changes, sampling, maxTokens, prompt };
 }

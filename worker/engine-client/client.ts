@@ -15,6 +15,7 @@ import {
   type EngineStats,
   type FromEngine,
   type FromPrepare,
+  type RemoteBaseState,
   type RunEvent,
   type ToEngine,
   type ToPrepare,
@@ -36,16 +37,23 @@ export class EngineClient {
   readonly cards: readonly ModelCard[];
   /** Why a model runs slower than it could; empty if none does. */
   readonly warnings: readonly string[];
+  #bases: readonly RemoteBaseState[];
+  /** Called when a base on another server can be used again, or cannot any more. */
+  onBases: (bases: readonly RemoteBaseState[]) => void = () => {};
   readonly #threads: Threads;
   readonly #runs = new Map<number, Run>();
   readonly #questions = new Map<number, PromiseWithResolvers<TokenizerAnswer | null>>();
   #lastRun = 0;
   readonly #watches: Partial<Record<keyof Threads, ProgressWatch>> = {};
 
-  private constructor(threads: Threads, { cards, warnings }: FromEngine & { type: "ready" }) {
+  private constructor(
+    threads: Threads,
+    { cards, warnings, bases }: FromEngine & { type: "ready" },
+  ) {
     this.#threads = threads;
     this.cards = cards;
     this.warnings = warnings;
+    this.#bases = bases;
     threads.prepare.on("message", (message: FromPrepare) => {
       if (!("run" in message)) return;
       this.#watches.prepare?.progressed();
@@ -56,7 +64,16 @@ export class EngineClient {
     threads.engine.on("message", (message: FromEngine) => {
       if (isProgress(message)) this.#watches.engine?.progressed();
       if (message.type === "run") this.#runs.get(message.run)?.onEvent(message.event);
+      if (message.type === "bases") {
+        this.#bases = message.bases;
+        this.onBases(message.bases);
+      }
     });
+  }
+
+  /** The bases that other servers run. */
+  get bases(): readonly RemoteBaseState[] {
+    return this.#bases;
   }
 
   /**

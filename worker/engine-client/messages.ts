@@ -78,6 +78,8 @@ export interface PreparedGeneration {
   /** How many of the last tokens of all prompts, which are the same, are scored; null if the prompt is not scored. */
   readonly scoredPromptTokens: number | null;
   readonly grammar: PreparedGrammar | null;
+  /** The conversation, for a base that takes no other prompt; otherwise null. */
+  readonly chat: readonly { readonly role: string; readonly content: string }[] | null;
   /** Most tokens to generate within the context. */
   readonly maxTokens: number;
   /** Most tokens in a KV cache: prompt and output. */
@@ -164,6 +166,8 @@ export interface RemoteCounts {
   certified: number;
   /** Tokens that are not, within `errorMax`. */
   bounded: number;
+  /** Tokens that were drawn from the base alone, because those of the steered distribution were beyond the request's bound. */
+  fellBack: number;
   /** The largest bound of a token that is not proven. */
   errorMax: number;
   /** Bodies of requests and replies. */
@@ -201,13 +205,26 @@ export function isEndEvent(event: RunEvent): event is RunEndEvent {
   return event.type === "end" || event.type === "failed";
 }
 
+/** The base of an ensemble that another server runs. */
+export interface RemoteBaseState {
+  /** Id of the ensemble. */
+  readonly model: string;
+  /** Why the base cannot be used now; null if it can. */
+  readonly problem: string | null;
+  /** What its last check found, for the log. */
+  readonly warnings: readonly string[];
+}
+
 export type FromEngine =
   | {
       readonly type: "ready";
       readonly cards: readonly ModelCard[];
       /** Why a model runs slower than it could; empty if none does. */
       readonly warnings: readonly string[];
+      readonly bases: readonly RemoteBaseState[];
     }
+  /** A base can be used again, or cannot any more. */
+  | { readonly type: "bases"; readonly bases: readonly RemoteBaseState[] }
   | { readonly type: "startFailed"; readonly reason: string }
   | { readonly type: "run"; readonly run: number; readonly event: RunEvent }
   | { readonly type: "stats"; readonly stats: EngineStats };

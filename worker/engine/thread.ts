@@ -24,6 +24,7 @@ import {
   type EngineOptions,
   type FromEngine,
   type PreparedGeneration,
+  type RemoteBaseState,
   type RunEvent,
   type StartRequest,
   type ToEngine,
@@ -82,13 +83,23 @@ try {
       },
     });
   setInterval(sendStats, STATS_INTERVAL_MS);
+  for (const { remoteBase } of loaded) {
+    if (remoteBase) remoteBase.onChange = () => send({ type: "bases", bases: remoteBases(loaded) });
+  }
   send({
     type: "ready",
     cards: loaded.map(({ card }) => card),
     warnings: loaded.flatMap(({ warnings }) => warnings),
+    bases: remoteBases(loaded),
   });
 } catch (error) {
   send({ type: "startFailed", reason: errorMessage(error) });
+}
+
+function remoteBases(ensembles: readonly Ensemble[]): RemoteBaseState[] {
+  return ensembles.flatMap(({ id, remoteBase }) =>
+    remoteBase ? [{ model: id, problem: remoteBase.problem, warnings: remoteBase.warnings }] : [],
+  );
 }
 
 /** Creates the task of a prepared generation. If it cannot run, emits a `failed` event and returns null. */
@@ -103,14 +114,14 @@ function createTask(
     emit({ type: "failed", code, message: errorMessage(error), usage });
   };
   try {
-    const { generation, grammar, maxTokens, cacheTokensMax } = prepared;
+    const { generation, grammar, chat, maxTokens, cacheTokensMax } = prepared;
     const { ensemble, steered, prompt, eosIds } = steeredModels(ensembles, prepared);
     const scored = scoredPrompt(prepared, prompt, { ids: resume, promptLogged });
     const forcedTokens = prepared.forcedTokens && Array.from(prepared.forcedTokens);
     const { decode, tokenText, unusedIds, silentIds } = ensemble;
     // A completion that is scored ends at its last token; end tokens within it do not end it.
     const endIds = forcedTokens ? new Set<number>() : eosIds;
-    const { stop, schedule, guards, baseErrorMax, candidates } = generation;
+    const { stop, candidates } = generation;
     const { logprobs = null, trace = false } = generation;
     // With log-probabilities of the prompt every token has an entry, also an end token: evaluators count on it.
     const unlistedIds = generation.promptLogprobs ? new Set<number>() : endIds;
@@ -127,10 +138,9 @@ function createTask(
     return {
       request: {
         ...steered,
-        ...(schedule && { schedule }),
-        ...(guards && { guards }),
-        ...(baseErrorMax !== undefined && { baseErrorMax }),
+        ...shiftLimits(generation),
         ...(forcedTokens && { forcedTokens }),
+        ...(chat && { chat }),
         sampler,
         output,
         ...scored.request,
@@ -167,6 +177,21 @@ function createTask(
     fail(error);
     return null;
   }
+}
+
+/** How the shift depends on the position and on what is known of the base. */
+function shiftLimits({
+  schedule,
+  guards,
+  baseErrorMax,
+  baseErrorAction,
+}: PreparedGeneration["generation"]) {
+  return {
+    ...(schedule && { schedule }),
+    ...(guards && { guards }),
+    ...(baseErrorMax !== undefined && { baseErrorMax }),
+    fallsBackToBase: baseErrorAction === "base",
+  };
 }
 
 /**

@@ -19,6 +19,7 @@ import { AttemptWatch, type AttemptWatchDeps } from "../telemetry/attempt-watch.
 import { jobLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { duplicateConnection } from "../redis/connection.ts";
+import type { AwayModels } from "./away-models.ts";
 import { LaneRotation } from "./lane-rotation.ts";
 import type { ThroughputMeter } from "./throughput.ts";
 import { endUnrun, runJob, type RunJobDeps } from "./run-job.ts";
@@ -42,6 +43,8 @@ export interface JobConsumerDeps extends RunJobDeps {
   readonly connection: Redis;
   /** Fingerprints by the id of each ensemble that the engine serves. */
   readonly served: ReadonlyMap<string, string>;
+  /** Those of them that cannot be served now. */
+  readonly away?: Pick<AwayModels, "reasons">;
   /** Whether no job may be taken now. */
   readonly isPaused?: () => boolean;
   readonly publisher: Pick<WebhookPublisher, "publishJobEnd">;
@@ -158,14 +161,15 @@ export class JobConsumer {
 
   /** @returns milliseconds to wait before the next try */
   async #takeJob(): Promise<number> {
-    const { slots, leaseMs, attemptsMax, isPaused = () => false } = this.#deps;
+    const { slots, leaseMs, attemptsMax, away, isPaused = () => false } = this.#deps;
     await this.#refreshLanes();
     if (this.#isClosing) return 0;
+    const lanes = this.#lanes.next(away?.reasons);
     const hasSlot = this.#runs.size < slots && !isPaused();
     const suspectAfterMs = hasSlot ? this.#suspectAfterMs() : null;
     this.#earlySignals.clear();
     const { job, newer, waitMs } = await this.#leases.take({
-      lanes: this.#lanes.next(),
+      lanes,
       takesJobs: hasSlot,
       ...(suspectAfterMs !== null && { suspectAfterMs }),
       leaseMs,

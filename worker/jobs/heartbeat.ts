@@ -10,6 +10,7 @@ import {
 } from "../../shared/workers/registry.ts";
 import type { Clock } from "../../shared/redis/clock.ts";
 import { repeat } from "../redis/repeat.ts";
+import type { AwayModels } from "./away-models.ts";
 import type { ThroughputMeter } from "./throughput.ts";
 
 export interface HeartbeatDeps {
@@ -18,6 +19,7 @@ export interface HeartbeatDeps {
   readonly workerId: string;
   readonly version: string;
   readonly cards: readonly ModelCard[];
+  readonly away: Pick<AwayModels, "reasons">;
   readonly throughput: Pick<ThroughputMeter, "report">;
   readonly clock: Clock;
   readonly log: Logger;
@@ -29,15 +31,14 @@ export interface HeartbeatDeps {
  */
 export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
   const { redis, workerId, version, throughput, log } = deps;
-  const models = deps.cards.map(({ id, fingerprint, reproducible }) => ({
-    id,
-    fingerprint,
-    reproducible,
-  }));
   let cards: readonly ModelCard[] | null = null;
   const warned = new Set<string>();
   const send = async () => {
     cards ??= await Promise.all(deps.cards.map((card) => withFirstTime(deps, card)));
+    const models = deps.cards.map(({ id, fingerprint, reproducible }) => {
+      const away = deps.away.reasons.get(id);
+      return { id, fingerprint, reproducible, ...(away !== undefined && { away }) };
+    });
     const report = { version, throughput: throughput.report(), models };
     const differing = await sendHeartbeat(redis, workerId, report, cards);
     for (const model of differing.filter((id) => !warned.has(id))) {

@@ -3,7 +3,7 @@
  * share the slots of a worker in turn. Lanes of several ensembles come before or after all others in turn: clients choose how
  * many of them there are, and they must not take more than half of a worker's turns from the others.
  */
-import { serveLane, type ServedLane } from "../../shared/queue/lanes.ts";
+import { modelsOfLane, serveLane, type ServedLane } from "../../shared/queue/lanes.ts";
 import { NAME_SEPARATOR } from "../../shared/redis/keys.ts";
 
 /** Lanes of several ensembles that are looked at in one step, at most. */
@@ -22,13 +22,17 @@ export class LaneRotation {
     this.#single = Array.from(served, ([lane, fingerprint]) => ({ lane, fingerprint }));
   }
 
-  /** The lanes to take from, in this order. */
-  next(): (readonly [lane: string, fingerprint: string])[] {
+  /** The lanes to take from, in this order. @param away models that cannot be served now */
+  next(
+    away: Pick<ReadonlyMap<string, unknown>, "has"> = new Map(),
+  ): (readonly [lane: string, fingerprint: string])[] {
     const combined = this.#combined.slice(0, COMBINED_MAX);
     const lanes = this.#combinedFirst
       ? [...combined, ...this.#single]
       : [...this.#single, ...combined];
-    return lanes.map(({ lane, fingerprint }) => [lane, fingerprint]);
+    return lanes
+      .filter(({ lane }) => !modelsOfLane(lane).some((id) => away.has(id)))
+      .map(({ lane, fingerprint }) => [lane, fingerprint]);
   }
 
   /** A job was taken from the lane. Lanes that were not looked at come before the others: it may have been behind many. */

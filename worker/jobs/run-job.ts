@@ -169,14 +169,15 @@ function withToolCalls(
   return parseOutput(tools, text).calls.length > 0 ? { ...end, finish: "tool_calls" } : end;
 }
 
-function remoteUsage({ calls, asked, certified, bounded, errorMax, bytes }: RemoteCounts) {
+function remoteUsage(counts: RemoteCounts) {
   return {
-    calls,
-    asked_again: asked,
-    certified_tokens: certified,
-    bounded_tokens: bounded,
-    error_max: errorMax,
-    bytes,
+    calls: counts.calls,
+    asked_again: counts.asked,
+    certified_tokens: counts.certified,
+    bounded_tokens: counts.bounded,
+    fallback_tokens: counts.fellBack,
+    error_max: counts.errorMax,
+    bytes: counts.bytes,
   };
 }
 

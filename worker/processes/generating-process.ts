@@ -22,8 +22,12 @@ const QUESTION_MS = 1_000;
 /** Time to exit after the drain, before the process is killed. */
 const EXIT_MS = 5_000;
 
-const STARTING: ProcessState = { problem: "The generating process starts", metrics: [] };
-const SILENT: ProcessState = { problem: "The generating process does not answer", metrics: [] };
+const STARTING: ProcessState = { problem: "The generating process starts", away: {}, metrics: [] };
+const SILENT: ProcessState = {
+  problem: "The generating process does not answer",
+  away: {},
+  metrics: [],
+};
 
 export interface GeneratingProcessOptions {
   /** Path of the program. */

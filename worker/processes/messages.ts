@@ -9,6 +9,8 @@ export interface Question {
 export interface ProcessState {
   /** Why the process takes no work now, in a sentence; null if it does. */
   readonly problem: string | null;
+  /** Why each of its models whose base is on another server cannot be served now, by the model's id. */
+  readonly away: Readonly<Record<string, string>>;
   /** Its metrics, as `getMetricsAsJSON` of prom-client gives them; empty if they were not asked for. */
   readonly metrics: readonly object[];
 }

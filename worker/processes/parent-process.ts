@@ -19,7 +19,7 @@ export function killThisProcess(): void {
 
 /** Tells the parent process, if there is one, that this process has started. */
 export function reportStarted(): void {
-  process.send?.({ id: 0, state: { problem: null, metrics: [] } } satisfies Answer);
+  process.send?.({ id: 0, state: { problem: null, away: {}, metrics: [] } } satisfies Answer);
 }
 
 /** Answers the questions of the parent process. */

@@ -4,8 +4,12 @@ import { once } from "node:events";
 import { Registry } from "prom-client";
 
 export interface HealthSources {
-  /** Why the worker takes no work now, in a sentence; null if it does. */
-  readonly problem: () => Promise<string | null>;
+  readonly state: () => Promise<{
+    /** Why the worker takes no work now, in a sentence; null if it does. */
+    readonly problem: string | null;
+    /** Why single models cannot be served now, by their ids. */
+    readonly away: Readonly<Record<string, string>>;
+  }>;
   /** The metrics in Prometheus' text format. */
   readonly metrics: () => Promise<string>;
 }
@@ -17,15 +21,16 @@ export interface HealthSources {
  */
 export async function startHealthServer(
   port: number,
-  { problem, metrics }: HealthSources,
+  { state, metrics }: HealthSources,
 ): Promise<Server> {
   const reply = async (path: string | undefined): Promise<[number, string, string?]> => {
     if (path === "/metrics") return [200, await metrics(), Registry.PROMETHEUS_CONTENT_TYPE];
     if (path === "/healthz") return [200, JSON.stringify({ status: "ok" })];
     if (path !== "/readyz") return [404, JSON.stringify({ status: "not found" })];
-    const reason = await problem();
-    if (reason === null) return [200, JSON.stringify({ status: "ok" })];
-    return [503, JSON.stringify({ status: "not ready", reason })];
+    const { problem: reason, away } = await state();
+    const models = Object.keys(away).length > 0 && { away };
+    if (reason === null) return [200, JSON.stringify({ status: "ok", ...models })];
+    return [503, JSON.stringify({ status: "not ready", reason, ...models })];
   };
   const server = createServer((request, response) => {
     void reply(request.url)

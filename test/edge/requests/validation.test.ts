@@ -186,11 +186,15 @@ test("the queued job has the schedule and the guards, and the reply shows them",
   ];
   const guards = { base_nucleus: 0.9, kl_budget: 2, fallback: null };
   const base_error_max = 0.25;
-  const job = await client.submit({ steering: { schedule, guards, base_error_max } });
+  const base_error_action = "base";
+  const job = await client.submit({
+    steering: { schedule, guards, base_error_max, base_error_action },
+  });
   expect((await store.record(job.id))?.generation).toMatchObject({
     alpha: 2,
     schedule,
     baseErrorMax: 0.25,
+    baseErrorAction: "base",
     guards: { baseNucleus: 0.9, klBudget: 2 },
   });
   const steering = {
@@ -198,6 +202,7 @@ test("the queued job has the schedule and the guards, and the reply shows them",
     schedule,
     guards: { base_nucleus: 0.9, kl_budget: 2 },
     base_error_max,
+    base_error_action,
   };
   expect(job.steering).toEqual(steering);
 });

@@ -51,6 +51,28 @@ test("a model with workers has their number and slots; a job for it and for anot
   expect(steered.queue).toMatchObject({ reason: "no_worker", eta: null });
 });
 
+test("a model whose base answers none of its workers is listed as away with the reason, and its jobs wait for the base", async () => {
+  const client = await newTenant();
+  const model = { ...card, id: "remote" };
+  const away = "The base model big: the connection failed";
+  const report = { version: "1", throughput, models: [{ ...model, away }] };
+  await sendHeartbeat(redis, "a", report, [model]);
+  expect(await (await client.get("/v1/models/remote")).json()).toMatchObject({
+    status: "base_away",
+    status_reason: away,
+    workers: 1,
+  });
+  const job = await client.submit({ model: "remote", prompt: "Hello" });
+  expect(job.queue).toMatchObject({ reason: "base_away", eta: null });
+  await serve("b", model);
+  expect(await (await client.get("/v1/models/remote")).json()).toMatchObject({
+    status: "available",
+    status_reason: null,
+  });
+  const { queue } = await client.job(job.id);
+  expect(queue).toMatchObject({ reason: null });
+});
+
 test("different weights under one name are shown, and the model is not reproducible then", async () => {
   const client = await newTenant();
   await serve("a", { ...card, id: "twice" });

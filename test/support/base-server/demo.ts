@@ -5,7 +5,7 @@ import { Sampler, type Constraint, type Sampling } from "../../../worker/engine/
 import type { TokenAnalysis } from "../../../worker/engine/decode/token-analysis.ts";
 import { Batch } from "../../../worker/engine/loop/batch.ts";
 import type { RemoteCounts } from "../../../worker/engine-client/messages.ts";
-import type { GenerateRequest } from "../../../worker/engine/loop/sequence.ts";
+import type { GenerateRequest, Sequence } from "../../../worker/engine/loop/sequence.ts";
 import { loadDecoder, readConfig } from "../../../worker/engine/model/model-folder.ts";
 import { ModelTokenizer } from "../../../worker/engine/model/tokenizer.ts";
 import type { Models } from "../../../worker/engine/model/ensemble.ts";
@@ -41,6 +41,9 @@ export interface DemoJob {
     >
   >;
   readonly constrain?: () => Constraint;
+  /** Ids that are never sampled. */
+  readonly unusedIds?: readonly number[];
+  readonly trace?: boolean;
 }
 
 /** A request of the demo family, steered with alpha 1 unless it says otherwise. */
@@ -53,7 +56,8 @@ export function demoRequest(models: Models, job: DemoJob): GenerateRequest {
     alpha: 1,
     ...changes,
     resume: [],
-    sampler: new Sampler(sampling(job.sampling), prompt, [], constraint),
+    sampler: new Sampler(sampling(job.sampling), prompt, job.unusedIds, constraint),
+    ...(job.trace && { analysis: { logprobs: null, trace: true } }),
     output: new Output({
       decode: (ids) => demoTokenizer.decode(ids),
       stop: [],
@@ -71,8 +75,15 @@ export interface JobResult {
   readonly counts: RemoteCounts | null;
 }
 
-/** Runs a request in a batch of its own. */
-export async function runJob(request: GenerateRequest, speculate = true): Promise<JobResult> {
+/**
+ * Runs a request in a batch of its own.
+ * @param onStep called after each step with the tokens that it made
+ */
+export async function runJob(
+  request: GenerateRequest,
+  speculate = true,
+  onStep: (sequence: Sequence, tokens: number) => void = () => {},
+): Promise<JobResult> {
   const batch = new Batch({ speculate });
   const sequence = batch.add(request)!;
   const counts = sequence.remote;
@@ -80,11 +91,13 @@ export async function runJob(request: GenerateRequest, speculate = true): Promis
   try {
     while (batch.size > 0) {
       if (await batch.ready()) continue;
-      for (const step of await batch.step()) {
+      const steps = await batch.step();
+      for (const step of steps) {
         if ("error" in step) throw step.error;
         tokens.push(step.token);
         analyses.push(step.analysis);
       }
+      onStep(sequence, steps.length);
     }
     return { tokens, analyses, counts };
   } finally {

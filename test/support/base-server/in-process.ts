@@ -21,7 +21,9 @@ export function inProcess({ api, routes, vocabSize, top, rowsMax = 8 }: InProces
       return { value: parse(JSON.parse(text)), bytesSent: 0, bytesReceived: text.length };
     },
     close: async () => {},
-    onReturn: async () => {},
+    beforeTry: async () => {},
+    onFailure: () => {},
+    onAway: () => {},
     onDisconnect: () => {},
   };
   return new RemoteDecoder(

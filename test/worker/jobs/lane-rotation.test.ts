@@ -15,3 +15,13 @@ test("a worker looks at all combined lanes in turn, although single lanes always
   }
   expect(seen).toEqual(new Set(combined));
 });
+
+test("lanes of a model whose base is away are left out, and they come back with it", async () => {
+  const ids = ["local", "remote"];
+  const rotation = new LaneRotation(new Map(ids.map((id) => [id, `f-${id}`])));
+  await rotation.refresh(["local+remote"], []);
+  const lanes = (away = new Map<string, string>()) => rotation.next(away).map(([lane]) => lane);
+  expect(lanes().toSorted()).toEqual(["local", "local+remote", "remote"]);
+  expect(lanes(new Map([["remote", "away"]]))).toEqual(["local"]);
+  expect(lanes()).toHaveLength(3);
+});

@@ -5,9 +5,10 @@ import { Metrics } from "../../../worker/telemetry/metrics.ts";
 
 const metrics = new Metrics();
 let problem: string | null = null;
+let away: Record<string, string> = {};
 const start = (port: number) =>
   startHealthServer(port, {
-    problem: async () => problem,
+    state: async () => ({ problem, away }),
     metrics: () => metrics.registry.metrics(),
   });
 
@@ -23,6 +24,10 @@ test("/healthz is 200 while the worker runs, /readyz while it takes work and els
   expect(await reply("/readyz")).toEqual([503, { status: "not ready", reason: problem }]);
   problem = null;
   expect(await reply("/readyz")).toEqual([200, { status: "ok" }]);
+  // Other models are served meanwhile.
+  away = { "legal-70b": "The base model big: the connection failed" };
+  expect(await reply("/readyz")).toEqual([200, { status: "ok", away }]);
+  away = {};
   expect(await reply("/")).toEqual([404, { status: "not found" }]);
   server.closeAllConnections();
   server.close();

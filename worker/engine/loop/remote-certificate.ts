@@ -36,12 +36,14 @@ const PROVEN: RowCertificate = { certified: true, ask: [], deeper: false, errorM
 /**
  * @param decision made with `row.fill`
  * @param upper [V] overwritten
+ * @param isBaseAlone whether the decision was made with the base alone, whatever alpha and guards are
  */
 export function certifyDecision(
   sequence: Sequence,
   decision: Decision,
   row: BaseRow,
   upper: Float32Array,
+  isBaseAlone = false,
 ): RowCertificate {
   if (row.restMax === 0) return PROVEN;
   const { token, strength, models } = decision;
@@ -59,7 +61,9 @@ export function certifyDecision(
     unseenAtBound: row.restMax / Math.exp(row.unseenMax),
   };
   const certificate = certify(draw);
-  const [nucleusDecided, budgetDecided] = decidedGuards(sequence, decision, row);
+  const [nucleusDecided, budgetDecided] = isBaseAlone
+    ? [true, true]
+    : decidedGuards(sequence, decision, row);
   const deeper = !nucleusDecided || !budgetDecided;
   if (certificate.certified && !deeper) return PROVEN;
   return {

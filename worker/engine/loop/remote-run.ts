@@ -7,6 +7,7 @@
  * path is left at the first token that differs. So drafts change the count of calls, never the tokens.
  */
 import { AppError } from "../../../shared/api/errors.ts";
+import type { RowsQuery } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 import { tenantSalt, type CallCost, type RemoteBase } from "../remote/remote-base.ts";
 import { certifyDecision, type RowCertificate } from "./remote-certificate.ts";
@@ -29,6 +30,7 @@ export class RemoteRun {
     asked: 0,
     certified: 0,
     bounded: 0,
+    fellBack: 0,
     errorMax: 0,
     bytes: 0,
   };
@@ -118,12 +120,17 @@ export class RemoteRun {
     const [row, pairLogits] = [this.#rows[0]!, this.#pairLogits[0]!];
     const sequence = this.#sequence;
     row.fill(this.#filled);
-    const decision = sequence.decide([this.#filled, ...pairLogits]);
+    let decision = sequence.decide([this.#filled, ...pairLogits]);
     const { isForced } = sequence;
-    const certificate = isForced
+    let certificate = isForced
       ? forcedCertificate(decision.token, row)
       : certifyDecision(sequence, decision, row, this.#upper);
     if (!certificate.certified && this.#askMore(row, certificate)) return null;
+    if (!isForced && this.#fallsBack(certificate)) {
+      decision = sequence.decideWithBase(decision);
+      certificate = certifyDecision(sequence, decision, row, this.#upper, true);
+      this.counts.fellBack++;
+    }
     this.#count(row, certificate);
     if (!isForced) this.#observe(pairLogits, decision.token);
     const draft = this.#path[0];
@@ -208,7 +215,7 @@ export class RemoteRun {
     const { idsMax, topMax } = this.#base;
     const { signal } = this.#abort;
     if (!deeper && idsMax > 0 && ask.length > 0) {
-      const query = { context: this.#context, ids: ask.slice(0, idsMax), salt: this.#salt };
+      const query = { ...this.#place, ids: ask.slice(0, idsMax) };
       this.#await(async () => {
         const { row: fuller, cost } = await this.#base.ids(row, query, signal);
         this.#rows[0] = fuller;
@@ -216,7 +223,7 @@ export class RemoteRun {
       });
     } else if (row.topCount < topMax) {
       const top = Math.min(topMax, row.topCount * DEEPER);
-      const query = { context: this.#context, drafts: [], top, salt: this.#salt };
+      const query = { ...this.#place, drafts: [], top };
       this.#await(async () => {
         const { rows, cost } = await this.#base.rows(query, signal);
         this.#rows[0] = rows[0]!;
@@ -225,6 +232,12 @@ export class RemoteRun {
     } else return false;
     this.counts.asked++;
     return true;
+  }
+
+  /** Whether the token is beyond the request's bound, and the request wants the base alone then. */
+  #fallsBack({ errorMax }: RowCertificate): boolean {
+    const { baseErrorMax = 0, fallsBackToBase = false } = this.#sequence.request;
+    return fallsBackToBase && errorMax > baseErrorMax;
   }
 
   /** @throws AppError base_failed if the token may be further from the exact one than the request allows */
@@ -238,21 +251,27 @@ export class RemoteRun {
     if (errorMax > baseErrorMax) {
       throw new AppError(
         "base_failed",
-        `The base model ${this.#base.name}: token ${this.#sequence.tokens.length} is not proven. With ${row.seen.size} known log-probabilities its distribution may be ${errorMax.toPrecision(2)} (total variation) from the exact one, and steering.base_error_max is ${baseErrorMax}. Raise it, or set steering.guards.base_nucleus, or let the server tell more log-probabilities`,
+        `The base model ${this.#base.name}: token ${this.#sequence.tokens.length} is not proven. With ${row.seen.size} known log-probabilities its distribution may be ${errorMax.toPrecision(2)} (total variation) from the exact one, and steering.base_error_max is ${baseErrorMax}. Raise it, or set steering.guards.base_nucleus or steering.base_error_action, or let the server tell more log-probabilities`,
       );
     }
     counts.bounded++;
     counts.errorMax = Math.max(counts.errorMax, errorMax);
   }
 
-  get #context(): number[] {
-    return [...this.#sequence.request.prompts.base, ...this.#sequence.tokens];
+  /** The position after the output. */
+  get #place(): Pick<RowsQuery, "context" | "salt" | "chat"> {
+    const { request, tokens } = this.#sequence;
+    const prompt = request.prompts.base;
+    const context = [...prompt, ...tokens];
+    const chat = request.chat && { messages: request.chat, replyFrom: prompt.length };
+    return { context, salt: this.#salt, ...(chat && { chat }) };
   }
 
   /** Calls for the rows along the path. */
   #callForPath(): void {
     const { top } = this.#base;
-    const query = { context: this.#context, drafts: [...this.#path], top, salt: this.#salt };
+    const isFirst = this.counts.calls === 0;
+    const query = { ...this.#place, drafts: [...this.#path], top, isFirst };
     this.#await(async () => {
       const { rows, cachedTokens, cost } = await this.#base.rows(query, this.#abort.signal);
       const promptTokens = this.#sequence.request.prompts.base.length;

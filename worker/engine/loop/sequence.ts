@@ -23,6 +23,7 @@ import {
   type ModelLogits,
   type TokenAnalysis,
 } from "../decode/token-analysis.ts";
+import type { BaseMessage } from "../remote/api.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import { buildModelSet, type SetPair, type SteeredModels } from "./model-set.ts";
 
@@ -38,8 +39,12 @@ export interface GenerateRequest extends SteeredModels {
   readonly forcedTokens?: readonly number[];
   /** The end of the prompt, which `prompts` lack: its tokens are scored, and then the output begins. */
   readonly scoredPrompt?: ScoredPrompt;
+  /** The conversation, for a remote base that takes no other prompt. */
+  readonly chat?: readonly BaseMessage[];
   /** Largest bound of a token that a remote base cannot prove; absent for 0. */
   readonly baseErrorMax?: number;
+  /** Whether a token beyond that bound is drawn from the base alone; otherwise it is an error. */
+  readonly fallsBackToBase?: boolean;
   /** Tokens that an earlier attempt scored or generated: replayed, not generated again. */
   readonly resume: readonly number[];
   /** Owner of the prompt: cached prefixes are reused only for the same tenant. Absent: no prefix is stored or reused. */
@@ -215,7 +220,14 @@ export class Sequence {
     return { token, alpha, strength: alpha * this.#totalWeight, masked, models };
   }
 
-  /** Adds the token of the last `decide` to the output. */
+  /** The token that the base alone gives at the position of a decision, as at alpha 0. */
+  decideWithBase({ models }: Decision): Decision {
+    this.logits.set(models.base);
+    const masked = this.#maskedProbability();
+    return { token: this.sample(this.logits), alpha: 0, strength: 0, masked, models };
+  }
+
+  /** Adds the token of the last decision to the output. */
   take(decision: Decision): Exclude<Step, { error: Error }> {
     if (this.isScoringPrompt) return this.#takePromptToken(decision);
     const { token, alpha, masked, models } = decision;

@@ -5,7 +5,8 @@
 import type { Input } from "../../../shared/jobs/record.ts";
 import { contextLengthExceeded } from "../../../shared/api/context-length.ts";
 import { AppError } from "../../../shared/api/errors.ts";
-import type { EnsembleEntry, Manifest } from "./manifest.ts";
+import type { PromptForm } from "../remote/api.ts";
+import { isRemote, type EnsembleEntry, type Manifest } from "./manifest.ts";
 import { readConfig } from "./model-folder.ts";
 import {
   ModelTokenizer,
@@ -40,6 +41,8 @@ export interface EnsembleTokenizers {
   readonly silentIds: ReadonlySet<number>;
   /** Most bytes of a prompt or of user messages that one token can stand for; null if there is no bound. */
   readonly tokenBytesMax: number | null;
+  /** How the base takes prompts. */
+  readonly basePrompts: PromptForm;
   /** Identifies the tokenizer and templates of each model: with the same key, all prompts are the same. */
   readonly tokenizerKeys: PerRole<string>;
   /**
@@ -114,6 +117,7 @@ export function loadTokenizers(
     eosIds,
     toolFormat,
     silentIds: base.silentIds,
+    basePrompts: isRemote(entry.base) && entry.base.api === "openai" ? entry.base.prompts : "ids",
     tokenBytesMax: base.keepsPrompts ? (base.bounds?.tokenBytesMax ?? null) : null,
     tokenizerKeys: perRole((role) => tokenizers[role].key),
     encodePrompt,

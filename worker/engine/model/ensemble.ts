@@ -20,6 +20,7 @@ import {
   type EnsembleTokenizers,
   type PerRole,
 } from "./ensemble-tokenizers.ts";
+import type { RemoteBase } from "../remote/remote-base.ts";
 import { loadRemote, remoteFingerprint } from "./load-remote.ts";
 import {
   isRemote,
@@ -42,13 +43,14 @@ export interface Models extends PerRole<Decoder> {
 interface LoadedModel extends Pick<GraphFacts, "isDynamicallyQuantized"> {
   readonly decoder: Decoder;
   readonly fingerprint: string;
-  /** Of a remote base. */
-  readonly warnings?: readonly string[];
+  readonly remote?: RemoteBase;
 }
 
 export interface Ensemble extends EnsembleTokenizers {
   readonly card: ModelCard;
   readonly models: Models;
+  /** The base, if another server runs it. */
+  readonly remoteBase: RemoteBase | null;
   /** Messages for the log: models that run slower than they could, and why an ensemble is not reproducible. */
   readonly warnings: readonly string[];
   /** Creates the constraint that makes one output match a grammar. */
@@ -106,8 +108,9 @@ async function loadRemoteBase(
   entry: RemoteEntry,
   tokenizers: EnsembleTokenizers,
 ): Promise<LoadedModel> {
-  const remote = await loadRemote(entry, tokenizers);
-  return { ...remote, fingerprint: remoteFingerprint(entry), isDynamicallyQuantized: false };
+  const decoder = await loadRemote(entry, tokenizers);
+  const fingerprint = remoteFingerprint(entry);
+  return { decoder, fingerprint, isDynamicallyQuantized: false, remote: decoder.base };
 }
 
 interface LoadContext {
@@ -157,8 +160,11 @@ async function assembleEnsemble(
   const grammars = new GrammarCache(
     Array.from({ length: vocabSize }, (_, id) => tokenizers.tokenBytes(id)),
   );
+  const remoteBase = models.base.remote ?? null;
+  const unusableIds = remoteBase?.unusableIds ?? [];
   return {
     ...tokenizers,
+    unusedIds: [...tokenizers.unusedIds, ...unusableIds],
     card: {
       id: entry.id,
       description: entry.description,
@@ -177,14 +183,19 @@ async function assembleEnsemble(
       reproducible: irreproducible.length === 0,
     },
     models: { ...perRole((role) => models[role].decoder), vocabSize },
+    remoteBase,
     warnings: [
       ...tokenizers.toolFormat.warnings.map((warning) => `${entry.id}: ${warning}`),
-      ...(models.base.warnings ?? []).map((warning) => `${entry.id}: the base: ${warning}`),
       ...ROLES.flatMap((role) => {
         const reason = models[role].decoder.fallbackReason;
         const problem = `${entry.id}: the ${role} model is slower, because each run copies its KV cache`;
         return reason ? [`${problem}. Reason: ${reason}`] : [];
       }),
+      ...(unusableIds.length > 0
+        ? [
+            `${entry.id}: ${unusableIds.length} of ${vocabSize} tokens are never sampled, because the base takes text: they end within a character, or have the text of another token`,
+          ]
+        : []),
       ...irreproducible.map(
         (reason) =>
           `${entry.id}: the same request may give another text. It is not reproducible: ${reason}`,

@@ -11,25 +11,19 @@ import type { RemoteEntry } from "./manifest.ts";
 /** Special tokens whose texts are compared with the server's tokenizer. */
 const SPECIAL_TEXTS_MAX = 16;
 
-/** A base that was checked, and what to know about it. */
-export interface LoadedRemote {
-  readonly decoder: RemoteDecoder;
-  readonly warnings: readonly string[];
-}
-
 /**
- * Opens a remote base and checks it.
- * @throws Error with the reason and a remedy if it does not fit, or if it does not answer
+ * Opens a remote base and checks it. One that does not answer is away for now: `base.problem` says why.
+ * @throws Error with the reason and a remedy if it does not fit
  */
 export async function loadRemote(
   entry: RemoteEntry,
-  tokenizers: Pick<
-    EnsembleTokenizers,
-    "vocabSize" | "contextTokens" | "silentIds" | "tokenText" | "encodeCompletion"
-  >,
-): Promise<LoadedRemote> {
+  tokenizers: EnsembleTokenizers,
+): Promise<RemoteDecoder> {
   const { vocabSize, contextTokens, silentIds, tokenText, encodeCompletion } = tokenizers;
-  const { url, model, concurrency, timeoutSeconds, patienceSeconds, top, rows } = entry;
+  const { url, model, prompts, concurrency, timeoutSeconds, patienceSeconds } = entry;
+  const usual = usualLists(entry);
+  const { top = usual.top, rows = usual.rows } = entry;
+  const bosId = firstSpecialId(tokenizers);
   const connection = new Connection({
     url,
     name: model,
@@ -38,11 +32,19 @@ export async function loadRemote(
     timeoutMs: timeoutSeconds * 1000,
     patienceMs: patienceSeconds * 1000,
   });
-  const api = baseApi(entry.api, { model, top, wholeToken: wholeToken(tokenizers) });
+  const api = baseApi(entry.api, {
+    model,
+    top,
+    prompts,
+    bosId,
+    texts: tokenizers,
+    wholeToken: wholeToken(tokenizers),
+  });
   const base = new RemoteBase({ api, connection, name: model, vocabSize, top, rowsMax: rows });
   try {
-    const warnings = await base.probe({
+    await base.open({
       contextTokens,
+      bosId,
       checkTokenizer: entry.checkTokenizer,
       specialTexts: [...silentIds].slice(0, SPECIAL_TEXTS_MAX).map((id) => tokenText(id).token),
       encode: (text) => {
@@ -53,12 +55,44 @@ export async function loadRemote(
         }
       },
     });
-    return { decoder: new RemoteDecoder(base), warnings };
+    return new RemoteDecoder(base);
   } catch (error) {
     await base.close();
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(`base ${model} at ${url}: ${reason}`, { cause: error });
   }
+}
+
+/** What hosted APIs allow, at most; a server of one's own is told otherwise when it starts. */
+function usualLists({ api, prompts }: RemoteEntry): {
+  readonly top: number;
+  readonly rows: number;
+} {
+  if (api !== "openai") return { top: 64, rows: 8 };
+  return { top: prompts === "text" ? 5 : 20, rows: 1 };
+}
+
+/** The token for the beginning of a text, if the base's prompts have it; otherwise null. */
+function firstSpecialId({
+  tokenizerInfo,
+  silentIds,
+  tokenText,
+  encodePrompt,
+}: EnsembleTokenizers): number | null {
+  const inputs = [
+    { kind: "text", text: "a" },
+    { kind: "chat", messages: [{ role: "user", content: "a" }] },
+  ] as const;
+  for (const input of inputs) {
+    try {
+      const [first] = encodePrompt("base", input);
+      const isBos = silentIds.has(first!) && tokenText(first!).token === tokenizerInfo["bos_token"];
+      if (isBos) return first!;
+    } catch {
+      // No chat template.
+    }
+  }
+  return null;
 }
 
 /** A token of one ASCII letter, perhaps after a space; null if there is none. */
@@ -77,12 +111,13 @@ export function wholeToken({
 }
 
 /**
- * Fingerprint of a remote base (SHA-256, hex): its API, model and revision. Workers may reach it at different URLs. What weights
+ * Fingerprint of a remote base (SHA-256, hex): its API, prompts, model and revision. Workers may reach it at different URLs. What weights
  * the server has cannot be known from here; the probe compares them while a worker runs.
  */
-export function remoteFingerprint({ api, model, revision }: RemoteEntry): string {
+export function remoteFingerprint({ api, prompts, model, revision }: RemoteEntry): string {
+  const form = api === "openai" ? [prompts] : [];
   return createHash("sha256")
-    .update(JSON.stringify(["remote", api, model, revision]))
+    .update(JSON.stringify(["remote", api, ...form, model, revision]))
     .digest("hex");
 }
 

@@ -3,7 +3,7 @@ import { dirname, resolve } from "node:path";
 import * as v from "valibot";
 import { LIMITS } from "../../../shared/api/limits.ts";
 import { TOOL_FORMAT_NAMES } from "../../../shared/tools/formats.ts";
-import { BASE_APIS } from "../remote/apis/apis.ts";
+import { BASE_APIS, OPENAI_PROMPTS } from "../remote/apis/apis.ts";
 import { DTYPES, readJson } from "./model-folder.ts";
 
 const alpha = v.pipe(v.number(), v.minValue(0), v.maxValue(LIMITS.alphaMax));
@@ -20,12 +20,11 @@ const ModelEntry = v.strictObject({
 
 const seconds = (fallback: number, max: number) =>
   v.optional(v.pipe(v.number(), v.minValue(0.001), v.maxValue(max)), fallback);
-const whole = (fallback: number, max: number) =>
-  v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max)), fallback);
+const whole = (max: number) => v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max));
 
 /** A base that a server runs. Its weights are not needed here, its tokenizer is. */
 const RemoteEntry = v.strictObject({
-  /** The server's address, with the path below which its API begins. */
+  /** The server's address, with the path below which its API begins; for `openai` with `/v1`. */
   url: v.pipe(
     v.string(),
     v.url(),
@@ -37,6 +36,11 @@ const RemoteEntry = v.strictObject({
   ),
   /** The server's kind. */
   api: v.picklist(BASE_APIS),
+  /**
+   * How `openai` is asked: `text` by completions, `chat` by chats whose last message the server continues, `chat-start` by chats
+   * of which only the first token of a reply is known, to score choices.
+   */
+  prompts: v.optional(v.picklist(OPENAI_PROMPTS), "text"),
   /** The model's name in requests; it also names the base in errors. */
   model: v.pipe(v.string(), v.minLength(1)),
   /**
@@ -50,12 +54,12 @@ const RemoteEntry = v.strictObject({
   key: v.optional(
     v.union([v.strictObject({ env: v.string() }), v.strictObject({ file: v.string() })]),
   ),
-  /** Most likely tokens that each position is asked for. */
-  top: whole(64, 1_000_000),
+  /** Most likely tokens that each position is asked for: 64 by default, and what is usual for `openai`. */
+  top: v.optional(whole(1_000_000)),
   /** Calls at once; further ones wait. */
-  concurrency: whole(32, 1_024),
-  /** Most prompts in one call: one, and one for each drafted token. */
-  rows: whole(8, 64),
+  concurrency: v.optional(whole(1_024), 32),
+  /** Most prompts in one call: one, and one for each drafted token. 8 by default; 1 for `openai`, where each is paid for. */
+  rows: v.optional(whole(64)),
   /** Longest time of a call. */
   timeoutSeconds: seconds(60, 3_600),
   /** How long a call is repeated while the server is away, before the job fails. */

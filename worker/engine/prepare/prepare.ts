@@ -9,6 +9,7 @@ import type { Generation } from "../../../shared/jobs/record.ts";
 import type { PreparedGeneration, PrepareRequest, TokenIds } from "../../engine-client/messages.ts";
 import type { EnsembleTokenizers, Role } from "../model/ensemble-tokenizers.ts";
 import type { PromptInput } from "../model/tokenizer.ts";
+import { chatOfBase } from "./chat-base.ts";
 import type { CompiledGrammars } from "./compiled-grammars.ts";
 import { toTokenIds, type PromptCache } from "./prompt-cache.ts";
 import { checkScoredPrompt, scoredPromptTokens } from "./scored-prompt.ts";
@@ -70,6 +71,7 @@ export function prepare(
     forcedTokens,
     scoredPromptTokens: generation.promptLogprobs ? scoredPromptTokens([base, ...prompts]) : null,
     grammar: grammar ? grammars.get(grammar) : null,
+    chat: chatOfBase(ensemble, generation, forcedTokens),
     maxTokens,
     cacheTokensMax: promptTokens + maxTokens,
   };

@@ -6,6 +6,19 @@
  */
 import type { BaseRow, TokenLogprob } from "./base-row.ts";
 
+/** A message of a conversation. */
+export interface BaseMessage {
+  readonly role: string;
+  readonly content: string;
+}
+
+/** A conversation, for a server that takes no other prompt. */
+export interface ChatContext {
+  readonly messages: readonly BaseMessage[];
+  /** Where the reply begins in the context. */
+  readonly replyFrom: number;
+}
+
 /** Rows of a context, and of the context continued by drafts. */
 export interface RowsQuery {
   /** Prompt and output so far. */
@@ -16,6 +29,10 @@ export interface RowsQuery {
   readonly top: number;
   /** Separates the prefix caches of tenants, where the server can. */
   readonly salt: string;
+  /** Whether the server has not seen the context yet, so that the call may take long. */
+  readonly isFirst?: boolean;
+  /** What the context stands for; absent if its tokens or its text are sent. */
+  readonly chat?: ChatContext | undefined;
   /** Only probes ask with another temperature than 1. */
   readonly temperature?: number;
 }
@@ -37,10 +54,23 @@ export interface RowsReply {
   readonly rows: readonly BaseRow[];
   /** Tokens of the context that the server had in its cache; null if it does not say. */
   readonly cachedTokens: number | null;
+  /** Tokens of the prompt as the server counts them, where that is a check of its tokenizer; otherwise null. */
+  readonly promptTokens?: number | null;
 }
+
+/**
+ * `ids`: token ids in and out. `text`: the text of the context, and the texts of tokens. `chat`: the same, and a reply can be
+ * continued. `chat-start`: only the first token of a reply is known.
+ */
+export type PromptForm = "ids" | "text" | "chat" | "chat-start";
 
 /** The parsers throw InvalidRow if a reply is not that of the query, and any error if it has another form. */
 export interface BaseApi {
+  readonly prompts: PromptForm;
+  /** Other ways to ask, one of which may be that of the server: the first one that passes the probe is used. */
+  readonly otherForms?: readonly BaseApi[];
+  /** Tokens that cannot be used with the API, and are never sampled; absent for none. */
+  readonly unusableIds?: readonly number[];
   /** Largest `top` that the server allows; null for the vocabulary. */
   readonly topMax: number | null;
   /** What to do if the server refuses `top`. */

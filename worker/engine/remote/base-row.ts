@@ -35,19 +35,27 @@ export class BaseRow {
   /** No unseen token has a larger log-probability: neither than the last of the list, nor than all of them together. */
   readonly unseenMax: number;
   readonly #top: readonly TokenLogprob[];
+  readonly #unusable: readonly number[];
 
   /**
    * @param top the k most likely tokens
    * @param asked other tokens
+   * @param unusable log-probabilities of tokens among the k most likely ones that are never sampled, and whose ids are not known
    * @throws InvalidRow if no distribution over the vocabulary has these values
    */
   constructor(
     vocabSize: number,
     top: readonly TokenLogprob[],
     asked: readonly TokenLogprob[] = [],
+    unusable: readonly number[] = [],
   ) {
     const seen = new Map<number, number>();
-    let [floor, topMass, mass] = [0, 0, 0];
+    let [floor, topMass, unusableMass] = [0, 0, 0];
+    for (const logprob of unusable) {
+      checkLogprob("a token", logprob);
+      floor = Math.min(floor, logprob);
+      unusableMass += Math.exp(logprob);
+    }
     for (const [id, logprob] of top) {
       checkValue(vocabSize, id, logprob);
       if (seen.has(id)) throw new InvalidRow(`token ${id} is listed twice`);
@@ -55,8 +63,8 @@ export class BaseRow {
       floor = Math.min(floor, logprob);
       topMass += Math.exp(logprob);
     }
-    if (top.length === 0) throw new InvalidRow("no token is listed");
-    mass = topMass;
+    if (top.length + unusable.length === 0) throw new InvalidRow("no token is listed");
+    let mass = topMass + unusableMass;
     for (const [id, logprob] of asked) {
       checkValue(vocabSize, id, logprob);
       if (seen.has(id)) continue;
@@ -71,7 +79,7 @@ export class BaseRow {
     if (mass > 1 + SUM_TOLERANCE) {
       throw new InvalidRow(`the probabilities of ${seen.size} tokens add up to ${mass}`);
     }
-    const unseenCount = vocabSize - seen.size;
+    const unseenCount = vocabSize - seen.size - unusable.length;
     const rest = Math.max(0, 1 - mass);
     // Otherwise the list does not have the most likely tokens, or the values are not of this softmax.
     if (rest > unseenCount * Math.exp(floor) + SUM_TOLERANCE) {
@@ -87,13 +95,14 @@ export class BaseRow {
     this.unseenMax =
       unseenCount === 0 ? Number.NEGATIVE_INFINITY : Math.min(floor, Math.log(this.restMax));
     this.#top = top;
+    this.#unusable = unusable;
   }
 
   /** The row with more tokens that were asked for. @throws InvalidRow */
   withAsked(more: readonly TokenLogprob[]): BaseRow {
     const top = new Set(this.#top.map(([id]) => id));
     const asked = [...this.seen].filter(([id]) => !top.has(id));
-    return new BaseRow(this.vocabSize, this.#top, [...asked, ...more]);
+    return new BaseRow(this.vocabSize, this.#top, [...asked, ...more], this.#unusable);
   }
 
   /**
@@ -101,7 +110,7 @@ export class BaseRow {
    * @param out [V]
    */
   fill(out: Float32Array): void {
-    const unseenCount = this.vocabSize - this.seen.size;
+    const unseenCount = this.vocabSize - this.seen.size - this.#unusable.length;
     this.#write(out, Math.min(this.unseenMax, Math.log(this.restMax / Math.max(1, unseenCount))));
   }
 
@@ -120,9 +129,13 @@ function checkValue(vocabSize: number, id: number, logprob: number): void {
   if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
     throw new InvalidRow(`token ${id} is not in the vocabulary of ${vocabSize} tokens`);
   }
+  checkLogprob(`token ${id}`, logprob);
+}
+
+function checkLogprob(token: string, logprob: number): void {
   // A server may leave out a value, or write null for NaN.
   const isNumber = typeof logprob === "number" && Number.isFinite(logprob);
   if (!isNumber || logprob > SUM_TOLERANCE) {
-    throw new InvalidRow(`token ${id} has the log-probability ${logprob}`);
+    throw new InvalidRow(`${token} has the log-probability ${logprob}`);
   }
 }

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Pool } from "undici";
 import { AppError } from "../../../shared/api/errors.ts";
 import { InvalidRow } from "./base-row.ts";
+import { CallQueue, type CallKind } from "./call-queue.ts";
 
 export interface ConnectionOptions {
   /** Of the server, without a path below which its API begins; credentials are refused by the manifest. */
@@ -14,11 +15,11 @@ export interface ConnectionOptions {
   readonly name: string;
   /** Read for each call, so that a key can be replaced; null for none. Its value appears in no error. */
   readonly key: () => string | null;
-  /** Calls at once; further ones wait for a connection, in order. */
+  /** Calls at once; further ones wait (call-queue.ts). */
   readonly concurrency: number;
-  /** Longest time of one call, in ms. */
+  /** Longest time of one call, in ms, without its wait for a place. */
   readonly timeoutMs: number;
-  /** How long a call is tried again while the base is away, in ms. */
+  /** How long a call is tried again while the base is away, in ms, without its waits for a place. */
   readonly patienceMs: number;
 }
 
@@ -29,8 +30,12 @@ export interface Call<T> {
   /** Longest accepted reply. */
   readonly bytesMax: number;
   readonly signal: AbortSignal;
-  /** A call that finds out whether the base is still the same: nothing is compared before it is repeated. */
-  readonly isProbe?: boolean;
+  /** A probe finds out whether the base is still the same, so nothing is compared before it is repeated. */
+  readonly kind: CallKind;
+  /** Owners of calls take turns. */
+  readonly owner: string;
+  /** If it is shorter than the connection's. */
+  readonly patienceMs?: number;
   /** @throws InvalidRow or TypeError if the reply has another form; the call is then tried again, and fails the third time */
   readonly parse: (reply: unknown) => T;
 }
@@ -40,6 +45,14 @@ export interface Reply<T> {
   readonly value: T;
   readonly bytesSent: number;
   readonly bytesReceived: number;
+}
+
+/** The failed tries of a call. */
+interface Tries {
+  count: number;
+  wrongReplies: number;
+  /** With the pauses between them, without waits for a place. */
+  ms: number;
 }
 
 /** A failure that may pass: the base is busy, restarts, or its reply was cut. */
@@ -58,15 +71,22 @@ class Passing extends Error {
 const BACKOFF_MS = 100;
 const BACKOFF_MAX_MS = 5_000;
 const RETRY_AFTER_MAX_MS = 60_000;
+/** Shorter failures, as of a restarted proxy, only make calls slower. */
+const AWAY_AFTER_MS = 2_000;
 const WRONG_REPLIES_MAX = 3;
 const ERROR_CHARS_MAX = 200;
 
 export class Connection {
   readonly #options: ConnectionOptions;
   readonly #pool: Pool;
+  readonly #queue: CallQueue;
   readonly #prefix: string;
-  /** Called before a call is repeated after the base was away: it may have come back as another one. */
-  onReturn: () => Promise<void> = async () => {};
+  /** Awaited before each try of a call that is no probe. An AppError ends the call, unless it is base_unavailable. */
+  beforeTry: () => Promise<void> = async () => {};
+  /** Called when the base did not answer: it may come back as another one. */
+  onFailure: () => void = () => {};
+  /** Called with the reason when a call that is no probe has failed for a while. */
+  onAway: (reason: string) => void = () => {};
   /** Called when a connection ends: behind the next one may be another process. */
   onDisconnect: () => void = () => {};
 
@@ -74,6 +94,7 @@ export class Connection {
     const { origin, pathname } = new URL(options.url);
     this.#options = options;
     this.#prefix = pathname.replace(/\/+$/, "");
+    this.#queue = new CallQueue(options.concurrency);
     this.#pool = new Pool(origin, {
       connections: options.concurrency,
       pipelining: 1,
@@ -90,29 +111,48 @@ export class Connection {
    * @throws the signal's reason
    */
   async call<T>(call: Call<T>): Promise<Reply<T>> {
-    const startedMs = performance.now();
-    let wrongReplies = 0;
-    for (let attempt = 0; ; attempt++) {
+    const tries: Tries = { count: 0, wrongReplies: 0, ms: 0 };
+    const { signal } = call;
+    for (;;) {
+      let startedMs = performance.now();
       try {
-        return await this.#once(call);
+        if (call.kind !== "probe") await abortable(this.beforeTry(), signal);
+        const queuedMs = performance.now();
+        const leave = await this.#queue.enter(call);
+        startedMs += performance.now() - queuedMs;
+        return await this.#once(call).finally(leave);
       } catch (error) {
-        call.signal.throwIfAborted();
-        const failure = this.#classify(error);
-        if (!(failure instanceof Passing)) throw failure;
-        if (error instanceof InvalidRow && ++wrongReplies === WRONG_REPLIES_MAX) {
-          throw new AppError("base_failed", this.#message(failure.message), { cause: error });
-        }
-        const backoffMs = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** attempt);
-        // A server that says 0 each time would be called without a pause.
-        const waitMs = Math.max(backoffMs, failure.retryAfterMs ?? 0);
-        if (performance.now() - startedMs + waitMs > this.#options.patienceMs) {
-          throw new AppError("base_unavailable", this.#message(failure.message), { cause: error });
-        }
-        const { signal } = call;
+        signal.throwIfAborted();
+        tries.ms += performance.now() - startedMs;
+        const waitMs = this.#pauseAfter(error, call, tries);
         await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
-        if (failure.isAway && !call.isProbe) await this.onReturn();
       }
     }
+  }
+
+  /**
+   * Counts a failed try.
+   * @returns milliseconds after which the call is repeated
+   * @throws the error of the call if it is not
+   */
+  #pauseAfter(error: unknown, call: Call<unknown>, tries: Tries): number {
+    const failure = this.#classify(error);
+    if (!(failure instanceof Passing)) throw failure;
+    const message = this.#message(failure.message);
+    if (error instanceof InvalidRow && ++tries.wrongReplies === WRONG_REPLIES_MAX) {
+      throw new AppError("base_failed", message, { cause: error });
+    }
+    const backoffMs = Math.min(BACKOFF_MAX_MS, BACKOFF_MS * 2 ** tries.count++);
+    // A server that says 0 each time would be called without a pause.
+    const waitMs = Math.max(backoffMs, failure.retryAfterMs ?? 0);
+    tries.ms += waitMs;
+    const patienceMs = Math.min(this.#options.patienceMs, call.patienceMs ?? Infinity);
+    if (failure.isAway && call.kind !== "probe") {
+      this.onFailure();
+      if (tries.ms > Math.min(AWAY_AFTER_MS, patienceMs)) this.onAway(message);
+    }
+    if (tries.ms <= patienceMs) return waitMs;
+    throw new AppError("base_unavailable", message, { cause: error });
   }
 
   async close(): Promise<void> {
@@ -159,12 +199,22 @@ export class Connection {
     if (error instanceof Refused) {
       return new AppError("base_failed", this.#message(error.message), { cause: error });
     }
-    if (error instanceof AppError) return error;
+    if (error instanceof AppError) {
+      // The base did not answer its check.
+      if (error.code === "base_unavailable") return new Passing(this.#reasonOf(error), true);
+      return error;
+    }
     const { name, code } = error as { name?: string; code?: string };
     if (name === "TimeoutError") {
       return new Passing(`it did not answer within ${this.#options.timeoutMs} ms`, true);
     }
     return new Passing(`the connection failed${code ? ` (${code})` : ""}`, true);
+  }
+
+  /** Of an error that `#message` has made. */
+  #reasonOf({ message }: AppError): string {
+    const prefix = this.#message("");
+    return message.startsWith(prefix) ? message.slice(prefix.length) : message;
   }
 
   /** In errors the base has its name: its address is the operator's business. */
@@ -208,6 +258,16 @@ function errorText(body: Buffer, key: string | null): string {
   } catch {
     return "";
   }
+}
+
+/** @throws the signal's reason, if it is aborted before the promise is settled */
+async function abortable(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason as Error);
+  signal.addEventListener("abort", abort);
+  await Promise.race([promise, aborted.promise]).finally(() =>
+    signal.removeEventListener("abort", abort),
+  );
 }
 
 async function bodyOf(body: AsyncIterable<Uint8Array>, bytesMax: number): Promise<Buffer> {

@@ -2,117 +2,116 @@
  * Checks a remote base before it is used, and again when it may have become another one. What does not fit is refused with a
  * reason and a remedy, because a wrong row steers towards wrong tokens without any error.
  */
+import { AppError } from "../../../shared/api/errors.ts";
+import type { BaseRow, TokenLogprob } from "./base-row.ts";
+import type { Expected, Prober } from "./prober.ts";
 import type { RowsQuery } from "./api.ts";
-import type { BaseRow } from "./base-row.ts";
-
-/** Asks the base once. */
-export interface Prober {
-  rows(query: Omit<RowsQuery, "salt">): Promise<{
-    readonly rows: readonly BaseRow[];
-    readonly cachedTokens: number | null;
-  }>;
-  /** Ids of a text without added special tokens; null if the server has no such route. */
-  tokenize(text: string): Promise<readonly number[] | null>;
-}
-
-/** What the base must agree with. */
-export interface Expected {
-  readonly vocabSize: number;
-  readonly contextTokens: number;
-  /** Ids of a text, by the tokenizer in the manifest; null if it cannot represent the text. */
-  readonly encode: (text: string) => readonly number[] | null;
-  /** Texts of special tokens. */
-  readonly specialTexts: readonly string[];
-  readonly checkTokenizer: boolean;
-  readonly top: number;
-  /** How the server is told to give a longer list. */
-  readonly topRemedy: string;
-}
+import { checkContinues, compareTokenCounts } from "./text-probe.ts";
+import { compareTokenizers, HARD_TEXTS } from "./tokenizer-probe.ts";
 
 export interface ProbeResult {
-  /** Rows of `CONTEXTS`, for the comparison after a reconnect. */
+  /** Rows of the probe's contexts, for the comparison after a reconnect. */
   readonly reference: readonly BaseRow[];
   readonly warnings: readonly string[];
 }
 
-/** Texts on which tokenizers differ: spaces, digits, line breaks, accents, scripts, emoji, code. */
-const TEXTS = [
-  "the capital of france",
-  " leading and  double   spaces ",
-  "12345 67,890.12 3e-7",
-  "line\nbreak\n\n\ttab",
-  "naïve café Ünïcödé",
-  "日本語のテキスト и кириллица",
-  "👩‍👩‍👧 emoji",
-  "if (a != b) { return c->d; } // x",
-];
 /** Log-probabilities of the same context may differ so much in nats between two batches: 8-bit activations round coarsely. */
 const TOLERANCE = 0.3;
 /** Tokens of each row that are compared. */
 const COMPARED = 5;
 const CACHE_PROBE_TOKENS = 160;
 
-/** Contexts of the probes: ids spread over the vocabulary, which any model has a distribution for. */
-function probeContexts(vocabSize: number): number[][] {
-  return [3, 7, 12].map((count, i) =>
-    Array.from({ length: count }, (_, at) => 1 + ((at * 7_919 + i * 104_729) % (vocabSize - 1))),
-  );
+/** What a row is asked for. */
+type Place = Pick<RowsQuery, "context" | "chat">;
+
+/** The places of the probes. */
+function probePlaces(expected: Expected): Place[] {
+  const { prompts, encode } = expected;
+  const texts = [HARD_TEXTS[0]!, HARD_TEXTS.at(-1)!, HARD_TEXTS.join("\n")];
+  if (prompts === "ids") return idContexts(expected).map((context) => ({ context }));
+  if (prompts === "text") return texts.map((text) => ({ context: encode(text) ?? [] }));
+  return texts.map((content) => ({
+    context: [],
+    chat: { messages: [{ role: "user", content }], replyFrom: 0 },
+  }));
 }
 
-/** @throws Error with reason and remedy */
+/** Ids spread over the vocabulary: any model has a distribution after them. The last context ends with the highest id. */
+function idContexts({ vocabSize }: Pick<Expected, "vocabSize">): number[][] {
+  const [one, two, three] = [3, 7, 12].map((count, i) =>
+    Array.from({ length: count }, (_, at) => 1 + ((at * 7_919 + i * 104_729) % (vocabSize - 1))),
+  ) as [number[], number[], number[]];
+  return [one, two, [...three, vocabSize - 1]];
+}
+
+/** @throws Error with reason and remedy; AppError base_unavailable if the base does not answer */
 export async function probe(prober: Prober, expected: Expected): Promise<ProbeResult> {
-  const { vocabSize, top, topRemedy } = expected;
-  const warnings: string[] = [];
-  if (expected.checkTokenizer) warnings.push(...(await compareTokenizers(prober, expected)));
-  const contexts = probeContexts(vocabSize);
-  const ask = async (context: readonly number[], temperature = 1) =>
-    (await prober.rows({ context, drafts: [], top, temperature })).rows[0]!;
+  const { top } = expected;
+  const places = probePlaces(expected);
   const reference: BaseRow[] = [];
-  for (const context of contexts) {
-    reference.push(
-      await ask(context).catch((error: Error) => {
-        throw new Error(`it gives no ${top} log-probabilities (${error.message}). ${topRemedy}`, {
-          cause: error,
-        });
-      }),
-    );
+  for (const place of places) {
+    const query = { ...place, drafts: [], top, temperature: 1 };
+    const { rows } = await prober.rows(query).catch((error: Error) => {
+      throw isAway(error) ? error : listError(error, expected, reference.length);
+    });
+    reference.push(rows[0]!);
   }
-  checkTemperature(reference[0]!, await ask(contexts[0]!, 2));
-  const together = await Promise.all(
-    [...contexts, ...contexts.toReversed()].map((context) => ask(context)),
-  );
-  const expectedRows = [...reference, ...reference.toReversed()];
-  for (const [i, row] of together.entries()) {
-    if (difference(row, expectedRows[i]!) <= TOLERANCE) continue;
-    throw new Error(
-      "requests that run at the same time get each other's log-probabilities, or other ones than alone. Upgrade the server, or set concurrency to 1",
-    );
-  }
-  warnings.push(...(await checkPrefixCache(prober, expected)));
+  const hot = await prober.rows({ ...places[0]!, drafts: [], top, temperature: 2 });
+  checkTemperature(reference[0]!, hot.rows[0]!);
+  const warnings = [...(await checkPrompts(prober, expected))];
+  await checkDrafts(prober, expected);
+  await checkTogether(prober, expected, reference);
+  if (expected.prompts === "ids") warnings.push(...(await checkPrefixCache(prober, expected)));
   return { reference, warnings };
+}
+
+/** That the base reads prompts as they are meant. @returns warnings @throws Error with reason and remedy */
+async function checkPrompts(prober: Prober, expected: Expected): Promise<string[]> {
+  if (expected.prompts === "ids") return compareTokenizers(prober, expected);
+  if (expected.prompts === "text") return compareTokenCounts(prober, expected);
+  if (expected.prompts === "chat") await checkContinues(prober, expected);
+  return [];
+}
+
+/** @param index of the place that has no row */
+function listError(
+  error: Error,
+  { prompts, top, topRemedy, vocabSize }: Expected,
+  index: number,
+): Error {
+  const reason =
+    prompts === "ids" && index === 2
+      ? `it has no token ${vocabSize - 1} (${error.message}), the last one of the tokenizer in the manifest. Use the tokenizer files of the model that it serves`
+      : `it gives no ${top} log-probabilities (${error.message}). ${topRemedy}`;
+  return new Error(reason, { cause: error });
 }
 
 /** Whether a base still gives the rows that it gave. */
 export async function isSame(
   prober: Prober,
+  expected: Expected,
   reference: readonly BaseRow[],
-  top: number,
 ): Promise<boolean> {
-  const [first] = reference;
-  for (const [i, context] of probeContexts(first!.vocabSize).entries()) {
-    const { rows } = await prober.rows({ context, drafts: [], top, temperature: 1 });
-    if (difference(rows[0]!, reference[i]!) > TOLERANCE) return false;
+  const rows: BaseRow[] = [];
+  for (const place of probePlaces(expected)) {
+    const reply = await prober.rows({ ...place, drafts: [], top: expected.top, temperature: 1 });
+    rows.push(reply.rows[0]!);
   }
-  return true;
+  return haveSameRows(rows, reference);
 }
+
+export const haveSameRows = (rows: readonly BaseRow[], reference: readonly BaseRow[]) =>
+  rows.every((row, i) => difference(row, reference[i]!) <= TOLERANCE);
 
 /** Largest difference of the most likely tokens, in nats. */
 function difference(row: BaseRow, other: BaseRow): number {
   let largest = 0;
   for (const [id, logprob] of [...other.seen].slice(0, COMPARED)) {
     const value = row.seen.get(id);
-    if (value === undefined) return Number.POSITIVE_INFINITY;
-    largest = Math.max(largest, Math.abs(value - logprob));
+    // A list may be shorter: then the token may be one that ends it.
+    const least = row.seen.size < COMPARED ? row.unseenMax : Number.NEGATIVE_INFINITY;
+    if (value === undefined && logprob > least + TOLERANCE) return Number.POSITIVE_INFINITY;
+    if (value !== undefined) largest = Math.max(largest, Math.abs(value - logprob));
   }
   return largest;
 }
@@ -133,24 +132,77 @@ function checkTemperature(one: BaseRow, two: BaseRow): void {
   );
 }
 
-async function compareTokenizers(
-  prober: Prober,
-  { encode, specialTexts }: Expected,
-): Promise<string[]> {
-  for (const text of [...TEXTS, ...specialTexts]) {
-    const own = encode(text);
-    if (own === null) continue;
-    const theirs = await prober.tokenize(text);
-    if (theirs === null) {
-      return ["its tokenizer cannot be compared, because it has no route for it"];
-    }
-    if (own.join() === theirs.join()) continue;
+/** The rows of a context and its drafts in one call must be those of calls with one prompt each. */
+async function checkDrafts(prober: Prober, expected: Expected): Promise<void> {
+  const { rowsMax, top } = expected;
+  if (rowsMax === 1) return;
+  const all = probePlaces(expected)[1]!.context;
+  const drafts = all.slice(3, 3 + Math.min(3, rowsMax - 1));
+  const query = { context: all.slice(0, 3), drafts, top, temperature: 1 };
+  const { rows } = await prober.rows(query).catch((error: Error) => {
+    if (isAway(error)) throw error;
+    throw new Error(`it answers no call with several prompts (${error.message}). Set rows to 1`, {
+      cause: error,
+    });
+  });
+  for (const [i, row] of rows.entries()) {
+    const context = [...query.context, ...drafts.slice(0, i)];
+    const [alone] = (await prober.rows({ ...query, context, drafts: [] })).rows;
+    if (difference(row, alone!) <= TOLERANCE) continue;
     throw new Error(
-      `its tokenizer makes [${theirs.slice(0, 8).join(", ")}] of ${JSON.stringify(text)}, and the one in the manifest [${own.slice(0, 8).join(", ")}]. Use the tokenizer files of the model that it serves`,
+      "a call with several prompts gives other log-probabilities than one call for each. Upgrade the server, or set rows to 1",
     );
   }
-  return [];
 }
+
+/**
+ * Calls of different kinds that run at the same time must not get each other's rows, nor lists of another length, nor the tokens
+ * that another call asks for.
+ */
+async function checkTogether(
+  prober: Prober,
+  expected: Expected,
+  reference: readonly BaseRow[],
+): Promise<void> {
+  const { vocabSize, top } = expected;
+  const all = probePlaces(expected);
+  const short = Math.min(top, 2);
+  const rowsOf = async (i: number, length: number) => {
+    const query = { ...all[i]!, drafts: [], top: length, temperature: 1 };
+    const [row] = (await prober.rows(query)).rows;
+    return row!.topCount <= length && difference(row!, reference[i]!);
+  };
+  const idsOf = async (i: number) => {
+    const row = reference[i]!;
+    // Some that are known, and some that are not.
+    const known = [...row.seen.keys()].slice(0, 2);
+    const unknown = [1, 2, 3].map((k) => (k * 31 + i) % vocabSize);
+    const ids = [...new Set([...known, ...unknown])];
+    const values = new Map(await prober.ids!(all[i]!.context, ids));
+    row.withAsked(ids.map((id): TokenLogprob => [id, values.get(id)!]));
+    return Math.max(...known.map((id) => Math.abs(values.get(id)! - row.seen.get(id)!)));
+  };
+  const places = all.map((_, i) => i);
+  const calls = [
+    ...places.map((i) => rowsOf(i, top)),
+    ...(prober.ids ? places.map(idsOf) : []),
+    ...places.map((i) => rowsOf(i, short)),
+    ...places.toReversed().map((i) => rowsOf(i, top)),
+  ];
+  const differences = await Promise.allSettled(calls);
+  for (const one of differences) {
+    if (one.status === "rejected" && isAway(one.reason)) throw one.reason;
+    const isRight = one.status === "fulfilled" && one.value !== false && one.value <= TOLERANCE;
+    if (isRight) continue;
+    throw new Error(
+      "requests that run at the same time get each other's log-probabilities, or other ones than alone. Upgrade the server, or set concurrency to 1",
+      { cause: one.status === "rejected" ? one.reason : undefined },
+    );
+  }
+}
+
+const isAway = (error: unknown): error is AppError =>
+  error instanceof AppError && error.code === "base_unavailable";
 
 async function checkPrefixCache(
   prober: Prober,

@@ -3,17 +3,24 @@ import { createHash } from "node:crypto";
 import { AppError } from "../../../shared/api/errors.ts";
 import type { ApiCall, BaseApi, IdsQuery, RowsQuery, RowsReply } from "./api.ts";
 import { InvalidRow, type BaseRow, type TokenLogprob } from "./base-row.ts";
-import type { Connection } from "./connection.ts";
-import { isSame, probe, type Expected, type Prober } from "./probe.ts";
+import { BaseWatch } from "./base-watch.ts";
+import type { Call, Connection } from "./connection.ts";
+import type { Expected, Prober } from "./prober.ts";
+import { NoText } from "./text-vocabulary.ts";
 
 /** A reply's members beside its log-probabilities, which take up to `entryBytes` each. */
 const REPLY_BYTES = 2 ** 16;
-/** A server that closes each connection is not compared more often than this. */
-const COMPARE_MS_MIN = 5_000;
+/** How long a start waits for the check of a base. */
+const OPEN_MS = 10_000;
+/** How long one call of a check is repeated. */
+const PROBE_PATIENCE_MS = 5_000;
 
 export interface RemoteBaseOptions {
   readonly api: BaseApi;
-  readonly connection: Pick<Connection, "call" | "close" | "onReturn" | "onDisconnect">;
+  readonly connection: Pick<
+    Connection,
+    "call" | "close" | "beforeTry" | "onFailure" | "onAway" | "onDisconnect"
+  >;
   /** The model's name in errors. */
   readonly name: string;
   readonly vocabSize: number;
@@ -39,47 +46,64 @@ export class RemoteBase {
   /** Most ids of one `ids` call; 0 if tokens cannot be asked for by id. */
   readonly idsMax: number;
   readonly rowsMax: number;
+  /** Tokens that are never sampled. */
+  readonly unusableIds: readonly number[];
   readonly #options: RemoteBaseOptions;
-  /** Rows of the probe; null before it. */
-  #reference: readonly BaseRow[] | null = null;
-  /** Whether it may have become another base since it was compared with the reference. */
-  #isSuspect = false;
-  #comparedMs = 0;
-  /** A comparison that is under way: all calls wait for it. */
-  #comparison: Promise<void> | null = null;
+  /** In the form that the server takes. */
+  #api: BaseApi;
+  /** Null if the base is never checked. */
+  #watch: BaseWatch | null = null;
+  /** Called when the base can be used again, or cannot any more. */
+  onChange: () => void = () => {};
 
   constructor(options: RemoteBaseOptions) {
     const { api, name, vocabSize, top, rowsMax } = options;
     this.#options = options;
+    this.#api = api;
     this.name = name;
     this.vocabSize = vocabSize;
     this.topMax = Math.min(api.topMax ?? vocabSize, vocabSize);
     this.top = Math.min(top, this.topMax);
     this.idsMax = api.ids?.max ?? 0;
-    this.rowsMax = rowsMax;
-    options.connection.onReturn = () => {
-      this.#isSuspect = true;
-      return this.#compare();
-    };
-    options.connection.onDisconnect = () => {
-      this.#isSuspect ||= performance.now() - this.#comparedMs > COMPARE_MS_MIN;
-    };
+    // A chat has one conversation in a call.
+    this.rowsMax = api.prompts === "ids" || api.prompts === "text" ? rowsMax : 1;
+    this.unusableIds = api.unusableIds ?? [];
+    options.connection.beforeTry = async () => this.#watch?.ready();
+    options.connection.onFailure = () => this.#watch?.suspect();
+    options.connection.onAway = (reason) => this.#watch?.away(reason);
+    options.connection.onDisconnect = () => this.#watch?.disconnected();
   }
 
-  /** Checks the base before its first use. Returns warnings for the log. @throws Error with reason and remedy */
-  async probe(
-    expected: Pick<Expected, "contextTokens" | "encode" | "specialTexts" | "checkTokenizer">,
-  ): Promise<readonly string[]> {
-    const { vocabSize, top } = this;
-    const { topRemedy } = this.#options.api;
-    const { reference, warnings } = await probe(this.#prober, {
-      ...expected,
-      vocabSize,
-      top,
-      topRemedy,
+  /**
+   * Checks the base before its first use, and from then on when it may have become another one. One that is away is waited for in
+   * the background.
+   * @throws Error with reason and remedy if it does not fit
+   */
+  async open(
+    expected: Omit<Expected, "prompts" | "vocabSize" | "top" | "rowsMax" | "topRemedy">,
+    waitMs = OPEN_MS,
+  ): Promise<void> {
+    const { name, vocabSize, top, rowsMax } = this;
+    const { prompts, topRemedy, otherForms = [] } = this.#api;
+    const forms = [this.#api, ...otherForms];
+    this.#watch = new BaseWatch({
+      probers: forms.map((api) => this.#proberOf(api)),
+      onForm: (form) => (this.#api = forms[form]!),
+      expected: { ...expected, prompts, vocabSize, top, rowsMax, topRemedy },
+      name,
+      onChange: () => this.onChange(),
     });
-    this.#reference = reference;
-    return warnings;
+    await this.#watch.open(waitMs);
+  }
+
+  /** Why the base cannot be used now; null if it can. */
+  get problem(): string | null {
+    return this.#watch?.problem ?? null;
+  }
+
+  /** What its last check found, for the log. */
+  get warnings(): readonly string[] {
+    return this.#watch?.warnings ?? [];
   }
 
   /**
@@ -87,12 +111,13 @@ export class RemoteBase {
    * @throws the signal's reason
    */
   async rows(query: RowsQuery, signal: AbortSignal): Promise<RowsReply & { cost: CallCost }> {
-    if (this.#isSuspect) await this.#compare();
     const rows = query.drafts.length + 1;
-    const { value, cost } = await this.#call(this.#options.api.rows(query), {
+    const { value, cost } = await this.#call(this.#bodyOf(query), {
       entries: rows * query.top,
+      kind: query.isFirst ? "first" : "next",
+      owner: query.salt,
       signal,
-      parse: (reply) => this.#options.api.parseRows(reply, query, this.vocabSize),
+      parse: (reply) => this.#api.parseRows(reply, query, this.vocabSize),
     });
     return { ...value, cost: { ...cost, rows } };
   }
@@ -108,10 +133,11 @@ export class RemoteBase {
     query: IdsQuery,
     signal: AbortSignal,
   ): Promise<{ row: BaseRow; cost: CallCost }> {
-    if (this.#isSuspect) await this.#compare();
-    const { ids } = this.#options.api;
+    const { ids } = this.#api;
     const { value, cost } = await this.#call(ids!.call(query), {
       entries: query.ids.length,
+      kind: "next",
+      owner: query.salt,
       signal,
       // A wrong reply is asked for again, as those of `rows` are.
       parse: (reply) => row.withAsked(askedOf(ids!.parse(reply, query), query)),
@@ -120,6 +146,7 @@ export class RemoteBase {
   }
 
   close(): Promise<void> {
+    this.#watch?.close();
     return this.#options.connection.close();
   }
 
@@ -127,66 +154,58 @@ export class RemoteBase {
     { path, body }: ApiCall,
     {
       entries,
-      signal,
-      parse,
-      isProbe = false,
-    }: {
-      entries: number;
-      signal: AbortSignal;
-      parse: (reply: unknown) => T;
-      isProbe?: boolean;
-    },
+      ...options
+    }: Omit<Call<T>, "path" | "body" | "bytesMax"> & { readonly entries: number },
   ): Promise<{ value: T; cost: Omit<CallCost, "rows"> }> {
     const startedMs = performance.now();
-    const bytesMax = REPLY_BYTES + entries * this.#options.api.entryBytes;
+    const bytesMax = REPLY_BYTES + entries * this.#api.entryBytes;
     const { value, bytesSent, bytesReceived } = await this.#options.connection.call({
       path,
       body,
       bytesMax,
-      signal,
-      parse,
-      isProbe,
+      ...options,
     });
     return { value, cost: { ms: performance.now() - startedMs, bytes: bytesSent + bytesReceived } };
   }
 
-  get #prober(): Prober {
-    const { api } = this.#options;
+  /** @throws AppError base_failed if the API cannot be told the context */
+  #bodyOf(query: RowsQuery): ApiCall {
+    try {
+      return this.#api.rows(query);
+    } catch (error) {
+      if (!(error instanceof NoText)) throw error;
+      throw new AppError("base_failed", `The base model ${this.name}: ${error.message}`);
+    }
+  }
+
+  #proberOf(api: BaseApi): Prober {
     const { signal } = new AbortController();
+    const salt = tenantSalt("");
+    const of = { kind: "probe", owner: "", signal, patienceMs: PROBE_PATIENCE_MS } as const;
+    const { ids } = api;
     return {
+      ids:
+        ids &&
+        (async (context, asked) => {
+          const query = { context, ids: asked, salt };
+          const parse = (reply: unknown) => askedOf(ids.parse(reply, query), query);
+          return (await this.#call(ids.call(query), { ...of, entries: asked.length, parse })).value;
+        }),
       rows: async (query) => {
-        const full = { ...query, salt: tenantSalt("") };
+        const full = { ...query, salt };
         const parse = (reply: unknown) => api.parseRows(reply, full, this.vocabSize);
-        const options = { entries: query.top, signal, parse, isProbe: true };
-        return (await this.#call(api.rows(full), options)).value;
+        const entries = query.top * (query.drafts.length + 1);
+        const options = { ...of, entries, parse };
+        const { value } = await this.#call(api.rows(full), options);
+        return { ...value, promptTokens: value.promptTokens ?? null };
       },
       tokenize: async (text) => {
         if (!api.tokenize) return null;
         const { parse } = api.tokenize;
-        const options = { entries: text.length, signal, parse, isProbe: true };
+        const options = { ...of, entries: text.length, parse };
         return (await this.#call(api.tokenize.call(text), options)).value;
       },
     };
-  }
-
-  /** Compares the base with what it was at its probe. While it is another one, each call compares and fails. */
-  #compare(): Promise<void> {
-    this.#comparison ??= this.#compareNow().finally(() => {
-      this.#comparison = null;
-    });
-    return this.#comparison;
-  }
-
-  async #compareNow(): Promise<void> {
-    if (!this.#reference || (await isSame(this.#prober, this.#reference, this.top))) {
-      this.#isSuspect = false;
-      this.#comparedMs = performance.now();
-      return;
-    }
-    throw new AppError(
-      "base_failed",
-      `The base model ${this.name}: another model answers under its name since it was away`,
-    );
   }
 }
 

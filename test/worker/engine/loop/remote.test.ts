@@ -181,6 +181,38 @@ describe("a server that cannot be asked for more", () => {
   });
 });
 
+test("base_error_action `base`: a token beyond the bound is the base's own, and it is counted", async () => {
+  const capped: Serve = (model) => ({
+    api: { ...vllm("m", 5), ids: null },
+    routes: vllmRoutes(model, 5),
+  });
+  const options = { sampling: { temperature: 0, logitBias: [NO_EOS] } };
+  const request = generateRequest({
+    ...options,
+    models: withRemoteBase(fakeModels(VOCAB), capped, 5),
+  });
+  const tokens: number[] = [];
+  const alphas: number[] = [];
+  let sequence: Sequence | null = null;
+  const analysis = { logprobs: null, trace: true };
+  for await (const step of generate({ ...request, fallsBackToBase: true, analysis })) {
+    sequence = step.sequence;
+    alphas.push(step.analysis!.trace!.alpha);
+    // Proven all the same: the base's likeliest token is known.
+    expect(step.analysis!.baseError).toBe(0);
+    // What the local models give here, with this alpha.
+    const models = fakeModels(VOCAB);
+    const local = { ...options, models, alpha: alphas.at(-1)!, resume: [...tokens] };
+    const [expected] = await runTokens({ ...local, maxTokens: tokens.length + 1 });
+    expect(step.token).toBe(expected);
+    tokens.push(step.token);
+  }
+  const fellBack = alphas.filter((alpha) => alpha === 0).length;
+  expect(fellBack).toBeGreaterThan(0);
+  expect(fellBack).toBeLessThan(24);
+  expect(sequence!.remote).toMatchObject({ certified: 24, bounded: 0, fellBack, errorMax: 0 });
+});
+
 async function collect(request: GenerateRequest) {
   const errors: number[] = [];
   let sequence: Sequence | null = null;
@@ -207,7 +239,9 @@ test("a slow base makes its own rows slow and no others; an abort ends its call"
           });
         }),
       close: async () => {},
-      onReturn: async () => {},
+      beforeTry: async () => {},
+      onFailure: () => {},
+      onAway: () => {},
       onDisconnect: () => {},
     },
     name: "slow",

@@ -26,6 +26,7 @@ function ensemble(
     unusedIds: [],
     eosIds: new Set([0]),
     silentIds: new Set(),
+    basePrompts: "ids",
     toolFormat: { format: "hermes", warnings: [] },
     tokenBytesMax: null,
     tokenizerKeys: { base: "a", expert: "b", antiexpert: "c" },

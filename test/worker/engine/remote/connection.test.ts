@@ -2,14 +2,16 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, onTestFinished, test } from "vitest";
+import { AppError } from "../../../../shared/api/errors.ts";
 import { keyReader } from "../../../../worker/engine/model/load-remote.ts";
 import { InvalidRow } from "../../../../worker/engine/remote/base-row.ts";
 import { Connection } from "../../../../worker/engine/remote/connection.ts";
 import { BaseServer, type Intercept } from "../../../support/base-server/server.ts";
 
 const KEY = "sk-very-secret";
-let returns = 0;
+let failures = 0;
 
 async function connect(
   intercept: Intercept,
@@ -32,7 +34,7 @@ function connectTo(
 ): Connection {
   const options = { url, name: "big", key: () => KEY, concurrency, timeoutMs, patienceMs };
   const connection = new Connection(options);
-  connection.onReturn = async () => void returns++;
+  connection.onFailure = () => void failures++;
   onTestFinished(() => connection.close());
   return connection;
 }
@@ -44,7 +46,15 @@ const valueOf = (reply: unknown): number => {
 };
 
 const call = (connection: Connection, signal = new AbortController().signal) =>
-  connection.call({ path: "/rows", body: { a: 1 }, bytesMax: 1_000, signal, parse: valueOf });
+  connection.call({
+    path: "/rows",
+    body: { a: 1 },
+    bytesMax: 1_000,
+    kind: "next",
+    owner: "",
+    signal,
+    parse: valueOf,
+  });
 
 /** Answers the first calls with these, then as the server does. */
 function first(...answers: Intercept[]): Intercept {
@@ -53,7 +63,7 @@ function first(...answers: Intercept[]): Intercept {
 }
 
 afterEach(() => {
-  returns = 0;
+  failures = 0;
 });
 
 test("sends the key and the body, below the path of the URL", async () => {
@@ -95,12 +105,12 @@ describe("what passes is tried again", () => {
       },
       1,
     ],
-  ])("%s", async (_, fault, expectedReturns) => {
+  ])("%s", async (_, fault, expectedFailures) => {
     const { server, connection } = await connect(first(fault));
     expect((await call(connection)).value).toBe(7);
     expect(server.calls).toHaveLength(2);
     // Whether the base may be another one now, so that it has to be compared.
-    expect(returns).toBe(expectedReturns);
+    expect(failures).toBe(expectedFailures);
   });
 
   test("a reply that does not come in time", async () => {
@@ -118,12 +128,13 @@ describe("what passes is tried again", () => {
     const { server, connection, url } = await connect(async () => null);
     await call(connection);
     await server.close();
+    const failed = new Promise<void>((resolve) => (connection.onFailure = resolve));
     const waiting = call(connection);
+    await failed;
     const again = new BaseServer(async () => ({ body: { value: 8 } }));
     onTestFinished(() => again.close());
     await again.listen(Number(new URL(url).port));
     expect((await waiting).value).toBe(8);
-    expect(returns).toBeGreaterThan(0);
   });
 });
 
@@ -218,6 +229,42 @@ test("an abort ends a call that waits for its reply, and one that waits to be re
     return { status: 429, headers: { "retry-after": "30" }, body: "{}" };
   });
   await expect(call(busy.connection, second.signal)).rejects.toThrow("cancelled");
+});
+
+test("the wait for a place counts neither towards the time of a call nor towards its patience", async () => {
+  // Each waits for the one before, the third one for longer than a call may take.
+  const slow = async () => {
+    await sleep(250);
+    return null;
+  };
+  const options = { concurrency: 1, timeoutMs: 400, patienceMs: 1 };
+  const { server, connection } = await connect(slow, options);
+  const replies = await Promise.all([call(connection), call(connection), call(connection)]);
+  expect(replies.map(({ value }) => value)).toEqual([7, 7, 7]);
+  expect(server.calls).toHaveLength(3);
+});
+
+test("a check is awaited before each try, and its failure counts as one of the call", async () => {
+  const { server, connection } = await connect(async () => null, { patienceMs: 400 });
+  let checks = 0;
+  connection.beforeTry = async () => {
+    if (++checks < 3) throw new AppError("base_unavailable", "The base model big: it restarts");
+  };
+  expect((await call(connection)).value).toBe(7);
+  expect([checks, server.calls.length]).toEqual([3, 1]);
+  const away: string[] = [];
+  connection.onAway = (reason) => away.push(reason);
+  connection.beforeTry = async () => {
+    throw new AppError("base_unavailable", "The base model big: it restarts");
+  };
+  const message = "The base model big: it restarts";
+  await expect(call(connection)).rejects.toMatchObject({ code: "base_unavailable", message });
+  expect(away).toContain(message);
+  connection.beforeTry = async () => {
+    throw new AppError("base_failed", "another model answers");
+  };
+  await expect(call(connection)).rejects.toMatchObject({ code: "base_failed" });
+  expect(server.calls).toHaveLength(1);
 });
 
 test("no more calls than the concurrency run at once", async () => {

@@ -48,6 +48,7 @@ async function serve(routes: BaseRoutes, api: BaseApi) {
 
 const expected = {
   contextTokens: 100,
+  bosId: null,
   encode: (text: string) => tokenizer.encodeCompletion(text),
   specialTexts: ["<eos>"],
   checkTokenizer: true,
@@ -63,13 +64,19 @@ describe("a base that fits", () => {
     ["sglang", () => serve(sglangRoutes(model({ isTempered: true })), sglang())],
   ])("%s", async (_, start) => {
     const { base } = await start();
-    expect(await base.probe(expected)).toEqual([]);
+    await base.open(expected);
+    expect([base.problem, base.warnings]).toEqual([null, []]);
   });
 
   test("a server without a tokenizer route is used with a warning", async () => {
     const { base } = await llama({ tokenizer: { encodeCompletion: () => [] } });
-    await expect(base.probe(expected)).rejects.toThrow("tokenizer");
-    expect(await base.probe({ ...expected, checkTokenizer: false })).toEqual([]);
+    await expect(base.open(expected)).rejects.toThrow("tokenizer");
+    await (
+      await llama({ tokenizer: { encodeCompletion: () => [] } })
+    ).base.open({
+      ...expected,
+      checkTokenizer: false,
+    });
   });
 });
 
@@ -77,14 +84,14 @@ describe("a base that does not fit is refused with the reason and a remedy", () 
   test("another tokenizer", async () => {
     const other = { encodeCompletion: (text: string) => [...Buffer.from(text)].map((b) => b + 2) };
     const { base } = await llama({ tokenizer: other });
-    await expect(base.probe(expected)).rejects.toThrow(
+    await expect(base.open(expected)).rejects.toThrow(
       /tokenizer makes \[118, 106, .* manifest \[117/,
     );
   });
 
   test("fewer log-probabilities than are wanted", async () => {
     const { base } = await serve(vllmRoutes(model(), 5), vllm("big", TOP));
-    await expect(base.probe(expected)).rejects.toThrow(
+    await expect(base.open(expected)).rejects.toThrow(
       /Requested sample logprobs of 20, which is greater than max allowed: 5.*--max-logprobs 20/,
     );
   });
@@ -95,7 +102,7 @@ describe("a base that does not fit is refused with the reason and a remedy", () 
       const { temperature = 1 } = (body["sampling_params"] ?? {}) as { temperature?: number };
       return sglangRoutes(temperature === 2 ? flat : model())(path, body);
     }, sglang());
-    await expect(base.probe(expected)).rejects.toThrow(/change with the temperature/);
+    await expect(base.open(expected)).rejects.toThrow(/change with the temperature/);
   });
 
   test.each<[string, ServedModel["distort"], string]>([
@@ -108,16 +115,16 @@ describe("a base that does not fit is refused with the reason and a remedy", () 
     ],
   ])("%s", async (_, distort, reason) => {
     const { base } = await llama({ distort: distort! });
-    await expect(base.probe(expected)).rejects.toThrow(reason);
+    await expect(base.open(expected)).rejects.toThrow(reason);
   });
 
   test("rows of other requests that run at the same time", async () => {
     let calls = 0;
-    // The first four run alone.
+    // The first twelve run alone.
     const distort = (told: Float32Array) =>
-      ++calls <= 4 ? told : told.map((_, id) => told[(id + 1) % VOCAB]!);
+      ++calls <= 12 ? told : told.map((_, id) => told[(id + 1) % VOCAB]!);
     const { base } = await llama({ distort });
-    await expect(base.probe(expected)).rejects.toThrow("at the same time get each other's");
+    await expect(base.open(expected)).rejects.toThrow("at the same time get each other's");
   });
 });
 
@@ -182,7 +189,7 @@ describe("replies that are no rows", () => {
       return kept.map((p) => (p === 0 ? -9999 : Math.log(p / sum)));
     };
     const { base } = await serve(vllmRoutes(model({ distort }), TOP), vllm("big", TOP));
-    await expect(base.probe(expected)).rejects.toThrow("--logprobs-mode raw_logprobs");
+    await expect(base.open(expected)).rejects.toThrow("--logprobs-mode raw_logprobs");
   });
 
   test("vLLM is told every option that it would take from the model's own", async () => {
@@ -213,7 +220,7 @@ describe("a base that was away", () => {
     ["comes back as another model of the same name", 2, "base_failed"],
   ])("%s", async (_, salt, code) => {
     const { server, url, base } = await llama();
-    await base.probe(expected);
+    await base.open(expected);
     await server.close();
     const again = new BaseServer(llamaRoutes(model({}, salt)));
     onTestFinished(() => again.close());

@@ -28,6 +28,7 @@ interface Completion {
 export function llamaCpp(wholeToken: number | null = null): BaseApi {
   const bias = wholeToken === null ? {} : { logit_bias: [[wholeToken, DRAWN_BIAS]] };
   return {
+    prompts: "ids",
     topMax: null,
     topRemedy: 'Set "top" to what the server allows',
     entryBytes: 400,

@@ -20,6 +20,12 @@ interface Generated {
   readonly meta_info: {
     readonly prompt_tokens: number;
     readonly cached_tokens: number;
+    /** The input's own tokens from `logprob_start_len` on. */
+    readonly input_token_logprobs: readonly (readonly [
+      logprob: number | null,
+      id: number,
+      text: string | null,
+    ])[];
     readonly input_top_logprobs: readonly (readonly Entry[] | null)[];
     readonly output_top_logprobs: readonly (readonly Entry[])[];
     readonly output_token_ids_logprobs: readonly (readonly Entry[])[];
@@ -46,6 +52,7 @@ export function sglang(): BaseApi {
     throw new InvalidRow(`a row of ${info.prompt_tokens} tokens came for ${length}`);
   };
   return {
+    prompts: "ids",
     topMax: null,
     topRemedy: `Set "top" to what the server allows (128 with separate prefill and decode servers)`,
     entryBytes: 100,
@@ -55,6 +62,10 @@ export function sglang(): BaseApi {
     }),
     parseRows: (reply, { context, drafts, top }, vocabSize) => {
       const info = parsed(reply, context.length + drafts.length);
+      const along = info.input_token_logprobs.slice(1).map(([, id]) => id);
+      if (along.join() !== drafts.join()) {
+        throw new InvalidRow("rows along other tokens came than those that were asked for");
+      }
       const input = info.input_top_logprobs.slice(1);
       const entries = [...input, info.output_top_logprobs[0]!];
       if (entries.length !== drafts.length + 1) {

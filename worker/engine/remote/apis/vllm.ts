@@ -41,6 +41,7 @@ export function vllm(model: string, top: number): BaseApi {
     ...(salt && { cache_salt: salt }),
   });
   return {
+    prompts: "ids",
     topMax: top,
     topRemedy: `Start vLLM with --max-logprobs ${top}, or set "top" to what it allows`,
     entryBytes: 100,

@@ -1,0 +1,39 @@
+/** The models whose base is on another server that cannot be used now: their jobs wait, and other models are served. */
+import type { Logger } from "pino";
+import type { RemoteBaseState } from "../engine-client/messages.ts";
+
+export class AwayModels {
+  readonly #log: Logger;
+  #reasons: ReadonlyMap<string, string> = new Map();
+  readonly #warned = new Set<string>();
+
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
+  /** Why each of these models cannot be served, by its id. */
+  get reasons(): ReadonlyMap<string, string> {
+    return this.#reasons;
+  }
+
+  /** Takes over what the engine says of its bases, and logs what has changed. */
+  update(bases: readonly RemoteBaseState[]): void {
+    const before = this.#reasons;
+    this.#reasons = new Map(
+      bases.flatMap(({ model, problem }) => (problem === null ? [] : [[model, problem]])),
+    );
+    for (const { model, problem, warnings } of bases) {
+      if (problem !== null && problem !== before.get(model)) {
+        this.#log.warn({ model, reason: problem }, "The base cannot be used: its jobs wait");
+      }
+      if (problem === null && before.has(model)) this.#log.info({ model }, "The base can be used");
+      for (const warning of warnings) this.#warn(`${model}: the base: ${warning}`);
+    }
+  }
+
+  #warn(warning: string): void {
+    if (this.#warned.has(warning)) return;
+    this.#warned.add(warning);
+    this.#log.warn(warning);
+  }
+}
