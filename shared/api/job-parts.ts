@@ -52,6 +52,15 @@ export const RemoteBaseUsage = v.strictObject({
 
 export type RemoteBaseUsage = Reply<typeof RemoteBaseUsage>;
 
+export const BASE_CALLS =
+  "Runs of the base model (forward passes) for the job: one for each chunk of the prompt that was read, for each generated token without drafts, for each verification of drafts, and for each chunk of given tokens that was scored. A run counts for each job that took part in it. Of a base on another server, the calls. Runs of a worker that was lost count up to the last token that it logged.";
+
+export const baseCalls = field(
+  v.exactOptional(count),
+  `${BASE_CALLS} Absent for a job of an earlier release.`,
+  { examples: [13] },
+);
+
 export const Usage = v.strictObject({
   prompt_tokens: field(count, "Tokens of the prompt.", { examples: [24] }),
   completion_tokens: field(count, "Generated tokens.", { examples: [12] }),
@@ -69,6 +78,7 @@ export const Usage = v.strictObject({
     Speculation,
     "How many tokens speculative decoding drafts, and how many of them are accepted.",
   ),
+  base_calls: baseCalls,
   remote_base: field(
     v.exactOptional(RemoteBaseUsage),
     "What a base on another server has cost, in the attempt that ended the job, and how many tokens are proven. Absent if the base runs in the worker.",

@@ -4,7 +4,7 @@
  */
 import * as v from "valibot";
 import { generationFields, Metadata, retentionFields, topLogprobs } from "./generation.ts";
-import { Speculation, JobSteering, JobError } from "./job-parts.ts";
+import { baseCalls, Speculation, JobSteering, JobError } from "./job-parts.ts";
 import { LIMITS } from "./limits.ts";
 import { deletionSchema } from "./lists.ts";
 import { requestObject } from "./request-object.ts";
@@ -142,6 +142,7 @@ export const ResponseUsage = v.strictObject({
     Speculation,
     "How many tokens speculative decoding drafts, and how many of them are accepted.",
   ),
+  base_calls: baseCalls,
 });
 export type ResponseUsage = Reply<typeof ResponseUsage>;
 

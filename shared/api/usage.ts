@@ -1,6 +1,7 @@
 /** The use of the service: tokens, jobs and seconds by day, API key and model; for the operator also by tenant. */
 import * as v from "valibot";
 import { ErrorCode } from "./error-codes.ts";
+import { BASE_CALLS } from "./job-parts.ts";
 import { LIMITS } from "./limits.ts";
 import { listSchema } from "./lists.ts";
 import { count, field, nonEmpty, type Reply } from "./schema.ts";
@@ -102,11 +103,7 @@ const sums = {
     "Those of them that a worker still had in its KV cache, from an earlier prompt of the tenant.",
   ),
   completion_tokens: field(count, "Generated tokens.", { examples: [1_440] }),
-  base_calls: field(
-    count,
-    "Runs of the base model for generated tokens, reckoned as one for each token without the accepted drafts. A base over HTTP may have been asked more often, and a scored text less often.",
-    { examples: [960] },
-  ),
+  base_calls: field(count, BASE_CALLS, { examples: [960] }),
   seconds: field(
     v.number(),
     "Seconds for which workers ran the jobs. Of a job that another worker took over, only the last attempt counts.",

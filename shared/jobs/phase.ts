@@ -15,6 +15,8 @@ export const progressFields = {
   tokens: v.optional(count, "0"),
   /** Tokens in the log after the first append of the last attempt. */
   decodeTokens: v.optional(count, "0"),
+  /** Runs of the base until the last token in the log, in all attempts. */
+  baseCalls: v.optional(count, "0"),
 };
 
 interface JobProgress extends v.InferOutput<v.ObjectSchema<typeof progressFields, undefined>> {

@@ -57,13 +57,13 @@ return 1
  * Logs the next tokens of a running job. A client that lost its connection before the reply sends the same tokens again:
  * tokens that the log already has are not logged twice.
  * The job's first token ties its lease to the weights that generated it.
- * ARGV: fence, count of tokens before these, count after these, data of the event (JSON), their text, id of the job, and how many
- * of them belong to the prompt.
+ * ARGV: fence, count of tokens before these, count after these, data of the event (JSON), their text, id of the job, how many
+ * of them belong to the prompt, and runs of the base since the tokens before these.
  * Returns 1; 2 if a cancellation was requested; -1 if the caller has lost the job, it has ended, or tokens before these are
  * missing.
  */
 export const append = defineScript(`${JOB_LOCALS_LUA}
-local fence, countBefore, countAfter, data, text, id, promptCount = unpack(ARGV)
+local fence, countBefore, countAfter, data, text, id, promptCount, baseCalls = unpack(ARGV)
 ${EVENT_LOG_LUA}${LEASE_LUA}${FENCE_LUA}
 ${WRITE_WHEN_FULL_LUA}
 local state, cancelRequested, tokens, decodeAtMs =
@@ -76,6 +76,7 @@ if logged == tonumber(countBefore) then
   local groupBefore = not decodeAtMs and groupOf(job)
   redis.call('HSET', job, 'tokens', countAfter, 'lastTokenAtMs', nowMs)
   if tonumber(promptCount or '0') > 0 then redis.call('HINCRBY', job, 'scoredPrompt', promptCount) end
+  redis.call('HINCRBY', job, 'baseCalls', baseCalls)
   redis.call('HINCRBY', job, 'logBytes', #data + ${ENTRY_OVERHEAD_BYTES})
   if groupBefore then
     -- While the prompt is scored, nothing is generated yet.
@@ -161,11 +162,12 @@ local function tokensUsed(ended)
 end
 -- The usage of a job that its worker does not end: what it has logged so far.
 local function usageSoFar(ended)
-  local tokens, promptTokens, scoredPrompt =
-    unpack(redis.call('HMGET', job, 'tokens', 'promptTokens', 'scoredPrompt'), 1, 3)
+  local tokens, promptTokens, scoredPrompt, baseCalls =
+    unpack(redis.call('HMGET', job, 'tokens', 'promptTokens', 'scoredPrompt', 'baseCalls'), 1, 4)
   local usage = ended.usage
   usage.prompt_tokens, usage.completion_tokens = tonumber(promptTokens or '0'), (tokens or 0) - (scoredPrompt or 0)
   usage.total_tokens = usage.prompt_tokens + usage.completion_tokens
+  usage.base_calls = tonumber(baseCalls or '0')
 end
 -- When its worker is known to have worked on it last, if the worker does not end it.
 local function lastSeenMs()

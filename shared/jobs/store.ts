@@ -56,6 +56,7 @@ const ZERO_USAGE: Usage = {
   total_tokens: 0,
   prompt_tokens_details: { cached_tokens: 0 },
   speculation: { drafted_tokens: 0, accepted_tokens: 0 },
+  base_calls: 0,
 };
 
 /** Outcome of a job that ended before a worker claimed it. */
@@ -139,16 +140,22 @@ export class JobStore {
     return (await scripts.recordPrefill(this.#redis, jobScriptKeys(jobId), args)) === 1;
   }
 
-  /** Logs the next tokens. @param at count of the job's tokens before these, those of the prompt that have details included */
+  /**
+   * Logs the next tokens.
+   * @param at count of the job's tokens before these, those of the prompt that have details included
+   * @param baseCalls runs of the base since those
+   */
   async appendTokens(
     jobId: string,
     fence: Fence,
     at: number,
     tokens: Progress,
+    baseCalls = 0,
   ): Promise<AppendResult> {
     const { ids, text, prompt_logprobs: { length: promptCount } = [] } = tokens;
     const data = JSON.stringify(tokens);
-    const args = [fence, at, at + promptCount + ids.length, data, text, jobId, promptCount];
+    const count = at + promptCount + ids.length;
+    const args = [fence, at, count, data, text, jobId, promptCount, baseCalls];
     const reply = await scripts.append(this.#redis, jobScriptKeys(jobId), args);
     return reply === 1 ? "ok" : reply === 2 ? "cancel" : "fenced";
   }

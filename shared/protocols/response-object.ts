@@ -162,5 +162,6 @@ function toResponseUsage(usage: Usage): ResponseUsage {
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: usage.total_tokens,
     speculation: usage.speculation,
+    ...(usage.base_calls !== undefined && { base_calls: usage.base_calls }),
   };
 }

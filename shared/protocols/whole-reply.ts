@@ -49,6 +49,7 @@ export function totalUsage(ends: readonly Pick<JobEnd, "usage">[], n: number): U
       drafted_tokens: sum(all, (usage) => usage.speculation.drafted_tokens),
       accepted_tokens: sum(all, (usage) => usage.speculation.accepted_tokens),
     },
+    base_calls: sum(all, (usage) => usage.base_calls ?? 0),
     ...(remote.length > 0 && { remote_base: remote.reduce(addRemoteBase) }),
   };
 }

@@ -30,8 +30,7 @@ export const NAME_SEPARATOR = "\n";
 
 /**
  * Lua function for a job of `tenant` that ends. `pools` are the pools of its limits, the first of them its API key's; `ended` is its
- * outcome; its worker worked on it for `ms`. Of a base on another server the calls are counted. Else each run gave one token and
- * those drafts that were accepted.
+ * outcome; its worker worked on it for `ms`.
  */
 export const USAGE_LUA = `
 local function expireWithDay(key, day)
@@ -41,12 +40,10 @@ local function countUsage(tenant, model, pools, state, ended, ms, nowMs)
   -- The key's batches count in a pool of their own.
   local name = string.match(pools, '^[^ :]*') .. '\\n' .. model
   local usage, day = ended.usage, math.floor(nowMs / ${DAY_MS})
-  local tokens = usage.completion_tokens
   local sums = {
     state == 'succeeded' and 1 or 0, state == 'failed' and 1 or 0,
     state == 'cancelled' and 1 or 0, state == 'expired' and 1 or 0,
-    usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens, tokens,
-    (usage.remote_base and usage.remote_base.calls) or math.max(0, tokens - usage.speculation.accepted_tokens), ms
+    usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens, usage.completion_tokens, usage.base_calls or 0, ms
   }
   local key = '${USAGE_PREFIX}' .. tenant .. ':' .. day
   local before = redis.call('HGET', key, name)

@@ -57,6 +57,7 @@ export const usage = {
   total_tokens: 5,
   prompt_tokens_details: { cached_tokens: 0 },
   speculation: { drafted_tokens: 0, accepted_tokens: 0 },
+  base_calls: 1,
 };
 export const success: Outcome = { finish_reason: "stop", usage, error: null };
 

@@ -116,6 +116,8 @@ export interface TokenEvent {
   readonly type: "token";
   readonly token: number;
   readonly text: string;
+  /** Runs of the base for this generation so far, from the start of this run. */
+  readonly baseCalls: number;
   /** Log-probabilities and trace, if the request asks for them; the masked probability with a response format. */
   readonly detail?: TokenDetail;
 }
@@ -150,6 +152,8 @@ export function totalDrafts({ expert, lookup }: DraftCounts): {
 /** Token counts of a run. */
 export interface RunUsage {
   readonly promptTokens: number;
+  /** Runs of the base: chunks of its prompt, decoded tokens, verifications of drafts, chunks that are scored. Calls of a remote base. */
+  readonly baseCalls: number;
   /** Tokens of the prompt that came from the prefix cache. */
   readonly cachedTokens: number;
   readonly drafts: DraftCounts;
@@ -176,6 +180,7 @@ export interface RemoteCounts {
 
 export const NO_USAGE: RunUsage = {
   promptTokens: 0,
+  baseCalls: 0,
   cachedTokens: 0,
   drafts: emptyDraftCounts(),
   remote: null,

@@ -8,10 +8,9 @@
  */
 import { AppError } from "../../shared/api/errors.ts";
 import { Batch } from "./loop/batch.ts";
-import type { TokenAnalysis } from "./decode/token-analysis.ts";
 import type { PrefixCache } from "./decoder/prefix-cache.ts";
 import { buildModelSet } from "./loop/model-set.ts";
-import type { GenerateRequest, Sequence, Step } from "./loop/sequence.ts";
+import type { GenerateRequest, Sequence, Step, TokenStep } from "./loop/sequence.ts";
 
 /** A generation, and the callbacks that report its progress. */
 export interface Task {
@@ -20,7 +19,7 @@ export interface Task {
   readonly cacheTokensMax: number;
   /** Called when the generation joins the batch, or when it has nothing left to do. */
   readonly onStart: () => void;
-  readonly onToken: (token: number, text: string, analysis: TokenAnalysis | null) => void;
+  readonly onToken: (step: TokenStep) => void;
   /**
    * Called once, as the last callback.
    * @param error null if the generation finished or was stopped
@@ -144,7 +143,7 @@ export class Scheduler {
   #report(step: Step): void {
     const task = this.#running.get(step.sequence)!;
     const error = "error" in step ? step.error : null;
-    if (!("error" in step)) task.onToken(step.token, step.text, step.analysis);
+    if (!("error" in step)) task.onToken(step);
     if (!("error" in step) && !step.finish) return;
     this.#remove(step.sequence);
     task.onEnd(error, step.sequence);

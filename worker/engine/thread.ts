@@ -127,9 +127,10 @@ function createTask(
     const unlistedIds = generation.promptLogprobs ? new Set<number>() : endIds;
     const constraint = grammar ? ensemble.constrain(grammar, endIds) : null;
     // Not before the models have run: a job that crashes its worker in the first run must have logged nothing.
-    const emitUnscored = () => {
+    const emitUnscored = (baseCalls: number) => {
       for (const token of scored.unscored.splice(0)) {
-        emit({ type: "token", token, text: "", detail: unscoredDetail(token, tokenText) });
+        const detail = unscoredDetail(token, tokenText);
+        emit({ type: "token", token, text: "", baseCalls, detail });
       }
     };
     const isComplete = () => constraint?.isComplete ?? false;
@@ -151,25 +152,26 @@ function createTask(
       },
       cacheTokensMax,
       onStart: () => emit({ type: "prefill", promptTokens: prompt.length }),
-      onToken: (token, text, analysis) => {
-        emitUnscored();
+      onToken: ({ sequence: { baseCalls }, token, text, analysis }) => {
+        emitUnscored(baseCalls);
         if (!analysis?.prompt) recorder.recordToken();
         emit({
           type: "token",
           token,
           text,
+          baseCalls,
           ...(analysis && { detail: toTokenDetail(token, analysis, tokenText, unlistedIds) }),
         });
       },
       onEnd: (error, sequence) => {
-        const { cachedTokens, drafts, remote } = sequence ?? NO_USAGE;
+        const { cachedTokens, drafts, remote, baseCalls } = sequence ?? NO_USAGE;
         // A run that never joined the batch has no prompt tokens to count, unless an earlier attempt prefilled them.
         const promptTokens = sequence || resume.length > 0 ? prompt.length : 0;
-        const usage = { promptTokens, cachedTokens, drafts, remote };
+        const usage = { promptTokens, baseCalls, cachedTokens, drafts, remote };
         recorder.recordEnd(usage);
         if (error) return fail(error, usage);
         const { finish, stopString } = output;
-        if (finish !== null) emitUnscored();
+        if (finish !== null) emitUnscored(baseCalls);
         emit({ type: "end", finish, ...(stopString !== null && { stopString }), usage });
       },
     };

@@ -93,7 +93,7 @@ async function generateRest(
   const resume = record.tokens === 0 ? NO_PROGRESS : await store.progress(id);
   const log = new TokenLog(
     resume,
-    (at, tokens) => store.appendTokens(id, fence, at, tokens),
+    (at, tokens, baseCalls) => store.appendTokens(id, fence, at, tokens, baseCalls),
     (reason) => run.stop(reason === "cancel" ? "cancelled" : "fenced"),
   );
   // Both times are Redis' own. This process only measures how long the rest is.
@@ -106,11 +106,11 @@ async function generateRest(
   await log.flush();
   const reason = run.stopReason;
   if (reason === "fenced") return watch?.jobFenced();
-  const { state, outcome } = runOutcome(
-    withToolCalls(end, record, log.text),
-    reason,
-    log.outputCount,
-  );
+  const { state, outcome } = runOutcome(withToolCalls(end, record, log.text), reason, {
+    completionTokens: log.outputCount,
+    // Only this attempt can have logged tokens since it was claimed.
+    baseCalls: record.baseCalls + end.usage.baseCalls,
+  });
   watch?.jobEnded(state, outcome);
   await store.finish(id, fence, state, log.text, outcome);
 }
@@ -131,6 +131,7 @@ async function runEngine(
 ): Promise<RunEndEvent> {
   const { id, tenant, generation } = record;
   let counted = record.promptTokens;
+  let baseCalls = 0;
   if (run.stopReason === null) {
     const { ids, prompt_logprobs: { length: promptLogged } = [] } = resume;
     for await (const event of run.until(
@@ -140,7 +141,8 @@ async function runEngine(
         run.phase = "decode";
         run.tokens++;
         if (!event.detail?.prompt) watch?.tokenGenerated();
-        log.push(event.token, event.text, event.detail);
+        log.push(event.token, event.text, event.detail, event.baseCalls);
+        baseCalls = event.baseCalls;
       } else if (event.type === "prefill") {
         run.phase = "prefill";
         watch?.prefillStarted();
@@ -154,7 +156,7 @@ async function runEngine(
       }
     }
   }
-  return { type: "end", finish: null, usage: { ...NO_USAGE, promptTokens: counted } };
+  return { type: "end", finish: null, usage: { ...NO_USAGE, promptTokens: counted, baseCalls } };
 }
 
 /** The end of a run, whose finish is "tool_calls" if the output that it completes has calls of functions. One that a stop string ended may be incomplete. */
@@ -185,7 +187,10 @@ function remoteUsage(counts: RemoteCounts) {
 function runOutcome(
   end: RunEndEvent,
   stopReason: TerminalState | null,
-  completionTokens: number,
+  {
+    completionTokens,
+    baseCalls,
+  }: { readonly completionTokens: number; readonly baseCalls: number },
 ): { state: TerminalState; outcome: Outcome } {
   const { promptTokens, cachedTokens, drafts, remote } = end.usage;
   const { drafted, accepted } = totalDrafts(drafts);
@@ -195,6 +200,7 @@ function runOutcome(
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: cachedTokens },
     speculation: { drafted_tokens: drafted, accepted_tokens: accepted },
+    base_calls: baseCalls,
     ...(remote && { remote_base: remoteUsage(remote) }),
   };
   if (end.type === "failed") {

@@ -15,6 +15,7 @@ interface LoggedToken {
   readonly token: number;
   readonly text: string;
   readonly detail: TokenDetail;
+  readonly baseCalls: number;
 }
 
 /** Tokens with a number that one entry of the log holds at most, unless a single token has more: about 100 kB. */
@@ -22,7 +23,7 @@ const ENTRY_DETAILS_MAX = 2_048;
 
 /** Collects and appends the tokens of one run. */
 export class TokenLog {
-  readonly #append: (at: number, tokens: Progress) => Promise<AppendResult>;
+  readonly #append: (at: number, tokens: Progress, baseCalls: number) => Promise<AppendResult>;
   readonly #onStop: (reason: "cancel" | "fenced") => void;
   readonly #pending: LoggedToken[] = [];
   #writing: Promise<void> | null = null;
@@ -32,16 +33,19 @@ export class TokenLog {
   #written: string;
   #writtenCount: number;
   #promptCount: number;
+  /** Runs of the base that were logged. */
+  #baseCalls = 0;
 
   /**
    * @param resume the tokens that the log holds already
-   * @param append appends tokens to the log; `at` is the number of tokens before them
+   * @param append appends tokens to the log; `at` is the number of tokens before them, `baseCalls` the runs of the base since
+   *   those
    * @param onStop called when the run must stop. "cancel": a client cancelled the job; the append was written.
    *   "fenced": the job has ended or another worker has claimed it, or Redis failed; the append was not written.
    */
   constructor(
     resume: Progress,
-    append: (at: number, tokens: Progress) => Promise<AppendResult>,
+    append: (at: number, tokens: Progress, baseCalls: number) => Promise<AppendResult>,
     onStop: (reason: "cancel" | "fenced") => void,
   ) {
     this.#written = resume.text;
@@ -64,10 +68,11 @@ export class TokenLog {
   /**
    * Adds a generated token and the text that it completed, or the details of a token of the prompt; returns at once. Does nothing
    * after a refused append.
+   * @param baseCalls runs of the base in this run until this token
    */
-  push(token: number, text: string, detail: TokenDetail = {}): void {
+  push(token: number, text: string, detail: TokenDetail = {}, baseCalls = 0): void {
     if (this.#closed) return;
-    this.#pending.push({ token, text, detail });
+    this.#pending.push({ token, text, baseCalls, detail });
     this.#writing ??= this.#write();
   }
 
@@ -92,8 +97,10 @@ export class TokenLog {
   async #write(): Promise<void> {
     try {
       while (this.#pending.length > 0) {
-        const tokens = toProgress(this.#takePending());
-        const reply = await this.#append(this.#writtenCount, tokens);
+        const pending = this.#takePending();
+        const tokens = toProgress(pending);
+        const { baseCalls } = pending.at(-1)!;
+        const reply = await this.#append(this.#writtenCount, tokens, baseCalls - this.#baseCalls);
         if (reply !== "ok") this.#onStop(reply);
         if (reply === "fenced") {
           this.#closed = true;
@@ -102,6 +109,7 @@ export class TokenLog {
         const promptCount = tokens.prompt_logprobs?.length ?? 0;
         this.#written += tokens.text;
         this.#promptCount += promptCount;
+        this.#baseCalls = baseCalls;
         this.#writtenCount += promptCount + tokens.ids.length;
       }
     } catch (error) {

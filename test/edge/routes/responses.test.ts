@@ -71,6 +71,7 @@ test("a finished response has every member of the protocol", async () => {
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens: usage.total_tokens,
       speculation: usage.speculation,
+      base_calls: usage.base_calls,
     },
     temperature: 0.5,
     top_p: 1,

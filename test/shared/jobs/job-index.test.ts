@@ -69,6 +69,7 @@ interface TestJob {
   attempt: number;
   tokens: number;
   promptTokens: number;
+  baseCalls: number;
 }
 
 /** What an ended job adds to the use of its key; the time is not known. */
@@ -83,7 +84,7 @@ const usageOf = ({ job, key }: TestJob, state: TerminalState, usage: Usage): Usa
   promptTokens: usage.prompt_tokens,
   cachedTokens: usage.prompt_tokens_details.cached_tokens,
   completionTokens: usage.completion_tokens,
-  baseCalls: usage.completion_tokens - usage.speculation.accepted_tokens,
+  baseCalls: usage.base_calls!,
   ms: 0,
 });
 
@@ -102,10 +103,11 @@ test.for([1, 2, 3])("both equal a recount after random steps, seed %i", async (s
     used.get(one.job.tenant)!.push(usageOf(one, state, usage));
     one.state = state;
   };
-  const loggedUsage = ({ promptTokens, tokens }: TestJob): Usage => ({
+  const loggedUsage = ({ promptTokens, tokens, baseCalls }: TestJob): Usage => ({
     ...NEVER_RAN.usage,
     prompt_tokens: promptTokens,
     completion_tokens: tokens,
+    base_calls: baseCalls,
   });
   const pick = (...states: JobState[]) => {
     const found = [...jobs.values()].filter(({ state }) => states.includes(state));
@@ -127,7 +129,8 @@ test.for([1, 2, 3])("both equal a recount after random steps, seed %i", async (s
     await store.submitAll([job], admission);
     // Sent twice, as after a lost reply.
     if (random.chance(0.5)) await store.submitAll([job], admission);
-    jobs.set(job.id, { job, key, state: "queued", attempt: 0, tokens: 0, promptTokens: 0 });
+    const counts = { attempt: 0, tokens: 0, promptTokens: 0, baseCalls: 0 };
+    jobs.set(job.id, { job, key, state: "queued", ...counts });
   };
   const claim = async () => {
     const one = pick("queued", "running");
@@ -137,8 +140,14 @@ test.for([1, 2, 3])("both equal a recount after random steps, seed %i", async (s
     one.promptTokens = random.integer(1, 9);
     await store.recordPrefill(one.job.id, one.attempt, one.promptTokens);
     const ids = [1, 2, 3].slice(0, random.integer(1, 3));
-    await store.appendTokens(one.job.id, one.attempt, one.tokens, { ids, text: "a" });
+    const baseCalls = random.integer(0, 3);
+    const append = () =>
+      store.appendTokens(one.job.id, one.attempt, one.tokens, { ids, text: "a" }, baseCalls);
+    await append();
+    // Sent twice, as after a lost reply.
+    if (random.chance(0.5)) await append();
     one.tokens += ids.length;
+    one.baseCalls += baseCalls;
   };
   const finish = async () => {
     const one = pick("running");
@@ -150,6 +159,7 @@ test.for([1, 2, 3])("both equal a recount after random steps, seed %i", async (s
       ...loggedUsage(one),
       prompt_tokens_details: { cached_tokens: random.integer(0, one.promptTokens) },
       speculation: { drafted_tokens: 9, accepted_tokens: random.integer(0, one.tokens) },
+      base_calls: one.baseCalls + random.integer(0, 2),
     };
     const outcome = { ...NEVER_RAN, usage };
     // Of an attempt before, of this one, and sent twice.

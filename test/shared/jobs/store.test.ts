@@ -92,6 +92,7 @@ describe("submit", () => {
       promptTokens: 0,
       tokens: 0,
       decodeTokens: 0,
+      baseCalls: 0,
       endedAtMs: null,
       deletedAtMs: null,
       cancelRequested: false,

@@ -43,7 +43,7 @@ function tasksOver(scheduler: Scheduler) {
         }),
         cacheTokensMax: PROMPT_TOKENS + (options.maxTokens ?? 24),
         onStart: () => void log.push(`${name} starts`),
-        onToken: (token) => {
+        onToken: ({ token }) => {
           progress.tokens.push(token);
           onToken?.();
         },

@@ -100,7 +100,7 @@ async function deliveryOf(jobId: string): Promise<unknown> {
 
 test("the webhook of an ended job is queued with the job's result", async () => {
   consume(async function* () {
-    yield { type: "token", token: 1, text: "hi" };
+    yield { type: "token", token: 1, text: "hi", baseCalls: 1 };
     yield { type: "end", finish: "stop", usage: NO_USAGE };
   });
   const { record, delivery } = await run({ webhookUrl: WEBHOOK });
@@ -142,7 +142,7 @@ test("a failed attempt is repeated and resumes from the tokens in the log", asyn
   const resumed: number[] = [];
   consume(async function* (_tenant, _generation, resume) {
     resumed.push(resume.length);
-    yield { type: "token", token: 1, text: "a" };
+    yield { type: "token", token: 1, text: "a", baseCalls: 1 };
     if (resumed.length === 1) throw new Error("a bug");
     yield { type: "end", finish: "length", usage: NO_USAGE };
   });
@@ -220,7 +220,7 @@ test("a job whose last tokens Redis lost in a failover is continued at once from
         await redis.xdel(logKey(id), "4-0");
         await redis.hset(jobKey(id), { tokens: 1, seq: 4 });
       }
-      yield { type: "token", token, text: `<${token}>` };
+      yield { type: "token", token, text: `<${token}>`, baseCalls: 1 };
       // Each token is an event of its own.
       await vi.waitUntil(async () => ((await store.record(id))?.seq ?? 0) > 3 + token - 1, WAIT);
     }
@@ -265,7 +265,7 @@ test("a worker finds a lane of several of its ensembles by its signal", async ()
 
 test("a worker that gives up its jobs renews no lease of them, though their runs take a while to end", async () => {
   const run: JobConsumerDeps["engine"]["run"] = async function* () {
-    yield { type: "token", token: 1, text: "a" };
+    yield { type: "token", token: 1, text: "a", baseCalls: 1 };
     await new Promise(() => {});
   };
   const first = consume(run, { leaseMs: 30_000 });

@@ -20,12 +20,18 @@ type Engine = Pick<EngineClient, "run">;
 const ATTEMPTS_MAX = 3;
 const USED: RunUsage = {
   promptTokens: 4,
+  baseCalls: 4,
   cachedTokens: 3,
   drafts: { expert: { drafted: 5, accepted: 2 }, lookup: { drafted: 6, accepted: 1 } },
   remote: null,
 };
 const END: RunEndEvent = { type: "end", finish: "stop", usage: USED };
-const token = (id: number): RunEvent => ({ type: "token", token: id, text: `<${id}>` });
+const token = (id: number): RunEvent => ({
+  type: "token",
+  token: id,
+  text: `<${id}>`,
+  baseCalls: id + 1,
+});
 
 let server: RedisServer;
 let redis: Redis;
@@ -123,6 +129,7 @@ test("a job's tokens and end are logged, and its record holds its outcome", asyn
         total_tokens: 7,
         prompt_tokens_details: { cached_tokens: 3 },
         speculation: { drafted_tokens: 11, accepted_tokens: 3 },
+        base_calls: 4,
       },
       error: null,
     },
@@ -141,7 +148,7 @@ test("an output with calls has its own reason, unless a stop string ended it: th
   } as const;
   const text = '{"name": "f", "arguments": {"a": 1}}';
   const events = (end: object, output: string): RunEvent[] => [
-    { type: "token", token: 1, text: output },
+    { type: "token", token: 1, text: output, baseCalls: 1 },
     { ...END, ...end },
   ];
   const reasonOf = async (end: object, output: string) => {
@@ -256,6 +263,23 @@ describe("taken over", () => {
     expect(await store.progress(id)).toEqual({ ids: [0, 1, 2], text: "<0><1><2>" });
   });
 
+  test("a job's runs of the base are those of all attempts until their last tokens in the log", async () => {
+    const usageOf = async (engine: Engine) => {
+      const id = await submitted();
+      await claimJob(redis, id, 0);
+      const tokens = { ids: [0, 1], text: "<0><1>" };
+      // The second one is a repetition, as after a lost reply.
+      for (const _ of [1, 2]) await store.appendTokens(id, 1, 0, tokens, 5);
+      return (await run(id, engine))?.outcome;
+    };
+    const events = [token(0), token(1), token(2), END];
+    const base_calls = 5 + USED.baseCalls;
+    expect(await usageOf(engineOf(events))).toMatchObject({ usage: { base_calls } });
+    // One that was stopped before the engine has answered: those until its last token.
+    const stopped = engineOf([token(0), token(1), token(2)]);
+    expect(await usageOf(stopped)).toMatchObject({ usage: { base_calls: 5 + 3 } });
+  });
+
   test("from a worker that is still alive, a job accepts no more of its tokens", async () => {
     const id = await submitted();
     let length = 0;
@@ -276,11 +300,11 @@ describe("taken over", () => {
     const id = await submitted();
     await claimJob(redis, id, 0);
     await store.recordPrefill(id, 1, 5);
-    await store.appendTokens(id, 1, 0, { ids: [7], text: "seven" });
+    await store.appendTokens(id, 1, 0, { ids: [7], text: "seven" }, 4);
     for (let i = 0; i < ATTEMPTS_MAX; i++) await take();
     const ended = await run(id, noEngine);
     expect(ended).toMatchObject(endedAs("failed", "seven", "worker_lost"));
-    const usage = { prompt_tokens: 5, completion_tokens: 1, total_tokens: 6 };
+    const usage = { prompt_tokens: 5, completion_tokens: 1, total_tokens: 6, base_calls: 4 };
     expect(ended).toMatchObject({ outcome: { usage } });
   });
 

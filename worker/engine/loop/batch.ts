@@ -171,6 +171,7 @@ export class Batch {
         const count = Math.min(tokensLeft, model.pendingTokens.length - 1);
         if (count === 0) continue;
         await model.decoder.prefill(model.decoderSequence, model.pendingTokens.slice(0, count));
+        sequence.countRun(model);
         model.pendingTokens = model.pendingTokens.slice(count);
         tokensLeft -= count;
         if (model.pendingTokens.length === 1) this.#storePrefix(sequence, model);
@@ -222,6 +223,7 @@ export class Batch {
       ...this.#remote.pairInputs(remote),
     ]);
     const steps = sequences.map((sequence) => {
+      for (const model of sequence.modelStates) sequence.countRun(model);
       const step = sequence.chooseToken(sequence.modelStates.map((model) => logits.get(model)!));
       if (!("error" in step) && this.size === 1) {
         const { draftModel } = sequence;

@@ -70,14 +70,15 @@ export interface ModelState {
   readonly runMs: RunningMean;
 }
 
+/** A sequence's new token. */
+export interface TokenStep extends OutputStep {
+  readonly sequence: Sequence;
+  readonly token: number;
+  readonly analysis: TokenAnalysis | null;
+}
+
 /** A sequence's new token, or the error that ended the sequence. */
-export type Step =
-  | ({
-      readonly sequence: Sequence;
-      readonly token: number;
-      readonly analysis: TokenAnalysis | null;
-    } & OutputStep)
-  | { readonly sequence: Sequence; readonly error: Error };
+export type Step = TokenStep | { readonly sequence: Sequence; readonly error: Error };
 
 /** The token of a position, and what it was chosen from. */
 export interface Decision {
@@ -105,6 +106,7 @@ export class Sequence {
   readonly drafts: DraftCounts = emptyDraftCounts();
   /** Null with a local base. */
   remote: RemoteCounts | null = null;
+  #baseRuns = 0;
   /** The pairs, with weights that add up to 1. */
   readonly #pairs: readonly SetPair[];
   /** Sum of the pairs' weights, before they were normalized. */
@@ -154,6 +156,16 @@ export class Sequence {
     this.#promptAnalyzer = scoredPrompt
       ? new TokenAnalyzer({ logprobs: scoredPrompt.logprobs, trace: false }, vocabSize)
       : null;
+  }
+
+  /** Runs of the base that this sequence took part in. Calls of a remote base. */
+  get baseCalls(): number {
+    return this.remote?.calls ?? this.#baseRuns;
+  }
+
+  /** Counts a run of one of the sequence's models. The base may also be run as a model of a pair, with another prompt. */
+  countRun(model: ModelState): void {
+    if (model === this.modelStates[0]) this.#baseRuns++;
   }
 
   /** Count of tokens in `tokens` that belong to the prompt, once they are all scored. */
@@ -228,7 +240,7 @@ export class Sequence {
   }
 
   /** Adds the token of the last decision to the output. */
-  take(decision: Decision): Exclude<Step, { error: Error }> {
+  take(decision: Decision): TokenStep {
     if (this.isScoringPrompt) return this.#takePromptToken(decision);
     const { token, alpha, masked, models } = decision;
     const { sampler, output } = this.request;
@@ -239,7 +251,7 @@ export class Sequence {
   }
 
   /** A token of the prompt is no output: the sampler and the output do not see it, nor does the constraint. */
-  #takePromptToken({ token, alpha, models }: Decision): Exclude<Step, { error: Error }> {
+  #takePromptToken({ token, alpha, models }: Decision): TokenStep {
     const position = { ...models, steered: this.logits, alpha, token, baseToken: token };
     const { logprobs } = this.#promptAnalyzer!.analyze(position);
     const prompt = { ...logprobs!, rank: rankOf(this.logits, token) };

@@ -23,7 +23,12 @@ export async function verify(
 ): Promise<Step[]> {
   const logits: (readonly Float32Array[])[] = [];
   for (const model of sequence.modelStates) {
-    logits.push(model === known?.model ? known.logits : await scoreDrafts(model, drafts));
+    if (model === known?.model) {
+      logits.push(known.logits);
+      continue;
+    }
+    logits.push(await scoreDrafts(model, drafts));
+    sequence.countRun(model);
   }
   const positions = drafts.length + 1;
   const steps: Step[] = [];
