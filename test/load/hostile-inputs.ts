@@ -1,4 +1,5 @@
 /** Requests that were made to be expensive, for `npm run load:hostile`. Each is one tenant's, beside another tenant's stream. */
+import { LIMITS } from "../../shared/api/limits.ts";
 import type { ValidGeneration } from "../../shared/jobs/record.ts";
 
 export interface HostileInput {
@@ -27,6 +28,22 @@ const tokens = (count: number) => ({
 
 /** What a usual client sends; the gaps beside the others are compared with those beside it. */
 export const ORDINARY = { ...tokens(40), logitBias: [NO_END], maxTokens: 64 };
+
+/** The longest texts that are scored, with as much as may be reported of each token. */
+const SCORED: Partial<ValidGeneration> = {
+  ...tokens(1),
+  completion: { kind: "tokens", ids: Array.from({ length: CONTEXT_TOKENS - 1 }, (_, i) => 5 + i) },
+  maxTokens: CONTEXT_TOKENS - 1,
+  logprobs: 20,
+  candidates: { top: LIMITS.candidatesMax },
+};
+const SCORED_PROMPT: Partial<ValidGeneration> = {
+  get input() {
+    return tokens(CONTEXT_TOKENS - 1).input;
+  },
+  maxTokens: 1,
+  promptLogprobs: { top: LIMITS.topLogprobsMax, tokensMax: CONTEXT_TOKENS },
+};
 
 const refused = (name: string, changes: Partial<ValidGeneration>): HostileInput => ({
   name,
@@ -77,6 +94,10 @@ export const HOSTILE_INPUTS: readonly HostileInput[] = [
     logprobs: 20,
     trace: true,
   }),
+  accepted("a scored text, 1,024 candidates", SCORED),
+  accepted("scored texts, 1,024 candidates, 7 at once", SCORED, 7),
+  accepted("a scored prompt, 20 log-probabilities", SCORED_PROMPT),
+  accepted("scored prompts, 20 log-probabilities, 7 at once", SCORED_PROMPT, 7),
   accepted(
     "everything, 7 at once",
     {

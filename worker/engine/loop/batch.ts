@@ -19,26 +19,14 @@
  *
  * sequence.ts takes one token from average to output. ../scheduler.ts decides which sequences run.
  */
-import { RunningMean } from "../decode/draft.ts";
 import { RemoteDecoder } from "../remote/remote-decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
 import type { ModelInput } from "./remote-run.ts";
 import { RemoteRuns } from "./remote-runs.ts";
 import { Sequence, type GenerateRequest, type ModelState, type Step } from "./sequence.ts";
 import { Speculator } from "./speculate.ts";
+import { StepBudget } from "./step-budget.ts";
 import { verify } from "./verify.ts";
-
-/** Prompt tokens that one step may prefill while no sequence waits for its next token. A larger chunk is not faster. */
-const PREFILL_CHUNK_TOKENS = 128;
-/** Prompt tokens that a step prefills at least: with fewer, a prefill is hardly faster than decoding. */
-const PREFILL_TOKENS_MIN = 16;
-
-/** Forced tokens that one step scores. The other sequences wait meanwhile, and the logits of all tokens are in memory. */
-export const SCORE_CHUNK_TOKENS = 32;
-/** While other sequences generate: scoring so few tokens takes hardly longer than the run with one. */
-const SCORE_TOKENS_BESIDE = 4;
-/** Logits of one model that one step scores: with a large vocabulary, measuring a token takes milliseconds. */
-const SCORE_LOGITS_MAX = 2 ** 20;
 
 export interface BatchOptions {
   /** Draft tokens while only one sequence runs. Changes the speed, never the tokens. */
@@ -52,9 +40,7 @@ export class Batch {
   readonly #speculate: boolean;
   readonly #prefixCache: PrefixCache | null;
   readonly #remote: RemoteRuns;
-  /** Time of one prompt token, and of a step's other runs, in ms. */
-  readonly #prefillTokenMs = new RunningMean(0, 0);
-  readonly #decodeMs = new RunningMean(0, 0);
+  readonly #budget = new StepBudget();
   #lastScored: Sequence | undefined;
 
   constructor({ speculate, prefixCache }: BatchOptions = { speculate: true }) {
@@ -124,24 +110,25 @@ export class Batch {
    * and one of those with given tokens its next ones. Removes the sequences that finish or fail.
    */
   async step(): Promise<Step[]> {
-    await this.#prefillChunk();
+    const isAlone = ![...this.#sequences.keys()].some((sequence) => this.#isGenerating(sequence));
+    const spentMs = await this.#prefillChunk(this.#budget.prefillTokens(isAlone));
     const prefilled = [...this.#sequences.keys()].filter(isPrefilled);
     const startedMs = performance.now();
     const local = prefilled.filter((sequence) => !this.#remote.has(sequence));
     const scored = this.#nextScored(local);
-    const generated = local.filter(({ isForced }) => !isForced);
+    const generated = local.filter((sequence) => !this.#isScored(sequence));
     const [first] = generated;
     const speculator = this.size === 1 && first ? this.speculator(first) : null;
     const steps =
       (speculator && (await speculator.step(first!))) ?? (await this.#decode(generated, prefilled));
+    if (prefilled.some((sequence) => this.#isGenerating(sequence))) {
+      this.#budget.recordDecode(performance.now() - startedMs);
+    }
     if (scored) {
       const { vocabSize } = scored.request.models;
-      const chunk = generated.length > 0 ? SCORE_TOKENS_BESIDE : SCORE_CHUNK_TOKENS;
-      const count = Math.min(chunk, Math.ceil(SCORE_LOGITS_MAX / vocabSize));
-      const tokens = scored.nextForcedTokens(count);
-      steps.push(...(await verify(scored, tokens.slice(0, -1))));
+      const count = this.#budget.scoreTokens(generated.length === 0, vocabSize, spentMs);
+      steps.push(...(await this.#score(scored, count)));
     }
-    if (prefilled.length > 0) this.#decodeMs.observe(performance.now() - startedMs);
     for (const step of steps) {
       const { sequence } = step;
       if (!("error" in step) && !step.finish) continue;
@@ -155,13 +142,31 @@ export class Batch {
 
   /** The sequences that are scored take turns. */
   #nextScored(prefilled: readonly Sequence[]): Sequence | undefined {
-    const scored = prefilled.filter(({ isForced }) => isForced);
+    const scored = prefilled.filter((sequence) => this.#isScored(sequence));
     const last = scored.indexOf(this.#lastScored!);
     return (this.#lastScored = scored[(last + 1) % scored.length]);
   }
 
-  async #prefillChunk(): Promise<void> {
-    const tokensMax = this.#prefillTokensMax();
+  /** Whether the next tokens are given, and are scored in chunks. With a remote base they are part of its calls. */
+  #isScored(sequence: Sequence): boolean {
+    return sequence.isForced && !this.#remote.has(sequence);
+  }
+
+  /** Whether it waits for its next token. */
+  #isGenerating(sequence: Sequence): boolean {
+    return isPrefilled(sequence) && !this.#isScored(sequence);
+  }
+
+  async #score(sequence: Sequence, count: number): Promise<Step[]> {
+    const startedMs = performance.now();
+    const tokens = sequence.nextForcedTokens(count);
+    const steps = await verify(sequence, tokens.slice(0, -1));
+    this.#budget.recordScore(performance.now() - startedMs, tokens.length);
+    return steps;
+  }
+
+  /** @returns the time that it took, in ms */
+  async #prefillChunk(tokensMax: number): Promise<number> {
     let tokensLeft = tokensMax;
     const startedMs = performance.now();
     for (const sequence of this.#sequences.keys()) {
@@ -177,21 +182,9 @@ export class Batch {
         if (model.pendingTokens.length === 1) this.#storePrefix(sequence, model);
       }
     }
-    const count = tokensMax - tokensLeft;
-    if (count > 0) this.#prefillTokenMs.observe((performance.now() - startedMs) / count);
-  }
-
-  /**
-   * Prompt tokens of the next step. If other sequences wait for their next token, the prefill takes about as long as their
-   * part of the step, so that a long prompt at most doubles the time between their tokens.
-   */
-  #prefillTokensMax(): number {
-    const [tokenMs, decodeMs] = [this.#prefillTokenMs.value, this.#decodeMs.value];
-    if (tokenMs === 0 || decodeMs === 0 || ![...this.#sequences.keys()].some(isPrefilled)) {
-      return PREFILL_CHUNK_TOKENS;
-    }
-    const count = Math.floor(decodeMs / tokenMs);
-    return Math.min(PREFILL_CHUNK_TOKENS, Math.max(PREFILL_TOKENS_MIN, count));
+    const ms = performance.now() - startedMs;
+    this.#budget.recordPrefill(ms, tokensMax - tokensLeft);
+    return ms;
   }
 
   #restorePrefix(sequence: Sequence, model: ModelState): void {

@@ -1,14 +1,15 @@
 /** The sequences of a batch whose base is remote (remote-run.ts), and the wait for their calls. */
 import type { RemoteBase } from "../remote/remote-base.ts";
-import { CallTimes, DraftPolicy } from "./remote-drafts.ts";
+import { CostLine } from "./cost-line.ts";
+import { DraftPolicy } from "./remote-drafts.ts";
 import { RemoteRun, type ModelInput } from "./remote-run.ts";
 import type { ModelState, Sequence, Step } from "./sequence.ts";
 
 export class RemoteRuns {
   readonly #runs = new Map<Sequence, RemoteRun>();
   readonly #drafts: boolean;
-  /** Of each base: its sequences share its load. */
-  readonly #times = new Map<RemoteBase, CallTimes>();
+  /** Times of the calls of each base: its sequences share its load. */
+  readonly #times = new Map<RemoteBase, CostLine>();
   #wake = (): void => {};
   #arrival: Promise<void>;
 
@@ -19,7 +20,7 @@ export class RemoteRuns {
   }
 
   add(sequence: Sequence, base: RemoteBase): void {
-    const times = this.#times.get(base) ?? new CallTimes();
+    const times = this.#times.get(base) ?? new CostLine();
     this.#times.set(base, times);
     const drafts = new DraftPolicy(times, this.#drafts);
     const run = new RemoteRun(sequence, base, drafts, () => this.wake());

@@ -1,7 +1,8 @@
 /** Scoring of forced tokens: in chunks they get the same analysis as one token at a time. */
 import { describe, expect, test } from "vitest";
 import { Output } from "../../../../worker/engine/decode/output.ts";
-import { Batch, SCORE_CHUNK_TOKENS } from "../../../../worker/engine/loop/batch.ts";
+import { Batch } from "../../../../worker/engine/loop/batch.ts";
+import { SCORE_CHUNK_TOKENS } from "../../../../worker/engine/loop/step-budget.ts";
 import { generate } from "../../../../worker/engine/loop/generate.ts";
 import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
 import type { GenerateRequest, Sequence } from "../../../../worker/engine/loop/sequence.ts";

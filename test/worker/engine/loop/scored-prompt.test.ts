@@ -1,7 +1,8 @@
 /** A prompt whose tokens are scored before the output begins. */
 import { expect, test } from "vitest";
 import { Output } from "../../../../worker/engine/decode/output.ts";
-import { Batch, SCORE_CHUNK_TOKENS } from "../../../../worker/engine/loop/batch.ts";
+import { Batch } from "../../../../worker/engine/loop/batch.ts";
+import { SCORE_CHUNK_TOKENS } from "../../../../worker/engine/loop/step-budget.ts";
 import { generate } from "../../../../worker/engine/loop/generate.ts";
 import type { GenerateRequest, Sequence } from "../../../../worker/engine/loop/sequence.ts";
 import type { TokenAnalysis } from "../../../../worker/engine/decode/token-analysis.ts";
