@@ -44,8 +44,8 @@ export const jsonSchemaFields = {
   ),
   strict: optional(
     v.boolean(),
-    "Accepted for compatibility: the output validates against the schema in any case.",
-    { default: true },
+    "The output validates against the schema in any case. With `true`, objects that declare properties have no others, unless a keyword such as `additionalProperties` speaks of them: models that were not trained for it tend to write such properties without end.",
+    { default: false },
   ),
 };
 

@@ -40,7 +40,8 @@ export function formatExpression(format: ResponseFormat, rules: Rules): Expressi
       return anyValue(rules, [field]).object;
     case "json_schema": {
       const path = [field, "json_schema", "schema"];
-      return new SchemaGrammar(format.json_schema.schema, rules, path).root();
+      const { schema, strict } = format.json_schema;
+      return new SchemaGrammar(schema, rules, path, { isClosed: strict === true }).root();
     }
     case "regex": {
       const path = [field, "pattern"];

@@ -26,6 +26,11 @@ export type Alternative = readonly Part[];
 const ALTERNATIVES_MAX = 1_000;
 const DEPTH_MAX = 100;
 
+/** Keywords that are resolved here. */
+const COMBINING = new Set(["$ref", "allOf", "anyOf", "oneOf", "not", "if"]);
+const DEPENDENCIES = new Set(["dependencies", "dependentRequired", "dependentSchemas"]);
+const isOwn = (keyword: string) => !COMBINING.has(keyword) && !DEPENDENCIES.has(keyword);
+
 /** How `oneOf` finds out whether two schemas have no value in common. */
 export type AreDisjoint = (a: readonly Claim[], b: readonly Claim[]) => boolean;
 
@@ -102,20 +107,23 @@ export class Alternatives {
     }
   }
 
-  /** In the order of the keywords, which decides the order of the properties. */
+  /**
+   * In the order of the keywords, which decides the order of the properties: those of allOf come first if it is written before
+   * `properties`. Dependencies declare none.
+   */
   #positive(claim: Claim, schema: Schema): readonly Alternative[] {
     let all: readonly Alternative[] = [[]];
     const add = (alternatives: readonly Alternative[]) => {
       all = this.#product(all, alternatives, claim.path);
     };
-    let hasPart = false;
-    for (const keyword of keysInOrder(schema)) {
-      const combined = this.#combined(keyword, claim, schema);
-      if (combined) add(combined);
-      else if (!hasPart) {
-        hasPart = true;
-        add([[{ claim: { ...claim, schema } }]]);
-      }
+    const keywords = keysInOrder(schema);
+    const own = "properties" in schema ? "properties" : keywords.find(isOwn);
+    for (const keyword of keywords) {
+      if (keyword === own) add([[{ claim: { ...claim, schema } }]]);
+      else if (!DEPENDENCIES.has(keyword)) add(this.#combined(keyword, claim, schema) ?? [[]]);
+    }
+    for (const keyword of keywords.filter((keyword) => DEPENDENCIES.has(keyword))) {
+      add(this.#dependencies(claim, schema, keyword));
     }
     if (!("unevaluatedProperties" in schema)) return all;
     return all.map((parts) => [...parts, { claim: { ...claim, schema }, evaluated: parts }]);
@@ -136,10 +144,6 @@ export class Alternatives {
         return this.of({ ...child("not"), isNegated: true });
       case "if":
         return this.#condition(claim, schema);
-      case "dependencies":
-      case "dependentRequired":
-      case "dependentSchemas":
-        return this.#dependencies(claim, schema, keyword);
       default:
         return null;
     }

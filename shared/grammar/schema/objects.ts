@@ -19,6 +19,8 @@ export interface ObjectContext {
   readonly document: Document;
   readonly rules: Rules;
   readonly patterns: Patterns;
+  /** Whether objects that declare properties have no others, unless a keyword speaks of them. */
+  readonly isClosed: boolean;
   /** The values in which all claims hold; null if there is none. */
   compile(claims: readonly Claim[], path: Path): Expression | null;
   /** Whether a name is valid. */
@@ -142,7 +144,7 @@ export function objectExpression(
   );
   const canBeClosed = isUnspoken && properties.length > min;
   if (canBeClosed) rules.canBeSmaller = true;
-  const isClosed = rules.isSmall && canBeClosed;
+  const isClosed = context.isClosed && canBeClosed;
   const others =
     allowed?.listed || isClosed ? NO_OTHERS : otherKeys(demand, path, allowed?.demands, context);
   const content = { properties, otherKeys: others.keys, otherValues: others.values, min, max };

@@ -34,6 +34,7 @@ export class SchemaGrammar {
   readonly document: Document;
   readonly rules: Rules;
   readonly patterns: Patterns;
+  readonly isClosed: boolean;
   readonly #alternatives: Alternatives;
   readonly #validator: Validator;
   /** By the schemas that all must hold. */
@@ -46,8 +47,12 @@ export class SchemaGrammar {
   /** The first part that allows no value, for the error if the whole schema allows none. */
   #empty: Path | null = null;
 
-  /** @param at keys from the top of the request to the schema */
-  constructor(schema: unknown, rules: Rules, at: Path) {
+  /**
+   * @param at keys from the top of the request to the schema
+   * @param options.isClosed whether objects that declare properties have no others, unless a keyword speaks of them
+   */
+  constructor(schema: unknown, rules: Rules, at: Path, { isClosed = false } = {}) {
+    this.isClosed = isClosed || rules.isSmall;
     this.document = new Document(schema, at);
     this.rules = rules;
     this.patterns = new Patterns(rules);
