@@ -32,7 +32,7 @@ const MessageTool = requestObject(
     ),
     strict: optional(
       v.boolean(),
-      "Arguments match the schema in any case. If it has keywords that are not supported, a function with `strict: true` is refused, and another one gets any JSON object.",
+      "Arguments match the schema in any case, and have no properties that it neither declares nor mentions. If it has keywords that are not supported, a function with `strict: true` is refused, and another one gets any JSON object.",
       { default: false },
     ),
   },

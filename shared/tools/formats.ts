@@ -5,7 +5,12 @@
  * arguments.
  */
 export type CallStyle =
-  | { readonly kind: "object"; readonly argumentsKey: "arguments" | "parameters" }
+  | {
+      readonly kind: "object";
+      readonly argumentsKey: "arguments" | "parameters";
+      /** The key of an id that may follow the arguments; absent for none. */
+      readonly idKey?: "id";
+    }
   | { readonly kind: "named"; readonly id?: "[CALL_ID]"; readonly between: string };
 
 /**
@@ -28,7 +33,7 @@ export interface ToolFormat {
   readonly close: string;
 }
 
-const object = (argumentsKey: "arguments" | "parameters"): CallStyle => ({
+const object = (argumentsKey: "arguments" | "parameters"): CallStyle & { kind: "object" } => ({
   kind: "object",
   argumentsKey,
 });
@@ -65,7 +70,7 @@ export const TOOL_FORMATS = {
     afterText: true,
     open: "[TOOL_CALLS] [",
     before: "",
-    style: object("arguments"),
+    style: { ...object("arguments"), idKey: "id" },
     after: "",
     separator: ", ",
     close: "]",

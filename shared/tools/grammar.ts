@@ -62,10 +62,11 @@ function restOfCall({ style, after }: ToolFormat, tools: ToolSettings, rules: Ru
   const names = new Set(callable(tools));
   const functions = [...tools.functions.entries()].filter(([, { name }]) => names.has(name));
   const id = style.kind === "named" && style.id ? optional(callId(style.id, rules)) : EMPTY;
+  const end = style.kind === "object" && style.idKey ? endWithId(style.idKey, rules) : "}";
   const calls = functions.map(([i, tool]) => {
     const args = argumentsOf(tool, i, rules);
     if (style.kind === "named") return sequence(tool.name, id, spaced(style.between), args);
-    return sequence(`"${tool.name}"`, COMMA, `"${style.argumentsKey}"`, COLON, args, "}");
+    return sequence(`"${tool.name}"`, COMMA, `"${style.argumentsKey}"`, COLON, args, end);
   });
   const space = style.kind === "object" ? optional(" ") : EMPTY;
   return sequence(space, choice(calls), spaced(after));
@@ -73,11 +74,22 @@ function restOfCall({ style, after }: ToolFormat, tools: ToolSettings, rules: Ru
 
 /** The id that a model gives a call. It is not used. */
 function callId(marker: string, rules: Rules): Expression {
-  const word = toRanges([...new TextEncoder().encode(WORD)].toSorted((a, b) => a - b));
-  return rules.add(sequence(marker, repeat({ byte: word }, 0, CALL_ID_CHARS_MAX)), ["tools"]);
+  return rules.add(sequence(marker, ID), ["tools"]);
 }
+
+/** The end of a call as JSON, perhaps with an id. */
+function endWithId(key: string, rules: Rules): Expression {
+  const id = sequence(COMMA, `"${key}"`, COLON, '"', ID, '"');
+  return rules.add(sequence(optional(id), "}"), ["tools"]);
+}
+
 const WORD = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
 const CALL_ID_CHARS_MAX = 32;
+const ID = repeat(
+  { byte: toRanges([...new TextEncoder().encode(WORD)].toSorted((a, b) => a - b)) },
+  0,
+  CALL_ID_CHARS_MAX,
+);
 
 /**
  * A function that is not strict has arguments of any JSON object if its schema has keywords that are not supported; a strict
@@ -90,7 +102,8 @@ function argumentsOf(tool: FunctionTool, index: number, rules: Rules): Expressio
   try {
     // Arguments are an object, also if the schema does not say so.
     const schema = { ...parameters, type: "object" };
-    return rules.add(new SchemaGrammar(schema, rules, path).root(), path);
+    // Properties that a function does not declare mean nothing to it, and a weak model would write them without end.
+    return rules.add(new SchemaGrammar(schema, rules, path, { isClosed: true }).root(), path);
   } catch (error) {
     if (!(error instanceof GrammarError) || !error.unsupported || strict) throw error;
     return rules.add(anyValue(rules, path).object, path);

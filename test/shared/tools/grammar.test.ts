@@ -33,6 +33,18 @@ const OSLO = { name: "get_weather", arguments: '{"city": "Oslo"}' };
 const PARIS = { name: "get_weather", arguments: '{"city": "Paris"}' };
 const CLOCK = { name: "clock", arguments: "{}" };
 
+test("mistral: a call may end with an id, as the template writes it", () => {
+  const tools = settings({ format: "mistral" });
+  const call =
+    '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Oslo"}, "id": "Ab3dE6gH9"}]';
+  expect(accepts(matcher({ format: "mistral" }), call)).toBe(true);
+  expect(parseOutput(tools, call).calls).toEqual([OSLO]);
+  expect(accepts(matcher({ format: "mistral" }), call.replace("Ab", "A-"))).toBe(false);
+  expect(
+    accepts(matcher({ format: "llama3" }), '{"name": "clock", "parameters": {}, "id": "a"}'),
+  ).toBe(false);
+});
+
 describe.each(TOOL_FORMAT_NAMES)("%s", (name) => {
   const format = TOOL_FORMATS[name];
   const auto = matcher({ format: name });
@@ -65,6 +77,16 @@ describe.each(TOOL_FORMAT_NAMES)("%s", (name) => {
     expect(accepts(one, text(CLOCK, CLOCK))).toBe(false);
     expect(accepts(one, text(OSLO))).toBe(false);
     expect(accepts(one, "Hi")).toBe(false);
+  });
+
+  test("arguments have only properties that the function declares, unless its schema speaks of others", () => {
+    const parameters = { type: "object", properties: { a: {} } };
+    const one = matcher({ format: name, functions: [{ name: "f", parameters }] });
+    expect(accepts(one, text({ name: "f", arguments: '{"a": 1}' }))).toBe(true);
+    expect(accepts(one, text({ name: "f", arguments: '{"b": 1}' }))).toBe(false);
+    const open = { ...parameters, additionalProperties: { type: "integer" } };
+    const other = matcher({ format: name, functions: [{ name: "f", parameters: open }] });
+    expect(accepts(other, text({ name: "f", arguments: '{"a": 1, "b": 1}' }))).toBe(true);
   });
 
   test("arguments are an object, also if the schema allows other values", () => {

@@ -9,8 +9,9 @@ import {
   TOOL_FORMATS,
   type ToolFormatName,
 } from "../../../shared/tools/formats.ts";
-import type { FunctionTool, ToolCall } from "../../../shared/tools/tools.ts";
+import type { FunctionTool } from "../../../shared/tools/tools.ts";
 import { withoutTools } from "./default-tool-prompt.ts";
+import { ExactArguments } from "./exact-arguments.ts";
 
 /** `chat_template` in tokenizer_config.json. */
 export type ConfigTemplate =
@@ -100,12 +101,14 @@ export class ChatTemplate {
   ): string {
     const hasTools = tools.length > 0 || messages.some(({ role }) => role === "tool");
     const template = hasTools ? this.#tools : this.#main;
-    return template.render({
-      messages: toTemplateMessages(spelling, messages),
+    const exact = new ExactArguments();
+    const rendered = template.render({
+      messages: toTemplateMessages(spelling, messages, exact),
       ...(tools.length > 0 && { tools: tools.map(toTemplateTool) }),
       add_generation_prompt: open,
       ...this.#specialTokens,
     });
+    return exact.restore(rendered);
   }
 
   /** Whether the rendered conversation contains the content of each of these messages. */
@@ -155,6 +158,7 @@ function toTemplateTool({ name, description = "", parameters }: FunctionTool) {
 function toTemplateMessages(
   { emptyContent, textArguments, shortIds, oneCall }: TemplateSpelling,
   messages: readonly ChatMessage[],
+  exact: ExactArguments,
 ) {
   const names = new Map(
     messages.flatMap(({ toolCalls = [] }) => toolCalls.map(({ id, name }) => [id, name] as const)),
@@ -164,7 +168,7 @@ function toTemplateMessages(
   return spelled.map(({ role, content, toolCalls, toolCallId }) => {
     const name = toolCallId === undefined ? undefined : names.get(toolCallId);
     const calls = toolCalls?.map((call) => {
-      const args = textArguments ? call.arguments : parsedArguments(call);
+      const args = textArguments ? call.arguments : exact.parse(call.arguments);
       return {
         id: idOf(call.id),
         type: "function",
@@ -180,15 +184,6 @@ function toTemplateMessages(
       ...(name !== undefined && { name }),
     };
   });
-}
-
-/** The arguments of a call; their text if it is not JSON. */
-function parsedArguments({ arguments: text }: ToolCall): unknown {
-  try {
-    return JSON.parse(text === "" ? "{}" : text);
-  } catch {
-    return text;
-  }
 }
 
 /** A message with several calls as several messages. */

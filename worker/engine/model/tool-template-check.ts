@@ -1,8 +1,15 @@
-/** Finds out how a chat template renders tools, and checks that the parser of a format reads the calls that it renders. */
+/**
+ * Finds out how a chat template renders tools, and checks that the calls which it renders are what the grammar of a format allows and
+ * what its parser reads: else a model would be held to calls that it was not trained to write.
+ */
+import { compileGrammar } from "../../../shared/grammar/automaton/compile.ts";
 import type { ChatMessage } from "../../../shared/jobs/record.ts";
 import { TOOL_FORMATS, type ToolFormatName } from "../../../shared/tools/formats.ts";
+import { compileOutputRules } from "../../../shared/tools/grammar.ts";
 import { parseOutput } from "../../../shared/tools/parser.ts";
-import type { FunctionTool, ToolCall } from "../../../shared/tools/tools.ts";
+import type { FunctionTool, ToolCall, ToolSettings } from "../../../shared/tools/tools.ts";
+import { Matcher, type GrammarPosition } from "../grammar/matcher.ts";
+import { TokenTrie } from "../grammar/token-trie.ts";
 import type { ChatTemplate, TemplateSpelling } from "./chat-template.ts";
 
 /** How a template renders tools in a format, or why it does not. */
@@ -20,18 +27,26 @@ const TOOL: FunctionTool = {
   description: "An example.",
   parameters: {
     type: "object",
-    properties: { city: { type: "string", description: "A city." } },
-    required: ["city"],
+    properties: {
+      city: { type: "string", description: "A city." },
+      id: { type: "integer", description: "A number." },
+      part: { type: "number", description: "Another number." },
+    },
+    required: ["city", "id", "part"],
   },
 };
 const QUESTION: ChatMessage = { role: "user", content: "a sample question" };
 const callOf = (city: string, id: string): ToolCall => {
-  return { id, name: TOOL.name, arguments: JSON.stringify({ city }) };
+  // JavaScript has no number for the first of these, and writes the second one otherwise.
+  const numbers = `"id": 9007199254740993, "part": 1.0`;
+  return { id, name: TOOL.name, arguments: `{"city": "${city}", ${numbers}}` };
 };
 const CALLS = [callOf("Oslo", "call_sample_0"), callOf("Rome", "call_sample_1")] as const;
 const answer = (toolCalls: readonly ToolCall[]): ChatMessage => {
   return { role: "assistant", content: "", toolCalls };
 };
+/** The calls can be read, but a model could not write them so. */
+const FORBIDDEN = "its calls differ from those that";
 const RESULTS = CALLS.map(({ id }, i): ChatMessage => {
   return { role: "tool", content: `sample result ${i + 17}`, toolCallId: id };
 });
@@ -50,20 +65,21 @@ const SPELLINGS: readonly TemplateSpelling[] = [false, true].flatMap((oneCall) =
   ),
 );
 
-/** Tries all spellings. The reason of the first one is given if none fits. */
+/** Tries all spellings. If none fits, the reason is that of the one that fits best. */
 export function templateTools(
   template: Pick<ChatTemplate, "renderTools">,
   format: ToolFormatName,
 ): TemplateTools {
   const shows = showsTools(template);
   if (!shows) return { spelling: null, showsTools: false, reason: "it does not show tools" };
-  let reason: string | null = null;
+  const problems: string[] = [];
   for (const spelling of SPELLINGS) {
     const problem = problemOf(template, format, spelling);
     if (problem === null) return { spelling };
-    reason ??= problem;
+    problems.push(problem);
   }
-  return { spelling: null, showsTools: true, reason: reason! };
+  const reason = problems.find((problem) => problem.startsWith(FORBIDDEN)) ?? problems[0]!;
+  return { spelling: null, showsTools: true, reason };
 }
 
 function showsTools(template: Pick<ChatTemplate, "renderTools">): boolean {
@@ -83,14 +99,13 @@ function problemOf(
   const render = (messages: readonly ChatMessage[], open = true) =>
     template.renderTools(spelling, [QUESTION, ...messages], [TOOL], { open });
   try {
-    const written = afterQuestion(render([answer(CALLS.slice(0, 1))], false));
-    const output = TOOL_FORMATS[format].afterText
-      ? written
-      : withoutCommonStart(written, afterQuestion(render([])));
-    const settings = { format, functions: [TOOL], choice: "auto", parallel: true } as const;
-    const [call] = parseOutput(settings, output).calls;
-    if (call?.name !== TOOL.name || !isSame(call.arguments, CALLS[0].arguments)) {
-      return `its calls are not in the format ${format}: ${JSON.stringify(output.slice(0, 200))}`;
+    for (const calls of spelling.oneCall ? [CALLS.slice(0, 1)] : [CALLS.slice(0, 1), CALLS]) {
+      const written = afterQuestion(render([answer(calls)], false));
+      const output = TOOL_FORMATS[format].afterText
+        ? written
+        : withoutCommonStart(written, afterQuestion(render([])));
+      const problem = outputProblem(format, output, calls);
+      if (problem) return `${problem}: ${JSON.stringify(output.slice(0, 200))}`;
     }
     const conversation = render([answer(CALLS), ...RESULTS]);
     const shown = ["Oslo", "Rome", ...RESULTS.map(({ content }) => content)];
@@ -101,12 +116,44 @@ function problemOf(
   }
 }
 
-function isSame(one: string, other: string): boolean {
-  try {
-    return JSON.stringify(JSON.parse(one)) === JSON.stringify(JSON.parse(other));
-  } catch {
-    return false;
+/** Why an output is not these calls in a format; null if it is. The end of the message may follow them. */
+function outputProblem(
+  format: ToolFormatName,
+  output: string,
+  calls: readonly ToolCall[],
+): string | null {
+  const settings: ToolSettings = { format, functions: [TOOL], choice: "auto", parallel: true };
+  if (!hasCalls(settings, output, calls)) return `its calls are not in the format ${format}`;
+  const start = output.indexOf(TOOL_FORMATS[format].trigger);
+  const allowed = allowedBeginning({ ...settings, choice: "required" }, output.slice(start));
+  if (hasCalls(settings, allowed, calls)) return null;
+  return `${FORBIDDEN} the format ${format} allows`;
+}
+
+function hasCalls(settings: ToolSettings, output: string, calls: readonly ToolCall[]): boolean {
+  const found = parseOutput(settings, output).calls;
+  return (
+    found.length === calls.length &&
+    found.every(({ name, arguments: args }, i) => {
+      return name === TOOL.name && withoutSpaces(args) === withoutSpaces(calls[i]!.arguments);
+    })
+  );
+}
+
+/** JSON without the spaces outside its strings. */
+const withoutSpaces = (json: string) => json.replaceAll(/("(?:[^"\\]|\\.)*")|\s+/g, "$1");
+
+/** The longest beginning of a text that is a whole output of the grammar. */
+function allowedBeginning(settings: ToolSettings, text: string): string {
+  const grammar = compileGrammar(compileOutputRules({ tools: settings })!);
+  const bytes = new TextEncoder().encode(text);
+  let position: GrammarPosition | null = new Matcher(grammar, new TokenTrie([])).start;
+  let end = 0;
+  for (let at = 0; position && at < bytes.length; at++) {
+    position = position.advance(bytes[at]!);
+    if (position?.canEnd) end = at + 1;
   }
+  return new TextDecoder().decode(bytes.subarray(0, end));
 }
 
 /** A template may put the tools before the last question, so only what follows it is the same in both texts. */

@@ -61,16 +61,57 @@ test("templates that write JSON of the key arguments have the format json", () =
   expect(chooseToolFormat(undefined, { base: template(json) }).format).toBe("json");
 });
 
-test("arguments are shown as they were written, where the template takes a text", () => {
-  const args = '{"id": 9007199254740993, "10": 1, "2": 2, "b": 1.0}';
-  const hermes = TEMPLATES.hermes.replace(
-    "{{ call.function.arguments | tojson }}",
-    "{{ call.function.arguments if call.function.arguments is string else call.function.arguments | tojson }}",
+/** A text instead of an object is rendered as it is. */
+const TEXT_ARGUMENTS = TEMPLATES.hermes.replace(
+  "{{ call.function.arguments | tojson }}",
+  "{{ call.function.arguments if call.function.arguments is string else call.function.arguments | tojson }}",
+);
+/** Arguments within a text that is JSON itself. */
+const QUOTED_ARGUMENTS = PLAIN.replace(
+  "{{ m.content }}",
+  "{{ m.content or '' }}{% for call in m.tool_calls or [] %}{{ (call.function.arguments | tojson) | tojson }}{% endfor %}",
+);
+
+test.each([...Object.entries(TEMPLATES), ["a text", TEXT_ARGUMENTS]])(
+  "arguments are shown as they were written, with numbers and keys that JavaScript changes: %s",
+  (_, main) => {
+    const base = template(main);
+    chooseToolFormat(undefined, { base });
+    const args =
+      '{"id": 9007199254740993, "10": 1, "2": [1.0, -0, 1e2, {"x": 1.50}], "b": "1.0: \\"2.0\\"", "c": 7}';
+    const toolCalls = [{ id: "call_x_0", name: "get_weather", arguments: args }];
+    const messages: ChatMessage[] = [
+      { role: "user", content: "Weather?" },
+      { role: "assistant", content: "", toolCalls },
+    ];
+    expect(base.render(messages, [WEATHER])).toContain(args);
+  },
+);
+
+test("numbers of arguments lose no digits where a template writes JSON within JSON, or only a member", () => {
+  const toolCalls = [{ id: "call_x_0", name: "f", arguments: '{"a":9007199254740993,"b":1.0}' }];
+  const message: ChatMessage = { role: "assistant", content: "", toolCalls };
+  const rendered = (main: string) =>
+    template(main).renderTools(
+      { emptyContent: "", textArguments: false, shortIds: false, oneCall: false },
+      [message],
+      [],
+    );
+  expect(rendered(QUOTED_ARGUMENTS)).toContain(String.raw`"{\"a\": 9007199254740993, \"b\": 1.0}"`);
+  const member = "{{ messages[0].tool_calls[0].function.arguments.a }}";
+  expect(rendered(member)).toBe("9007199254740993");
+});
+
+test("a template whose calls the grammar would forbid does not fit the format", () => {
+  const written = "{{ call.function.arguments | tojson }}";
+  const indented = TEMPLATES.hermes.replace(written, written.replace("}}", "(indent=2) }}"));
+  const choose = (main: string) => chooseToolFormat("hermes", { base: template(main) });
+  expect(() => choose(indented)).toThrow("differ from those that the format hermes allows");
+  const changed = TEMPLATES.hermes.replace(
+    written,
+    written.replace("}}", "| replace('Oslo', 'oslo') }}"),
   );
-  const base = template(hermes);
-  chooseToolFormat(undefined, { base });
-  const toolCalls = [{ id: "call_x_0", name: "get_weather", arguments: args }];
-  expect(base.render([{ role: "assistant", content: "", toolCalls }], [WEATHER])).toContain(args);
+  expect(() => choose(changed)).toThrow("its calls are not in the format hermes");
 });
 
 describe("a template that does not fit", () => {
