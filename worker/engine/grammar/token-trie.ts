@@ -1,16 +1,25 @@
 /**
  * The vocabulary's tokens as tries over their bytes: a common prefix of many tokens is matched once. Tokens of plain characters and
- * tokens of other whole characters have tries of their own: inside a string, where all of them are allowed, most of the vocabulary
- * needs no look.
+ * tokens of other whole characters have tries of their own: where a run (runs.ts) goes on for as long as the tokens below a node are,
+ * they are all allowed without a look at each.
  */
+import { CLASS_OF, isPlainByte } from "./byte-classes.ts";
 import type { Frame } from "./call-stack.ts";
-import { isPlainByte, Loop, type Matcher } from "./matcher.ts";
+import type { Matcher } from "./matcher.ts";
+import { allowsPlain, allowsText } from "./runs.ts";
+
+/**
+ * The tokens of a trie: of plain bytes, of whole characters of which none must be escaped in a JSON string (with a first character of
+ * more than one byte, or else), or others.
+ */
+type Kind = "plain" | "wide" | "text" | "other";
+const KINDS = ["plain", "wide", "text", "other"] as const;
 
 export class TokenTrie {
   readonly vocabSize: number;
   /** Bytes of the longest token. */
   readonly bytesMax: number;
-  readonly #tries: readonly { readonly trie: Trie; readonly loop: Loop }[];
+  readonly #tries: readonly Trie[];
   readonly #tokens: readonly (Uint8Array | null)[];
 
   /** @param tokens bytes of each token id; null for special tokens and unused ids */
@@ -18,16 +27,15 @@ export class TokenTrie {
     this.vocabSize = tokens.length;
     this.#tokens = tokens;
     const sorted = tokens
-      .flatMap((bytes, id) => (bytes && bytes.length > 0 ? [{ bytes, id }] : []))
+      .flatMap((bytes, id) =>
+        bytes && bytes.length > 0 ? [{ bytes, id, kind: kindOf(bytes) }] : [],
+      )
       .sort((a, b) => Buffer.compare(a.bytes, b.bytes));
     this.bytesMax = sorted.reduce((max, { bytes }) => Math.max(max, bytes.length), 0);
-    const kinds = [Loop.None, Loop.Plain, Loop.Text].map((loop) => ({
-      loop,
-      tokens: [] as Token[],
-    }));
-    for (const token of sorted)
-      kinds.find(({ loop }) => loop === kindOf(token.bytes))!.tokens.push(token);
-    this.#tries = kinds.map(({ loop, tokens }) => ({ loop, trie: new Trie(tokens) }));
+    this.#tries = KINDS.map((kind) => {
+      const tokensOfKind = sorted.filter((token) => token.kind === kind);
+      return new Trie(tokensOfKind, kind, this.vocabSize);
+    });
   }
 
   /** Bytes of a token; null for special tokens and unused ids. */
@@ -38,8 +46,8 @@ export class TokenTrie {
   /** The tokens that are allowed at a position: [V / 32], one bit for each token id. */
   maskAt(matcher: Matcher, state: number, frame: Frame | null): Uint32Array {
     const mask = new Uint32Array(Math.ceil(this.vocabSize / 32));
-    for (const { trie, loop } of this.#tries) {
-      trie.allow(mask, matcher, { state, frame, bytesMax: this.bytesMax, loop });
+    for (const trie of this.#tries) {
+      trie.allow(mask, matcher, { state, frame, bytesMax: this.bytesMax });
     }
     return mask;
   }
@@ -50,28 +58,26 @@ interface Token {
   readonly id: number;
 }
 
-/** Where a walk begins, and the loop in which all of the trie's tokens are allowed. */
 interface Start {
   readonly state: number;
   readonly frame: Frame | null;
   readonly bytesMax: number;
-  readonly loop: Loop;
 }
 
-/** The loop in which a token is allowed in any case: only if it has whole characters, none of which a string must escape. */
-function kindOf(bytes: Uint8Array): Loop {
-  if (bytes.every(isPlainByte)) return Loop.Plain;
-  if (!bytes.every((byte) => byte >= 0x80 || isPlainByte(byte))) return Loop.None;
+function kindOf(bytes: Uint8Array): Kind {
+  if (bytes.every(isPlainByte)) return "plain";
+  if (!bytes.every((byte) => byte >= 0x80 || isPlainByte(byte))) return "other";
   try {
     new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-    return Loop.Text;
+    return bytes[0]! >= 0x80 ? "wide" : "text";
   } catch {
-    return Loop.None;
+    return "other";
   }
 }
 
-/** Nodes are numbered in preorder; each adds one byte to the prefix of its parent. */
+/** Nodes are numbered in preorder from 1; each adds one byte to the prefix of its parent. Node 0 is the empty prefix. */
 class Trie {
+  readonly #kind: Kind;
   readonly #bytes: Uint8Array;
   readonly #depths: Uint16Array;
   /** For each node, the next node that is not below it. */
@@ -79,13 +85,18 @@ class Trie {
   /** Tokens that end at each node: `#ids` from `#firsts[node]` to `#firsts[node + 1]`. */
   readonly #firsts: Uint32Array;
   readonly #ids: Uint32Array;
+  /** The classes of all bytes below each node, and how many characters the longest token goes on below it. */
+  readonly #classes: Int32Array;
+  readonly #lengths: Uint16Array;
+  /** [V / 32] the bits of all tokens. */
+  readonly #all: Uint32Array;
 
   /** @param tokens in the order of their bytes */
-  constructor(tokens: readonly Token[]) {
-    const bytes: number[] = [];
-    const depths: number[] = [];
+  constructor(tokens: readonly Token[], kind: Kind, vocabSize: number) {
+    const bytes = [0];
+    const depths = [0];
     const ends: number[] = [];
-    const firsts: number[] = [];
+    const firsts = [0];
     const ids: number[] = [];
     /** Nodes from the root to the last node. */
     const path: number[] = [];
@@ -95,48 +106,83 @@ class Trie {
       for (const node of path.splice(shared)) ends[node] = bytes.length;
       for (let depth = shared; depth < token.bytes.length; depth++) {
         path.push(bytes.push(token.bytes[depth]!) - 1);
-        depths.push(depth);
+        depths.push(depth + 1);
         firsts.push(ids.length);
       }
       ids.push(token.id);
       previous = token.bytes;
     }
-    for (const node of path) ends[node] = bytes.length;
+    for (const node of [0, ...path]) ends[node] = bytes.length;
+    this.#kind = kind;
     this.#bytes = Uint8Array.from(bytes);
     this.#depths = Uint16Array.from(depths);
     this.#ends = Uint32Array.from(ends);
     this.#firsts = Uint32Array.from([...firsts, ids.length]);
     this.#ids = Uint32Array.from(ids);
+    this.#classes = new Int32Array(bytes.length);
+    this.#lengths = new Uint16Array(bytes.length);
+    this.#fillBelow();
+    this.#all = new Uint32Array(Math.ceil(vocabSize / 32));
+    this.#set(this.#all, 0, ids.length);
+  }
+
+  #fillBelow(): void {
+    const [bytes, classes, lengths] = [this.#bytes, this.#classes, this.#lengths];
+    // The nodes after each node, from the last: its children are those one deeper, up to the first that is not below it.
+    for (let node = bytes.length - 1; node >= 0; node--) {
+      for (let child = node + 1; child < this.#ends[node]!; child = this.#ends[child]!) {
+        const isContinuation = (bytes[child]! & 0xc0) === 0x80;
+        const length = lengths[child]! + (isContinuation ? 0 : 1);
+        classes[node]! |= classes[child]! | CLASS_OF[bytes[child]!]!;
+        lengths[node] = Math.max(lengths[node]!, length);
+      }
+    }
   }
 
   /** Sets the bits of the allowed tokens. */
-  allow(mask: Uint32Array, matcher: Matcher, { state, frame, bytesMax, loop }: Start): void {
+  allow(mask: Uint32Array, matcher: Matcher, { state, frame, bytesMax }: Start): void {
     const [bytes, depths, ends, firsts] = [this.#bytes, this.#depths, this.#ends, this.#firsts];
-    const canLoop = loop !== Loop.None;
-    if (canLoop && matcher.loopAt(state, frame) >= loop) {
-      this.#set(mask, 0, this.#ids.length);
-      return;
-    }
     /** Positions after the prefix of each depth. */
     const states = new Int32Array(bytesMax + 1);
     const frames: (Frame | null)[] = Array.from({ length: bytesMax + 1 }, () => null);
     states[0] = state;
     frames[0] = frame;
-    for (let node = 0; node < bytes.length;) {
+    if (this.#allowsBelow(0, matcher, state, frame)) {
+      for (let i = 0; i < mask.length; i++) mask[i]! |= this.#all[i]!;
+      return;
+    }
+    for (let node = 1; node < bytes.length;) {
       const depth = depths[node]!;
       const end = ends[node]!;
-      if (!matcher.step(states[depth]!, frames[depth]!, bytes[node]!)) {
+      if (!matcher.step(states[depth - 1]!, frames[depth - 1]!, bytes[node]!)) {
         node = end;
         continue;
       }
       const { nextState, nextFrame } = matcher;
-      states[depth + 1] = nextState;
-      frames[depth + 1] = nextFrame;
-      // A prefix may end inside a character, but a place that loops is never inside one.
-      const isWhole = canLoop && end > node + 1 && matcher.loopAt(nextState, nextFrame) >= loop;
-      const next = isWhole ? end : node + 1;
+      states[depth] = nextState;
+      frames[depth] = nextFrame;
+      const allowsAll = end > node + 1 && this.#allowsBelow(node, matcher, nextState, nextFrame);
+      const next = allowsAll ? end : node + 1;
       this.#set(mask, firsts[node]!, firsts[next]!);
       node = next;
+    }
+  }
+
+  /** Whether the run after a node's prefix tells that all tokens below the node are allowed. */
+  #allowsBelow(node: number, { runs }: Matcher, state: number, frame: Frame | null): boolean {
+    const length = this.#lengths[node]!;
+    // Only the rest of a character.
+    if (length === 0 || this.#kind === "other") return false;
+    // A prefix may end inside a character, but no run begins there.
+    const run = runs.at(state, frame);
+    switch (this.#kind) {
+      case "plain":
+        return allowsPlain(run, this.#classes[node]!, length);
+      case "wide":
+        if (node > 0) return allowsText(run, length);
+        return run.wide !== null && allowsText(run.wide, length - 1);
+      case "text":
+        return allowsText(run, length);
     }
   }
 
