@@ -1,4 +1,5 @@
 /** Workers that crash or are stopped: other workers continue their jobs, and readers notice only a pause. */
+import OpenAI from "openai";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { startWebhookReceiver } from "../../infra/cli/webhook-receiver.ts";
 import type { WorkerProcess } from "../../infra/stack/worker.ts";
@@ -55,6 +56,54 @@ const JOBS = [
   { ...SHORT_JOB, max_tokens: 200, temperature: 1, seed: 13, response_format: FORMAT },
 ];
 
+const SCORED_TOKENS = Array.from({ length: 400 }, (_, i) => 100 + ((i * i) % 900));
+const SCORED_JOB = {
+  model: "atlas-qa",
+  prompt: "the capital of france",
+  completion: SCORED_TOKENS,
+  candidates: { top: 64 },
+};
+const SCORED_PROMPT = {
+  model: "atlas-qa",
+  prompt: SCORED_TOKENS,
+  max_tokens: 1,
+  temperature: 0,
+  prompt_logprobs: 1,
+};
+/** The model must call a function, and its arguments are long. */
+const CALLING_CHAT = {
+  model: "atlas-qa",
+  messages: [{ role: "user" as const, content: "What is the capital of France?" }],
+  temperature: 1,
+  seed: 3,
+  max_tokens: 400,
+  tool_choice: "required" as const,
+  tools: [
+    {
+      type: "function" as const,
+      function: {
+        name: "note",
+        parameters: {
+          type: "object",
+          properties: { text: { type: "string", minLength: 300, maxLength: 310 } },
+          required: ["text"],
+          additionalProperties: false,
+        },
+      },
+    },
+  ],
+};
+async function submitScore(): Promise<string> {
+  const init = { method: "POST", body: JSON.stringify(SCORED_JOB) };
+  const reply = await stack.client.request("/v1/jobs", init);
+  return ((await reply.json()) as Job).id;
+}
+const callOf = ({ choices }: OpenAI.ChatCompletion) => {
+  const [call] = choices[0]!.message.tool_calls ?? [];
+  if (call?.type !== "function") throw new Error("The model has not called the function");
+  return call.function;
+};
+
 test("a worker is killed during five jobs: another one finishes them, with the same texts as an undisturbed run", async () => {
   const { client, redis } = stack;
   const first = await stack.startWorker(LEASES);
@@ -91,6 +140,71 @@ test("a worker is killed during five jobs: another one finishes them, with the s
     const usage = { prompt_tokens, completion_tokens, total_tokens };
     expect(job).toMatchObject({ state: "succeeded", attempts: 2, usage });
   }
+  await second.stop();
+});
+
+test("a worker is killed within a call of a function and within scored texts: clients get what an undisturbed run gives, each part once", async () => {
+  const { client, edge, key } = stack;
+  const openai = new OpenAI({ baseURL: `${edge.url}/v1`, apiKey: key.key, maxRetries: 0 });
+  const worker = await stack.startWorker();
+  const [call, scored, prompt] = await Promise.all([
+    openai.chat.completions.create(CALLING_CHAT),
+    submitScore().then(async (id) => (await allEvents(client, id), client.read(id))),
+    openai.completions.create(SCORED_PROMPT),
+  ]);
+  await worker.stop();
+
+  const first = await stack.startWorker(LEASES);
+  // While others generate, texts are scored in small chunks.
+  const beside = new EventReader(client, (await client.submit(VERY_LONG_JOB)).id);
+  await beside.hasTokens(1);
+  const streamed = await openai.chat.completions.create({ ...CALLING_CHAT, stream: true });
+  const chunks = streamed[Symbol.asyncIterator]();
+  let args = "";
+  const readArguments = async (isEnough: () => boolean) => {
+    while (!isEnough()) {
+      const { value, done } = await chunks.next();
+      if (done) return;
+      args += value.choices[0]?.delta.tool_calls?.[0]?.function?.arguments ?? "";
+    }
+  };
+  await readArguments(() => args.length > 10);
+  const promptReply = openai.completions.create(SCORED_PROMPT);
+  const scoreId = await submitScore();
+  const scoreReader = new EventReader(client, scoreId);
+  await scoreReader.hasTokens(1);
+  first.child.kill("SIGKILL");
+  const second = await stack.startWorker();
+
+  await readArguments(() => false);
+  expect(args).toBe(callOf(call).arguments);
+  const events = await scoreReader.ended;
+  expect(seqOf(events)).toEqual(countingFrom(1, events.length));
+  const starts = events.filter((event) => event.type === "started");
+  expect(starts).toMatchObject([{ attempt: 1 }, { attempt: 2 }]);
+  // The first attempt was cut: it had scored a part.
+  const before = tokenIds(events.slice(0, events.indexOf(starts[1]!))).length;
+  expect(before).toBeGreaterThan(0);
+  expect(before).toBeLessThan(SCORED_TOKENS.length);
+  expect(tokenIds(events)).toEqual(SCORED_TOKENS);
+  const again = await client.read(scoreId);
+  for (const [i, { logprob }] of again.output.logprobs!.entries()) {
+    expect(logprob).toBeCloseTo(scored.output.logprobs![i]!.logprob, 2);
+  }
+  const entriesOf = ({ choices: [choice] }: OpenAI.Completion) =>
+    (choice as { prompt_logprobs?: (Record<string, { logprob: number }> | null)[] })
+      .prompt_logprobs!;
+  const [expected, entries] = [entriesOf(prompt), entriesOf(await promptReply)];
+  expect(entries.map((entry) => Object.keys(entry ?? {})[0])).toEqual(
+    expected.map((entry) => Object.keys(entry ?? {})[0]),
+  );
+  expect(entries).toHaveLength(SCORED_TOKENS.length);
+  for (const [i, entry] of entries.entries()) {
+    const logprobs = Object.values(entry ?? {}).map(({ logprob }) => logprob);
+    const then = Object.values(expected[i] ?? {}).map(({ logprob }) => logprob);
+    expect(logprobs[0] ?? 0).toBeCloseTo(then[0] ?? 0, 2);
+  }
+  expect(textOf(await beside.ended)).toBe((await undisturbedRun(VERY_LONG_JOB)).output.text);
   await second.stop();
 });
 
