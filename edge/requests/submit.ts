@@ -14,7 +14,7 @@ import { field } from "../../shared/api/schema.ts";
 import { choiceIds } from "../../shared/jobs/ids.ts";
 import type { Generation, JobRecord, NewJob } from "../../shared/jobs/record.ts";
 import { withSentRequest } from "../../shared/jobs/sent-request.ts";
-import { newJobRecord } from "../../shared/jobs/store.ts";
+import { newJobRecord } from "../../shared/jobs/new-record.ts";
 import type { IdempotencyClaim } from "../../shared/redis/idempotency.ts";
 import {
   jobNotFound,

@@ -19,7 +19,7 @@ import { toEvent, type LogEntry } from "./log-entry.ts";
 import { JobOutput, toJobRecord, type JobRecord, type NewJob } from "./record.ts";
 import * as scripts from "./scripts.ts";
 import { CHAT_ENDPOINT } from "./sent-request.ts";
-import { jobFields, storedJobs } from "./stored-jobs.ts";
+import { storedJobs } from "./stored-jobs.ts";
 import { MIB, STORED_MIB } from "./stored-limit.ts";
 import { LIMITS } from "../api/limits.ts";
 import type { RedisClient } from "../redis/client.ts";
@@ -337,20 +337,4 @@ function toAdmissionResult(
     waitMs: status === "jobs" ? null : waitMs,
     rateLimits,
   };
-}
-
-/** The record of a job that was just submitted, as reading it would return it. @param createdAtMs of the submission's result */
-export function newJobRecord(job: NewJob, createdAtMs: number): JobRecord {
-  const { deadlineInMs, startByInMs, deadlineMaxMs = Infinity } = job;
-  const times = {
-    createdAtMs: String(createdAtMs),
-    deadlineMs: String(Math.min(createdAtMs + Math.round(deadlineInMs), deadlineMaxMs)),
-    ...(startByInMs != null && { startByMs: String(createdAtMs + Math.round(startByInMs)) }),
-  };
-  return toJobRecord({
-    ...jobFields(job),
-    ...times,
-    lane: laneOf(job.generation),
-    seq: "1",
-  });
 }

@@ -5,17 +5,13 @@ import { afterAll, describe, expect, inject, test } from "vitest";
 import { newId } from "../../../shared/ids.ts";
 import type { Outcome } from "../../../shared/api/job-events.ts";
 import type { NewJob } from "../../../shared/jobs/record.ts";
-import { JobStore, NEVER_RAN, newJobRecord } from "../../../shared/jobs/store.ts";
-import {
-  DUE_KEY,
-  eventChannel,
-  jobKey,
-  LIST_PLACE_PREFIX,
-  logKey,
-} from "../../../shared/redis/keys.ts";
+import { newJobRecord } from "../../../shared/jobs/new-record.ts";
+import { JobStore, NEVER_RAN } from "../../../shared/jobs/store.ts";
+import * as keys from "../../../shared/redis/keys.ts";
 import { claimJob } from "../../support/claim.ts";
 import { generation } from "../../support/generation.ts";
 
+const { DUE_KEY, eventChannel, jobKey, LIST_PLACE_PREFIX, logKey } = keys;
 const RETENTION_MS = 60_000;
 const redis = new Redis(inject("redisUrl"));
 const store = new JobStore(redis, RETENTION_MS);

@@ -256,28 +256,12 @@ describe("taken over", () => {
   test("a job continues after the tokens in its log", async () => {
     const id = await submitted();
     await claimJob(redis, id, 0);
-    await store.appendTokens(id, 1, 0, { ids: [0, 1], text: "<0><1>" });
+    await store.appendTokens(id, 1, 0, { ids: [0, 1], text: "<0><1>" }, 5);
     const ended = await run(id, engineOf([token(0), token(1), token(2), END]));
     expect(ended).toMatchObject(endedAs("succeeded", "<0><1><2>"));
-    expect(ended).toMatchObject({ attempt: 2, outcome: { usage: { completion_tokens: 3 } } });
+    const usage = { completion_tokens: 3, base_calls: 5 + USED.baseCalls };
+    expect(ended).toMatchObject({ attempt: 2, outcome: { usage } });
     expect(await store.progress(id)).toEqual({ ids: [0, 1, 2], text: "<0><1><2>" });
-  });
-
-  test("a job's runs of the base are those of all attempts until their last tokens in the log", async () => {
-    const usageOf = async (engine: Engine) => {
-      const id = await submitted();
-      await claimJob(redis, id, 0);
-      const tokens = { ids: [0, 1], text: "<0><1>" };
-      // The second one is a repetition, as after a lost reply.
-      for (const _ of [1, 2]) await store.appendTokens(id, 1, 0, tokens, 5);
-      return (await run(id, engine))?.outcome;
-    };
-    const events = [token(0), token(1), token(2), END];
-    const base_calls = 5 + USED.baseCalls;
-    expect(await usageOf(engineOf(events))).toMatchObject({ usage: { base_calls } });
-    // One that was stopped before the engine has answered: those until its last token.
-    const stopped = engineOf([token(0), token(1), token(2)]);
-    expect(await usageOf(stopped)).toMatchObject({ usage: { base_calls: 5 + 3 } });
   });
 
   test("from a worker that is still alive, a job accepts no more of its tokens", async () => {

@@ -10,8 +10,10 @@ function slowLog(resume = NOTHING) {
   const refusals: string[] = [];
   const waiting: PromiseWithResolvers<AppendResult>[] = [];
   const places: number[] = [];
-  const append = (at: number, tokens: Progress) => {
+  const runs: number[] = [];
+  const append = (at: number, tokens: Progress, baseCalls: number) => {
     places.push(at);
+    runs.push(baseCalls);
     appends.push(tokens);
     waiting.push(Promise.withResolvers<AppendResult>());
     return waiting.at(-1)!.promise;
@@ -24,7 +26,7 @@ function slowLog(resume = NOTHING) {
     else oldest.resolve(reply);
     await new Promise(setImmediate);
   };
-  return { log, places, appends, refusals, answer };
+  return { log, places, runs, appends, refusals, answer };
 }
 
 test("a token is appended at once; tokens that come during an append are collected for the next one", async () => {
@@ -39,6 +41,16 @@ test("a token is appended at once; tokens that come during an append are collect
   log.push(4, "d");
   expect(appends[2]).toEqual({ ids: [4], text: "d" });
   expect(places).toEqual([0, 1, 3]);
+});
+
+test("each append has the runs of the base since the one before", async () => {
+  const { log, runs, answer } = slowLog();
+  for (const [token, calls] of [1, 4, 4, 5].entries()) log.push(token, "x", {}, calls);
+  await answer("ok");
+  expect(runs).toEqual([1, 4]);
+  await answer("ok");
+  log.push(5, "x", {}, 7);
+  expect(runs).toEqual([1, 4, 2]);
 });
 
 test("token details are appended with their tokens, one entry for each", async () => {

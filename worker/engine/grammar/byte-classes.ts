@@ -14,7 +14,7 @@ const CLASSES = [
   "ABCDEF",
   "GHIJKLMNOPQRSTUVWXYZ",
   // Each of these is often the only one that a pattern allows beside letters and digits, or the only one that it does not.
-  ..." -_./:@,+()#'&=?%;*!~$",
+  ...Array.from(" -_./:@,+()#'&=?%;*!~$"),
   "<>[]^`{|}",
 ];
 

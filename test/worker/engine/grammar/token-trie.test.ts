@@ -1,6 +1,5 @@
 /** Token masks, compared token by token with a walk of each token from the beginning, over a vocabulary made to be awkward. */
 import { expect, test } from "vitest";
-import type { ResponseFormat } from "../../../../shared/api/response-formats.ts";
 import { compileOutputRules } from "../../../../shared/tools/grammar.ts";
 import { GumbelNoise } from "../../../../worker/engine/decode/noise.ts";
 import type { GrammarPosition, Matcher } from "../../../../worker/engine/grammar/matcher.ts";
@@ -45,7 +44,7 @@ const allowedOneByOne = (position: GrammarPosition) =>
   });
 
 const string = (keywords: object) => matcherOf(schemaFormat({ type: "string", ...keywords }), trie);
-const regex = (pattern: string) => matcherOf({ type: "regex", pattern } as ResponseFormat, trie);
+const regex = (pattern: string) => matcherOf({ type: "regex", pattern }, trie);
 const object = (keywords: object) => matcherOf(schemaFormat({ type: "object", ...keywords }), trie);
 const tools = (format: string) =>
   grammarMatcher(
