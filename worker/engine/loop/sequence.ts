@@ -11,6 +11,7 @@ import {
 } from "../../engine-client/messages.ts";
 import { GuardedCombiner, type GuardOptions } from "../decode/guards.ts";
 import { maskedProbability } from "../decode/masked-probability.ts";
+import { unpadded } from "../decode/unpadded.ts";
 import { weightedSum } from "../decode/weighted-sum.ts";
 import type { Output, OutputStep } from "../decode/output.ts";
 import type { Sampler } from "../decode/sampler.ts";
@@ -210,11 +211,11 @@ export class Sequence {
 
   /** The token of a position, without adding it to the output. @param logits as for `chooseToken` */
   decide(logits: readonly Float32Array[]): Decision {
-    const unpadded = logits.map((modelLogits) => this.#withoutPadding(modelLogits));
+    const rows = logits.map((modelLogits) => unpadded(modelLogits, this.request.models.vocabSize));
     const models: ModelLogits = {
-      base: unpadded[0]!,
-      expert: this.#mean(unpadded, "expert"),
-      antiexpert: this.#mean(unpadded, "antiexpert"),
+      base: rows[0]!,
+      expert: this.#mean(rows, "expert"),
+      antiexpert: this.#mean(rows, "antiexpert"),
     };
     let alpha = this.#combine(models);
     if (this.isScoringPrompt) {
@@ -338,16 +339,6 @@ export class Sequence {
         baseToken: this.#analyzer.needsBaseToken && !isBaseToken ? this.sample(models.base) : token,
       }) ?? null;
     return masked === null ? analysis : { ...analysis, masked: roundDecimals(masked) };
-  }
-
-  #withoutPadding(logits: Float32Array): Float32Array {
-    const { vocabSize } = this.request.models;
-    if (logits.length < vocabSize) {
-      throw new RangeError(
-        `A model returned ${logits.length} logits; the vocabulary has ${vocabSize} tokens`,
-      );
-    }
-    return logits.subarray(0, vocabSize);
   }
 
   /** Frees the KV caches. */
