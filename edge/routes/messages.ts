@@ -1,6 +1,6 @@
 /** `/v1/messages`: jobs in the protocol of Anthropic's Messages API. Errors below this path have its shape (middleware/errors.ts). */
 import { MessageObject, MessageRequest, MessageStreamEvent } from "../../shared/api/messages.ts";
-import { fromMessages, withMessageFieldNames, toMessage } from "../../shared/protocols/messages.ts";
+import { fromMessages, toMessage } from "../../shared/protocols/messages.ts";
 import { ANSWER, awaitChoice } from "../answers/answer.ts";
 import { streamMessage } from "../answers/message-stream.ts";
 import { jsonBody, route, type Route } from "../http/route.ts";
@@ -36,9 +36,7 @@ export function messageRoutes({ deadlineSeconds, log }: RouteSettings): Route[] 
       },
       async (c, { body, json }) => {
         c.header("request-id", c.var.requestId);
-        const job = await submit(c, fromMessages(body), deadlineSeconds).catch((error: unknown) => {
-          throw withMessageFieldNames(error);
-        });
+        const job = await submit(c, fromMessages(body), deadlineSeconds);
         if (body.stream) return streamMessage(c, job, log);
         const { output, end } = await awaitChoice(c, job.id, c.req.raw.signal);
         return json(200, toMessage(job, output.text, end));

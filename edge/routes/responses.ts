@@ -19,7 +19,6 @@ import type { JobRecord } from "../../shared/jobs/record.ts";
 import { requireSuccess } from "../../shared/protocols/whole-reply.ts";
 import type { AnsweredJob } from "../../shared/protocols/chat-replies.ts";
 import { fromResponse } from "../../shared/protocols/index.ts";
-import { RESPONSE_FIELD_NAMES, withFieldNames } from "../../shared/protocols/response-format.ts";
 import { toInputItems } from "../../shared/protocols/response-input.ts";
 import { toResponse } from "../../shared/protocols/response-object.ts";
 import { jobNotFound } from "../../shared/submission/submission.ts";
@@ -77,9 +76,7 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
       },
       async (c, { body, json }) => {
         const request = await fromResponse(requestContext(c), body);
-        const job = await submit(c, request, deadlineSeconds).catch((error: unknown) => {
-          throw withFieldNames(error, RESPONSE_FIELD_NAMES);
-        });
+        const job = await submit(c, request, deadlineSeconds);
         if (body.stream) return streamResponse(c, job, -1, log);
         if (body.background) return json(200, await readResponse(c, await waitAsPreferred(c, job)));
         const ended = await waitForEnd(c, job);

@@ -8,6 +8,7 @@ import { deletionSchema, pageSchema } from "./lists.ts";
 import { requestObject } from "./request-object.ts";
 import { count, EXAMPLE_TIME, field, integer, optional, text, type Reply } from "./schema.ts";
 import { promptLogprobsField } from "./prompt-logprobs.ts";
+import { structuredOutputFields } from "./structured-outputs.ts";
 import { TokenShift } from "./token-details.ts";
 import { chatToolFields, ChatToolCall, ChatToolCallDelta } from "./tools.ts";
 
@@ -45,6 +46,7 @@ export const ChatRequest = v.pipe(
     ...generationFields,
     ...replyFields,
     ...retentionFields,
+    ...structuredOutputFields,
     ...chatToolFields,
     max_tokens: optional(
       integer(1, LIMITS.maxTokensMax),
@@ -92,6 +94,7 @@ const prompts = v.union(
 export const CompletionRequest = requestObject({
   ...generationFields,
   ...replyFields,
+  ...structuredOutputFields,
   prompt: field(
     prompts,
     `The text or the token ids to continue, or up to ${LIMITS.jobsPerRequestMax} of these, each with its own choices.`,

@@ -28,9 +28,12 @@ const LOSSY = /\d{16}|\d[eE]|\.\d{15}|"\d+"\s*:/;
 /** The members of requests whose values are schemas. */
 const SCHEMAS = /"(?:schema|parameters|input_schema|json|guided_json)"\s*:/;
 
-/** Remembers what the parsed value of a valid JSON text has lost, if it has a schema. */
-export function rememberSource(text: string, value: unknown): void {
-  if (SCHEMAS.test(text) && LOSSY.test(text)) new Scanner(text).value(value);
+/**
+ * Remembers what the parsed value of a valid JSON text has lost, if it has a schema.
+ * @param isSchema whether it is a schema
+ */
+export function rememberSource(text: string, value: unknown, isSchema: boolean): void {
+  if ((isSchema || SCHEMAS.test(text)) && LOSSY.test(text)) new Scanner(text).value(value);
 }
 
 const TOKEN = /\s*(?:("[^"\\]*(?:\\.[^"\\]*)*")|(-?\d[\d.eE+-]*)|(true|false|null)|([[\]{},:]))/y;

@@ -9,16 +9,17 @@ const [OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [91, 93, 123, 125];
 /**
  * Parses a request. Code that handles the value later is recursive, as JSON.stringify is, and would exhaust the stack.
  * @param subject what is parsed, as it begins a sentence: "The body"
+ * @param isSchema whether the text itself is a JSON Schema, and not a request that may have one
  * @throws AppError invalid_request
  */
-export function parseJson(text: string, subject: string): unknown {
+export function parseJson(text: string, subject: string, { isSchema = false } = {}): unknown {
   if (nestingOf(text) > LIMITS.jsonDepthMax) {
     const message = `${subject} is nested too deep: at most ${LIMITS.jsonDepthMax} arrays and objects within each other`;
     throw new AppError("invalid_request", message);
   }
   try {
     const value: unknown = JSON.parse(text);
-    rememberSource(text, value);
+    rememberSource(text, value, isSchema);
     return value;
   } catch (cause) {
     // The parser's own message quotes the text, so it is only for the log.

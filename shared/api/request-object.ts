@@ -18,6 +18,17 @@ const UNSET: Readonly<Record<string, readonly unknown[]>> = {
   system: ["", []],
   previous_response_id: [""],
   user: [""],
+  // The formats of an output as vLLM's clients spell them.
+  structured_outputs: [{}],
+  json: [""],
+  regex: [""],
+  choice: [[]],
+  grammar: [""],
+  json_object: [false],
+  guided_json: [""],
+  guided_regex: [""],
+  guided_choice: [[]],
+  guided_grammar: [""],
   tools: [[]],
   functions: [[]],
   // Completions and jobs have a number here, chats true or false.
@@ -47,6 +58,11 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   truncation: ["auto", "disabled"],
   include_obfuscation: [false],
   continuous_usage_stats: [false],
+  // How a constraint is held. JSON may have single spaces here, and the properties that its schema allows.
+  disable_fallback: [true, false],
+  disable_any_whitespace: [false],
+  disable_additional_properties: [false],
+  guided_decoding_backend: ["auto", "guidance", "lm-format-enforcer", "outlines", "xgrammar"],
   // Further parameters of vLLM, SGLang and llama.cpp.
   n: [1],
   best_of: [1],

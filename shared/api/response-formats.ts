@@ -66,6 +66,17 @@ const commonFormats = [
       { examples: ["(yes|no)"] },
     ),
   }),
+  requestObject({
+    type: field(
+      v.literal("grammar"),
+      "`grammar`: a text of a context-free grammar. OpenAI's API has no such format.",
+    ),
+    grammar: field(
+      nonEmpty(LIMITS.grammarCharsMax),
+      `A grammar in GBNF, the syntax of llama.cpp: rules such as \`root ::= "yes" | "no"\`, with literals, sets of characters, groups, \`* + ? {m,n}\`, references to rules, which may be recursive, and comments. The output is a text of the rule \`root\`. Up to ${LIMITS.grammarCharsMax} characters and ${LIMITS.grammarRulesMax} rules. Left recursion is not supported.`,
+      { examples: ['root ::= "yes" | "no"'] },
+    ),
+  }),
 ] as const;
 
 const jsonSchemaType = field(

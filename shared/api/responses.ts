@@ -10,6 +10,7 @@ import { deletionSchema } from "./lists.ts";
 import { requestObject } from "./request-object.ts";
 import { InputItem, OutputItem } from "./response-items.ts";
 import { TextFormat } from "./response-formats.ts";
+import { structuredOutputFields } from "./structured-outputs.ts";
 import {
   count,
   EXAMPLE_TIME,
@@ -49,6 +50,7 @@ export const ResponseRequest = v.pipe(
   requestObject({
     ...sharedFields,
     ...retentionFields,
+    ...structuredOutputFields,
     ...responseToolFields,
     input: field(
       v.union(

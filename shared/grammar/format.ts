@@ -2,13 +2,14 @@
  * Compiles `response_format` to the grammar of the output.
  *
  * The folder grammar/ owns the way from a response format to tables. A format becomes expressions (schema/ for JSON Schemas, text/
- * for patterns, numbers and strings), which are the rules of a grammar (rules/). The grammar becomes a nondeterministic automaton, a
- * deterministic one, and its tables (automaton/). It knows bytes, and no tokens: the masks over a vocabulary are in
- * worker/engine/grammar/.
+ * for patterns, numbers and strings, ebnf/ for grammars of the request), which are the rules of a grammar (rules/). The grammar
+ * becomes a nondeterministic automaton, a deterministic one, and its tables (automaton/). It knows bytes, and no tokens: the
+ * masks over a vocabulary are in worker/engine/grammar/.
  */
 import type { ResponseFormat } from "../api/response-formats.ts";
 import { AppError } from "../api/errors.ts";
 import { compileGrammar } from "./automaton/compile.ts";
+import { gbnfExpression } from "./ebnf/gbnf.ts";
 import { prune } from "./rules/prune.ts";
 import { Rules } from "./rules/expressions.ts";
 import { BudgetError, GrammarError } from "./rules/grammar-error.ts";
@@ -47,6 +48,8 @@ export function formatExpression(format: ResponseFormat, rules: Rules): Expressi
       const path = [field, "pattern"];
       return rules.add(regexExpression(format.pattern, { alphabet: PLAIN, rules, path }), path);
     }
+    case "grammar":
+      return gbnfExpression(format.grammar, rules, [field, "grammar"]);
   }
 }
 

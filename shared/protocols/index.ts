@@ -15,20 +15,23 @@ import type { GenerationRequest, RequestContext } from "../submission/submission
 import { inputOf, inputsOf, parseRequest } from "../submission/validate.ts";
 import { wholeReply, type EndedChoice } from "./whole-reply.ts";
 import { chatReplies, completionReplies, type ReplyBuilder } from "./chat-replies.ts";
-import { toResponseFormat } from "./response-format.ts";
+import { toResponseFormat, withResponseFieldNames } from "./response-format.ts";
 import { responseInput } from "./response-input.ts";
 import { toResponse } from "./response-object.ts";
 import { toChatToolChoice, toChatTools } from "./response-tools.ts";
+import { outputFormat, withFormatNames } from "./structured-outputs.ts";
 
 export function fromChat(body: ChatRequest): GenerationRequest {
   // The newer name wins, as in OpenAI's API, where the older one is deprecated.
   const max_tokens = body.max_completion_tokens ?? body.max_tokens;
   const logprobs = body.logprobs ? (body.top_logprobs ?? 0) : null;
+  const format = outputFormat(body, body.response_format);
   return {
-    request: { ...body, max_tokens, logprobs },
+    request: { ...body, max_tokens, logprobs, response_format: format.response_format },
     inputs: [inputOf(body)],
     n: body.n ?? 1,
     fillsContext: true,
+    renameError: withFormatNames(format),
     ...promptLogprobsOptions(body, null),
   };
 }
@@ -51,7 +54,15 @@ export function fromCompletion(body: CompletionRequest): GenerationRequest {
   }
   const options = promptLogprobsOptions(body, echoed);
   const requestOptions = { ...options.requestOptions, ...(body.echo && { echo: true }) };
-  return { request: body, inputs, n, ...options, requestOptions };
+  const format = outputFormat(body, body.response_format);
+  return {
+    request: { ...body, response_format: format.response_format },
+    inputs,
+    n,
+    ...options,
+    requestOptions,
+    renameError: withFormatNames(format),
+  };
 }
 
 /** @param echoed how many of the likeliest tokens the repeated prompt needs; null for no log-probabilities */
@@ -76,6 +87,8 @@ export async function fromResponse(
   body: ResponseRequest,
 ): Promise<GenerationRequest> {
   const { input, previous } = await responseInput(context, body);
+  const own = body.text?.format && toResponseFormat(body.text.format);
+  const format = outputFormat(body, own, "text.format");
   return {
     request: {
       ...body,
@@ -83,11 +96,12 @@ export async function fromResponse(
       tool_choice: body.tool_choice && toChatToolChoice(body.tool_choice),
       max_tokens: body.max_output_tokens,
       logprobs: includesLogprobs(body) ? (body.top_logprobs ?? 0) : null,
-      response_format: body.text?.format && toResponseFormat(body.text.format),
+      response_format: format.response_format,
     },
     inputs: [input],
     n: 1,
     fillsContext: true,
+    renameError: (error) => withResponseFieldNames(withFormatNames(format)(error)),
     requestOptions: {
       protocol: "responses",
       ...(body.instructions != null && { instructed: true }),

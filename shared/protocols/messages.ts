@@ -10,7 +10,7 @@ import { callId, type FunctionCall } from "../tools/tools.ts";
 import { conversationOf, toolFields } from "./message-input.ts";
 import type { GenerationRequest } from "../submission/submission.ts";
 import type { AnsweredJob } from "./chat-replies.ts";
-import { withFieldNames, type FieldNames } from "./response-format.ts";
+import { renamed, withFieldNames, type FieldNames } from "./field-names.ts";
 
 export function fromMessages(body: MessageRequest): GenerationRequest {
   const { stop_sequences, output_config, metadata, tools: _, tool_choice: __, ...fields } = body;
@@ -31,6 +31,7 @@ export function fromMessages(body: MessageRequest): GenerationRequest {
     inputs: [conversationOf(body)],
     n: 1,
     fillsContext: true,
+    renameError: withMessageFieldNames,
   };
 }
 
@@ -41,15 +42,15 @@ const MESSAGE_FIELD_NAMES: FieldNames = [
 ];
 
 /** `tools.0.function.parameters` is `tools.0.input_schema` here. Other values are returned unchanged. */
-export function withMessageFieldNames(error: unknown): unknown {
+function withMessageFieldNames(error: unknown): unknown {
   if (!(error instanceof AppError) || error.param?.startsWith("tools.") !== true) {
     return withFieldNames(error, MESSAGE_FIELD_NAMES);
   }
-  const flat = (text: string) =>
+  return renamed(error, (text) =>
     text
       .replace(/(tools\.\d+)(?:\.function)?\.parameters/, "$1.input_schema")
-      .replace(/(tools\.\d+)\.function/, "$1");
-  return new AppError(error.code, flat(error.message), { param: flat(error.param) });
+      .replace(/(tools\.\d+)\.function/, "$1"),
+  );
 }
 
 /** How an output ended. */

@@ -50,6 +50,8 @@ export interface GenerationRequest {
   readonly promptLogprobs?: number;
   /** Options that are not fields of `request`. */
   readonly requestOptions?: RequestOptions;
+  /** Gives an error the names that fields have in the client's request; absent: they are those of `request`. */
+  readonly renameError?: (error: unknown) => unknown;
 }
 
 export interface Submission {
@@ -64,6 +66,18 @@ export interface Submission {
  * @throws AppError model_not_found, permission_denied, invalid_request, context_length_exceeded
  */
 export async function submissionOf(
+  context: RequestContext,
+  generationRequest: GenerationRequest,
+  firstJob: Pick<NewJob, "id" | "deadlineInMs">,
+): Promise<Submission> {
+  try {
+    return await makeSubmission(context, generationRequest, firstJob);
+  } catch (error) {
+    throw generationRequest.renameError?.(error) ?? error;
+  }
+}
+
+async function makeSubmission(
   context: RequestContext,
   generationRequest: GenerationRequest,
   firstJob: Pick<NewJob, "id" | "deadlineInMs">,
