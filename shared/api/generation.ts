@@ -5,7 +5,7 @@ import { requestObject } from "./request-object.ts";
 import { ResponseFormat } from "./response-formats.ts";
 import { field, integer, nonEmpty, number, optional, record, text } from "./schema.ts";
 import { Steering } from "./steering.ts";
-import { WebhookUrl } from "./webhooks.ts";
+import { webhookFields } from "./webhooks.ts";
 
 /** Token id -> number added to its logit. */
 export const LogitBias = v.pipe(
@@ -99,14 +99,7 @@ export const generationFields = {
     "How the base is steered. The default is the model's own alpha and pair.",
     { examples: [{ alpha: 1 }] },
   ),
-  webhook: optional(
-    requestObject({
-      url: field(WebhookUrl, "The URL that receives a signed message when the job ends.", {
-        examples: ["https://example.com/hook"],
-      }),
-    }),
-    "A webhook for this job only.",
-  ),
+  webhook: optional(requestObject(webhookFields), "A webhook for this job only."),
   deadline: optional(
     deadlineSeconds,
     "Seconds from the submission within which the job must end, or it is `expired`. The default, one day, is a setting of the server.",

@@ -127,8 +127,13 @@ export const Job = v.strictObject({
       v.strictObject({
         url: field(v.string(), "The URL that the request names."),
         deliveries: field(
-          v.array(DeliveryAttempt),
-          "The latest attempts to deliver the webhook to this URL, the oldest first.",
+          v.array(
+            v.strictObject({
+              ...DeliveryAttempt.entries,
+              type: field(v.string(), "The type of the message.", { examples: ["job.succeeded"] }),
+            }),
+          ),
+          "The latest attempts to deliver each message to this URL, the oldest first, but those of `job.progress`.",
         ),
       }),
     ),

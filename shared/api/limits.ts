@@ -111,6 +111,12 @@ export const LIMITS = {
    * schemas tried (2,000 values of an enum, 150 optional properties) take half of them.
    */
   grammarStepsMax: 250_000,
+  /**
+   * Webhook messages about the progress of one job, and those of a tenant within a minute: they must not displace those about ends,
+   * of which a tenant's list holds the last 1,000.
+   */
+  progressMessagesMax: 16,
+  progressMessagesPerMinuteMax: 60,
   /** Stop strings of one request, and characters of each: the end of the output is compared with all of them. */
   stopsMax: 16,
   stopCharsMax: 256,

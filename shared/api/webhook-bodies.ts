@@ -7,7 +7,7 @@ import { count, EXAMPLE_TIME, field, type Reply } from "./schema.ts";
 
 const timestamp = field(
   v.pipe(v.string(), v.isoTimestamp()),
-  "When the job or batch ended, or the test was sent, as an ISO 8601 time.",
+  "When the message's event happened, as an ISO 8601 time.",
   { examples: ["2026-01-01T00:00:00.812Z"] },
 );
 
@@ -41,6 +41,33 @@ export const JobWebhookBody = v.strictObject({
   ),
 });
 export type JobWebhookBody = Reply<typeof JobWebhookBody>;
+
+/** Of a job that has not ended. It has no output. */
+export const JobProgressWebhookBody = v.strictObject({
+  type: field(
+    v.picklist(["job.started", "job.progress"]),
+    "`job.started`: a worker has started the job for the first time. `job.progress`: it has more tokens. Only receivers whose `events` name them get these messages.",
+  ),
+  timestamp,
+  data: field(
+    v.strictObject({
+      ...v.pick(Job, ["id", "object", "model", "created_at", "started_at", "metadata"]).entries,
+      state: field(v.literal("running"), "The job's state when the message was made: `running`."),
+      completion_tokens: field(
+        v.exactOptional(count),
+        "Generated tokens so far. Only in `job.progress`. A message may arrive after a newer one, or after the end.",
+        { examples: [128] },
+      ),
+      max_tokens: field(
+        v.exactOptional(count),
+        "The most tokens that the job generates. Only in `job.progress`.",
+        { examples: [512] },
+      ),
+    }),
+    "The job.",
+  ),
+});
+export type JobProgressWebhookBody = Reply<typeof JobProgressWebhookBody>;
 
 /** As OpenAI's API sends it: its clients know these types (`webhooks.unwrap`). */
 export const ResponseWebhookBody = v.strictObject({
@@ -92,6 +119,7 @@ export const TestWebhookBody = v.strictObject({
 
 export const WebhookBody = v.variant("type", [
   JobWebhookBody,
+  JobProgressWebhookBody,
   ResponseWebhookBody,
   BatchWebhookBody,
   TestWebhookBody,

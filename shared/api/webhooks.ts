@@ -14,7 +14,11 @@ export const WebhookUrl = v.pipe(
   ),
 );
 
-export const WEBHOOK_EVENTS = [
+/** Events of jobs that have not ended: only receivers that name them get them. */
+const PROGRESS_EVENTS = ["job.started", "job.progress"] as const;
+/** Events about one job. */
+const JOB_EVENTS = [
+  ...PROGRESS_EVENTS,
   "job.succeeded",
   "job.failed",
   "job.cancelled",
@@ -23,6 +27,9 @@ export const WEBHOOK_EVENTS = [
   "response.incomplete",
   "response.failed",
   "response.cancelled",
+] as const;
+export const WEBHOOK_EVENTS = [
+  ...JOB_EVENTS,
   "batch.completed",
   "batch.failed",
   "batch.expired",
@@ -31,10 +38,27 @@ export const WEBHOOK_EVENTS = [
 export const WebhookEvent = v.pipe(
   v.picklist(WEBHOOK_EVENTS),
   v.description(
-    "An event that endpoints can subscribe to: a job, a response or a batch ended in this state. The end of a response is also that of its job, so both are sent.",
+    "An event that endpoints can subscribe to: a job, a response or a batch ended in this state, or a job was started or has more tokens. The end of a response is also that of its job, so both are sent.",
   ),
 );
 export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];
+
+export const isProgressEvent = (event: WebhookEvent) =>
+  (PROGRESS_EVENTS as readonly WebhookEvent[]).includes(event);
+
+const PROGRESS_NOTE = `\`job.started\` and \`job.progress\` are sent only if they are named. A job has progress messages at equal steps, at most ${LIMITS.progressMessagesMax} in all and one a second; a tenant has at most ${LIMITS.progressMessagesPerMinuteMax} a minute, and further ones are left out.`;
+
+/** The `webhook` of a request. */
+export const webhookFields = {
+  url: field(WebhookUrl, "The URL that receives signed messages about the job.", {
+    examples: ["https://example.com/hook"],
+  }),
+  events: optional(
+    v.pipe(v.array(v.picklist(JOB_EVENTS)), v.minLength(1), v.maxLength(JOB_EVENTS.length)),
+    `The events that are sent. The default, null, sends the job's end. ${PROGRESS_NOTE}`,
+    { examples: [["job.started", "job.succeeded", "job.failed"]] },
+  ),
+};
 
 const endpointFields = {
   url: field(WebhookUrl, "The URL that messages are sent to.", {
@@ -42,7 +66,7 @@ const endpointFields = {
   }),
   events: optional(
     v.pipe(v.array(WebhookEvent), v.minLength(1), v.maxLength(WEBHOOK_EVENTS.length)),
-    "The events that are sent. The default, null, sends all events.",
+    `The events that are sent. The default, null, sends every end. ${PROGRESS_NOTE}`,
     { examples: [["job.failed"]] },
   ),
   description: optional(
@@ -81,7 +105,7 @@ export const WebhookEndpoint = v.strictObject({
   }),
   events: field(
     v.nullable(v.array(WebhookEvent)),
-    "The events that are sent. Null means all events.",
+    "The events that are sent. Null means every end.",
   ),
   description: field(v.string(), "What the endpoint is for."),
   enabled: field(v.boolean(), "Whether messages are sent.", { examples: [true] }),

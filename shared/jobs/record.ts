@@ -6,6 +6,7 @@ import * as v from "valibot";
 import type { Grammar } from "../grammar/rules/grammar.ts";
 import { JOB_STATES } from "../api/jobs.ts";
 import type { Message } from "../api/input.ts";
+import type { WebhookEvent } from "../api/webhooks.ts";
 import { PROMPT_LOGPROBS, type ScoredTokens } from "./scored-tokens.ts";
 import type { ResponseFormat } from "../api/response-formats.ts";
 import type { ToolCall, ToolSettings } from "../tools/tools.ts";
@@ -199,6 +200,8 @@ export interface RequestOptions {
   readonly promptCacheKey?: string;
   /** The id of the batch that the job belongs to. */
   readonly batch?: string;
+  /** The events that the webhook URL of the request gets; absent for the end. */
+  readonly webhookEvents?: readonly WebhookEvent[];
   /** The trace that the request belongs to. */
   readonly traceparent?: string;
   /** The `x-request-id` of the request, for logs. */
@@ -221,6 +224,7 @@ export const REQUEST_OPTIONS: Members<RequestOptions> = {
   safetyIdentifier: true,
   promptCacheKey: true,
   batch: true,
+  webhookEvents: true,
   traceparent: true,
   requestId: true,
 };
@@ -268,6 +272,7 @@ const json = <T>() =>
  * - reservedTokens: tokens that were taken from these pools' rates at its submission; absent when they were given back.
  * - keepMs: milliseconds from its end to its deletion, if it is kept shorter than others.
  * - claimedTokens: tokens in the log when its last attempt began; -1 if that attempt was given up.
+ * - startPublished: present once its start was published to webhooks (webhooks/publisher.ts).
  * - lostAttempts: attempts in a row, before the last one, whose worker was lost before it logged a token.
  */
 const JobRecord = v.object({

@@ -1,14 +1,13 @@
 /** A job as its owner sees it: the record, the output so far, its place in the queue and its webhook deliveries. */
 import { isTerminal, type Job } from "../api/jobs.ts";
 import type { Outcome } from "../api/job-events.ts";
-import { messageId } from "../jobs/ids.ts";
 import { phaseOf, seconds, timingsOf } from "../jobs/phase.ts";
 import type { Generation, JobRecord } from "../jobs/record.ts";
 import { NEVER_RAN, type JobStore } from "../jobs/store.ts";
 import { QueueEstimate } from "../queue/queue-estimate.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { DeliveryStore } from "../webhooks/delivery-store.ts";
-import { deliveryIdOf } from "../webhooks/message.ts";
+import { deliveryIdOf, messagesOf } from "../webhooks/message.ts";
 import { outputWithCalls } from "./tool-calls.ts";
 
 /** Where the parts of a job reply are read. */
@@ -26,11 +25,10 @@ export function jobSources(redis: RedisClient, store: JobStore): JobSources {
 export async function readJob(record: JobRecord, sources: JobSources): Promise<Job> {
   const isEnded = isTerminal(record.state);
   const outcome = (isEnded ? record.outcome : NEVER_RAN) as Outcome;
-  const deliveryId = deliveryIdOf(messageId(record.id), null);
   // At the same time: together they take one round trip to Redis.
-  const [output, deliveries, queue, waitingFor] = await Promise.all([
+  const [output, webhook, queue, waitingFor] = await Promise.all([
     readOutput(record, isEnded, sources),
-    record.webhookUrl ? sources.deliveries.attempts(record.tenant, deliveryId) : [],
+    readWebhook(record, outcome.finish_reason, sources),
     record.state === "queued" ? sources.queue.forJob(record) : null,
     record.state === "running" ? sources.queue.waitingFor(record) : null,
   ]);
@@ -62,8 +60,23 @@ export async function readJob(record: JobRecord, sources: JobSources): Promise<J
     usage: isEnded ? outcome.usage : null,
     error: outcome.error,
     metadata: record.metadata,
-    webhook: record.webhookUrl ? { url: record.webhookUrl, deliveries } : null,
+    webhook,
   };
+}
+
+async function readWebhook(
+  record: JobRecord,
+  finishReason: Outcome["finish_reason"],
+  { deliveries }: JobSources,
+): Promise<Job["webhook"]> {
+  const { tenant, webhookUrl: url } = record;
+  if (!url) return null;
+  const attempts = messagesOf(record, finishReason).map(async ({ id, type }) => {
+    const ofMessage = await deliveries.attempts(tenant, deliveryIdOf(id, null));
+    return ofMessage.map((attempt) => ({ ...attempt, type }));
+  });
+  const all = (await Promise.all(attempts)).flat();
+  return { url, deliveries: all.toSorted((a, b) => a.at - b.at) };
 }
 
 /**

@@ -36,7 +36,14 @@ export async function rerunSubmission(
   const { webhook, deadline, start_by, store } = changes;
   if (webhook) requireAllowedUrl(context, webhook.url, "webhook.url");
   const { choices: _, batch: __, requestId: ___, traceparent: ____, ...kept } = job.requestOptions;
-  const options = { ...kept, ...newJob.requestOptions, ...(store != null && { store }) };
+  const { webhookEvents = null, ...others } = kept;
+  const events = webhook ? webhook.events : webhookEvents;
+  const options = {
+    ...others,
+    ...(events && { webhookEvents: events }),
+    ...newJob.requestOptions,
+    ...(store != null && { store }),
+  };
   const created: NewJob = {
     id: newJob.id,
     tenant: context.principal.tenant,

@@ -198,6 +198,9 @@ export const inboxNumbersKey = (tenant: string) => `{trimtab}:inbox-numbers:${te
 /** Channel: the sequence number of each new message. */
 export const inboxChannel = (tenant: string) => `{trimtab}:inbox-events:${tenant}`;
 
+/** String: count of a tenant's messages about the progress of jobs. Expires a minute after the first. */
+export const progressTurnsKey = (tenant: string) => `{trimtab}:progress-turns:${tenant}`;
+
 // Files and batches
 
 /** Hash: a tenant's files (JSON, files/record.ts), by id. */

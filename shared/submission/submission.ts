@@ -152,7 +152,9 @@ const hasOpenOutput = ({ max_tokens }: GenerationRequest["request"], fillsContex
 /** The fields of a request that do not affect the generated tokens and are stored with its jobs. */
 function storedOptions(request: GenerationRequest["request"]): RequestOptions {
   const { response_format: format, store, user, safety_identifier, prompt_cache_key } = request;
+  const events = request.webhook?.events;
   return {
+    ...(events && { webhookEvents: events }),
     ...(format && format.type !== "text" && { format }),
     ...(store != null && { store }),
     ...(user != null && { user }),

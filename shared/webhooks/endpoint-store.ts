@@ -8,21 +8,21 @@ import { parseRecord, versionField } from "../redis/version.ts";
 import type { Script } from "../redis/script.ts";
 import * as scripts from "./scripts.ts";
 import { endpointHealthKey, endpointsKey } from "../redis/keys.ts";
-import { WEBHOOK_EVENTS } from "../api/webhooks.ts";
+import { isProgressEvent, WEBHOOK_EVENTS } from "../api/webhooks.ts";
 
 /** An endpoint is disabled when every attempt has failed for this long: about as long as one delivery is attempted. */
 const FAILING_MAX_MS = 72 * 3_600_000;
 
 /** Version of endpoint records (redis/version.ts). */
 const ENDPOINT_VERSION = 2;
-/** Version of a record without events of responses, which the release before reads. */
+/** Version of a record without events of responses and of progress, which the release before reads. */
 const ENDPOINT_VERSION_BEFORE = 1;
 
 const EndpointRecord = v.strictObject({
   version: versionField(ENDPOINT_VERSION),
   id: v.string(),
   url: v.string(),
-  /** Null for every event. */
+  /** Null for every end. */
   events: v.nullable(v.array(v.picklist(WEBHOOK_EVENTS))),
   description: v.string(),
   createdAtMs: v.number(),
@@ -120,7 +120,9 @@ export class EndpointStore {
 }
 
 function toJson(record: EndpointRecord): string {
-  const isNew = record.events?.some((event) => event.startsWith("response.")) ?? false;
+  const isNew = record.events?.some(
+    (event) => event.startsWith("response.") || isProgressEvent(event),
+  );
   return JSON.stringify({ ...record, version: isNew ? ENDPOINT_VERSION : ENDPOINT_VERSION_BEFORE });
 }
 

@@ -1,15 +1,18 @@
 /** Webhook messages: their ids and their bodies, `{type, timestamp, data}` as in Standard Webhooks. */
 import { newId } from "../ids.ts";
 import { messageId, responseId } from "../jobs/ids.ts";
+import { seconds } from "../jobs/phase.ts";
 import type { Batch } from "../api/batches.ts";
-import type { Job } from "../api/jobs.ts";
+import type { FinishReason } from "../api/job-parts.ts";
+import { isTerminal, type Job, type JobState } from "../api/jobs.ts";
 import type {
   BatchWebhookBody,
+  JobProgressWebhookBody,
   JobWebhookBody,
   ResponseWebhookBody,
   WebhookBody,
 } from "../api/webhook-bodies.ts";
-import type { RequestOptions } from "../jobs/record.ts";
+import type { JobRecord, RequestOptions } from "../jobs/record.ts";
 import { LIMITS } from "../api/limits.ts";
 
 /** A message. Every receiver gets this id and this body, at every attempt. */
@@ -67,8 +70,8 @@ export function jobMessage(job: Job, withOutput = true): WebhookMessage {
 
 /** The message about the end of a response: its type and id, as OpenAI sends it. */
 export function responseMessage(job: Job): WebhookMessage {
-  const id = `${messageId(job.id)}${RESPONSE_SUFFIX}`;
-  const type = responseEvent(job);
+  const id = responseMessageId(job.id);
+  const type = responseEvent(job.state, job.output.finish_reason);
   const endedAt = job.ended_at ?? job.created_at;
   const body = toJson({
     id,
@@ -81,17 +84,87 @@ export function responseMessage(job: Job): WebhookMessage {
   return { id, type, body, jobId: job.id };
 }
 
-const RESPONSE_SUFFIX = "-response";
-/** The ids of the messages that a job can have. */
-export const messageIds = (jobId: string) => [
-  messageId(jobId),
-  `${messageId(jobId)}${RESPONSE_SUFFIX}`,
-];
-
-function responseEvent({ state, output }: Job): ResponseWebhookBody["type"] {
+function responseEvent(
+  state: JobState,
+  finishReason: FinishReason | null,
+): ResponseWebhookBody["type"] {
   if (state === "cancelled") return "response.cancelled";
   if (state !== "succeeded") return "response.failed";
-  return output.finish_reason === "length" ? "response.incomplete" : "response.completed";
+  return finishReason === "length" ? "response.incomplete" : "response.completed";
+}
+
+/** A job that runs, as the messages before its end show it. */
+export type RunningJob = Pick<Job, "id" | "model" | "created_at" | "started_at" | "metadata">;
+
+export const runningJob = (record: JobRecord): RunningJob => ({
+  id: record.id,
+  model: record.generation.model,
+  created_at: seconds(record.createdAtMs),
+  started_at: seconds(record.startedAtMs),
+  metadata: record.metadata,
+});
+
+/** The message that a worker has started a job. */
+export function startMessage(job: RunningJob): WebhookMessage {
+  const timestamp = new Date((job.started_at ?? job.created_at) * 1000).toISOString();
+  return progressReport(startMessageId(job.id), "job.started", timestamp, job);
+}
+
+/** The message that a job has so many tokens. */
+export function progressMessage(record: JobRecord, completionTokens: number): WebhookMessage {
+  const id = `${messageId(record.id)}-progress-${completionTokens}`;
+  const tokens = { completion_tokens: completionTokens, max_tokens: record.generation.maxTokens };
+  const timestamp = new Date().toISOString();
+  return progressReport(id, "job.progress", timestamp, { ...runningJob(record), ...tokens });
+}
+
+function progressReport(
+  id: string,
+  type: JobProgressWebhookBody["type"],
+  timestamp: string,
+  job: RunningJob & Pick<JobProgressWebhookBody["data"], "completion_tokens" | "max_tokens">,
+): WebhookMessage {
+  const { id: jobId, model, created_at, started_at, metadata, completion_tokens, max_tokens } = job;
+  const tokens = { completion_tokens, max_tokens };
+  const data = {
+    id: jobId,
+    object: "job" as const,
+    model,
+    state: "running" as const,
+    created_at,
+    started_at,
+    ...(completion_tokens !== undefined && tokens),
+    metadata,
+  };
+  return { id, type, body: toJson({ type, timestamp, data }), jobId };
+}
+
+const responseMessageId = (jobId: string) => `${messageId(jobId)}-response`;
+const startMessageId = (jobId: string) => `${messageId(jobId)}-started`;
+
+/** The ids of the messages about the end of a job. */
+export const endMessageIds = (jobId: string) => [messageId(jobId), responseMessageId(jobId)];
+
+/** Whether a message is about this job. The id of another choice of its request begins with the job's, too. */
+export function isAboutJob(id: string, jobId: string): boolean {
+  const suffix = id.startsWith(messageId(jobId)) ? id.slice(messageId(jobId).length) : null;
+  return suffix !== null && /^(?:-response|-started|-progress-\d+)?$/.test(suffix);
+}
+
+/** The messages that a job has had, but those of its progress: their ids and types. */
+export function messagesOf(
+  { id, state, startedAtMs, requestOptions }: JobRecord,
+  finishReason: FinishReason | null,
+): { readonly id: string; readonly type: string }[] {
+  const started = startedAtMs === null ? [] : [{ id: startMessageId(id), type: "job.started" }];
+  if (!isTerminal(state)) return started;
+  const isResponse = requestOptions.protocol === "responses";
+  const response = { id: responseMessageId(id), type: responseEvent(state, finishReason) };
+  return [
+    ...started,
+    { id: messageId(id), type: `job.${state}` },
+    ...(isResponse ? [response] : []),
+  ];
 }
 
 /** The message about the end of a batch. It has the ids of the batch's files. */

@@ -13,18 +13,24 @@ import { choiceOf } from "../jobs/ids.ts";
 import type { JobRecord, RequestOptions } from "../jobs/record.ts";
 import type { DeliveryPayload } from "./delivery-store.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { DUE_KEY, jobKey } from "../redis/keys.ts";
+import { DUE_KEY, jobKey, progressTurnsKey } from "../redis/keys.ts";
 import { RETRY_DELAYS_MS } from "./retry-schedule.ts";
 import {
   batchMessage,
+  endMessageIds,
+  isAboutJob,
   jobMessage,
   deliveryIdParts,
-  messageIds,
+  progressMessage,
   responseMessage,
+  runningJob,
+  startMessage,
   testMessage,
+  type RunningJob,
   type WebhookMessage,
 } from "./message.ts";
-import type { WebhookEvent } from "../api/webhooks.ts";
+import { markStartPublished, takeProgressTurn } from "./progress-scripts.ts";
+import { isProgressEvent, type WebhookEvent } from "../api/webhooks.ts";
 
 /** The part of a BullMQ queue that is used here. */
 export interface DeliveryQueue {
@@ -42,6 +48,23 @@ interface DeliveryOptions {
 /** An endpoint, or (null) the webhook URL of a job. */
 type Receiver = { readonly endpointId: string | null; readonly url: string };
 
+/** The events that a receiver has asked for; null for every end. */
+type Wanted = readonly WebhookEvent[] | null;
+
+/** Where the messages about a job or a batch are sent. */
+interface Audience {
+  readonly tenant: string;
+  /** The request that caused them. */
+  readonly origin: WebhookMessage["origin"];
+  readonly receivers: readonly (Receiver & { readonly events: Wanted })[];
+  readonly hasInbox: boolean;
+}
+
+type JobInQuestion = Pick<JobRecord, "tenant" | "requestOptions">;
+
+/** Window of the limit of progress messages. */
+const PROGRESS_WINDOW_MS = 60_000;
+
 export class WebhookPublisher {
   readonly #redis: RedisClient;
   readonly #queue: DeliveryQueue;
@@ -57,23 +80,66 @@ export class WebhookPublisher {
     this.#inbox = new InboxStore(redis);
   }
 
-  /** Publishes the end of a job. The job's record must already say that it has ended. */
-  async publishJobEnd(
-    { tenant, requestOptions }: Pick<JobRecord, "tenant" | "requestOptions">,
-    job: Job,
-  ): Promise<void> {
-    const { requestId, traceparent, store, protocol } = requestOptions;
-    const origin = { ...(requestId && { requestId }), ...(traceparent && { traceparent }) };
+  /** Publishes the end of a job, and its start if that is missing. The job's record must already say that it has ended. */
+  async publishJobEnd(record: JobInQuestion, job: Job): Promise<void> {
+    const { store, protocol } = record.requestOptions;
+    const audience = await this.#audienceOf(record, job.id, job.webhook?.url ?? "");
+    if (job.started_at !== null) await this.#publishStart(audience, job);
     // Messages are kept for days, but the output of a job with `store: false` only for minutes.
-    const message = { ...jobMessage(job, store !== false), origin };
-    const jobReceivers = job.webhook ? [{ endpointId: null, url: job.webhook.url }] : [];
-    if (!(await this.#isOneOfMany(job.id, requestOptions))) {
-      await this.#publish(tenant, message, jobReceivers);
-      if (protocol === "responses") {
-        await this.#publish(tenant, { ...responseMessage(job), origin }, jobReceivers);
-      }
-    } else await this.#deliverAll(tenant, message, jobReceivers);
+    await this.#publish(audience, jobMessage(job, store !== false));
+    if (protocol === "responses") await this.#publish(audience, responseMessage(job));
     await this.#redis.zrem(DUE_KEY, job.id);
+  }
+
+  /** Publishes that a job was started, once. @returns whether a receiver wants to know of its progress */
+  async publishJobStart(record: JobRecord): Promise<boolean> {
+    const audience = await this.#audienceOf(record, record.id, record.webhookUrl);
+    await this.#publishStart(audience, runningJob(record));
+    return isWanted(audience, "job.progress");
+  }
+
+  /**
+   * Publishes how many tokens a job has. A tenant gets a limited number of these messages each minute; others are left out.
+   * Each count is published once.
+   */
+  async publishJobProgress(record: JobRecord, completionTokens: number): Promise<void> {
+    const audience = await this.#audienceOf(record, record.id, record.webhookUrl);
+    if (!isWanted(audience, "job.progress")) return;
+    const keys = [progressTurnsKey(record.tenant)];
+    const args = [LIMITS.progressMessagesPerMinuteMax, PROGRESS_WINDOW_MS];
+    if ((await takeProgressTurn(this.#redis, keys, args)) !== 1) return;
+    await this.#publish(audience, progressMessage(record, completionTokens));
+  }
+
+  async #publishStart(audience: Audience, job: RunningJob): Promise<void> {
+    if (!isWanted(audience, "job.started")) return;
+    if ((await this.#redis.hget(jobKey(job.id), "startPublished")) !== null) return;
+    await this.#publish(audience, startMessage(job));
+    await markStartPublished(this.#redis, [jobKey(job.id)]);
+  }
+
+  async #audienceOf(
+    { tenant, requestOptions }: JobInQuestion,
+    id: string,
+    url: string,
+  ): Promise<Audience> {
+    const { requestId, traceparent, webhookEvents = null } = requestOptions;
+    const isOneOfMany = await this.#isOneOfMany(id, requestOptions);
+    const endpoints = isOneOfMany ? [] : await this.#endpointReceivers(tenant);
+    const ofJob = url === "" ? [] : [{ endpointId: null, url, events: webhookEvents }];
+    return {
+      tenant,
+      origin: { ...(requestId && { requestId }), ...(traceparent && { traceparent }) },
+      receivers: [...endpoints, ...ofJob],
+      hasInbox: !isOneOfMany,
+    };
+  }
+
+  async #endpointReceivers(tenant: string): Promise<Audience["receivers"]> {
+    const endpoints = await this.#endpoints.list(tenant);
+    return endpoints
+      .filter(({ disabled }) => disabled === null)
+      .map(({ id, url, events }) => ({ endpointId: id, url, events }));
   }
 
   /**
@@ -91,37 +157,31 @@ export class WebhookPublisher {
 
   /** Publishes the end of a batch. The batch's record must already say that it has ended. */
   async publishBatchEnd(tenant: string, batch: Batch): Promise<void> {
-    await this.#publish(tenant, batchMessage(batch), []);
+    const receivers = await this.#endpointReceivers(tenant);
+    const audience = { tenant, origin: {}, receivers, hasInbox: true };
+    await this.#publish(audience, batchMessage(batch));
   }
 
-  /** Publishes to the inbox, to every endpoint that subscribes to the event, and to the other receivers given. */
-  async #publish(
-    tenant: string,
-    message: WebhookMessage,
-    others: readonly Receiver[],
-  ): Promise<void> {
-    const [endpoints] = await Promise.all([
-      this.#endpoints.list(tenant),
-      this.#inbox.append(tenant, message),
+  /** Publishes to the inbox and to every receiver that wants the event. The inbox has only ends, so that it holds more of them. */
+  async #publish(audience: Audience, message: WebhookMessage): Promise<void> {
+    const { tenant, origin, receivers, hasInbox } = audience;
+    const type = message.type as WebhookEvent;
+    const sent = { ...message, ...(origin && { origin }) };
+    await Promise.all([
+      hasInbox && !isProgressEvent(type) && this.#inbox.append(tenant, sent),
+      ...receivers
+        .filter(({ events }) => wants(events, type))
+        .map((receiver) => this.#deliver(tenant, sent, receiver)),
     ]);
-    const receivers: Receiver[] = endpoints
-      .filter((endpoint) => isSubscribed(endpoint, message.type as WebhookEvent))
-      .map(({ id, url }) => ({ endpointId: id, url }));
-    await this.#deliverAll(tenant, message, [...receivers, ...others]);
-  }
-
-  async #deliverAll(tenant: string, message: WebhookMessage, receivers: readonly Receiver[]) {
-    await Promise.all(receivers.map((receiver) => this.#deliver(tenant, message, receiver)));
   }
 
   /** Deletes the messages about a deleted job. Deliveries that are pending are not sent any more. */
   async deleteJobMessages(tenant: string, jobId: string): Promise<void> {
-    const ids = messageIds(jobId);
     const deliveryIds = (await this.#deliveries.ids(tenant)).filter((deliveryId) =>
-      ids.includes(deliveryIdParts(deliveryId).messageId),
+      isAboutJob(deliveryIdParts(deliveryId).messageId, jobId),
     );
     await Promise.all([
-      ...ids.map((id) => this.#inbox.delete(tenant, id)),
+      ...endMessageIds(jobId).map((id) => this.#inbox.delete(tenant, id)),
       ...deliveryIds.map((deliveryId) => this.#deliveries.delete(tenant, deliveryId)),
     ]);
   }
@@ -160,6 +220,8 @@ export class WebhookPublisher {
   }
 }
 
-function isSubscribed({ disabled, events }: Endpoint, type: WebhookEvent): boolean {
-  return disabled === null && (events === null || events.includes(type));
-}
+const wants = (events: Wanted, type: WebhookEvent) =>
+  events?.includes(type) ?? !isProgressEvent(type);
+
+const isWanted = ({ receivers }: Audience, type: WebhookEvent) =>
+  receivers.some(({ events }) => wants(events, type));

@@ -21,6 +21,7 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { duplicateConnection } from "../redis/connection.ts";
 import type { AwayModels } from "./away-models.ts";
 import { LaneRotation } from "./lane-rotation.ts";
+import { reportProgress, type ProgressPublisher } from "./progress-reports.ts";
 import type { ThroughputMeter } from "./throughput.ts";
 import { endUnrun, runJob, type RunJobDeps } from "./run-job.ts";
 import { JobRun, type StopReason } from "./job-run.ts";
@@ -47,7 +48,7 @@ export interface JobConsumerDeps extends RunJobDeps {
   readonly away?: Pick<AwayModels, "reasons">;
   /** Whether no job may be taken now. */
   readonly isPaused?: () => boolean;
-  readonly publisher: Pick<WebhookPublisher, "publishJobEnd">;
+  readonly publisher: Pick<WebhookPublisher, "publishJobEnd"> & ProgressPublisher;
   /** Makes the API's view of a job, which is the body of its webhooks. */
   readonly readJob: (record: JobRecord) => Promise<Job>;
   readonly log: Logger;
@@ -237,6 +238,7 @@ export class JobConsumer {
   /** Runs an attempt. It never rejects: a job whose run throws is given up, and fails if that happens too often. */
   async #run(claim: ClaimedJob, run: JobRun): Promise<void> {
     const watch = new AttemptWatch(this.#deps, run.id);
+    const progress = reportProgress(this.#deps, claim.record, run);
     try {
       const ended = await runJob(this.#deps, claim, run, watch);
       // A failover of Redis may have lost the last tokens. The job is then still this worker's, and is taken again at once.
@@ -247,6 +249,8 @@ export class JobConsumer {
       await this.#retryLater(run).catch((cause: unknown) =>
         this.#deps.log.warn({ err: cause }, "Could not give up a job: its lease expires"),
       );
+    } finally {
+      progress.stop();
     }
   }
 

@@ -18,6 +18,8 @@ export class JobRun implements RunningAttempt {
   phase: "loading" | "prefill" | "decode" = "loading";
   /** Tokens that this attempt has generated. */
   tokens = 0;
+  /** Called when the event log has more tokens of the output: how many before, and how many now. */
+  onLogged: (before: number, after: number) => void = () => {};
   readonly #controller = new AbortController();
   readonly #overdue = Promise.withResolvers<null>();
   #reason: StopReason | null = null;

@@ -91,10 +91,14 @@ async function generateRest(
   const fence = fenceOf(record);
   watch?.jobClaimed(claim);
   const resume = record.tokens === 0 ? NO_PROGRESS : await store.progress(id);
-  const log = new TokenLog(
-    resume,
-    (at, tokens, baseCalls) => store.appendTokens(id, fence, at, tokens, baseCalls),
-    (reason) => run.stop(reason === "cancel" ? "cancelled" : "fenced"),
+  const append = async (at: number, tokens: Progress, baseCalls: number) => {
+    const reply = await store.appendTokens(id, fence, at, tokens, baseCalls);
+    const before = log.outputCount;
+    if (reply !== "fenced") run.onLogged(before, before + tokens.ids.length);
+    return reply;
+  };
+  const log = new TokenLog(resume, append, (reason) =>
+    run.stop(reason === "cancel" ? "cancelled" : "fenced"),
   );
   // Both times are Redis' own. This process only measures how long the rest is.
   const remainingMs = deadlineMs - (claimedAtMs ?? deadlineMs);

@@ -20,7 +20,12 @@ import { NewerRecord } from "../../shared/redis/version.ts";
 import { nextAttemptDelayMs } from "../../shared/webhooks/retry-schedule.ts";
 import { SigningStore } from "../../shared/webhooks/signing-store.ts";
 import { signedHeaders, type SigningKey } from "../../shared/webhooks/signing.ts";
-import type { DeliveryAttempt, DeliveryState } from "../../shared/api/webhooks.ts";
+import {
+  isProgressEvent,
+  type DeliveryAttempt,
+  type DeliveryState,
+  type WebhookEvent,
+} from "../../shared/api/webhooks.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { traceContextOf, tracer } from "../telemetry/tracing.ts";
 import { post, type WebhookResponse, type PostOptions } from "./post.ts";
@@ -38,6 +43,8 @@ const WAIT_MS_EACH = 1_000;
 const WAKE_TRIES = 5;
 /** A delivery that only a worker of a newer release can send is put back for this time. */
 const NEWER_DELAY_MS = 5_000;
+/** A message about a job that has not ended is of no use later: it is sent at most this often. */
+const PROGRESS_ATTEMPTS_MAX = 2;
 /** Status 410: the receiver wants no more webhooks. */
 const GONE = 410;
 
@@ -173,7 +180,7 @@ class Deliverer {
     const { span, log } = this.#startTelemetry(delivery);
     const sent = await this.#send(target, delivery);
     const { state, delayMs } =
-      target.refusal === null ? toAttemptResult(sent, attemptsMade + 1) : FAILED;
+      target.refusal === null ? toAttemptResult(delivery, sent, attemptsMade + 1) : FAILED;
     const nextAtMs = delayMs === null ? null : this.#now() + delayMs;
     await this.#deliveries.recordAttempt(tenant, delivery, sent.attempt, state, nextAtMs);
     this.#metrics.webhookAttempt(state);
@@ -279,9 +286,14 @@ const FAILED: AttemptResult = { state: "failed", delayMs: null };
 
 const isAccepted = ({ status = 0 }: SendResult) => status >= 200 && status < 300;
 
-function toAttemptResult(sent: SendResult, failures: number): AttemptResult {
+function toAttemptResult(
+  { type }: DeliveryRecord,
+  sent: SendResult,
+  failures: number,
+): AttemptResult {
   if (isAccepted(sent)) return { state: "delivered", delayMs: null };
-  if (sent.status === GONE) return FAILED;
+  const isLast = isProgressEvent(type as WebhookEvent) && failures >= PROGRESS_ATTEMPTS_MAX;
+  if (isLast || sent.status === GONE) return FAILED;
   const delayMs = nextAttemptDelayMs(failures, sent.retryAfter, Math.random());
   return delayMs === null ? FAILED : { state: "pending", delayMs };
 }

@@ -33,23 +33,35 @@ async function submitted(changes: Partial<NewJob>): Promise<JobRecord> {
 const readReply = async ({ id }: JobRecord) =>
   readJob((await store.record(id))!, jobSources(redis, store));
 
-test("the reply for a job has its webhook deliveries", async () => {
+test("the reply for a job has the webhook deliveries of its start, its end and that of its response", async () => {
   const record = await submitted({
     generation: generation({ seed: 3 }),
     metadata: { a: "b" },
     webhookUrl: "https://example.com/hook",
+    requestOptions: { protocol: "responses" },
   });
   const { id, tenant } = record;
+  const { attempt: number } = await claimJob(redis, id);
+  await store.finish(id, number, "succeeded", "a", { ...NEVER_RAN, finish_reason: "length" });
   const deliveries = new DeliveryStore(redis);
-  const message = { id: messageId(id), type: "job.failed", body: "{}", jobId: id };
-  const delivery = await deliveries.create(tenant, message, {
-    endpointId: null,
-    url: record.webhookUrl,
+  const attempts = [
+    { message: "-started", type: "job.started", at: 1 },
+    { message: "-response", type: "response.incomplete", at: 2 },
+    { message: "", type: "job.succeeded", at: 3 },
+  ].map(({ message, type, at }) => {
+    return { id: `${messageId(id)}${message}`, type, at, attempt: 1, status: 500, error: null };
   });
-  const attempt = { attempt: 1, at: 2, status: 500, error: null, duration_ms: 3 };
-  await deliveries.recordAttempt(tenant, delivery, attempt, "pending", 4);
+  const shown = [];
+  for (const { id: messageId, type, ...rest } of attempts) {
+    const message = { id: messageId, type, body: "{}", jobId: id };
+    const to = { endpointId: null, url: record.webhookUrl };
+    const delivery = await deliveries.create(tenant, message, to);
+    const attempt = { ...rest, duration_ms: 3 };
+    await deliveries.recordAttempt(tenant, delivery, attempt, "pending", 4);
+    shown.push({ ...attempt, type });
+  }
   const reply = await readReply(record);
-  expect(reply.webhook).toEqual({ url: "https://example.com/hook", deliveries: [attempt] });
+  expect(reply.webhook).toEqual({ url: "https://example.com/hook", deliveries: shown });
   expect(reply).toMatchObject({ metadata: { a: "b" }, seed: 3, steering: { alpha: 1 } });
 });
 
