@@ -23,6 +23,7 @@ import {
   toResponse,
   type JobSnapshot,
 } from "../../shared/protocols/response-object.ts";
+import { beforeCalls, MessageTokens } from "../../shared/protocols/message-tokens.ts";
 import { callItem, callItemId } from "../../shared/protocols/response-tools.ts";
 import { OutputParser, type OutputPart } from "../../shared/tools/parser.ts";
 
@@ -38,6 +39,8 @@ export class ResponseEvents {
   readonly #job: AnsweredJob;
   #snapshot: JobSnapshot = NOT_STARTED;
   readonly #tokenDetails: TokenDetails[] = [];
+  /** The details of tokens that no delta has had. */
+  readonly #messageTokens = new MessageTokens();
   readonly #parser: OutputParser;
   #item: OpenItem | null = null;
   /** Items that were opened so far. */
@@ -79,30 +82,37 @@ export class ResponseEvents {
   #append(tokens: TokensEvent): ResponseStreamEvent[] {
     const { output } = this.#snapshot;
     this.#tokenDetails.push(tokens);
+    this.#messageTokens.push(tokens);
     this.#snapshot = { ...this.#snapshot, output: { ...output, text: output.text + tokens.text } };
-    const parts = this.#parser.push(tokens.text);
-    const hasDetails = tokens.logprobs !== undefined || tokens.trace !== undefined;
-    const hasText = parts.some(({ type }) => type === "text");
-    if (!hasText && hasDetails && this.#item?.kind === "message") {
-      parts.unshift({ type: "text", text: "" });
-    }
-    return this.#add(parts, tokens);
+    const parts = this.#add(this.#parser.push(tokens.text));
+    // With tools, a token without text may belong to a call.
+    return this.#job.generation.tools ? parts : [...parts, ...this.#addDetails()];
   }
 
-  #add(parts: readonly OutputPart[], details: TokenDetails): ResponseStreamEvent[] {
+  #add(parts: readonly OutputPart[]): ResponseStreamEvent[] {
     return parts.flatMap((part) => {
-      if (part.type === "text") return this.#addText(part.text, details);
+      if (part.type === "text") return this.#addText(part.text);
       if (part.type === "call") return this.#openCall(part);
       return this.#addArguments(part.text);
     });
   }
 
-  #addText(text: string, details: TokenDetails): ResponseStreamEvent[] {
+  #addText(text: string): ResponseStreamEvent[] {
     const opening = this.#item === null ? this.#openMessage() : [];
     if (this.#item?.kind !== "message") return [];
     this.#item.text += text;
+    return [...opening, this.#textDelta(text, this.#messageTokens.take(this.#item.text))];
+  }
+
+  /** The details of tokens that have completed no text. */
+  #addDetails(): ResponseStreamEvent[] {
+    const rest = this.#item?.kind === "message" ? this.#messageTokens.rest() : null;
+    return rest === null ? [] : [this.#textDelta("", rest)];
+  }
+
+  #textDelta(text: string, details: TokenDetails): ResponseStreamEvent {
     const delta = { ...this.#place(), delta: text, ...outputTextDetails(details) };
-    return [...opening, this.#event("response.output_text.delta", delta)];
+    return this.#event("response.output_text.delta", delta);
   }
 
   #addArguments(text: string): ResponseStreamEvent[] {
@@ -129,17 +139,22 @@ export class ResponseEvents {
   }
 
   #openCall({ index, name }: Extract<OutputPart, { type: "call" }>): ResponseStreamEvent[] {
-    const closing = this.#closeItem("completed");
+    const closing = this.#closeItem("completed", true);
     this.#item = { kind: "call", index, name, arguments: "" };
     this.#items++;
     const item = callItem(this.#job.id, index, this.#item, "in_progress");
     return [...closing, this.#itemEvent("response.output_item.added", item)];
   }
 
-  #closeItem(status: ResponseItemStatus): ResponseStreamEvent[] {
+  /** @param callFollows whether the item after it is a call */
+  #closeItem(status: ResponseItemStatus, callFollows = false): ResponseStreamEvent[] {
     const item = this.#item;
     if (item === null) return [];
-    const events = item.kind === "message" ? this.#closeMessage(item.text, status) : [];
+    const all = joinTokenDetails(this.#tokenDetails);
+    const events =
+      item.kind === "message"
+        ? this.#closeMessage(item.text, status, callFollows ? beforeCalls(all, item.text) : all)
+        : [];
     if (item.kind === "call") {
       const { index, name, arguments: args } = item;
       const { item_id, output_index } = this.#place();
@@ -153,8 +168,12 @@ export class ResponseEvents {
     return events;
   }
 
-  #closeMessage(text: string, status: ResponseItemStatus): ResponseStreamEvent[] {
-    const part = toOutputText({ text, ...joinTokenDetails(this.#tokenDetails) });
+  #closeMessage(
+    text: string,
+    status: ResponseItemStatus,
+    details: TokenDetails,
+  ): ResponseStreamEvent[] {
+    const part = toOutputText({ text, ...details });
     this.#message = messageItem(this.#job.id, status, part);
     const { logprobs, trace } = part;
     const done = { ...this.#place(), text, logprobs, ...(trace && { trace }) };
@@ -171,7 +190,8 @@ export class ResponseEvents {
     endedAtMs: number | null,
   ): ResponseStreamEvent[] {
     const wasRunning = this.#snapshot.state === "running";
-    const last = wasRunning ? this.#add(this.#parser.end(), {}) : [];
+    const last = wasRunning ? this.#add(this.#parser.end()) : [];
+    last.push(...this.#addDetails());
     if (wasRunning && this.#items === 0) last.push(...this.#openMessage());
     const { text } = this.#snapshot.output;
     const output = { text, finish_reason, ...joinTokenDetails(this.#tokenDetails) };

@@ -13,6 +13,13 @@ export const COMMON_HEADERS = {
   ),
 };
 
+/** Headers of every reply in Anthropic's protocol. */
+export const MESSAGE_HEADERS = {
+  "request-id": field(v.string(), "The same as `x-request-id`, as Anthropic's clients read it.", {
+    examples: ["req_3kTMd9vQ2xYbLr7HnWc5ZpAs"],
+  }),
+};
+
 /** Headers of replies to requests that create an object. */
 export const LOCATION = {
   Location: field(v.string(), "The path of the object that the request created.", {

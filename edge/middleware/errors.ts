@@ -27,7 +27,11 @@ export function handleError(log: Log): ErrorHandler<AppEnv> {
 /** The reply 405, with the methods that the path takes in `Allow`. */
 export function methodNotAllowed(c: AppContext, allowed: string[]): Response {
   c.header("Allow", allowed.join(", "));
-  return replyError(c, new AppError("method_not_allowed", `Expected ${allowed.join(" or ")}`));
+  const isWebSocket = c.req.header("upgrade")?.toLowerCase() === "websocket";
+  const message = isWebSocket
+    ? "There are no WebSockets here: send each request with POST and `stream: true`, and read its server-sent events"
+    : `Expected ${allowed.join(" or ")}`;
+  return replyError(c, new AppError("method_not_allowed", message));
 }
 
 /** Returned, not thrown, so that the methodNotAllowed middleware can still answer 405. */

@@ -3,7 +3,12 @@ import { AppError } from "../../shared/api/errors.ts";
 import { keyLimit } from "../../shared/jobs/admission.ts";
 import type { Input } from "../../shared/jobs/record.ts";
 import { newId } from "../../shared/ids.ts";
-import { mayUseModel, requireModel } from "../../shared/submission/submission.ts";
+import {
+  mayUseModel,
+  requireModel,
+  type GenerationRequest,
+} from "../../shared/submission/submission.ts";
+import { toolSettings } from "../../shared/submission/tools.ts";
 import type { ModelCard } from "../../shared/workers/model-card.ts";
 import {
   TOKENIZER_PENDING_MAX,
@@ -88,11 +93,38 @@ export async function askTokenizer<const Question extends TokenizerQuestion>(
   );
 }
 
-/** Tokens of the base's prompt for an input. @throws AppError as `askTokenizer` */
-export async function countTokens(c: AppContext, card: ModelCard, input: Input): Promise<number> {
+/**
+ * Tokens of the base's prompt for a request with one input, and the functions that the prompt shows.
+ * @throws AppError as `askTokenizer`, and what is wrong with the tools
+ */
+export async function countPromptTokens(
+  c: AppContext,
+  { request, inputs, renameError }: GenerationRequest,
+): Promise<number> {
+  const card = await tokenizerModel(c, request.model);
+  const [input] = inputs as [Input];
   if (input.kind === "tokens") return input.ids.length;
-  const question = { kind: "encode", input, addSpecialTokens: true, withTexts: false } as const;
+  const question = {
+    kind: "encode",
+    input: { ...input, ...shownTools(request, input, card, renameError) },
+    addSpecialTokens: true,
+    withTexts: false,
+  } as const;
   return (await askTokenizer(c, card, question)).ids.length;
+}
+
+function shownTools(
+  request: GenerationRequest["request"],
+  input: Input,
+  card: ModelCard,
+  renameError: GenerationRequest["renameError"],
+) {
+  try {
+    const tools = toolSettings(request, [input], card);
+    return tools && tools.choice !== "none" ? { tools: tools.functions } : {};
+  } catch (error) {
+    throw renameError?.(error) ?? error;
+  }
 }
 
 async function awaitAnswer(c: AppContext, id: string): Promise<TokenizerAnswer | null> {

@@ -40,7 +40,7 @@ import {
   STREAM_READ_TO_END,
   wantsStream,
 } from "../requests/job-access.ts";
-import { countTokens, TOKENIZER, tokenizerModel } from "../requests/tokenizer.ts";
+import { countPromptTokens, TOKENIZER } from "../requests/tokenizer.ts";
 import { requestContext, submit, SUBMISSION } from "../requests/submit.ts";
 import { WAIT, waitAsPreferred, waitForEnd } from "../requests/wait.ts";
 import type { Log } from "../runtime/log.ts";
@@ -94,7 +94,7 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
         tag: "OpenAI",
         summary: "Count the tokens of a response's input",
         description:
-          "It takes the fields of a response, and counts the tokens of the base's prompt. No job is created; the call counts as one request of the API key.",
+          "It takes the fields of a response, and counts the tokens of the base's prompt with its functions. No job is created; the call counts as one request of the API key.",
         access: { scope: "jobs:write" },
         body: jsonBody(ResponseRequest, EXAMPLE),
         uses: [TOKENIZER],
@@ -102,12 +102,9 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
         errors: ["not_found"],
       },
       async (c, { body, json }) => {
-        const card = await tokenizerModel(c, body.model);
-        const { inputs } = await fromResponse(requestContext(c), body);
-        return json(200, {
-          object: "response.input_tokens",
-          input_tokens: await countTokens(c, card, inputs[0]!),
-        });
+        const request = await fromResponse(requestContext(c), body);
+        const input_tokens = await countPromptTokens(c, request);
+        return json(200, { object: "response.input_tokens", input_tokens });
       },
     ),
     route(

@@ -7,6 +7,7 @@ import type * as v from "valibot";
 import {
   COMMON_HEADERS,
   ERROR_HEADERS,
+  MESSAGE_HEADERS,
   RETRY_HEADERS,
   UNAUTHORIZED_HEADERS,
 } from "../../edge/http/reply-headers.ts";
@@ -274,6 +275,7 @@ class DocumentGenerator {
         headers: this.#headersOf({
           ...COMMON_HEADERS,
           ...ERROR_HEADERS,
+          ...(ofMessages && MESSAGE_HEADERS),
           ...(status === 401 && UNAUTHORIZED_HEADERS),
           ...(status === 429 && RATE_LIMITS.replyHeaders),
           ...(errors.some(([, { retry }]) => retry) && RETRY_HEADERS),

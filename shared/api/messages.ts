@@ -182,6 +182,11 @@ export const MessageObject = v.strictObject({
 });
 export type MessageObject = Reply<typeof MessageObject>;
 
+/** `POST /v1/messages/count_tokens` */
+export const MessageTokens = v.strictObject({
+  input_tokens: field(count, "Tokens of the base's prompt.", { examples: [24] }),
+});
+
 /** One event of a message's stream. Its other members depend on its type, as in Anthropic's API. */
 export const MessageStreamEvent = v.looseObject({
   type: field(v.string(), "The event's type, as in Anthropic's API.", {

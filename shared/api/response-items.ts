@@ -74,7 +74,10 @@ const callOutputItem = requestObject(
 );
 
 const itemReference = requestObject({
-  type: field(v.literal("item_reference"), "The type of this item: `item_reference`."),
+  type: field(
+    v.nullish(v.literal("item_reference"), "item_reference"),
+    "The type of this item: `item_reference`. It may be left out.",
+  ),
   id: field(
     nonEmpty(LIMITS.modelCharsMax),
     "The id of a message or a call, in the `output` or the input items of a response.",

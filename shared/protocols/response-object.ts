@@ -15,6 +15,7 @@ import type { AnsweredJob } from "./chat-replies.ts";
 import { parseOutput } from "../tools/parser.ts";
 import { jobSteering } from "./job-reply.ts";
 import { toChatLogprobs } from "./logprobs.ts";
+import { beforeCalls } from "./message-tokens.ts";
 import { toTextFormat } from "./response-format.ts";
 import { requestInstructions } from "./response-input.ts";
 import { callItem, echoedTools } from "./response-tools.ts";
@@ -114,10 +115,11 @@ function outputItems(
   const { text, calls } = parseOutput(generation.tools, output);
   const last = itemEndStatus(status);
   const textStatus = calls.length === 0 ? last : "completed";
+  const ofText = calls.length === 0 ? details : beforeCalls(details, text);
   const messages =
     text === "" && calls.length > 0
       ? []
-      : [message ?? messageItem(id, textStatus, toOutputText({ text, ...details }))];
+      : [message ?? messageItem(id, textStatus, toOutputText({ text, ...ofText }))];
   const items = calls.map((call, i) =>
     callItem(id, i, call, i === calls.length - 1 ? last : "completed"),
   );

@@ -72,6 +72,28 @@ test.for([
   expect((await fetch(`${stack.edge.url}/healthz`)).status).toBe(200);
 });
 
+test("a WebSocket is refused with the way that works, and its connection serves other requests", async () => {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => agent.destroy());
+  const { hostname: host, port } = new URL(stack.edge.url);
+  const get = async (path: string, headers: Readonly<Record<string, string>>) => {
+    const sent = httpRequest({ agent, host, port, path, headers });
+    const [reply] = (await once(sent.end(), "response")) as [IncomingMessage];
+    const body = (await reply.toArray()).join("");
+    return { status: reply.statusCode, allow: reply.headers.allow, body };
+  };
+  const refused = await get("/v1/responses", {
+    authorization: `Bearer ${stack.key.key}`,
+    connection: "Upgrade",
+    upgrade: "websocket",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "sec-websocket-version": "13",
+  });
+  expect(refused).toMatchObject({ status: 405, allow: "POST" });
+  expect(refused.body).toMatch(/no WebSockets .*server-sent events/);
+  expect(await get("/healthz", {})).toMatchObject({ status: 200 });
+});
+
 const submission = (headers: string) =>
   `POST /v1/jobs HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${stack.key.key}\r\n${headers}\r\n\r\n`;
 

@@ -1,7 +1,17 @@
 /** Functions in the Responses API: calls as items, their events, and conversations that go on with their results. */
 import type OpenAI from "openai";
 import { beforeEach, describe, expect, test } from "vitest";
-import { card, errorOf, newTenant, openaiOf, store, success, type Client } from "../harness.ts";
+import {
+  card,
+  claim,
+  errorOf,
+  newTenant,
+  openaiOf,
+  sse,
+  store,
+  success,
+  type Client,
+} from "../harness.ts";
 
 const WEATHER = {
   type: "function" as const,
@@ -137,7 +147,11 @@ describe("the results of calls continue a conversation", () => {
     const messages = expected(first.id);
     expect(await submitted({ input: [user, ...first.output, ...results] })).toEqual(messages);
     expect(await submitted({ previous_response_id: first.id, input: results })).toEqual(messages);
-    const references = first.output.map(({ id }) => ({ type: "item_reference", id }));
+    // The type may be left out, as in OpenAI's API.
+    const references = first.output.map(({ id }, i) => ({
+      ...(i > 0 && { type: "item_reference" }),
+      id,
+    }));
     expect(await submitted({ input: [user, ...references, ...results] })).toEqual(messages);
   });
 
@@ -212,6 +226,51 @@ describe("the events of a stream", () => {
       { arguments: '{"city": "Rome"}' },
     ]);
   });
+
+  test.each([
+    ["before calls", ["Hm", "é.", "\n\n<tool", CALLS.slice(5, 60), CALLS.slice(60)], ["Hm", "é."]],
+    ["without calls", ["Hm", " <tool", "_x", "\n"], ["Hm", " <tool", "_x", "\n"]],
+  ])(
+    "have the log-probabilities of a text %s that the response has later",
+    async (_, pieces, own) => {
+      const fields = { ...ask, include: ["message.output_text.logprobs"], stream: true };
+      const reply = await tenant.post("/v1/responses", fields);
+      const id = await tenant.queuedJob();
+      const { attempt } = await claim(id);
+      // Two tokens in the first entry of the log.
+      const tokens = [pieces.slice(0, 2), ...pieces.slice(2).map((piece) => [piece])];
+      let at = 0;
+      for (const texts of tokens) {
+        const logprobs = texts.map((token) => ({
+          id: token.length,
+          token,
+          logprob: -0.5,
+          top: [],
+        }));
+        const ids = logprobs.map((entry) => entry.id);
+        await store.appendTokens(id, attempt, at, { ids, text: texts.join(""), logprobs });
+        at += texts.length;
+      }
+      await store.finish(id, attempt, "succeeded", pieces.join(""), called);
+      const frames = await Array.fromAsync(sse(reply));
+      const events = frames
+        .filter(({ data }) => data !== "[DONE]")
+        .map(({ data }) => JSON.parse(data) as OpenAI.Responses.ResponseStreamEvent);
+      const ofType = <Type extends string>(type: Type) =>
+        events.filter(
+          (event): event is Extract<typeof event, { type: Type }> => event.type === type,
+        );
+      const [done] = ofType("response.output_text.done");
+      const [completed] = ofType("response.completed");
+      expect(done!.logprobs.map(({ token }) => token)).toEqual(own);
+      expect(ofType("response.output_text.delta").flatMap(({ logprobs }) => logprobs)).toEqual(
+        done!.logprobs,
+      );
+      const later = await openai.responses.retrieve(id.replace("job_", "resp_"));
+      expect(later.output).toEqual(completed!.response.output);
+      expect(later.output[0]).toMatchObject({ content: [{ logprobs: done!.logprobs }] });
+    },
+  );
 
   test("have the same numbers for a reader that resumes", async () => {
     const reply = await tenant.post("/v1/responses", { ...ask, stream: true });

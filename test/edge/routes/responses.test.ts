@@ -7,6 +7,7 @@ import {
   claim,
   newTenant,
   appendText,
+  errorOf,
   openaiOf,
   store,
   success,
@@ -157,6 +158,15 @@ test("a request that waits for a response that is cancelled gets the cancelled r
   const answer = openai.responses.create(ask);
   await openai.responses.cancel(await tenant.queuedJob());
   expect(await answer).toMatchObject({ status: "cancelled", output: [] });
+});
+
+test("a WebSocket is refused in words of its own, which name the way that works", async () => {
+  const headers = { upgrade: "websocket", connection: "Upgrade", "sec-websocket-version": "13" };
+  const reply = await tenant.get("/v1/responses", headers);
+  expect(reply.headers.get("allow")).toBe("POST");
+  const error = await errorOf(reply);
+  expect(error).toMatchObject({ status: 405, code: "method_not_allowed" });
+  expect(error.message).toMatch(/no WebSockets .* `stream: true`.* server-sent events/);
 });
 
 test("another tenant's response is not found", async () => {

@@ -1,4 +1,5 @@
 /** Tokenizers over HTTP: what a worker is asked, and what becomes of its answer. */
+import Anthropic, { PermissionDeniedError } from "@anthropic-ai/sdk";
 import { beforeEach, describe, expect, test } from "vitest";
 import { MODELS_KEY } from "../../../shared/redis/keys.ts";
 import { sendHeartbeat } from "../../../shared/workers/registry.ts";
@@ -8,7 +9,7 @@ import {
   TOKENIZER_PENDING_MAX,
   type TokenizerAnswer,
 } from "../../../shared/workers/tokenizer-requests.ts";
-import { card, Client, errorOf, newTenant, redis } from "../harness.ts";
+import { card, Client, errorOf, newTenant, redis, send } from "../harness.ts";
 
 const model = { ...card, id: "tokens", base: "tokens-base" };
 const throughput = {
@@ -72,6 +73,58 @@ test("a conversation is tokenized, and the input of a response counted", async (
     object: "response.input_tokens",
     input_tokens: 3,
   });
+});
+
+test("the tokens of a message are counted for Anthropic's client, with its system message and functions", async () => {
+  const anthropic = new Anthropic({
+    apiKey: tenant.key,
+    baseURL: "http://edge.test",
+    maxRetries: 0,
+    fetch: (input, init) => send(new URL(new Request(input).url).pathname, init),
+  });
+  const input_schema = { type: "object" as const, properties: { city: { type: "string" } } };
+  const request: Anthropic.MessageCountTokensParams = {
+    model: model.id,
+    system: "Be brief",
+    messages: [{ role: "user", content: "a" }],
+    tools: [{ name: "get_weather", description: "The weather.", input_schema }],
+  };
+  const [counted, question] = await Promise.all([
+    anthropic.messages.countTokens(request),
+    answer({ kind: "encode", ids: [1, 2, 3], texts: null }),
+  ]);
+  expect(counted).toEqual({ input_tokens: 3 });
+  const functions = [
+    { name: "get_weather", description: "The weather.", parameters: input_schema },
+  ];
+  expect(question).toMatchObject({
+    input: {
+      kind: "chat",
+      messages: [
+        { role: "system", content: "Be brief" },
+        { role: "user", content: "a" },
+      ],
+      tools: functions,
+    },
+  });
+  const tools = [{ type: "function", ...functions[0] }];
+  const [, same] = await Promise.all([
+    tenant.post("/v1/responses/input_tokens", {
+      model: model.id,
+      instructions: "Be brief",
+      input: "a",
+      tools,
+    }),
+    answer({ kind: "encode", ids: [1, 2, 3], texts: null }),
+  ]);
+  expect(same).toEqual(question);
+  const refused = anthropic.messages.countTokens({ ...request, model: "unknown" });
+  await expect(refused).rejects.toThrow(PermissionDeniedError);
+  const named = anthropic.messages.countTokens({
+    ...request,
+    tool_choice: { type: "tool", name: "other" },
+  });
+  await expect(named).rejects.toThrow(/tool_choice names a function that is not in tools/);
 });
 
 test("ids become text, and the configuration is read", async () => {

@@ -93,7 +93,7 @@ test.each<[object, string, string | RegExp]>([
   [{ url: "https://a:b@example.com/" }, "url", "url must not contain a user name or a password"],
   [{ url: "https://example.com:25/" }, "url", "url must use port 80, 443, or a port from 1024 up"],
   [{ events: [] }, "events", "events must not be empty"],
-  [{ events: ["job.started"] }, "events.0", /must be "job.succeeded" \|/],
+  [{ events: ["job.queued"] }, "events.0", /must be "job.started" \|/],
   [{ description: "x".repeat(300) }, "description", /at most 256 characters, received 300$/],
   [{ secret: "x" }, "secret", "secret is not a supported parameter"],
 ])("an endpoint with %j is refused, and so is a change to it", async (fields, param, message) => {
