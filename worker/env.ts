@@ -34,7 +34,7 @@ const ROLES = ["generate", "deliver", "batch", "sweep"] as const;
 export type Role = (typeof ROLES)[number];
 
 const Env = v.object({
-  /** URL of Redis: redis://, rediss:// (TLS) or redis+sentinel://. Required. */
+  /** URL of Redis: redis:// or redis+sentinel://, with TLS rediss:// or rediss+sentinel://. Required. */
   REDIS_URL: RedisUrl,
   /**
    * What this process does, separated by commas: generate, deliver, batch, sweep. Default: all. With `generate` and another

@@ -11,12 +11,14 @@
  */
 import { setTimeout } from "node:timers/promises";
 import { Queue } from "bullmq";
+import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { AggregatorRegistry } from "prom-client";
 import type { JobRecord } from "../shared/jobs/record.ts";
 import { JobStore } from "../shared/jobs/store.ts";
 import { jobSources, readJob } from "../shared/protocols/job-reply.ts";
 import { DELIVERY_QUEUE, QUEUE_PREFIX } from "../shared/redis/keys.ts";
+import { checkServer } from "../shared/redis/server-check.ts";
 import { WebhookPublisher } from "../shared/webhooks/publisher.ts";
 import type { WorkerEnv } from "./env.ts";
 import type { StartedEngine } from "./generation.ts";
@@ -93,6 +95,7 @@ export async function run(
   // Each process loads only the modules of its roles: they take longer to load than anything else but models.
   const generation = generates ? await import("./generation.ts") : null;
   started = generation ? await generation.startEngine(env, { log, metrics }) : null;
+  await requireUsable(redis, log);
   clock = await startClock(redis, log);
   const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000, env.STORED_MIB);
   const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
@@ -121,6 +124,13 @@ export async function run(
   const models = started?.engine.cards.map(({ id }) => id);
   const ms = Math.round(performance.now() - startedMs);
   log.info({ roles, ...(models && { models, slots: env.SLOTS }), ms }, "Worker ready");
+}
+
+/** Waits for Redis. @throws Error if the server cannot hold the data */
+async function requireUsable(redis: Redis, log: Logger): Promise<void> {
+  const { refusal, warning } = await checkServer(redis);
+  if (refusal !== null) throw new Error(refusal);
+  if (warning !== null) log.warn(warning);
 }
 
 interface EndOptions {

@@ -5,6 +5,8 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { RedisClient } from "../../shared/redis/client.ts";
+import { checkServer, UNCHECKED } from "../../shared/redis/server-check.ts";
 import { createApp } from "../app.ts";
 import { connectShared } from "../redis/shared-connection.ts";
 import { logsOver } from "../redis/shared-logs.ts";
@@ -34,6 +36,7 @@ export async function start(stop: AbortSignal): Promise<void> {
     // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
     connectsMax: 1,
   });
+  commands.on("ready", () => void requireUsable(commands));
   // A stream outlives the replacement of a connection that did not reply.
   const streams = connectShared(env, {
     commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
@@ -72,6 +75,14 @@ export async function start(stop: AbortSignal): Promise<void> {
   };
   if (stop.aborted) await end();
   else stop.addEventListener("abort", () => void end());
+}
+
+/** Ends the process if the server cannot hold the data. Checked with each new connection: a failover may lead to another server. */
+async function requireUsable(redis: RedisClient): Promise<void> {
+  // If the connection is lost, the next one is checked.
+  const { refusal, warning } = await checkServer(redis).catch(() => UNCHECKED);
+  if (refusal !== null) exitWith(refusal);
+  if (warning !== null) log({ event: warning, level: "warn" });
 }
 
 function exitWith(message: string): never {

@@ -15,6 +15,7 @@ export interface RedisClient {
   hmget(key: string, ...fields: string[]): Promise<(string | null)[]>;
   hset(key: string, values: Readonly<Record<string, string | number>>): Promise<number>;
   hsetnx(key: string, field: string, value: string): Promise<number>;
+  info(): Promise<string>;
   lrange(key: string, start: number, stop: number): Promise<string[]>;
   pexpireat(key: string, atMs: number): Promise<number>;
   smembers(key: string): Promise<string[]>;

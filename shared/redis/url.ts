@@ -1,13 +1,17 @@
 /** The URL of Redis, of one server or of the master behind Sentinels, and the ioredis options for it. */
 import * as v from "valibot";
 
-/** `redis+sentinel://[user:password@]host:port,host:port/master[/db]`; user and password are for the master. */
+/**
+ * `redis+sentinel://[user:password@]host:port,host:port/master[/db]`; user and password are for the master. Those of the Sentinels are
+ * in the query: `?sentinel_username=…&sentinel_password=…`. With `rediss+sentinel://` all connections use TLS.
+ */
 const SENTINEL_URL =
-  /^redis\+sentinel:\/\/(?:(?<username>[^:@/]*):(?<password>[^@/]*)@)?(?<hosts>[^@/]+)\/(?<name>[^/]+)(?:\/(?<db>\d+))?$/;
+  /^redis(?<tls>s?)\+sentinel:\/\/(?:(?<username>[^:@/]*):(?<password>[^@/]*)@)?(?<hosts>[^@/?]+)\/(?<name>[^/?]+)(?:\/(?<db>\d+))?(?:\?(?<query>.*))?$/;
 const PORT = 6_379;
 const SENTINEL_PORT = 26_379;
 
-const EXPECTED = "Expected a redis://, rediss:// or redis+sentinel://host:port,…/master URL";
+const EXPECTED =
+  "Expected a redis://, rediss://, redis+sentinel://host:port,…/master or rediss+sentinel://… URL";
 
 export const RedisUrl = v.pipe(
   v.string(),
@@ -21,7 +25,10 @@ export const RedisUrl = v.pipe(
 export function redisOptions(url: string) {
   const sentinel = SENTINEL_URL.exec(url)?.groups;
   if (sentinel === undefined) return { reconnectOnError, ...serverOptions(url) };
-  const { username = "", password = "", hosts, name, db } = sentinel;
+  const { tls, username = "", password = "", hosts, name, db } = sentinel;
+  const query = new URLSearchParams(sentinel["query"]);
+  const sentinelUsername = query.get("sentinel_username");
+  const sentinelPassword = query.get("sentinel_password");
   return {
     reconnectOnError,
     name: decodeURIComponent(name!),
@@ -30,6 +37,9 @@ export function redisOptions(url: string) {
     sentinels: hosts!
       .split(",")
       .map((host) => hostAndPort(new URL(`redis://${host}`), SENTINEL_PORT)),
+    ...(sentinelUsername !== null && { sentinelUsername }),
+    ...(sentinelPassword !== null && { sentinelPassword }),
+    ...(tls !== "" && { tls: {}, sentinelTLS: {}, enableTLSForSentinelMode: true }),
   };
 }
 
@@ -40,10 +50,16 @@ function serverOptions(urlText: string) {
     ...hostAndPort(url, PORT),
     db: Number(url.pathname.slice(1)),
     ...credentials(url.username, url.password),
-    ...(url.protocol === "rediss:" && { tls: {} }),
+    // Without a name in the handshake, a proxy in front of several servers cannot tell which one is meant.
+    ...(url.protocol === "rediss:" && {
+      tls: isName(url.hostname) ? { servername: url.hostname } : {},
+    }),
     ...(family !== null && { family: Number(family) }),
   };
 }
+
+/** Whether a host of a URL is a name and not an address. */
+const isName = (hostname: string) => !/^[\d.]+$|^\[/.test(hostname);
 
 function hostAndPort({ hostname, port }: URL, defaultPort: number) {
   // An IPv6 address has brackets in a URL, but not in the address of a socket.

@@ -5,7 +5,24 @@ import { RedisUrl, redisOptions } from "../../../shared/redis/url.ts";
 test.each([
   ["redis://localhost", { host: "localhost", port: 6379, db: 0 }],
   ["redis://:p%40ss@h:1/2", { host: "h", port: 1, db: 2, password: "p@ss" }],
-  ["rediss://me:pw@h", { host: "h", port: 6379, db: 0, username: "me", password: "pw", tls: {} }],
+  [
+    "rediss://me:pw@h",
+    { host: "h", port: 6379, db: 0, username: "me", password: "pw", tls: { servername: "h" } },
+  ],
+  ["rediss://10.0.0.1", { host: "10.0.0.1", port: 6379, db: 0, tls: {} }],
+  [
+    "rediss+sentinel://a/main?sentinel_username=s&sentinel_password=p%40",
+    {
+      name: "main",
+      db: 0,
+      sentinels: [{ host: "a", port: 26379 }],
+      sentinelUsername: "s",
+      sentinelPassword: "p@",
+      tls: {},
+      sentinelTLS: {},
+      enableTLSForSentinelMode: true,
+    },
+  ],
   ["redis://[::1]:7?family=6", { host: "::1", port: 7, db: 0, family: 6 }],
   [
     "redis+sentinel://a,b:2/main",

@@ -1,0 +1,54 @@
+/** Whether a Redis server can hold trimtab's data: its version, its mode and its eviction policy. */
+import type { RedisClient } from "./client.ts";
+
+/** The oldest version that knows all commands in use. Forks, such as Valkey, report the version that they are compatible with. */
+const VERSION_MIN = [6, 2] as const;
+const NO_EVICTION = "noeviction";
+
+export interface ServerCheck {
+  /** Why the server cannot be used; null if it can. */
+  readonly refusal: string | null;
+  /** Why it may lose data; null if it does not. */
+  readonly warning: string | null;
+}
+
+/** Nothing is known against the server. */
+export const UNCHECKED: ServerCheck = { refusal: null, warning: null };
+
+/** Checks a server. One that does not permit INFO counts as fine. @throws an error of the connection */
+export async function checkServer(redis: RedisClient): Promise<ServerCheck> {
+  try {
+    return readInfo(await redis.info());
+  } catch (error) {
+    if (error instanceof Error && /^NOPERM|^ERR unknown command/.test(error.message))
+      return UNCHECKED;
+    throw error;
+  }
+}
+
+/** @param info the reply of INFO */
+export function readInfo(info: string): ServerCheck {
+  const fields = new Map(
+    info.split(/\r?\n/).map((line) => line.split(/:(.*)/, 2) as [string, string]),
+  );
+  return { refusal: refusalOf(fields), warning: warningOf(fields) };
+}
+
+function refusalOf(fields: ReadonlyMap<string, string>): string | null {
+  const version = fields.get("redis_version");
+  const [major = 0, minor = 0] = (version ?? "").split(".").map(Number);
+  const [majorMin, minorMin] = VERSION_MIN;
+  if (version !== undefined && (major < majorMin || (major === majorMin && minor < minorMin))) {
+    return `Redis ${version} is too old: version ${VERSION_MIN.join(".")} or newer is needed`;
+  }
+  if (fields.get("cluster_enabled") === "1") {
+    return "Redis runs in cluster mode, which has no client here: use one server, or Sentinels";
+  }
+  return null;
+}
+
+function warningOf(fields: ReadonlyMap<string, string>): string | null {
+  const policy = fields.get("maxmemory_policy");
+  if (policy === undefined || policy === NO_EVICTION) return null;
+  return `Redis may delete jobs when its memory is full: its maxmemory-policy is ${policy}; set ${NO_EVICTION}`;
+}
