@@ -2,6 +2,10 @@
 import type { Alternative } from "./alternatives.ts";
 import { KEYWORDS, TYPES, typesOf, type Type } from "./keywords.ts";
 
+/** Whether a keyword's value says nothing, as `properties: {}`. */
+const isEmpty = (value: unknown) =>
+  typeof value === "object" && value !== null && Object.keys(value).length === 0;
+
 /** The types that all parts allow, and those of them that the keywords are about if no part has `type`. */
 export function allowedTypes(parts: Alternative): {
   readonly types: readonly Type[];
@@ -15,8 +19,8 @@ export function allowedTypes(parts: Alternative): {
     if (named) types = types.filter((type) => named.types.has(type));
     isTyped ||= named !== null;
     if (notPatterns || notStrings) about.add("string");
-    for (const keyword of Object.keys(claim.schema)) {
-      if (Object.hasOwn(KEYWORDS, keyword)) about.add(KEYWORDS[keyword]!);
+    for (const [keyword, value] of Object.entries(claim.schema)) {
+      if (Object.hasOwn(KEYWORDS, keyword) && !isEmpty(value)) about.add(KEYWORDS[keyword]!);
     }
   }
   return { types, implied: isTyped ? [] : types.filter((type) => about.has(type)) };

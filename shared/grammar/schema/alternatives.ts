@@ -6,7 +6,7 @@ import { keysInOrder } from "../../api/json-source.ts";
 import { GrammarError, type Path } from "../rules/grammar-error.ts";
 import { isObject, type Claim, type Document, type Schema } from "./document.ts";
 import { listOf, namesOf, requireSupported, schemasOf } from "./keywords.ts";
-import { isWhollyNegated, negations } from "./negation.ts";
+import { closedNegation, isWhollyNegated, negations } from "./negation.ts";
 
 /** A schema without keywords that combine others, or only some of its keywords. */
 export interface Part {
@@ -21,6 +21,9 @@ export interface Part {
 
 /** All of the parts must hold. */
 export type Alternative = readonly Part[];
+
+/** Schema of all objects. */
+const OBJECT: Schema = { type: "object" };
 
 /** Alternatives of one schema, and references within each other, at most. */
 const ALTERNATIVES_MAX = 1_000;
@@ -165,11 +168,47 @@ export class Alternatives {
   /** Exactly one: each branch, and none of those that could hold at the same time. */
   #oneOf(branches: readonly Claim[]): readonly Alternative[] {
     return branches.flatMap((branch) => {
-      const others = branches.filter(
-        (other) => other !== branch && !this.#areDisjoint([branch], [other]),
-      );
-      return this.ofAll([branch, ...others.map((other) => ({ ...other, isNegated: true }))]);
+      const others = this.#overlapping([branch], branches);
+      const asObject = [branch, { ...branch, schema: OBJECT, isNegated: false }];
+      const overlapping = this.#overlapping(asObject, others);
+      if (overlapping.length === others.length) return this.#only([branch], others);
+      // Without `type`, schemas of objects have all other values in common.
+      const notObject = [branch, { ...branch, schema: OBJECT, isNegated: true }];
+      const objects = this.#only(asObject, overlapping);
+      const rest = this.#unlessUnsupported(() => this.#only(notObject, others), objects.length > 0);
+      return [...objects, ...rest];
     });
+  }
+
+  #overlapping(claims: readonly Claim[], others: readonly Claim[]): readonly Claim[] {
+    return others.filter((other) => other !== claims[0] && !this.#areDisjoint(claims, [other]));
+  }
+
+  /** The claims hold, and none of the others. */
+  #only(claims: readonly Claim[], others: readonly Claim[]): readonly Alternative[] {
+    const all = this.ofAll(claims);
+    return others.reduce<readonly Alternative[]>((left, other) => {
+      const outside = closedNegation(all, this.wholeOfAll([other]) ?? []);
+      const negated = this.#unlessUnsupported(
+        () => this.of({ ...other, isNegated: true }),
+        outside.length > 0,
+      );
+      return this.#product(left, [...negated, ...outside], other.path);
+    }, all);
+  }
+
+  /** @param isOptional whether there are other alternatives if these cannot be written */
+  #unlessUnsupported(
+    make: () => readonly Alternative[],
+    isOptional: boolean,
+  ): readonly Alternative[] {
+    try {
+      return make();
+    } catch (error) {
+      if (!isOptional || !(error instanceof GrammarError) || !error.unsupported) throw error;
+      this.#areWhole = false;
+      return [];
+    }
   }
 
   #condition(claim: Claim, schema: Schema): readonly Alternative[] {

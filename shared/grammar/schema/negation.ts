@@ -5,6 +5,7 @@
 import { numberText } from "../../api/json-source.ts";
 import { Decimal } from "../text/decimal.ts";
 import type { Alternative, Alternatives, Part } from "./alternatives.ts";
+import type { Path } from "../rules/grammar-error.ts";
 import { isObject, type Claim, type Document, type Schema } from "./document.ts";
 import {
   countOf,
@@ -68,6 +69,38 @@ export function isWhollyNegated(schema: Schema): boolean {
     !Object.keys(schema).some((keyword) => HARD.has(keyword)) &&
     values.every((value) => value === null || ["string", "boolean"].includes(typeof value))
   );
+}
+
+/**
+ * Objects of the first schema that have a property which the second one, whose objects are closed, does not allow. Only such as are
+ * easily found: each schema has one alternative.
+ */
+export function closedNegation(
+  [of, ...more]: readonly Alternative[],
+  [closed, ...others]: readonly Alternative[],
+): readonly Alternative[] {
+  const names = closedNames(closed ?? []);
+  if (!of || !names || more.length + others.length > 0) return [];
+  const own = new Set(of.flatMap(({ claim: { schema, path } }) => propertyNames(schema, path)));
+  const outside = [...own].filter((name) => !names.has(name));
+  const claim = { ...closed![0]!.claim, isNegated: false };
+  const part = (schema: Schema): Alternative => [{ claim: { ...claim, schema } }];
+  const allowed = closedNames(of);
+  const isOutside = allowed !== null && ![...allowed].some((name) => names.has(name));
+  if (isOutside && outside.length > 0) return [part({ type: "object", minProperties: 1 })];
+  return outside.map((name) => part({ type: "object", required: [name] }));
+}
+
+const propertyNames = (schema: Schema, path: Path) =>
+  Object.keys(schemasOf(schema, "properties", path));
+
+/** The names that an object may have; null if others may be allowed. */
+function closedNames(parts: Alternative): ReadonlySet<string> | null {
+  const closed = parts.find(
+    ({ claim: { schema }, evaluated }) =>
+      schema["additionalProperties"] === false && !("patternProperties" in schema) && !evaluated,
+  );
+  return closed ? new Set(propertyNames(closed.claim.schema, closed.claim.path)) : null;
 }
 
 function combinedNegations(

@@ -3,7 +3,7 @@ import { choice, optional, sequence, type Rules } from "../rules/expressions.ts"
 import type { Path } from "../rules/grammar-error.ts";
 import type { Expression } from "../rules/grammar.ts";
 import { Decimal } from "../text/decimal.ts";
-import { decimals, integers, type Bound, type Bounds } from "../text/numbers.ts";
+import { decimals, fixedPoint, integers, type Bound, type Bounds } from "../text/numbers.ts";
 import type { Alternative } from "./alternatives.ts";
 import { INTEGER_FORMATS } from "./formats.ts";
 import { boundsOf, MAX, MIN, numberOf, typesOf, unsupported } from "./keywords.ts";
@@ -71,9 +71,14 @@ export function numberExpression(demand: NumberDemand, rules: Rules): Expression
 /** Multiples that are written one by one, at most; and remainders of the automaton for others. */
 const LISTED_MAX = 2_000;
 const REMAINDERS_MAX = 500n;
+/** Places of a step such as 0.01. */
+const PLACES_MAX = 15;
 
 function multiples({ bounds, path }: NumberDemand, step: Decimal, rules: Rules): Expression | null {
   const [low, high] = [lowest(bounds.min, step), highest(bounds.max, step)];
+  if (step.digits === 1n && step.scale <= PLACES_MAX && (low !== null || high !== null)) {
+    return fixedPoint(low, high, step.scale);
+  }
   if (low !== null && high !== null && high - low < LISTED_MAX) {
     const texts: string[] = [];
     for (let i = low; i <= high; i++) texts.push(String(times(step, i)));

@@ -62,6 +62,53 @@ function signed(low: bigint | null, high: bigint | null): Expression | null {
   return parts.length === 0 ? null : choice(parts);
 }
 
+/** Multiples of 10 ** -scale, from `low` of them to `high` (null: no limit). Null if there is none. */
+export function fixedPoint(
+  low: bigint | null,
+  high: bigint | null,
+  scale: number,
+): Expression | null {
+  const parts: Expression[] = [];
+  if (low === null || low < 0n) {
+    const from = high === null || high >= -1n ? 1n : -high;
+    const positive = fixedPositives(from, low && -low, scale);
+    if (positive) parts.push(sequence("-", positive));
+  }
+  if (high === null || high >= 0n) {
+    const positive = fixedPositives(low === null || low < 0n ? 0n : low, high, scale);
+    if (positive) parts.push(positive);
+  }
+  return parts.length === 0 ? null : choice(parts);
+}
+
+function fixedPositives(low: bigint, high: bigint | null, scale: number): Expression | null {
+  if (high !== null && high < low) return null;
+  const unit = 10n ** BigInt(scale);
+  const fraction = (from: bigint, to: bigint) => fixedFraction(from % unit, to % unit, scale);
+  const [first, last] = [low / unit, high === null ? null : high / unit];
+  if (high !== null && first === last) return sequence(String(first), fraction(low, high));
+  const parts = [sequence(String(first), fraction(low, unit - 1n))];
+  for (const whole of naturals(first + 1n, last === null ? null : last - 1n)) {
+    parts.push(sequence(whole, fraction(0n, unit - 1n)));
+  }
+  if (high !== null) parts.push(sequence(String(last), fraction(0n, high)));
+  return choice(parts);
+}
+
+/** The fractions from `low` to `high` of 10 ** -scale, with their points, and with or without zeros at their end. */
+function fixedFraction(low: bigint, high: bigint, scale: number): Expression {
+  const isAll = low === 0n && high === 10n ** BigInt(scale) - 1n;
+  if (isAll && scale > 0) return optional(sequence(".", digits(1, scale)));
+  const options: Expression[] = low === 0n ? [EMPTY] : [];
+  for (let places = 1; places <= scale; places++) {
+    const unit = 10n ** BigInt(scale - places);
+    const [from, to] = [(low + unit - 1n) / unit, high / unit];
+    const padded = (value: bigint) => String(value).padStart(places, "0");
+    if (from <= to) options.push(sequence(".", sameLength(padded(from), padded(to))));
+  }
+  return choice(options);
+}
+
 /** Alternatives for natural numbers from low to high (null: no limit), split by the number of digits. */
 function naturals(low: bigint, high: bigint | null): Expression[] {
   if (high !== null && high < low) return [];

@@ -232,6 +232,39 @@ test.each<[schema: object, texts: string[], others: string[]]>([
   ],
   [
     {
+      oneOf: [
+        { properties: { a: {} }, required: ["a"], additionalProperties: false },
+        { properties: { a: {}, b: {} }, required: ["a", "b"], additionalProperties: false },
+      ],
+    },
+    ['{"a":1}', '{"a":1,"b":1}'],
+    ['{"b":1}', "{}", "1"],
+  ],
+  [
+    {
+      oneOf: [
+        { type: "string" },
+        { type: "object", properties: { a: {}, b: {} }, additionalProperties: false },
+        { type: "object", properties: { c: {} }, additionalProperties: false },
+        { type: "object", properties: { b: {}, d: {} }, additionalProperties: false },
+      ],
+    },
+    ['{"a":1}', '{"a":1,"b":1}', '{"c":1}', '{"d":1}', '""'],
+    ["{}", '{"b":1}', '{"a":1,"c":1}', "1"],
+  ],
+  [
+    { type: "number", multipleOf: 0.01, minimum: -1.5, exclusiveMaximum: 99_999_999_999.99 },
+    ["1000.45", "100", "0", "-1.5", "-1.49", "-0.01", "99999999999.98", "0.1", "12.30", "7.00"],
+    ["-1.51", "99999999999.99", "0.001", "-2", "1e2", "01"],
+  ],
+  [
+    { type: "number", multipleOf: 0.1, minimum: 1.25, maximum: 3.31 },
+    ["1.3", "2", "3.3"],
+    ["1.2", "1", "3.4", "4"],
+  ],
+  [{ required: [], properties: {} }, ['"a"', "1", "{}", '{"a":1}'], ["x"]],
+  [
+    {
       type: "object",
       properties: { a: { type: "boolean" }, b: { type: "integer" } },
       if: { properties: { a: { const: true } }, required: ["a"] },
