@@ -18,6 +18,8 @@ interface Gaps {
   readonly maxMs: number;
   /** Requests of the other tenant that ended meanwhile. */
   readonly ended: number;
+  /** Processor time of the whole process for each token of the stream: other processes hardly change it. */
+  readonly cpuMs: number;
   /** p99 relative to the p99 beside as many ordinary requests (accepted ones) or beside none (refused ones). */
   readonly ratio: number;
 }
@@ -84,6 +86,7 @@ async function measure(
   referenceMs: number | null,
 ): Promise<Gaps> {
   const signal = AbortSignal.timeout(options.seconds * 1000);
+  const before = process.cpuUsage();
   const [gaps, ...counts] = await Promise.all([
     streamGaps(signal),
     // Spread for each request, because a getter makes another prompt each time.
@@ -93,23 +96,26 @@ async function measure(
   ]);
   const sorted = gaps.toSorted((a, b) => a - b);
   const p99Ms = quantile(sorted, 0.99);
+  const { user, system } = process.cpuUsage(before);
   return {
     name,
     p99Ms,
     maxMs: sorted.at(-1)!,
+    cpuMs: (user + system) / 1000 / gaps.length,
     ended: counts.reduce((sum, count) => sum + count, 0),
     ratio: p99Ms / (referenceMs ?? p99Ms),
   };
 }
 
-function print({ name, p99Ms, maxMs, ended, ratio }: Gaps): void {
-  const columns = [p99Ms.toFixed(1), maxMs.toFixed(1), ratio.toFixed(2), String(ended)];
+function print({ name, p99Ms, maxMs, ended, ratio, cpuMs }: Gaps): void {
+  const numbers = [p99Ms.toFixed(1), maxMs.toFixed(1), ratio.toFixed(2), cpuMs.toFixed(1)];
+  const columns = [...numbers, String(ended)];
   console.log(name.padEnd(48) + columns.map((column) => column.padStart(10)).join(""));
 }
 
 console.log(
   "beside".padEnd(48) +
-    ["p99 ms", "max ms", "ratio", "ended"].map((head) => head.padStart(10)).join(""),
+    ["p99 ms", "max ms", "ratio", "cpu ms", "ended"].map((head) => head.padStart(10)).join(""),
 );
 const report: Gaps[] = [];
 const add = (gaps: Gaps) => {
