@@ -4,8 +4,8 @@
  * another one; its distribution must be as near to the exact one as its bound says. The hosted API takes text, of which it makes
  * its own tokens, so its jobs are compared with those that get its whole distribution.
  *
- * Jobs through a real llama.cpp server follow: with 64 known tokens and drafts they must give what its whole distribution gives,
- * one call for each token. Its results depend on its batches by rounding, so a job may differ at a tie, in one of 2,000 tokens.
+ * Jobs through a real llama.cpp server follow, with 64 known tokens and drafts. Its arithmetic rounds otherwise than that of the
+ * local run, so a job may differ at a tie, in one of 2,000 tokens.
  *
  *     npm run golden:remote -- --jobs 1000 --llama-jobs 100 --json FILE
  */
@@ -156,7 +156,7 @@ try {
     }
     await server.close();
   }
-  await throughLlama(Number(args["llama-jobs"]), rows, models, jobOf);
+  await throughLlama(Number(args["llama-jobs"]), rows, models, { local, jobOf, localReference });
   if (args.json) writeFileSync(args.json, JSON.stringify(rows, null, 2));
   const wrong = rows.flatMap((totals) => totals.wrong);
   for (const line of wrong) console.log(line);
@@ -174,25 +174,31 @@ try {
 }
 process.exit();
 
-/** The base inflated to 98M parameters behind a real server. */
+/** The base inflated to 98M parameters behind a real server, which has the logits of the local run's base up to rounding. */
 async function throughLlama(
   count: number,
   rows: Totals[],
   models: Models,
-  jobOf: (number: number) => DemoJob,
+  {
+    local,
+    jobOf,
+    localReference,
+  }: {
+    local: Models;
+    jobOf: (number: number) => DemoJob;
+    localReference: (number: number) => Promise<Reference>;
+  },
 ): Promise<void> {
   if (count === 0) return;
   const model = join(family("inflated").base, "llama-fp32.gguf");
   const url = await startLlamaServer({ model, slots: 8, contextTokens: 256 });
   const totals = emptyTotals("llama.cpp server, top 64");
   rows.push(totals);
-  const api = llamaCpp(wholeToken(demoTokenizer));
-  const whole = withBase(models, url, api, DEMO_VOCAB);
-  const remote = withBase(models, url, api, 64);
+  const remote = withBase(models, url, llamaCpp(wholeToken(demoTokenizer)), 64);
   for (let number = 0; number < count; number++) {
     const job = jobOf(number);
-    const expected = await referenceOf(whole, job);
-    await compare(totals, number, expected, { job, models: remote, speculate: true, whole });
+    const expected = await localReference(number);
+    await compare(totals, number, expected, { job, models: remote, speculate: true, local });
   }
   print(totals);
 }
@@ -210,15 +216,15 @@ interface Compared {
   readonly job: DemoJob;
   readonly models: Models;
   readonly speculate: boolean;
-  /** Present if the base rounds otherwise from call to call: ties are then looked for with these models. */
-  readonly whole?: Models;
+  /** Present if the base rounds otherwise: ties are then looked for with these models. */
+  readonly local?: Models;
 }
 
 async function compare(
   totals: Totals,
   number: number,
   expected: Reference,
-  { job, models, speculate, whole }: Compared,
+  { job, models, speculate, local }: Compared,
 ): Promise<void> {
   const distances: number[] = [];
   const result = await runJob(demoRequest(models, job), speculate, (sequence, made) => {
@@ -246,7 +252,7 @@ async function compare(
   }
   if (differs === -1 && tokens.length === expected.tokens.length) return;
   if (bounds.slice(0, differs + 1).some((bound) => bound > 0)) return;
-  const gap = whole ? await tieAt(whole, job, expected.tokens, tokens[differs]!, differs) : null;
+  const gap = local ? await tieAt(local, job, expected.tokens, tokens[differs]!, differs) : null;
   if (gap !== null && gap < TIE) totals.ties++;
   else {
     const apart = gap === null ? "" : `, ${gap.toExponential(1)} nats apart`;

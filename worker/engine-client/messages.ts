@@ -128,24 +128,25 @@ export interface PrefillEvent {
   readonly promptTokens: number;
 }
 
-/** Source of drafted tokens: the expert model, or prompt lookup (repetitions in prompt and output). */
-export type DraftSource = "expert" | "lookup";
+/** Source of drafted tokens: the expert model, prompt lookup (repetitions in prompt and output), or a remote base's own stream. */
+export type DraftSource = "expert" | "lookup" | "base";
 
 /** Drafted tokens that were verified, and how many of them were accepted. */
 export type DraftCounts = Readonly<Record<DraftSource, { drafted: number; accepted: number }>>;
 
 export function emptyDraftCounts(): DraftCounts {
-  return { expert: { drafted: 0, accepted: 0 }, lookup: { drafted: 0, accepted: 0 } };
+  const none = () => ({ drafted: 0, accepted: 0 });
+  return { expert: none(), lookup: none(), base: none() };
 }
 
-/** The sum over both draft sources. */
-export function totalDrafts({ expert, lookup }: DraftCounts): {
+/** The sum over all draft sources. */
+export function totalDrafts({ expert, lookup, base }: DraftCounts): {
   drafted: number;
   accepted: number;
 } {
   return {
-    drafted: expert.drafted + lookup.drafted,
-    accepted: expert.accepted + lookup.accepted,
+    drafted: expert.drafted + lookup.drafted + base.drafted,
+    accepted: expert.accepted + lookup.accepted + base.accepted,
   };
 }
 

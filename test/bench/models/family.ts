@@ -20,7 +20,7 @@ import { readGraph, writeModel, type Graph, type ValueInfo } from "./onnx.ts";
 import { quantize } from "./quantize.ts";
 
 /** Raise this when the code in this folder builds other files: families of another version are built again. */
-const BUILD_VERSION = 1;
+const BUILD_VERSION = 2;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const DEMO = join(here, "../../../infra/models");
@@ -82,6 +82,7 @@ function build(role: Role, folder: string): void {
     const from = modelShape(config);
     const options = {
       shape: to,
+      scoreHeadSize: from.headSize,
       vocabSize: Number(config["vocab_size"]),
       contextTokens: CONTEXT_TOKENS,
       epsilon: (Number(config["rms_norm_eps"]) * from.width) / to.width,

@@ -26,6 +26,8 @@ const NAMES = {
 
 export interface GgufOptions {
   readonly shape: ModelShape;
+  /** Head size of the trained model, by whose square root the graph divides attention scores. */
+  readonly scoreHeadSize: number;
   readonly vocabSize: number;
   readonly contextTokens: number;
   readonly epsilon: number;
@@ -60,7 +62,9 @@ export function writeGguf(file: string, weights: Graph["weights"], options: Gguf
 }
 
 function tensorsOf(weights: Graph["weights"], options: GgufOptions): GgufTensor[] {
-  const { shape, frequencies, quantized } = options;
+  const { shape, scoreHeadSize, frequencies, quantized } = options;
+  // llama.cpp divides by the square root of the head size that it is told.
+  const queryFactor = Math.sqrt(shape.headSize / scoreHeadSize);
   const of = (name: string) => weights.get(name)!;
   const vector = (name: string, data: Float32Array): GgufTensor => ({
     name: `${name}.weight`,
@@ -88,6 +92,7 @@ function tensorsOf(weights: Graph["weights"], options: GgufOptions): GgufTensor[
       const headSize = role === "q" || role === "k" ? shape.headSize : null;
       const value = layer(role);
       const rows = transposed(value, headSize);
+      if (role === "q") for (let i = 0; i < rows.length; i++) rows[i] = rows[i]! * queryFactor;
       tensors.push(matrix(`blk.${at}.${name}`, rows, value.dims[0]!, quantized));
     }
   }

@@ -20,6 +20,15 @@ export function inProcess({ api, routes, vocabSize, top, rowsMax = 8 }: InProces
       if ((reply!.status ?? 200) !== 200) throw new Error(text);
       return { value: parse(JSON.parse(text)), bytesSent: 0, bytesReceived: text.length };
     },
+    events: async function* ({ path, body, signal }) {
+      const reply = await routes(path, JSON.parse(JSON.stringify(body)) as never);
+      for await (const event of reply!.events!) {
+        signal.throwIfAborted();
+        if (event === null) continue;
+        const text = JSON.stringify(event);
+        yield { value: JSON.parse(text), bytes: text.length };
+      }
+    },
     close: async () => {},
     beforeTry: async () => {},
     onFailure: () => {},

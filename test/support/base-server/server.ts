@@ -9,6 +9,8 @@ export interface BaseReply {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body: unknown;
+  /** Instead of the body: server-sent events with JSON. */
+  readonly events?: AsyncIterable<unknown>;
 }
 
 /** Answers a call; null if there is nothing at this path. */
@@ -67,6 +69,15 @@ export class BaseServer {
         (await routes(path, body)) ?? { status: 404, body: { error: { message: "Not Found" } } };
       const answer = (await this.intercept(call, response, reply)) ?? (await reply());
       if (answer === "answered") return;
+      if (answer.events) {
+        response.writeHead(200, { "content-type": "text/event-stream" });
+        for await (const event of answer.events) {
+          if (response.destroyed) break;
+          response.write(`data: ${JSON.stringify(event)}\n\n`);
+        }
+        response.end("data: [DONE]\n\n");
+        return;
+      }
       response.writeHead(answer.status ?? 200, {
         "content-type": "application/json",
         ...answer.headers,

@@ -10,6 +10,8 @@ interface CompletionBody {
   readonly logprobs: number;
   readonly logprob_token_ids?: readonly number[];
   readonly temperature: number;
+  readonly max_tokens: number;
+  readonly stream?: boolean;
 }
 
 /** @param maxLogprobs the server's `--max-logprobs` */
@@ -28,6 +30,9 @@ export function vllmRoutes(model: ServedModel, maxLogprobs = 20): BaseRoutes {
     }
     if ((logprob_token_ids?.length ?? 0) > LOGPROB_TOKEN_IDS_MAX) {
       return badRequest(`logprob_token_ids must have at most ${LOGPROB_TOKEN_IDS_MAX} elements`);
+    }
+    if (body["stream"]) {
+      return { body: null, events: stream(model, body as unknown as CompletionBody) };
     }
     const choices = [];
     for (const [index, ids] of prompt.entries()) {
@@ -64,6 +69,33 @@ export function vllmRoutes(model: ServedModel, maxLogprobs = 20): BaseRoutes {
       },
     };
   };
+}
+
+/** Chunks with one token, and with two where the server is faster than its reader. */
+async function* stream(
+  model: ServedModel,
+  { prompt: prompts, logprobs, max_tokens, temperature }: CompletionBody,
+) {
+  const name = (id: number) => `token_id:${id}`;
+  for (const [index, prompt] of prompts.entries()) {
+    const ids = [...prompt];
+    for (let left = max_tokens; left > 0;) {
+      const count = Math.min(left, 1 + (ids.length % 2));
+      const [tokens, lists] = [[] as string[], [] as object[]];
+      for (let i = 0; i < count; i++) {
+        const told = await toldLogprobs(model, ids, temperature === 0 ? 1 : temperature);
+        const listed = likeliest(told, logprobs);
+        ids.push(listed[0]!);
+        tokens.push(name(listed[0]!));
+        lists.push(Object.fromEntries(listed.map((id) => [name(id), told[id]])));
+      }
+      left -= count;
+      yield {
+        id: "cmpl-1",
+        choices: [{ index, text: "", logprobs: { tokens, top_logprobs: lists } }],
+      };
+    }
+  }
 }
 
 const badRequest = (message: string): BaseReply => ({

@@ -22,7 +22,11 @@ const USED: RunUsage = {
   promptTokens: 4,
   baseCalls: 4,
   cachedTokens: 3,
-  drafts: { expert: { drafted: 5, accepted: 2 }, lookup: { drafted: 6, accepted: 1 } },
+  drafts: {
+    expert: { drafted: 5, accepted: 2 },
+    lookup: { drafted: 6, accepted: 1 },
+    base: { drafted: 0, accepted: 0 },
+  },
   remote: null,
 };
 const END: RunEndEvent = { type: "end", finish: "stop", usage: USED };

@@ -47,7 +47,11 @@ test("/metrics has the engine's counts and those of the process", async () => {
     promptTokens: 30,
     cachedTokens: 16,
     generatedTokens: 8,
-    drafts: { expert: { drafted: 5, accepted: 3 }, lookup: { drafted: 2, accepted: 1 } },
+    drafts: {
+      expert: { drafted: 5, accepted: 3 },
+      lookup: { drafted: 2, accepted: 1 },
+      base: { drafted: 0, accepted: 0 },
+    },
     stepMs: [4, 40, 400],
     firstTokenMs: [30],
     running: 2,

@@ -54,6 +54,9 @@ export class GumbelNoise {
 /** The largest possible noise: -ln(-ln(1 - 2^-53)), rounded up. */
 export const GUMBEL_MAX = 36.8;
 
+/** The largest possible difference of two noises. */
+export const NOISE_RANGE = GUMBEL_MAX + 3.7;
+
 /** Standard Gumbel noise from two random 32-bit words. */
 export function gumbel(high: number, low: number): number {
   // 52 random bits plus half a step: never 0 and never 1. With 53 bits, a double could not represent the half step.

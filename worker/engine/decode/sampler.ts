@@ -90,17 +90,19 @@ export class Sampler {
    */
   describe(
     upper: Float32Array,
-  ): Pick<PartialDraw, "upper" | "penalty" | "isDivided" | "temperature" | "truncation" | "noise"> {
-    const { temperature, repetitionPenalty } = this.#sampling;
+  ): Omit<PartialDraw, "token" | "isSeen" | "seenIds" | "unseenMax" | "unseenAtBound"> {
+    const { temperature, repetitionPenalty, logitBias } = this.#sampling;
     this.#adjust(upper);
     this.#noise.seek(this.#accepted.length);
     return {
       upper,
+      biasMax: logitBias.reduce((most, [, bias]) => Math.max(most, bias), 0),
       penalty: repetitionPenalty,
       isDivided: (id) => this.#divided.has(id),
       temperature,
       truncation: this.#sampling,
       noise: (id) => this.#noise.at(id),
+      noiseAbove: (id, floor) => this.#noise.above(id, floor),
     };
   }
 

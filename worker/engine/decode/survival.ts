@@ -13,6 +13,7 @@
  * - min-p keeps x if z(x) >= M + log(min_p), where M is the largest z: between that of the seen tokens and the largest u.
  */
 import type { PartialDraw } from "./certificate.ts";
+import { topIds } from "./truncate.ts";
 import { unseenWeightMax } from "./unseen-weight.ts";
 
 export class Survival {
@@ -20,9 +21,12 @@ export class Survival {
   readonly seenIds: readonly number[];
   readonly #draw: PartialDraw;
   readonly #rank = new Map<number, number>();
-  /** z, or u, divided by the temperature and relative to the largest z of a seen token. */
-  readonly #z: (id: number) => number;
-  readonly #unseen: readonly number[];
+  /** Logit of the likeliest seen token. */
+  readonly #max: number;
+  /** [V] see `#unseen`. */
+  #scaled: Float32Array | null = null;
+  /** Whether the repetition penalty divides no unseen token's logit. */
+  readonly #isNegative: boolean;
   /** [seen + 1] mass of the first i seen tokens. */
   readonly #before: Float64Array;
   /** The k-th largest z of a seen token; -Infinity without top-k, or if fewer tokens are seen. */
@@ -33,19 +37,16 @@ export class Survival {
   readonly #largestUnseen: number;
 
   constructor(draw: PartialDraw) {
-    const { upper, isSeen, temperature, truncation } = draw;
+    const { upper, seenIds, isDivided, truncation, penalty } = draw;
     const { topK, topP, minP } = truncation;
     this.#draw = draw;
-    const [seen, unseen] = [[] as number[], [] as number[]];
-    for (let id = 0; id < upper.length; id++) {
-      if (upper[id]! > Number.NEGATIVE_INFINITY) (isSeen(id) ? seen : unseen).push(id);
-    }
+    const seen = [...seenIds].filter((id) => upper[id]! > Number.NEGATIVE_INFINITY);
     seen.sort((a, b) => upper[b]! - upper[a]! || a - b);
     this.seenIds = seen;
-    this.#unseen = unseen;
     for (const [rank, id] of seen.entries()) this.#rank.set(id, rank);
-    const max = upper[seen[0]!]!;
-    this.#z = (id) => (upper[id]! - max) / temperature;
+    this.#max = upper[seen[0]!]!;
+    this.#isNegative =
+      penalty === 1 || !upper.some((u, id) => u > Number.NEGATIVE_INFINITY && isDivided(id));
     this.#before = new Float64Array(seen.length + 1);
     for (const [i, id] of seen.entries()) {
       this.#before[i + 1] = this.#before[i]! + Math.exp(this.#z(id));
@@ -53,11 +54,9 @@ export class Survival {
     this.#kth =
       topK > 0 && seen.length >= topK ? this.#z(seen[topK - 1]!) : Number.NEGATIVE_INFINITY;
     this.#seenWeight = this.#before[topK > 0 ? Math.min(topK, seen.length) : seen.length]!;
-    this.#unseenWeight = topP < 1 ? this.#weightOf(unseen) : 0;
+    this.#unseenWeight = topP < 1 ? this.#weightFrom(Number.NEGATIVE_INFINITY) : 0;
     this.#floor = minP > 0 ? Math.log(minP) : Number.NEGATIVE_INFINITY;
-    let largest = Number.NEGATIVE_INFINITY;
-    for (const id of unseen) largest = Math.max(largest, this.#z(id));
-    this.#largestUnseen = largest;
+    this.#largestUnseen = minP > 0 ? this.#z(largestUnseen(draw)) : Number.NEGATIVE_INFINITY;
   }
 
   /** Whether truncation cuts an unseen token, however likely the base finds it. */
@@ -74,11 +73,10 @@ export class Survival {
     const { topK, topP } = this.#draw.truncation;
     const z = this.#z(id);
     const rank = this.#rank.get(id)!;
-    const above = this.#unseen.filter((other) => this.#z(other) >= z);
-    if (topK > 0 && rank + above.length >= topK) return false;
+    if (topK > 0 && rank + this.#unseenFrom(this.#draw.upper[id]!) >= topK) return false;
     if (z < Math.max(0, this.#largestUnseen) + this.#floor) return false;
     if (topP === 1) return true;
-    const [before, added] = [this.#before[rank]!, this.#weightOf(above)];
+    const [before, added] = [this.#before[rank]!, this.#weightFrom(z)];
     return before + added < topP * (this.#seenWeight + (topK > 0 ? 0 : added));
   }
 
@@ -90,15 +88,37 @@ export class Survival {
     return topP < 1 && this.#before[rank]! >= topP * (this.#seenWeight + this.#unseenWeight);
   }
 
-  /** The unseen tokens, those that can have the most probability first. */
-  unseenByWeight(): number[] {
-    return this.#unseen.toSorted((a, b) => this.#z(b) - this.#z(a));
+  /** Unseen tokens, those that can have the most probability first. */
+  unseenByWeight(count: number): number[] {
+    return topIds(this.#unseen, count).filter((id) => this.#unseen[id]! > Number.NEGATIVE_INFINITY);
   }
 
-  #weightOf(ids: readonly number[]): number {
-    const logs = Float64Array.from(ids, (id) => this.#z(id));
-    const isNegative = !ids.some(this.#draw.isDivided);
-    return unseenWeightMax(logs, this.#draw, isNegative);
+  /** [V] u divided by the temperature and relative to the largest z of a seen token; -Infinity if masked or seen. */
+  get #unseen(): Float32Array {
+    const { upper, temperature } = this.#draw;
+    if (!this.#scaled) {
+      this.#scaled = scaled(upper, this.#max, temperature);
+      for (const id of this.seenIds) this.#scaled[id] = Number.NEGATIVE_INFINITY;
+    }
+    return this.#scaled;
+  }
+
+  /** Unseen tokens with this bound or a larger one. */
+  #unseenFrom(least: number): number {
+    const { upper } = this.#draw;
+    let count = 0;
+    for (let id = 0; id < upper.length; id++) if (upper[id]! >= least) count++;
+    for (const id of this.seenIds) if (upper[id]! >= least) count--;
+    return count;
+  }
+
+  #z(id: number): number {
+    return (this.#draw.upper[id]! - this.#max) / this.#draw.temperature;
+  }
+
+  /** The most that the unseen tokens with this z or a larger one can weigh. */
+  #weightFrom(z: number): number {
+    return unseenWeightMax(this.#unseen, this.#draw, this.#isNegative, z);
   }
 
   /** Seen tokens whose z is larger than this. */
@@ -111,4 +131,19 @@ export class Survival {
     }
     return low;
   }
+}
+
+function scaled(upper: Float32Array, max: number, temperature: number): Float32Array {
+  const out = new Float32Array(upper.length);
+  for (let id = 0; id < upper.length; id++) out[id] = (upper[id]! - max) / temperature;
+  return out;
+}
+
+/** The unseen token with the largest bound; a seen one if all unseen ones are masked. */
+function largestUnseen({ upper, isSeen, token }: PartialDraw): number {
+  let [largest, max] = [token, Number.NEGATIVE_INFINITY];
+  for (let id = 0; id < upper.length; id++) {
+    if (upper[id]! > max && !isSeen(id)) [largest, max] = [id, upper[id]!];
+  }
+  return largest;
 }

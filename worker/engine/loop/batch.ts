@@ -21,7 +21,8 @@
  */
 import { RemoteDecoder } from "../remote/remote-decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
-import type { ModelInput } from "./remote-run.ts";
+import type { ModelInput } from "./remote-path.ts";
+import type { ForcedDrafter } from "./remote-policy.ts";
 import { RemoteRuns } from "./remote-runs.ts";
 import { Sequence, type GenerateRequest, type ModelState, type Step } from "./sequence.ts";
 import { Speculator } from "./speculate.ts";
@@ -29,8 +30,10 @@ import { StepBudget } from "./step-budget.ts";
 import { verify } from "./verify.ts";
 
 export interface BatchOptions {
-  /** Draft tokens while only one sequence runs. Changes the speed, never the tokens. */
+  /** Draft tokens while only one sequence runs, and for remote bases. Changes the speed, never the tokens. */
   readonly speculate: boolean;
+  /** The only drafter for remote bases; absent to choose by what is measured. */
+  readonly drafter?: ForcedDrafter;
   /** Keeps the KV rows of earlier prompts; absent if prefixes are not cached. */
   readonly prefixCache?: PrefixCache;
 }
@@ -43,10 +46,10 @@ export class Batch {
   readonly #budget = new StepBudget();
   #lastScored: Sequence | undefined;
 
-  constructor({ speculate, prefixCache }: BatchOptions = { speculate: true }) {
+  constructor({ speculate, drafter, prefixCache }: BatchOptions = { speculate: true }) {
     this.#speculate = speculate;
     this.#prefixCache = prefixCache ?? null;
-    this.#remote = new RemoteRuns(speculate);
+    this.#remote = new RemoteRuns(speculate ? (drafter ?? null) : "none");
   }
 
   get size(): number {

@@ -3,23 +3,25 @@
  * decode/certificate.ts; here are the guards, which depend on the base's whole distribution.
  *
  * - `fallback` compares expert and antiexpert, which are known.
- * - `base_nucleus` p is known exactly if the list of most likely tokens has at least the mass p: the nucleus is then a part of
- *   it, and unseen tokens are masked. Nothing else has to be proven about them.
- * - `kl_budget` alone makes alpha depend on every token. Its alpha is taken from the row with the rest shared equally, and the
+ * - `base_nucleus` p: if the list of most likely tokens has at least the mass p, the nucleus is a part of it, and unseen tokens
+ *   are masked. Nothing else has to be proven about them. Otherwise the whole list is in the nucleus, and any other token may be
+ *   in it or not: it has at most its upper bound, also if its log-probability was asked for.
+ * - `kl_budget` makes alpha depend on every token. Its alpha is taken from the row with the rest shared equally, and the
  *   token counts as proven only if the unseen tokens change the divergence by less than KL_NEGLIGIBLE. Otherwise there is no
  *   bound of the error either, as the exact alpha may be any up to the request's.
  */
 import { certify, type Certificate, type PartialDraw } from "../decode/certificate.ts";
 import { combineLogits } from "../decode/combine.ts";
+import { maxOf } from "../decode/exp.ts";
 import { nucleus } from "../decode/truncate.ts";
 import { unseenWeightMax } from "../decode/unseen-weight.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 import type { Decision, Sequence } from "./sequence.ts";
 
-/** A nucleus of which no more than this mass is unknown counts as known. */
-const REST_NEGLIGIBLE = 1e-5;
 /** A share of the divergence that moves the alpha of a KL budget by less than the solver's own tolerance. */
 const KL_NEGLIGIBLE = 1e-5;
+/** Log-probabilities are told with four decimals: a smaller error of the normaliser does not show. */
+const NORMALISER_NEGLIGIBLE = 5e-5;
 
 export interface RowCertificate extends Certificate {
   /** Whether a longer list is needed, because ids do not help. */
@@ -46,38 +48,100 @@ export function certifyDecision(
   isBaseAlone = false,
 ): RowCertificate {
   if (row.restMax === 0) return PROVEN;
-  const { token, strength, models } = decision;
-  row.fillUpper(upper);
-  const { expert, antiexpert } = models;
-  if (strength !== 0 && expert && antiexpert) {
-    combineLogits(upper, upper, expert, antiexpert, strength);
-    const { baseNucleus = 1 } = sequence.request.guards ?? {};
-    if (isCovered(row, baseNucleus)) maskOutside(upper, nucleus(models.base, null, baseNucleus));
+  const place = placeOfNucleus(sequence, row);
+  const isSteered = fillSteered(decision, row, upper);
+  if (isSteered && place === "in the list") {
+    const { baseNucleus = 1 } = sequence.request.guards!;
+    maskOutside(upper, nucleus(decision.models.base, null, baseNucleus));
   }
-  const draw: PartialDraw = {
-    ...sequence.request.sampler.describe(upper),
-    token,
-    isSeen: (id) => row.seen.has(id),
-    unseenAtBound: row.restMax / Math.exp(row.unseenMax),
-  };
+  const isBeyond = isSteered && place === "beyond the list";
+  const isSeen = (id: number) => (isBeyond ? row.isListed(id) : row.seen.has(id));
+  const draw = drawOf(sequence, decision.token, row, upper, isSeen);
   const certificate = certify(draw);
-  const [nucleusDecided, budgetDecided] = isBaseAlone
-    ? [true, true]
-    : decidedGuards(sequence, decision, row);
-  const deeper = !nucleusDecided || !budgetDecided;
+  const [nucleusDecided, budgetDecided] =
+    isBaseAlone || place === "in the list" ? [true, true] : decidedGuards(sequence, decision, row);
+  // Asking again for a token whose value is known tells nothing about its place in the nucleus.
+  const ask = isBeyond ? certificate.ask.filter((id) => !row.seen.has(id)) : certificate.ask;
+  const isOpen = !certificate.certified && ask.length === 0;
+  const deeper = !nucleusDecided || !budgetDecided || isOpen;
   if (certificate.certified && !deeper) return PROVEN;
   return {
-    ...certificate,
     certified: false,
+    ask,
     deeper,
-    errorMax: budgetDecided ? errorMaxOf(draw) : 1,
+    // Computed if nothing more can be asked for: it costs more than the proof.
+    get errorMax() {
+      return budgetDecided ? errorMaxOf(draw) : 1;
+    },
   };
 }
 
-const isCovered = (row: BaseRow, baseNucleus: number) =>
-  baseNucleus < 1 && row.topMass >= baseNucleus;
+/** Where the tokens of the base nucleus are; null without one. */
+function placeOfNucleus(
+  { request: { guards } }: Sequence,
+  row: BaseRow,
+): "in the list" | "beyond the list" | null {
+  const { baseNucleus = 1 } = guards ?? {};
+  if (baseNucleus === 1) return null;
+  return row.topMass >= baseNucleus ? "in the list" : "beyond the list";
+}
 
-/** Whether base nucleus and KL budget do the same with every base that fits the row. */
+/**
+ * A forced token needs no proof, only its own log-probability. That is exact up to the normaliser of the steered distribution,
+ * of which the unseen tokens are a part: with W the weight of the seen tokens and at most U of the unseen ones, the error is
+ * at most log(1 + U / W).
+ *
+ * @param upper [V] overwritten
+ */
+export function certifyForced(
+  decision: Decision,
+  row: BaseRow,
+  upper: Float32Array,
+): RowCertificate {
+  if (row.restMax === 0) return PROVEN;
+  if (!row.seen.has(decision.token)) {
+    return { certified: false, ask: [decision.token], deeper: false, errorMax: 1 };
+  }
+  fillSteered(decision, row, upper);
+  const errorMax = errorMaxOf({
+    upper,
+    seenIds: row.seen.keys(),
+    unseenAtBound: row.restMax / Math.exp(row.unseenMax),
+    temperature: 1,
+    penalty: 1,
+    isDivided: () => false,
+  });
+  if (errorMax <= NORMALISER_NEGLIGIBLE) return PROVEN;
+  return { certified: false, ask: [], deeper: false, errorMax };
+}
+
+/** Fills in the steered logits of seen tokens and the upper bounds of the others. Returns whether they are steered. */
+function fillSteered({ strength, models }: Decision, row: BaseRow, upper: Float32Array): boolean {
+  row.fillUpper(upper);
+  const { expert, antiexpert } = models;
+  if (strength === 0 || !expert || !antiexpert) return false;
+  combineLogits(upper, upper, expert, antiexpert, strength);
+  return true;
+}
+
+function drawOf(
+  { request: { sampler } }: Sequence,
+  token: number,
+  row: BaseRow,
+  upper: Float32Array,
+  isSeen: (id: number) => boolean,
+): PartialDraw {
+  return {
+    ...sampler.describe(upper),
+    token,
+    isSeen,
+    seenIds: [...row.seen.keys()].filter(isSeen),
+    unseenMax: row.unseenMax,
+    unseenAtBound: row.restMax / Math.exp(row.unseenMax),
+  };
+}
+
+/** Whether base nucleus and KL budget, of a nucleus that is not covered, do the same with every base that fits the row. */
 function decidedGuards(
   { request: { guards = {}, sampler }, scheduledAlpha }: Sequence,
   decision: Decision,
@@ -85,12 +149,12 @@ function decidedGuards(
 ): readonly [nucleus: boolean, budget: boolean] {
   const { baseNucleus = 1, klBudget, fallback } = guards;
   const { strength } = decision;
-  if (scheduledAlpha === 0 || isCovered(row, baseNucleus)) return [true, true];
+  if (scheduledAlpha === 0) return [true, true];
   // Alpha 0 in spite of the request's: nothing but `fallback` does this without a KL budget and a constraint.
   const isOnlyFallback = fallback !== undefined && klBudget === undefined && !sampler.constraint;
   if (strength === 0 && isOnlyFallback) return [true, true];
   return [
-    baseNucleus === 1 || row.restMax <= REST_NEGLIGIBLE,
+    baseNucleus === 1 || (strength !== 0 && klBudget === undefined),
     klBudget === undefined || unseenDivergenceMax(decision, row) <= KL_NEGLIGIBLE,
   ];
 }
@@ -109,42 +173,41 @@ function unseenDivergenceMax({ strength, models }: Decision, row: BaseRow): numb
     const weight = Math.exp(logprob + changeOf(id));
     if (!Number.isNaN(weight)) normaliser += weight;
   }
+  const logNormaliser = Math.log(normaliser);
   let largest = 1;
   for (let id = 0; id < row.vocabSize; id++) {
-    if (row.seen.has(id)) continue;
-    const change = changeOf(id) - Math.log(normaliser);
+    const change = changeOf(id) - logNormaliser;
     const factor = Math.exp(Math.max(0, change)) * (1 + Math.abs(change));
     // A token that a model masks stays masked: NaN, or -Infinity and thereby 0 * Infinity.
-    if (Number.isFinite(factor)) largest = Math.max(largest, factor);
+    if (factor > largest && Number.isFinite(factor) && !row.seen.has(id)) largest = factor;
   }
-  return row.restMax * largest;
+  return row.rest * largest;
 }
 
 /** U / (W + U): the share that the unseen tokens can have at most. */
-function errorMaxOf(draw: PartialDraw): number {
-  const { upper, isSeen } = draw;
+function errorMaxOf(
+  draw: Pick<
+    PartialDraw,
+    "upper" | "seenIds" | "isDivided" | "temperature" | "unseenAtBound" | "penalty"
+  >,
+): number {
+  const { upper, penalty, isDivided } = draw;
   const temperature = draw.temperature === 0 ? 1 : draw.temperature;
-  let max = Number.NEGATIVE_INFINITY;
-  for (const value of upper) max = Math.max(max, value);
+  const max = maxOf(upper);
+  const logs = upper.map((value) => (value - max) / temperature);
   let seen = 0;
-  const unseen: number[] = [];
-  let isNegative = true;
-  for (let id = 0; id < upper.length; id++) {
-    if (upper[id] === Number.NEGATIVE_INFINITY) continue;
-    const log = (upper[id]! - max) / temperature;
-    if (isSeen(id)) seen += Math.exp(log);
-    else {
-      unseen.push(log);
-      isNegative &&= !draw.isDivided(id);
-    }
+  for (const id of draw.seenIds) {
+    seen += Math.exp(logs[id]!);
+    logs[id] = Number.NEGATIVE_INFINITY;
   }
-  const weight = unseenWeightMax(Float64Array.from(unseen), { ...draw, temperature }, isNegative);
+  const isNegative =
+    penalty === 1 || !logs.some((log, id) => log > Number.NEGATIVE_INFINITY && isDivided(id));
+  const weight = unseenWeightMax(logs, { ...draw, temperature }, isNegative);
   return weight / (seen + weight);
 }
 
 function maskOutside(logits: Float32Array, ids: readonly number[]): void {
-  const inside = new Set(ids);
-  for (let id = 0; id < logits.length; id++) {
-    if (!inside.has(id)) logits[id] = Number.NEGATIVE_INFINITY;
-  }
+  const values = ids.map((id) => logits[id]!);
+  logits.fill(Number.NEGATIVE_INFINITY);
+  for (const [i, id] of ids.entries()) logits[id] = values[i]!;
 }

@@ -2,27 +2,32 @@
  * A sequence whose base is remote. Its calls run beside the decode loop: while one is under way, the loop decodes other
  * sequences, and this one's pair. A step never waits for a call; it uses the rows that have arrived.
  *
- * The pair may be ahead of the output by a path of drafts: the expert's own tokens, sampled with the noise of their positions.
- * One call asks for the rows along the path. Then each position draws its token from its own row, as without drafts, and the
- * path is left at the first token that differs. So drafts change the count of calls, never the tokens.
+ * A call asks for the rows of several positions: along drafts (remote-policy.ts has their kinds), or along the base's own
+ * continuation. Then each position draws its token from its own row, as without drafts, and rows that the output does not reach are
+ * dropped. So drafts change the count of calls, never the tokens.
  */
 import { AppError } from "../../../shared/api/errors.ts";
+import type { DraftSource, RemoteCounts } from "../../engine-client/messages.ts";
+import { promptLookup } from "../decode/draft.ts";
 import type { RowsQuery } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
-import { tenantSalt, type CallCost, type RemoteBase } from "../remote/remote-base.ts";
-import { certifyDecision, type RowCertificate } from "./remote-certificate.ts";
-import type { RemoteCounts } from "../../engine-client/messages.ts";
-import type { DraftPolicy } from "./remote-drafts.ts";
+import { tenantSalt, type RemoteBase } from "../remote/remote-base.ts";
+import type { BaseLoad } from "./remote-load.ts";
+import { ListLength } from "./remote-list-length.ts";
+import { PairPath, type ModelInput } from "./remote-path.ts";
+import { DraftPolicy, type ForcedDrafter, type Plan } from "./remote-policy.ts";
+import { RowCalls } from "./remote-calls.ts";
+import { certifyDecision, certifyForced, type RowCertificate } from "./remote-certificate.ts";
 import type { ModelState, Sequence, Step } from "./sequence.ts";
-
-/** A token that a model has to run next. */
-export interface ModelInput {
-  readonly model: ModelState;
-  readonly id: number;
-}
 
 /** A larger list is this many times as long. */
 const DEEPER = 4;
+/** How often the base is asked again about one position. Then its token counts as not proven. */
+const ASKS_MAX = 6;
+/** Most drafts that prompt lookup finds. */
+const FOUND_MAX = 12;
+/** Above this size of vocabulary, drafts that are not used are sampled at one position of four only: it takes as long as a draw. */
+const OBSERVED_VOCABULARY = 32_768;
 
 export class RemoteRun {
   readonly counts: RemoteCounts = {
@@ -36,45 +41,54 @@ export class RemoteRun {
   };
   readonly #sequence: Sequence;
   readonly #base: RemoteBase;
-  readonly #drafts: DraftPolicy;
+  readonly #policy: DraftPolicy;
+  readonly #listLength: ListLength;
   readonly #salt: string;
-  readonly #onArrival: () => void;
-  readonly #abort = new AbortController();
   readonly #filled: Float32Array;
   readonly #upper: Float32Array;
-  /** Drafts after the output, through which the pair has been run. */
-  #path: number[] = [];
-  /** Logits of the pair's models after the output and after each draft; the last ones may not be known yet. */
-  #pairLogits: Float32Array[][] = [];
-  /** Rows after the output and after drafts, as far as they have arrived. */
-  #rows: BaseRow[] = [];
-  #isCalling = false;
-  #error: Error | null = null;
+  readonly #path: PairPath;
+  /** What the next call shall have; null before it is decided. */
+  #plan: Plan | null = null;
+  #draftSource: DraftSource = "expert";
+  #draftStartedMs = 0;
+  readonly #calls: RowCalls;
+  /** How often the base was asked again about this position. */
+  #asks = 0;
 
-  /** @param onArrival called when a call has ended, so that the loop takes another step */
-  constructor(sequence: Sequence, base: RemoteBase, drafts: DraftPolicy, onArrival: () => void) {
+  /**
+   * @param drafter null to choose by what was measured
+   * @param onArrival called when something has arrived, so that the loop takes another step
+   */
+  constructor(
+    sequence: Sequence,
+    base: RemoteBase,
+    load: BaseLoad,
+    drafter: ForcedDrafter | null,
+    onArrival: () => void,
+  ) {
     const { vocabSize } = sequence.request.models;
     this.#sequence = sequence;
     this.#base = base;
-    this.#drafts = drafts;
+    this.#policy = new DraftPolicy(load, drafter);
+    this.#listLength = new ListLength(base.top);
     this.#salt = tenantSalt(sequence.request.tenant);
-    this.#onArrival = onArrival;
     this.#filled = new Float32Array(vocabSize);
     this.#upper = new Float32Array(vocabSize);
+    this.#path = new PairPath(this.#pair);
+    this.#calls = new RowCalls({ base, load, counts: this.counts, onArrival });
   }
 
   /** Whether a step can do something without waiting for a call. */
   get isReady(): boolean {
-    return this.#error !== null || !this.#hasPairLogits || !this.#isCalling;
+    const { error, isWaiting, tree } = this.#calls;
+    // With drafts ahead of the output, the first logits are known and the last ones may not be.
+    if (error || this.#path.last === undefined) return true;
+    return !isWaiting && (!tree || tree.row !== null || !tree.isUseful);
   }
 
-  /** Tokens that the pair must run to know its logits at the end of the path; [] if they are known. */
+  /** Tokens that the pair must run next; [] if its logits are known. */
   pairInputs(): ModelInput[] {
-    if (this.#hasPairLogits || this.#error) return [];
-    return this.#pair.map((model) => ({
-      model,
-      id: this.#path.at(-1) ?? model.pendingTokens[0]!,
-    }));
+    return this.#calls.error ? [] : this.#path.inputs;
   }
 
   /**
@@ -82,19 +96,19 @@ export class RemoteRun {
    * @param logitsOf logits after the inputs of `pairInputs`
    */
   advance(logitsOf: (model: ModelState) => Float32Array): Step[] {
-    if (this.#error) return [{ sequence: this.#sequence, error: this.#error }];
-    // Copies: a view would keep the logits of the whole batch while this sequence waits.
-    if (!this.#hasPairLogits)
-      this.#pairLogits.push(this.#pair.map((model) => logitsOf(model).slice()));
+    const calls = this.#calls;
+    if (calls.error) return [{ sequence: this.#sequence, error: calls.error }];
+    if (this.#path.last === undefined) this.#path.addLogits(this.#pair.map(logitsOf));
     const steps: Step[] = [];
     try {
-      while (!this.#isCalling && this.#rows.length > 0 && this.#pairLogits.length > 0) {
-        const step = this.#takeToken();
+      while (!calls.isWaiting && calls.tree?.row && this.#path.first) {
+        const step = this.#takeToken(calls.tree.row, this.#path.first);
         if (!step) break;
         steps.push(step);
         if (step.finish) return steps;
       }
-      if (!this.#isCalling && this.#rows.length === 0) this.#extend();
+      if (calls.tree && !calls.tree.isUseful) calls.leave();
+      if (!calls.isWaiting && !calls.tree) this.#extend();
     } catch (error) {
       steps.push({ sequence: this.#sequence, error: asError(error) });
     }
@@ -103,11 +117,7 @@ export class RemoteRun {
 
   /** Aborts its calls. */
   close(): void {
-    this.#abort.abort();
-  }
-
-  get #hasPairLogits(): boolean {
-    return this.#pairLogits.length > this.#path.length;
+    this.#calls.close();
   }
 
   /** The models beside the base. */
@@ -116,15 +126,15 @@ export class RemoteRun {
   }
 
   /** Draws the next token from its row. Null if more must be asked first. */
-  #takeToken(): Exclude<Step, { error: Error }> | null {
-    const [row, pairLogits] = [this.#rows[0]!, this.#pairLogits[0]!];
+  #takeToken(row: BaseRow, pairLogits: readonly Float32Array[]) {
     const sequence = this.#sequence;
+    const { isForced } = sequence;
     row.fill(this.#filled);
     let decision = sequence.decide([this.#filled, ...pairLogits]);
-    const { isForced } = sequence;
     let certificate = isForced
-      ? forcedCertificate(decision.token, row)
+      ? certifyForced(decision, row, this.#upper)
       : certifyDecision(sequence, decision, row, this.#upper);
+    if (this.#asks === 0 && !isForced) this.#listLength.observe(certificate.certified);
     if (!certificate.certified && this.#askMore(row, certificate)) return null;
     if (!isForced && this.#fallsBack(certificate)) {
       decision = sequence.decideWithBase(decision);
@@ -132,105 +142,129 @@ export class RemoteRun {
       this.counts.fellBack++;
     }
     this.#count(row, certificate);
-    if (!isForced) this.#observe(pairLogits, decision.token);
-    const draft = this.#path[0];
+    const { token } = decision;
+    if (!isForced) this.#observe(row, pairLogits, token);
     const step = sequence.take(decision);
-    if (draft === step.token && !step.finish) {
-      for (const along of [this.#path, this.#pairLogits, this.#rows]) along.shift();
-    } else this.#leavePath();
+    this.#asks = 0;
+    this.#calls.tree!.advance(token);
+    if (step.finish) this.#path.leave();
+    else this.#path.advance(token);
     if (!step.analysis?.trace) return step;
     return { ...step, analysis: { ...step.analysis, baseError: certificate.errorMax } };
   }
 
-  /** Whether the token of a position is the draft, or would have been it. */
-  #observe(pairLogits: readonly Float32Array[], token: number): void {
-    const { draftModel, drafts } = this.#sequence;
-    const draft = this.#path[0];
-    if (draft !== undefined) {
-      drafts.expert.drafted++;
-      if (draft === token) drafts.expert.accepted++;
-      this.#drafts.observe(draft === token);
-    } else if (draftModel) {
+  /** Which drafters have the token of a position, or would have had it. */
+  #observe(row: BaseRow, pairLogits: readonly Float32Array[], token: number): void {
+    const { draftModel, drafts, tokens, request } = this.#sequence;
+    const draft = this.#path.tokens[0];
+    const isExpert = draft !== undefined && this.#draftSource === "expert";
+    const { baseToken } = this.#calls.tree!;
+    const source = draft !== undefined ? this.#draftSource : baseToken !== null ? "base" : null;
+    if (source) {
+      drafts[source].drafted++;
+      if ((draft ?? baseToken) === token) drafts[source].accepted++;
+    }
+    let expert = isExpert ? draft === token : null;
+    const isSampled = request.models.vocabSize <= OBSERVED_VOCABULARY || tokens.length % 4 === 0;
+    if (!isExpert && draftModel && isSampled) {
       const logits = pairLogits[this.#pair.indexOf(draftModel)]!;
-      this.#drafts.observe(sampleOf(this.#sequence, logits) === token);
+      expert = sampleOf(this.#sequence, logits) === token;
     }
+    const [found] = promptLookup(this.#context, 1);
+    this.#policy.observe(
+      expert,
+      found === undefined ? null : found === token,
+      (baseToken ?? row.likeliest) === token,
+    );
   }
 
-  /** Drops the drafts: the pair's caches then end with the output, except for its last token. */
-  #leavePath(): void {
-    const ahead = this.#pairLogits.length - 1;
-    if (ahead > 0) {
-      for (const { decoder, decoderSequence } of this.#pair)
-        decoder.rewind!(decoderSequence, ahead);
-    }
-    this.#path = [];
-    this.#pairLogits = [];
-    this.#rows = [];
-  }
-
-  /** Adds a draft to the path. Calls for the rows along it when it is long enough. */
+  /** Adds a draft to the path. Calls for rows when it is long enough. */
   #extend(): void {
-    const wanted = this.#draftsWanted();
-    if (this.#path.length < wanted) {
-      if (!this.#hasPairLogits) return;
-      const draft = this.#nextDraft();
-      if (draft !== null) {
-        this.#path.push(draft);
-        if (this.#path.length < wanted) return;
+    if (!this.#plan) {
+      this.#plan = this.#nextPlan();
+      this.#draftSource = this.#plan.found.length > 0 ? "lookup" : "expert";
+      this.#draftStartedMs = performance.now();
+      for (const token of this.#path.tokens.length === 0 ? this.#plan.found : []) {
+        this.#path.addDraft(token);
       }
     }
-    this.#callForPath();
+    if (this.#path.tokens.length < this.#plan.drafts) {
+      if (!this.#path.last) return;
+      const draft = this.#nextDraft(this.#path.last);
+      if (draft !== null) {
+        this.#path.addDraft(draft);
+        if (this.#path.tokens.length < this.#plan.drafts) return;
+      }
+    }
+    const { drafts, streamed } = this.#plan;
+    this.#plan = null;
+    if (drafts > 0) this.#policy.recordDraft((performance.now() - this.#draftStartedMs) / drafts);
+    const isFirst = this.counts.calls === 0;
+    const query = {
+      ...this.#place,
+      drafts: [...this.#path.tokens],
+      top: this.#listLength.value,
+      isFirst,
+    };
+    if (streamed > 0) this.#calls.stream({ ...query, tokens: streamed });
+    else {
+      this.#calls.rows(query, (tokens) => {
+        const promptTokens = this.#sequence.request.prompts.base.length;
+        this.#sequence.cachedTokens = Math.min(tokens, promptTokens);
+      });
+    }
   }
 
-  /** Drafts that the next call shall have. */
-  #draftsWanted(): number {
+  #nextPlan(): Plan {
     const sequence = this.#sequence;
-    if (this.#pair.some(({ decoder }) => decoder.rewind === null)) return 0;
+    const rowsOnly = { found: [], streamed: 0 };
+    if (this.#pair.some(({ decoder }) => decoder.rewind === null))
+      return { ...rowsOnly, drafts: 0 };
     const { rowsMax } = this.#base;
     if (sequence.isForced) {
       const left = sequence.nextForcedTokens(rowsMax).length;
-      return Math.min(rowsMax - 1, sequence.isScoringPrompt ? left : left - 1);
+      const drafts = Math.min(rowsMax - 1, sequence.isScoringPrompt ? left : left - 1);
+      return { ...rowsOnly, drafts };
     }
-    // The last row needs no draft after it.
-    const most = Math.min(sequence.request.output.tokensLeft, rowsMax) - 1;
-    return sequence.draftModel ? Math.min(most, this.#drafts.length) : 0;
+    return this.#policy.choose({
+      rowsMax,
+      tokensLeft: sequence.request.output.tokensLeft,
+      found: promptLookup(this.#context, FOUND_MAX),
+      hasExpert: sequence.draftModel !== null,
+      canStream: this.#calls.canStream && this.counts.calls > 0,
+    });
   }
 
   /** The expert's token at the end of the path, or the next forced token. Null if there is none. */
-  #nextDraft(): number | null {
+  #nextDraft(pairLogits: readonly Float32Array[]): number | null {
     const { request, isForced, draftModel } = this.#sequence;
-    const at = this.#path.length;
+    const at = this.#path.tokens.length;
     if (isForced) return this.#sequence.nextForcedTokens(at + 1)[at] ?? null;
-    const logits = this.#pairLogits.at(-1)![this.#pair.indexOf(draftModel!)]!;
-    for (const token of this.#path) request.sampler.accept(token);
+    const logits = pairLogits[this.#pair.indexOf(draftModel!)]!;
+    let accepted = 0;
     try {
+      for (; accepted < at; accepted++) request.sampler.accept(this.#path.tokens[accepted]!);
       return sampleOf(this.#sequence, logits);
+    } catch {
+      // The response format forbids a token that lookup found.
+      return null;
     } finally {
-      request.sampler.rewind(at);
+      request.sampler.rewind(accepted);
     }
   }
 
-  /** Asks for what the certificate needs. Returns false if the base cannot tell it. */
+  /** Asks for what the certificate needs. Returns false if the base cannot tell it, or was asked often enough. */
   #askMore(row: BaseRow, { ask, deeper }: RowCertificate): boolean {
     const { idsMax, topMax } = this.#base;
-    const { signal } = this.#abort;
-    if (!deeper && idsMax > 0 && ask.length > 0) {
-      const query = { ...this.#place, ids: ask.slice(0, idsMax) };
-      this.#await(async () => {
-        const { row: fuller, cost } = await this.#base.ids(row, query, signal);
-        this.#rows[0] = fuller;
-        return cost;
-      });
-    } else if (row.topCount < topMax) {
+    const isDeeper = deeper || idsMax === 0;
+    const hasQuestion = isDeeper ? row.topCount < topMax : ask.length > 0;
+    if (this.#asks === ASKS_MAX || (ask.length === 0 && !deeper) || !hasQuestion) return false;
+    this.#asks++;
+    const place = this.#place;
+    if (isDeeper) {
       const top = Math.min(topMax, row.topCount * DEEPER);
-      const query = { ...this.#place, drafts: [], top };
-      this.#await(async () => {
-        const { rows, cost } = await this.#base.rows(query, signal);
-        this.#rows[0] = rows[0]!;
-        return cost;
-      });
-    } else return false;
-    this.counts.asked++;
+      this.#calls.longerRow({ ...place, drafts: [], top });
+    } else this.#calls.ids(row, { ...place, ids: ask.slice(0, idsMax) });
     return true;
   }
 
@@ -247,67 +281,29 @@ export class RemoteRun {
       counts.certified++;
       return;
     }
-    const { baseErrorMax = 0 } = this.#sequence.request;
+    const { isForced, request, tokens } = this.#sequence;
+    // A given token is no choice of the base: without a limit its log-probability is told with its bound.
+    const { baseErrorMax = isForced ? 1 : 0 } = request;
     if (errorMax > baseErrorMax) {
       throw new AppError(
         "base_failed",
-        `The base model ${this.#base.name}: token ${this.#sequence.tokens.length} is not proven. With ${row.seen.size} known log-probabilities its distribution may be ${errorMax.toPrecision(2)} (total variation) from the exact one, and steering.base_error_max is ${baseErrorMax}. Raise it, or set steering.guards.base_nucleus or steering.base_error_action, or let the server tell more log-probabilities`,
+        `The base model ${this.#base.name}: token ${tokens.length} is not proven. With ${row.seen.size} known log-probabilities its distribution may be ${errorMax.toPrecision(2)} (total variation) from the exact one, and steering.base_error_max is ${baseErrorMax}. Raise it, or set steering.guards.base_nucleus or steering.base_error_action, or let the server tell more log-probabilities`,
       );
     }
     counts.bounded++;
     counts.errorMax = Math.max(counts.errorMax, errorMax);
   }
 
+  get #context(): number[] {
+    return [...this.#sequence.request.prompts.base, ...this.#sequence.tokens];
+  }
+
   /** The position after the output. */
   get #place(): Pick<RowsQuery, "context" | "salt" | "chat"> {
-    const { request, tokens } = this.#sequence;
-    const prompt = request.prompts.base;
-    const context = [...prompt, ...tokens];
-    const chat = request.chat && { messages: request.chat, replyFrom: prompt.length };
-    return { context, salt: this.#salt, ...(chat && { chat }) };
+    const { chat: messages, prompts } = this.#sequence.request;
+    const chat = messages && { messages, replyFrom: prompts.base.length };
+    return { context: this.#context, salt: this.#salt, ...(chat && { chat }) };
   }
-
-  /** Calls for the rows along the path. */
-  #callForPath(): void {
-    const { top } = this.#base;
-    const isFirst = this.counts.calls === 0;
-    const query = { ...this.#place, drafts: [...this.#path], top, isFirst };
-    this.#await(async () => {
-      const { rows, cachedTokens, cost } = await this.#base.rows(query, this.#abort.signal);
-      const promptTokens = this.#sequence.request.prompts.base.length;
-      if (this.counts.calls === 1 && cachedTokens !== null) {
-        this.#sequence.cachedTokens = Math.min(cachedTokens, promptTokens);
-      }
-      this.#rows = [...rows];
-      this.#drafts.recordCall(cost);
-      return cost;
-    });
-  }
-
-  /** Lets a call run beside the loop. */
-  #await(call: () => Promise<CallCost>): void {
-    this.#isCalling = true;
-    this.counts.calls++;
-    void call()
-      .then(
-        ({ bytes }) => {
-          this.counts.bytes += bytes;
-        },
-        (error: unknown) => {
-          this.#error = asError(error);
-        },
-      )
-      .then(() => {
-        this.#isCalling = false;
-        this.#onArrival();
-      });
-  }
-}
-
-/** A forced token needs no proof, only its own log-probability. */
-function forcedCertificate(token: number, row: BaseRow): RowCertificate {
-  const certified = row.seen.has(token);
-  return { certified, ask: certified ? [] : [token], deeper: false, errorMax: certified ? 0 : 1 };
 }
 
 /** The token that a model alone would give; null if its logits allow none. */

@@ -1,29 +1,29 @@
 /** The sequences of a batch whose base is remote (remote-run.ts), and the wait for their calls. */
 import type { RemoteBase } from "../remote/remote-base.ts";
-import { CostLine } from "./cost-line.ts";
-import { DraftPolicy } from "./remote-drafts.ts";
-import { RemoteRun, type ModelInput } from "./remote-run.ts";
+import { BaseLoad } from "./remote-load.ts";
+import type { ModelInput } from "./remote-path.ts";
+import type { ForcedDrafter } from "./remote-policy.ts";
+import { RemoteRun } from "./remote-run.ts";
 import type { ModelState, Sequence, Step } from "./sequence.ts";
 
 export class RemoteRuns {
   readonly #runs = new Map<Sequence, RemoteRun>();
-  readonly #drafts: boolean;
-  /** Times of the calls of each base: its sequences share its load. */
-  readonly #times = new Map<RemoteBase, CostLine>();
+  readonly #drafter: ForcedDrafter | null;
+  /** Of each base: its sequences share its load. */
+  readonly #loads = new Map<RemoteBase, BaseLoad>();
   #wake = (): void => {};
   #arrival: Promise<void>;
 
-  /** @param drafts whether tokens are drafted; changes the calls, never the tokens */
-  constructor(drafts: boolean) {
-    this.#drafts = drafts;
+  /** @param drafter null to choose by what is measured; changes the calls, never the tokens */
+  constructor(drafter: ForcedDrafter | null) {
+    this.#drafter = drafter;
     this.#arrival = this.#nextArrival();
   }
 
   add(sequence: Sequence, base: RemoteBase): void {
-    const times = this.#times.get(base) ?? new CostLine();
-    this.#times.set(base, times);
-    const drafts = new DraftPolicy(times, this.#drafts);
-    const run = new RemoteRun(sequence, base, drafts, () => this.wake());
+    const load = this.#loads.get(base) ?? new BaseLoad();
+    this.#loads.set(base, load);
+    const run = new RemoteRun(sequence, base, load, this.#drafter, () => this.wake());
     this.#runs.set(sequence, run);
     sequence.remote = run.counts;
     // The server caches the prompt itself; the last token is all that a call adds.

@@ -5,9 +5,11 @@
  * position are already known.
  */
 import { draftLength, promptLookup, RunningMean } from "../decode/draft.ts";
-import type { DraftSource } from "../../engine-client/messages.ts";
 import type { ModelState, Sequence, Step } from "./sequence.ts";
 import { verify, type KnownLogits } from "./verify.ts";
+
+/** Local drafters: a local base has no stream to follow. */
+type LocalSource = "expert" | "lookup";
 
 /** Drafts tokens for one sequence, and measures how many of them are accepted. */
 export class Speculator {
@@ -56,7 +58,7 @@ export class Speculator {
 
   async #verify(
     sequence: Sequence,
-    source: DraftSource,
+    source: LocalSource,
     drafts: readonly number[],
     known: KnownLogits | null = null,
   ): Promise<Step[]> {
@@ -68,7 +70,7 @@ export class Speculator {
     return steps;
   }
 
-  #count(sequence: Sequence, source: DraftSource, isAccepted: boolean): void {
+  #count(sequence: Sequence, source: LocalSource, isAccepted: boolean): void {
     sequence.drafts[source].drafted++;
     if (isAccepted) sequence.drafts[source].accepted++;
     this.#acceptance[source].observe(isAccepted ? 1 : 0);

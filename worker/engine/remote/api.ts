@@ -37,10 +37,27 @@ export interface RowsQuery {
   readonly temperature?: number;
 }
 
+/** The base's own continuations of the context, and of the context continued by drafts. */
+export interface StreamQuery extends RowsQuery {
+  /** Most tokens of each. */
+  readonly tokens: number;
+}
+
+/** A position of a continuation. */
+export interface StreamedRow {
+  /** 0 for the continuation of the context, i for that after i drafts. */
+  readonly branch: number;
+  readonly row: BaseRow;
+  /** The base's own token after the row. */
+  readonly token: number;
+}
+
 /** Log-probabilities of tokens by id, after a context. */
 export interface IdsQuery {
   readonly context: readonly number[];
   readonly ids: readonly number[];
+  /** The most likely token, for a server that tells ratios only. */
+  readonly known: TokenLogprob;
   readonly salt: string;
 }
 
@@ -86,6 +103,15 @@ export interface BaseApi {
     readonly call: (query: IdsQuery) => ApiCall;
     readonly parse: (reply: unknown, query: IdsQuery) => readonly TokenLogprob[];
   } | null;
+  /** Absent if the server's streams have no log-probabilities, or repeat all of them in each event. */
+  readonly stream?: {
+    readonly call: (query: StreamQuery) => ApiCall;
+    /** Makes a parser of the events of one stream. It throws InvalidRow if a row of a branch is missing. */
+    readonly parser: (
+      query: StreamQuery,
+      vocabSize: number,
+    ) => (event: unknown) => readonly StreamedRow[];
+  };
   /** Ids of a text without added special tokens. Null if the API has no such route. */
   readonly tokenize: {
     readonly call: (text: string) => ApiCall;

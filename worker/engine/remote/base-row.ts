@@ -10,8 +10,12 @@ export type TokenLogprob = readonly [id: number, logprob: number];
 
 /** A server prints log-probabilities with rounding; their sum over k tokens is off by no more than this. */
 const SUM_TOLERANCE = 1e-3;
-/** Added to the mass of the unseen tokens, so that rounding in the sum of the seen ones cannot make it too small. */
-const REST_TOLERANCE = 2e-6;
+/** Half of the distance between neighbouring float32 numbers, as a fraction of them. */
+const HALF_STEP = 2 ** -24;
+/** Roundings of a told probability beside those of the normaliser: logit less the largest one, exp, division, logarithm. */
+const VALUE_ROUNDINGS = 8;
+/** A server's vocabulary may be padded with up to so many ids that no token uses. */
+const PADDING_MAX = 1024;
 
 /**
  * A token that is not in the list of most likely ones is at most as likely as the last of them; if it was asked for in another
@@ -30,14 +34,24 @@ export class BaseRow {
   readonly topCount: number;
   /** Probability of the tokens of that list together. */
   readonly topMass: number;
-  /** The unseen tokens have together at most this probability. */
+  /** Probability of the unseen tokens together, as told. */
+  readonly rest: number;
+  /**
+   * The unseen tokens have together at most this probability. A server computes in float32, and a sum of V probabilities may
+   * be off by V times half a step. Each value is rounded some times more, in proportion to its logarithm.
+   */
   readonly restMax: number;
   /** No unseen token has a larger log-probability: neither than the last of the list, nor than all of them together. */
   readonly unseenMax: number;
+  /** The most likely token; -1 if only tokens that are never sampled are listed. */
+  readonly likeliest: number;
   readonly #top: readonly TokenLogprob[];
   readonly #unusable: readonly number[];
+  /** Tokens that are known only because they were asked for. */
+  readonly #asked = new Set<number>();
 
   /**
+   * @param vocabSize of the tokenizer. The server's may be larger: ids above it are no tokens, but have a part of the mass.
    * @param top the k most likely tokens
    * @param asked other tokens
    * @param unusable log-probabilities of tokens among the k most likely ones that are never sampled, and whose ids are not known
@@ -49,60 +63,61 @@ export class BaseRow {
     asked: readonly TokenLogprob[] = [],
     unusable: readonly number[] = [],
   ) {
-    const seen = new Map<number, number>();
-    let [floor, topMass, unusableMass] = [0, 0, 0];
-    for (const logprob of unusable) {
-      checkLogprob("a token", logprob);
-      floor = Math.min(floor, logprob);
-      unusableMass += Math.exp(logprob);
-    }
-    for (const [id, logprob] of top) {
-      checkValue(vocabSize, id, logprob);
-      if (seen.has(id)) throw new InvalidRow(`token ${id} is listed twice`);
-      seen.set(id, logprob);
-      floor = Math.min(floor, logprob);
-      topMass += Math.exp(logprob);
-    }
-    if (top.length + unusable.length === 0) throw new InvalidRow("no token is listed");
-    let mass = topMass + unusableMass;
+    const list = readList(vocabSize, top, unusable);
+    const { seen, floor, topMass, isPadded } = list;
+    let { mass } = list;
     for (const [id, logprob] of asked) {
       checkValue(vocabSize, id, logprob);
-      if (seen.has(id)) continue;
+      if (seen.has(id) || id >= vocabSize) continue;
       if (logprob > floor + ASKED_TOLERANCE) {
         throw new InvalidRow(
           `token ${id} has the log-probability ${logprob}, and is not in a list that ends at ${floor}`,
         );
       }
       seen.set(id, logprob);
+      this.#asked.add(id);
       mass += Math.exp(logprob);
     }
     if (mass > 1 + SUM_TOLERANCE) {
       throw new InvalidRow(`the probabilities of ${seen.size} tokens add up to ${mass}`);
     }
     const unseenCount = vocabSize - seen.size - unusable.length;
+    const unlistedCount = unseenCount + (isPadded ? PADDING_MAX : 0);
     const rest = Math.max(0, 1 - mass);
     // Otherwise the list does not have the most likely tokens, or the values are not of this softmax.
-    if (rest > unseenCount * Math.exp(floor) + SUM_TOLERANCE) {
+    if (rest > unlistedCount * Math.exp(floor) + SUM_TOLERANCE) {
       throw new InvalidRow(
         `${unseenCount} unlisted tokens would have a probability of ${rest} together, and each at most ${Math.exp(floor)}`,
       );
     }
+    const rounding = HALF_STEP * (vocabSize + VALUE_ROUNDINGS * list.spread);
     this.vocabSize = vocabSize;
     this.seen = seen;
     this.topCount = top.length;
     this.topMass = topMass;
-    this.restMax = unseenCount === 0 ? 0 : Math.min(1, rest + REST_TOLERANCE);
+    this.rest = unseenCount === 0 ? 0 : rest;
+    this.restMax = unseenCount === 0 ? 0 : Math.min(1, rest + rounding);
     this.unseenMax =
       unseenCount === 0 ? Number.NEGATIVE_INFINITY : Math.min(floor, Math.log(this.restMax));
+    this.likeliest = list.likeliest;
     this.#top = top;
     this.#unusable = unusable;
   }
 
   /** The row with more tokens that were asked for. @throws InvalidRow */
   withAsked(more: readonly TokenLogprob[]): BaseRow {
-    const top = new Set(this.#top.map(([id]) => id));
-    const asked = [...this.seen].filter(([id]) => !top.has(id));
+    const asked = [...this.#asked].map((id): TokenLogprob => [id, this.seen.get(id)!]);
     return new BaseRow(this.vocabSize, this.#top, [...asked, ...more], this.#unusable);
+  }
+
+  /** The most likely token. */
+  get known(): TokenLogprob {
+    return [this.likeliest, this.seen.get(this.likeliest)!];
+  }
+
+  /** Whether a token is in the list of most likely ones. */
+  isListed(id: number): boolean {
+    return this.seen.has(id) && !this.#asked.has(id);
   }
 
   /**
@@ -111,7 +126,8 @@ export class BaseRow {
    */
   fill(out: Float32Array): void {
     const unseenCount = this.vocabSize - this.seen.size - this.#unusable.length;
-    this.#write(out, Math.min(this.unseenMax, Math.log(this.restMax / Math.max(1, unseenCount))));
+    const share = Math.max(this.rest, HALF_STEP) / Math.max(1, unseenCount);
+    this.#write(out, Math.min(this.unseenMax, Math.log(share)));
   }
 
   /** [V] the seen log-probabilities; unseen tokens have the largest that each of them may have. */
@@ -125,8 +141,35 @@ export class BaseRow {
   }
 }
 
+/** A list of most likely tokens. */
+function readList(vocabSize: number, top: readonly TokenLogprob[], unusable: readonly number[]) {
+  const seen = new Map<number, number>();
+  let [floor, most, likeliest] = [0, Number.NEGATIVE_INFINITY, -1];
+  let [mass, topMass, spread] = [0, 0, 0];
+  const add = (logprob: number) => {
+    floor = Math.min(floor, logprob);
+    mass += Math.exp(logprob);
+    spread += Math.exp(logprob) * (1 - logprob);
+  };
+  for (const logprob of unusable) {
+    checkLogprob("a token", logprob);
+    add(logprob);
+  }
+  for (const [id, logprob] of top) {
+    checkValue(vocabSize, id, logprob);
+    if (seen.has(id)) throw new InvalidRow(`token ${id} is listed twice`);
+    add(logprob);
+    if (id >= vocabSize) continue;
+    if (logprob > most) [most, likeliest] = [logprob, id];
+    seen.set(id, logprob);
+    topMass += Math.exp(logprob);
+  }
+  if (top.length + unusable.length === 0) throw new InvalidRow("no token is listed");
+  return { seen, floor, mass, topMass, spread, likeliest, isPadded: seen.size < top.length };
+}
+
 function checkValue(vocabSize: number, id: number, logprob: number): void {
-  if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
+  if (!Number.isInteger(id) || id < 0 || id >= vocabSize + PADDING_MAX) {
     throw new InvalidRow(`token ${id} is not in the vocabulary of ${vocabSize} tokens`);
   }
   checkLogprob(`token ${id}`, logprob);

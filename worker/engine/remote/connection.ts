@@ -7,6 +7,7 @@ import { Pool } from "undici";
 import { AppError } from "../../../shared/api/errors.ts";
 import { InvalidRow } from "./base-row.ts";
 import { CallQueue, type CallKind } from "./call-queue.ts";
+import { jsonEvents, type JsonEvent } from "./event-stream.ts";
 
 export interface ConnectionOptions {
   /** Of the server, without a path below which its API begins; credentials are refused by the manifest. */
@@ -80,6 +81,8 @@ export class Connection {
   readonly #options: ConnectionOptions;
   readonly #pool: Pool;
   readonly #queue: CallQueue;
+  /** A stream that is left ends its connection, which says nothing about the base. */
+  readonly #streams: Pool;
   readonly #prefix: string;
   /** Awaited before each try of a call that is no probe. An AppError ends the call, unless it is base_unavailable. */
   beforeTry: () => Promise<void> = async () => {};
@@ -95,12 +98,14 @@ export class Connection {
     this.#options = options;
     this.#prefix = pathname.replace(/\/+$/, "");
     this.#queue = new CallQueue(options.concurrency);
-    this.#pool = new Pool(origin, {
+    const poolOptions = {
       connections: options.concurrency,
       pipelining: 1,
       headersTimeout: 0,
       bodyTimeout: 0,
-    });
+    };
+    this.#pool = new Pool(origin, poolOptions);
+    this.#streams = new Pool(origin, poolOptions);
     this.#pool.on("disconnect", () => this.onDisconnect());
   }
 
@@ -155,8 +160,44 @@ export class Connection {
     throw new AppError("base_unavailable", message, { cause: error });
   }
 
+  /**
+   * The events of a reply that is streamed. Nothing is repeated.
+   * @throws any error, and the signal's reason
+   */
+  async *events({
+    path,
+    body,
+    bytesMax,
+    signal,
+    owner,
+  }: Omit<Call<unknown>, "parse" | "kind">): AsyncGenerator<JsonEvent> {
+    await abortable(this.beforeTry(), signal);
+    const leave = await this.#queue.enter({ kind: "next", owner, signal });
+    const key = this.#options.key();
+    try {
+      const response = await this.#streams.request({
+        method: "POST",
+        path: this.#prefix + path,
+        headers: {
+          accept: "text/event-stream",
+          "content-type": "application/json",
+          ...(key && { authorization: `Bearer ${key}` }),
+        },
+        body: JSON.stringify(body),
+        signal: AbortSignal.any([signal, AbortSignal.timeout(this.#options.timeoutMs)]),
+      });
+      if (response.statusCode !== 200) {
+        response.body.destroy();
+        throw new InvalidRow(`its stream has the status ${response.statusCode}`);
+      }
+      yield* jsonEvents(response.body, bytesMax);
+    } finally {
+      leave();
+    }
+  }
+
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    await Promise.all([this.#pool.destroy(), this.#streams.destroy()]);
   }
 
   async #once<T>({ method = "POST", path, body, bytesMax, signal, parse }: Call<T>) {

@@ -178,7 +178,7 @@ async function checkTogether(
     const known = [...row.seen.keys()].slice(0, 2);
     const unknown = [1, 2, 3].map((k) => (k * 31 + i) % vocabSize);
     const ids = [...new Set([...known, ...unknown])];
-    const values = new Map(await prober.ids!(all[i]!.context, ids));
+    const values = new Map(await prober.ids!({ context: all[i]!.context, ids, known: row.known }));
     row.withAsked(ids.map((id): TokenLogprob => [id, values.get(id)!]));
     return Math.max(...known.map((id) => Math.abs(values.get(id)! - row.seen.get(id)!)));
   };

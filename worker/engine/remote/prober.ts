@@ -1,5 +1,5 @@
 /** What a base is checked with. */
-import type { PromptForm, RowsQuery } from "./api.ts";
+import type { IdsQuery, PromptForm, RowsQuery } from "./api.ts";
 import type { BaseRow, TokenLogprob } from "./base-row.ts";
 
 /** Asks the base once. */
@@ -10,9 +10,7 @@ export interface Prober {
     readonly promptTokens: number | null;
   }>;
   /** Null if tokens cannot be asked for by id. */
-  readonly ids:
-    | ((context: readonly number[], ids: readonly number[]) => Promise<readonly TokenLogprob[]>)
-    | null;
+  readonly ids: ((query: Omit<IdsQuery, "salt">) => Promise<readonly TokenLogprob[]>) | null;
   /** Ids of a text without added special tokens; null if the server has no such route. */
   tokenize(text: string): Promise<readonly number[] | null>;
 }

@@ -1,7 +1,15 @@
 /** A base that is reached over HTTP: rows for the decode loop, what they cost, and whether it is still the same base. */
 import { createHash } from "node:crypto";
 import { AppError } from "../../../shared/api/errors.ts";
-import type { ApiCall, BaseApi, IdsQuery, RowsQuery, RowsReply } from "./api.ts";
+import type {
+  ApiCall,
+  BaseApi,
+  IdsQuery,
+  RowsQuery,
+  RowsReply,
+  StreamedRow,
+  StreamQuery,
+} from "./api.ts";
 import { InvalidRow, type BaseRow, type TokenLogprob } from "./base-row.ts";
 import { BaseWatch } from "./base-watch.ts";
 import type { Call, Connection } from "./connection.ts";
@@ -10,6 +18,8 @@ import { NoText } from "./text-vocabulary.ts";
 
 /** A reply's members beside its log-probabilities, which take up to `entryBytes` each. */
 const REPLY_BYTES = 2 ** 16;
+/** Members of a stream's event beside its log-probabilities. */
+const EVENT_BYTES = 1024;
 /** How long a start waits for the check of a base. */
 const OPEN_MS = 10_000;
 /** How long one call of a check is repeated. */
@@ -20,7 +30,8 @@ export interface RemoteBaseOptions {
   readonly connection: Pick<
     Connection,
     "call" | "close" | "beforeTry" | "onFailure" | "onAway" | "onDisconnect"
-  >;
+  > &
+    Partial<Pick<Connection, "events">>;
   /** The model's name in errors. */
   readonly name: string;
   readonly vocabSize: number;
@@ -130,9 +141,10 @@ export class RemoteBase {
    */
   async ids(
     row: BaseRow,
-    query: IdsQuery,
+    asked: Omit<IdsQuery, "known">,
     signal: AbortSignal,
   ): Promise<{ row: BaseRow; cost: CallCost }> {
+    const query = { ...asked, known: row.known };
     const { ids } = this.#api;
     const { value, cost } = await this.#call(ids!.call(query), {
       entries: query.ids.length,
@@ -143,6 +155,33 @@ export class RemoteBase {
       parse: (reply) => row.withAsked(askedOf(ids!.parse(reply, query), query)),
     });
     return { row: value, cost: { ...cost, rows: 1 } };
+  }
+
+  /** Whether the base's own continuations can be streamed. */
+  get canStream(): boolean {
+    return this.#api.stream !== undefined && this.#options.connection.events !== undefined;
+  }
+
+  /**
+   * The base's own continuations, until they end. A failure is not repeated: the rows can be called for.
+   * @throws any error, and the signal's reason
+   */
+  async *stream(
+    query: StreamQuery,
+    signal: AbortSignal,
+  ): AsyncGenerator<{ readonly rows: readonly StreamedRow[]; readonly bytes: number }> {
+    const api = this.#api;
+    const { connection } = this.#options;
+    const rows = query.tokens * (query.drafts.length + 1);
+    const bytesMax = REPLY_BYTES + rows * (EVENT_BYTES + query.top * api.entryBytes);
+    const parse = api.stream!.parser(query, this.vocabSize);
+    const events = connection.events!({
+      ...api.stream!.call(query),
+      bytesMax,
+      signal,
+      owner: query.salt,
+    });
+    for await (const { value, bytes } of events) yield { rows: parse(value), bytes };
   }
 
   close(): Promise<void> {
@@ -186,10 +225,11 @@ export class RemoteBase {
     return {
       ids:
         ids &&
-        (async (context, asked) => {
-          const query = { context, ids: asked, salt };
+        (async (asked) => {
+          const query = { ...asked, salt };
           const parse = (reply: unknown) => askedOf(ids.parse(reply, query), query);
-          return (await this.#call(ids.call(query), { ...of, entries: asked.length, parse })).value;
+          const options = { ...of, entries: query.ids.length, parse };
+          return (await this.#call(ids.call(query), options)).value;
         }),
       rows: async (query) => {
         const full = { ...query, salt };

@@ -90,6 +90,8 @@ test("a proven token is the token of every base that fits the row; some are prov
       ...sampler().describe(steered(upper)),
       token,
       isSeen: (id) => row.seen.has(id),
+      seenIds: row.seen.keys(),
+      unseenMax: row.unseenMax,
       unseenAtBound: row.restMax / Math.exp(row.unseenMax),
     });
     if (!certified) {
@@ -111,7 +113,8 @@ test("a proven token is the token of every base that fits the row; some are prov
 
 /** A draw after the shift, with the tokens 0 and 1 seen. */
 function drawOf(sampler: Sampler, upper: Float32Array) {
-  return { ...sampler.describe(upper), token: 0, isSeen: (id: number) => id < 2, unseenAtBound: 3 };
+  const seen = { isSeen: (id: number) => id < 2, seenIds: [0, 1] };
+  return { ...sampler.describe(upper), ...seen, token: 0, unseenMax: -5, unseenAtBound: 3 };
 }
 
 test("a logit that the repetition penalty divides before a bias makes it negative counts as divided", () => {

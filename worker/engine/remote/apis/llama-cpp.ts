@@ -1,14 +1,26 @@
 /**
  * llama.cpp's server (`llama-server`), POST /completion. Token ids in and out. `n_probs` gives the softmax over all logits,
- * before any sampling, unless `post_sampling_probs` is set; it has no cap, and ids cannot be asked for. Several prompts in a call
+ * before any sampling, unless `post_sampling_probs` is set; it has no cap. Ids are asked for by a bias. Several prompts in a call
  * run in several slots, and a slot keeps the cache of its last prompt.
  * Source: tools/server/README.md and server-context.cpp of github.com/ggml-org/llama.cpp; seen with build 11549.
  */
 import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
-import { promptsOf, type BaseApi, type RowsQuery } from "../api.ts";
+import {
+  promptsOf,
+  type BaseApi,
+  type IdsQuery,
+  type RowsQuery,
+  type StreamQuery,
+} from "../api.ts";
 
 /** Larger than any difference of logits. */
 const DRAWN_BIAS = 1000;
+/**
+ * Ids are asked for by a bias that lifts them above all other tokens; among them, ratios of probabilities stay. Less likely ones
+ * than exp(-LIFT) are not lifted that far, and do not come. A larger bias would cost digits: logits are float32.
+ */
+const LIFT = 40;
+const IDS_MAX = 128;
 
 interface Completion {
   readonly index: number;
@@ -18,6 +30,20 @@ interface Completion {
     readonly id: number;
     readonly logprob: number;
     readonly top_logprobs: readonly { readonly id: number; readonly logprob: number }[];
+  }[];
+}
+
+interface StreamEvent {
+  readonly index: number;
+  readonly tokens: readonly number[];
+  readonly tokens_predicted?: number;
+  readonly tokens_evaluated?: number;
+  readonly completion_probabilities?: Completion["completion_probabilities"];
+}
+
+interface Lifted {
+  readonly completion_probabilities: readonly {
+    readonly top_probs: readonly { readonly id: number; readonly prob: number }[];
   }[];
 }
 
@@ -32,7 +58,27 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
     topMax: null,
     topRemedy: 'Set "top" to what the server allows',
     entryBytes: 400,
-    ids: null,
+    ids: {
+      max: IDS_MAX,
+      call: (query) => ({ path: "/completion", body: liftingBody(query, wholeToken) }),
+      parse: parseLifted,
+    },
+    stream: {
+      // The base's own token is its likeliest one: without a seed in common, a drawn one agrees less often.
+      call: (query) => ({
+        path: "/completion",
+        body: {
+          prompt: promptsOf(query),
+          n_predict: query.tokens,
+          n_probs: query.top,
+          temperature: 0,
+          samplers: ["temperature"],
+          cache_prompt: true,
+          stream: true,
+        },
+      }),
+      parser: streamParser,
+    },
     rows: (query) => ({
       path: "/completion",
       body: {
@@ -84,7 +130,16 @@ function rowOf(
   if (index !== i || tokens_evaluated !== context.length + i) {
     throw new InvalidRow(`row ${i} is of a prompt with ${tokens_evaluated} tokens`);
   }
-  const [{ id, logprob, top_logprobs }] = completion_probabilities as [
+  return listOf(completion_probabilities, top, vocabSize);
+}
+
+/** @throws TypeError if there is no list: the sampled token ends within a character */
+function listOf(
+  probabilities: Completion["completion_probabilities"],
+  top: number,
+  vocabSize: number,
+): BaseRow {
+  const [{ id, logprob, top_logprobs }] = probabilities as [
     Completion["completion_probabilities"][0],
   ];
   const listed = top_logprobs.map((entry): TokenLogprob => [entry.id, entry.logprob]);
@@ -93,4 +148,56 @@ function rowOf(
   }
   // The sampled token may be an unlisted one.
   return new BaseRow(vocabSize, listed, [[id, logprob]]);
+}
+
+/** Tokens that end within a character send no event, and the rows after them would be those of other positions. */
+function streamParser({ context, top }: StreamQuery, vocabSize: number) {
+  const counts: number[] = [];
+  return (event: unknown) => {
+    const { index, tokens, tokens_predicted, tokens_evaluated, completion_probabilities } =
+      event as StreamEvent;
+    if (!completion_probabilities) return [];
+    const count = (counts[index] ?? 0) + 1;
+    counts[index] = count;
+    if (tokens_predicted !== count || tokens_evaluated !== context.length + index) {
+      throw new InvalidRow(`row ${count} of a stream is missing`);
+    }
+    const row = listOf(completion_probabilities, top, vocabSize);
+    return [{ branch: index, row, token: tokens[0]! }];
+  };
+}
+
+/** The known token is lifted too: the others' probabilities are told as ratios to it. */
+function liftingBody({ context, ids, known: [known] }: IdsQuery, wholeToken: number | null) {
+  const lifted = [...new Set([known, ...ids])];
+  // Twice as far, so that it is drawn; unless its own probability is asked for.
+  const drawn = wholeToken !== null && !lifted.includes(wholeToken) ? [[wholeToken, 2 * LIFT]] : [];
+  return {
+    prompt: [context],
+    n_predict: 1,
+    n_probs: lifted.length + drawn.length,
+    temperature: 1,
+    samplers: ["temperature"],
+    logit_bias: [...lifted.map((id) => [id, LIFT]), ...drawn],
+    cache_prompt: true,
+    post_sampling_probs: true,
+    response_fields: ["tokens_evaluated", "completion_probabilities"],
+  };
+}
+
+function parseLifted(reply: unknown, { context, ids, known }: IdsQuery): TokenLogprob[] {
+  const [completion] = [reply].flat() as (Lifted & Pick<Completion, "tokens_evaluated">)[];
+  const { tokens_evaluated, completion_probabilities } = completion!;
+  if (tokens_evaluated !== context.length) {
+    throw new InvalidRow(`a row of ${tokens_evaluated} tokens came for ${context.length}`);
+  }
+  const told = new Map(completion_probabilities[0]!.top_probs.map(({ id, prob }) => [id, prob]));
+  const [id, logprob] = known;
+  const reference = told.get(id);
+  if (!reference) throw new InvalidRow(`token ${id} was asked for by its id, and did not come`);
+  return ids.map((asked) => {
+    const prob = told.get(asked) ?? 0;
+    const ratio = Math.log(prob / reference);
+    return [asked, Math.max(-LIFT, logprob + ratio)];
+  });
 }

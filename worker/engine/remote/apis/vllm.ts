@@ -6,11 +6,21 @@
  * Source: vllm/entrypoints/openai/completion/protocol.py and vllm/sampling_params.py of github.com/vllm-project/vllm, 0.33.
  */
 import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
-import { promptsOf, type BaseApi, type RowsQuery } from "../api.ts";
+import { promptsOf, type BaseApi, type RowsQuery, type StreamQuery } from "../api.ts";
 
 const IDS_MAX = 128;
 /** What vLLM writes for -Infinity. */
 const CUT_LOGPROB = -9999;
+
+interface StreamChunk {
+  readonly choices: readonly {
+    readonly index: number;
+    readonly logprobs?: {
+      readonly tokens: readonly string[];
+      readonly top_logprobs: readonly Readonly<Record<string, number>>[];
+    } | null;
+  }[];
+}
 
 interface Completion {
   readonly choices: readonly {
@@ -53,22 +63,23 @@ export function vllm(model: string, top: number): BaseApi {
       const { usage } = reply as Completion;
       const entries = entriesOf(reply as Completion, query);
       return {
-        rows: entries.map((row) => {
-          const listed = Math.min(query.top, vocabSize);
-          if (row.length < listed) {
-            throw new InvalidRow(`${listed} tokens were asked for, and ${row.length} came`);
-          }
-          if (row[listed - 1]![1] <= CUT_LOGPROB) {
-            throw new InvalidRow(
-              "its log-probabilities are those after truncation; start vLLM with --logprobs-mode raw_logprobs",
-            );
-          }
-          // The sampled token is listed too; if it is not among the k most likely, it is the least likely of the entries.
-          return new BaseRow(vocabSize, row.slice(0, listed), row.slice(listed));
-        }),
+        rows: entries.map((row) => rowOf(row, query.top, vocabSize)),
         cachedTokens:
           query.drafts.length === 0 ? (usage.prompt_tokens_details?.cached_tokens ?? null) : null,
       };
+    },
+    stream: {
+      call: (query) => ({
+        path: "/v1/completions",
+        body: {
+          ...body({ ...query, temperature: 0 }),
+          max_tokens: query.tokens,
+          prompt: promptsOf(query),
+          logprobs: query.top,
+          stream: true,
+        },
+      }),
+      parser: streamParser,
     },
     ids: {
       max: IDS_MAX,
@@ -88,6 +99,38 @@ export function vllm(model: string, top: number): BaseApi {
   };
 }
 
+function rowOf(entries: readonly TokenLogprob[], top: number, vocabSize: number): BaseRow {
+  const listed = Math.min(top, vocabSize);
+  if (entries.length < listed) {
+    throw new InvalidRow(`${listed} tokens were asked for, and ${entries.length} came`);
+  }
+  if (entries[listed - 1]![1] <= CUT_LOGPROB) {
+    throw new InvalidRow(
+      "its log-probabilities are those after truncation; start vLLM with --logprobs-mode raw_logprobs",
+    );
+  }
+  // The sampled token is listed too; if it is not among the k most likely, it is the least likely of the entries.
+  return new BaseRow(vocabSize, entries.slice(0, listed), entries.slice(listed));
+}
+
+/** A chunk has one token or more of one branch. */
+function streamParser({ top }: StreamQuery, vocabSize: number) {
+  return (event: unknown) =>
+    (event as StreamChunk).choices.flatMap(({ index, logprobs }) =>
+      (logprobs?.top_logprobs ?? []).map((entries, i) => ({
+        branch: index,
+        row: rowOf(rankedEntries(entries), top, vocabSize),
+        token: idOf(logprobs!.tokens[i]!),
+      })),
+    );
+}
+
+function rankedEntries(entries: Readonly<Record<string, number>>): TokenLogprob[] {
+  return Object.entries(entries)
+    .map(([name, logprob]): TokenLogprob => [idOf(name), logprob])
+    .toSorted(([, a], [, b]) => b - a);
+}
+
 /** The entries of each prompt, the most likely first. */
 function entriesOf(
   { choices, usage }: Completion,
@@ -104,9 +147,7 @@ function entriesOf(
     .toSorted((a, b) => a.index - b.index)
     .map(({ index, logprobs }, i) => {
       if (index !== i) throw new InvalidRow(`row ${i} is missing`);
-      return Object.entries(logprobs.top_logprobs[0]!)
-        .map(([name, logprob]): TokenLogprob => [idOf(name), logprob])
-        .toSorted(([, a], [, b]) => b - a);
+      return rankedEntries(logprobs.top_logprobs[0]!);
     });
 }
 

@@ -1,0 +1,74 @@
+/**
+ * How far the pair's models are ahead of the output: along drafts. Their logits are known after the output and after each draft
+ * that they have run.
+ */
+import type { ModelState } from "./sequence.ts";
+
+/** A token that a model has to run next. */
+export interface ModelInput {
+  readonly model: ModelState;
+  readonly id: number;
+}
+
+export class PairPath {
+  readonly #pair: readonly ModelState[];
+  readonly #tokens: number[] = [];
+  readonly #logits: Float32Array[][] = [];
+
+  constructor(pair: readonly ModelState[]) {
+    this.#pair = pair;
+  }
+
+  /** Drafts after the output. */
+  get tokens(): readonly number[] {
+    return this.#tokens;
+  }
+
+  /** Logits of the pair after the output; undefined if it must run first. */
+  get first(): readonly Float32Array[] | undefined {
+    return this.#logits[0];
+  }
+
+  /** Logits of the pair after the last draft; undefined if it must run first. */
+  get last(): readonly Float32Array[] | undefined {
+    return this.#logits[this.#tokens.length];
+  }
+
+  /** The next token of each model; [] if all logits are known. */
+  get inputs(): ModelInput[] {
+    const known = this.#logits.length;
+    if (known > this.#tokens.length) return [];
+    return this.#pair.map((model) => ({
+      model,
+      id: known === 0 ? model.pendingTokens[0]! : this.#tokens[known - 1]!,
+    }));
+  }
+
+  /** @param logits after the inputs; copied, because a view would keep those of the whole batch */
+  addLogits(logits: readonly Float32Array[]): void {
+    this.#logits.push(logits.map((one) => one.slice()));
+  }
+
+  addDraft(token: number): void {
+    this.#tokens.push(token);
+  }
+
+  /** The output has this token. The drafts stay if it is the first of them; otherwise the pair's caches are rewound. */
+  advance(token: number): void {
+    if (this.#tokens[0] === token) {
+      this.#tokens.shift();
+      this.#logits.shift();
+    } else this.leave();
+  }
+
+  /** Drops the drafts. */
+  leave(): void {
+    const ahead = this.#logits.length - 1;
+    if (ahead > 0) {
+      for (const { decoder, decoderSequence } of this.#pair)
+        decoder.rewind!(decoderSequence, ahead);
+    }
+    this.#tokens.length = 0;
+    this.#logits.length = 0;
+  }
+}

@@ -1,0 +1,110 @@
+/**
+ * The rows of one call, and which of them belong to the output. Branch i continues the context by the first i drafts; its rows
+ * follow the base's own continuation from there. A branch without a stream has one row. At each position the output agrees
+ * with some branches, and any of these has the row.
+ */
+import type { StreamedRow } from "../remote/api.ts";
+import type { BaseRow } from "../remote/base-row.ts";
+
+interface Branch {
+  readonly rows: BaseRow[];
+  /** The base's own tokens, one after each row; empty without a stream. */
+  readonly tokens: number[];
+  /** Whether the output agrees with the branch so far. */
+  isLive: boolean;
+}
+
+export class RowTree {
+  readonly #drafts: readonly number[];
+  readonly #branches: readonly Branch[];
+  /** Most rows of a branch. */
+  readonly #length: number;
+  /** Tokens of the output since the call. */
+  #taken = 0;
+  /** The row of this position after it was asked again. */
+  #fuller: BaseRow | null = null;
+  /** Whether more rows may come. */
+  isOpen: boolean;
+
+  private constructor(drafts: readonly number[], length: number, isOpen: boolean) {
+    this.#drafts = drafts;
+    this.#length = length;
+    this.isOpen = isOpen;
+    this.#branches = Array.from({ length: drafts.length + 1 }, () => ({
+      rows: [],
+      tokens: [],
+      isLive: true,
+    }));
+  }
+
+  static ofRows(drafts: readonly number[], rows: readonly BaseRow[]): RowTree {
+    const tree = new RowTree(drafts, 1, false);
+    for (const [i, row] of rows.entries()) tree.#branches[i]!.rows.push(row);
+    return tree;
+  }
+
+  /** @param length most rows of a branch */
+  static ofStream(drafts: readonly number[], length: number): RowTree {
+    return new RowTree(drafts, length, true);
+  }
+
+  add({ branch, row, token }: StreamedRow): void {
+    const { rows, tokens } = this.#branches[branch]!;
+    rows.push(row);
+    tokens.push(token);
+  }
+
+  /** Whether no row has come. */
+  get isEmpty(): boolean {
+    return this.#branches.every(({ rows }) => rows.length === 0);
+  }
+
+  /** The row of the position; null if it has not arrived. */
+  get row(): BaseRow | null {
+    return (
+      this.#fuller ??
+      this.#current?.rows[this.#taken - this.#branches.indexOf(this.#current)] ??
+      null
+    );
+  }
+
+  /** The base's own token at the position, if it has streamed one. */
+  get baseToken(): number | null {
+    const branch = this.#current;
+    return branch?.tokens[this.#taken - this.#branches.indexOf(branch)] ?? null;
+  }
+
+  /** Whether the row of the position is there or may come. */
+  get isUseful(): boolean {
+    if (this.row) return true;
+    return (
+      this.isOpen &&
+      this.#branches.some(
+        ({ isLive }, i) => isLive && i <= this.#taken && this.#taken - i < this.#length,
+      )
+    );
+  }
+
+  /** The position's row after more was asked about it. */
+  replaceRow(row: BaseRow): void {
+    this.#fuller = row;
+  }
+
+  /** The output has this token at the position. */
+  advance(token: number): void {
+    const at = this.#taken;
+    for (const [i, branch] of this.#branches.entries()) {
+      const expected = at < i ? this.#drafts[at] : branch.tokens[at - i];
+      if (expected !== token) branch.isLive = false;
+    }
+    this.#taken++;
+    this.#fuller = null;
+  }
+
+  /** A branch with the row of the position. */
+  get #current(): Branch | undefined {
+    return this.#branches.find(
+      ({ isLive, rows }, i) => isLive && i <= this.#taken && rows.length > this.#taken - i,
+    );
+  }
+}
