@@ -69,8 +69,6 @@ export default defineConfig({
           // Longer than one wait in a test (DEADLINE_MS).
           testTimeout: 300_000,
           hookTimeout: 300_000,
-          // Each test starts its own processes, so several files at once would only slow each other down.
-          fileParallelism: false,
         },
       },
     ],
