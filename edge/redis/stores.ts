@@ -41,7 +41,7 @@ import { JobStore } from "../../shared/jobs/store.ts";
 import { MIB } from "../../shared/jobs/stored-limit.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { readJob } from "../../shared/protocols/job-reply.ts";
-import { queueOverview, type LaneOverview } from "../../shared/queue/queue-overview.ts";
+import { queueOverview, type QueueOverview } from "../../shared/queue/queue-overview.ts";
 import { QueueEstimate } from "../../shared/queue/queue-estimate.ts";
 import { redisNow } from "../../shared/redis/clock.ts";
 import {
@@ -169,7 +169,7 @@ export class RequestStores {
   }
 
   /** The queues of all tenants. */
-  queueOverview(): Promise<LaneOverview[]> {
+  queueOverview(): Promise<QueueOverview> {
     return queueOverview(this.#redis);
   }
 

@@ -68,12 +68,12 @@ export function operatorRoutes(): Route[] {
         tag: "Operator",
         summary: "List the queues of all tenants",
         description:
-          "Jobs that need the same models are in one queue: 200 queues at most, in which jobs wait or run.",
+          "Jobs that need the same models are in one queue. The list has the queues in which jobs wait or run; of more than 200, a random sample.",
         access,
         replies: { 200: { description: "The queues, by model.", schema: OperatorQueueList } },
       },
       async (c, { json }) => {
-        const lanes = await c.var.stores.queueOverview();
+        const { lanes, moreLanes } = await c.var.stores.queueOverview();
         const queues = lanes.map(({ models, running, suspects, workers, slots, ...lane }) => ({
           object: "queue" as const,
           models,
@@ -91,7 +91,7 @@ export function operatorRoutes(): Route[] {
           })),
           more_tenants: lane.moreTenants,
         }));
-        return json(200, { object: "list", data: queues });
+        return json(200, { object: "list", data: queues, more_queues: moreLanes });
       },
     ),
     route(

@@ -36,7 +36,7 @@ export const BatchRequest = requestObject({
 });
 
 /** One line of a batch's input file. */
-export const BatchLine = v.strictObject({
+export const BatchLine = requestObject({
   custom_id: field(
     nonEmpty(LIMITS.customIdCharsMax),
     "An id of your own. It must be unique in the file, and the line's result repeats it.",

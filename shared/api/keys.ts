@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import { deletionSchema, listSchema } from "./lists.ts";
 import { UsageSums } from "./usage.ts";
+import { requestObject } from "./request-object.ts";
 import {
   count,
   EXAMPLE_TIME,
@@ -89,7 +90,7 @@ export const KeyPolicy = v.strictObject({
 export type KeyPolicy = v.InferOutput<typeof KeyPolicy>;
 
 /** `POST /v1/keys` */
-export const KeyRequest = v.strictObject({
+export const KeyRequest = requestObject({
   ...KeyPolicy.entries,
   name: field(
     v.pipe(
@@ -103,7 +104,7 @@ export const KeyRequest = v.strictObject({
 export type KeyRequest = v.InferOutput<typeof KeyRequest>;
 
 /** `POST /v1/keys/{id}/rotate` */
-export const KeyRotationRequest = v.strictObject({
+export const KeyRotationRequest = requestObject({
   overlap: field(
     v.optional(integer(0, LIMITS.keyOverlapSecondsMax), 0),
     "Seconds for which the old secret stays valid together with the new one: up to 30 days.",

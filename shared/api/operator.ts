@@ -43,7 +43,10 @@ export const OperatorQueue = v.strictObject({
 });
 
 /** `GET /v1/operator/queues` */
-export const OperatorQueueList = listSchema(OperatorQueue);
+export const OperatorQueueList = v.strictObject({
+  ...listSchema(OperatorQueue).entries,
+  more_queues: field(count, "Queues that are not in the list."),
+});
 
 /** A worker that generates. */
 export const OperatorWorker = v.strictObject({

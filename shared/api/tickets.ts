@@ -4,6 +4,7 @@
  */
 import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
+import { requestObject } from "./request-object.ts";
 import { count, EXAMPLE_TIME, field, integer, type Reply } from "./schema.ts";
 
 export const TicketAction = v.pipe(
@@ -13,7 +14,7 @@ export const TicketAction = v.pipe(
 export type TicketAction = v.InferOutput<typeof TicketAction>;
 
 /** `POST /v1/jobs/{id}/tickets` */
-export const TicketRequest = v.strictObject({
+export const TicketRequest = requestObject({
   action: field(TicketAction, "What the ticket allows.", { examples: ["stream"] }),
   expires_in: field(
     v.optional(integer(1, LIMITS.ticketSecondsMax), LIMITS.ticketSecondsDefault),

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import { deletionSchema, listSchema } from "./lists.ts";
+import { requestObject } from "./request-object.ts";
 import { EXAMPLE_TIME, field, integer, number, optional, text, type Reply } from "./schema.ts";
 
 export const WebhookUrl = v.pipe(
@@ -84,12 +85,12 @@ const endpointFields = {
 };
 
 /** `POST /v1/webhook_endpoints` */
-export const EndpointRequest = v.strictObject(endpointFields);
+export const EndpointRequest = requestObject(endpointFields);
 /** `PATCH /v1/webhook_endpoints/{id}`: absent fields stay unchanged. */
 export const EndpointChange = v.partial(v.strictObject(endpointFields));
 
 /** `POST /v1/webhook_keys/rotate` */
-export const WebhookKeyRotationRequest = v.strictObject({
+export const WebhookKeyRotationRequest = requestObject({
   overlap_seconds: optional(
     number(0, LIMITS.signingOverlapSecondsMax),
     "Seconds for which the key before it also signs: up to 7 days. With 0 it stops signing at once.",

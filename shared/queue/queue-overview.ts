@@ -19,23 +19,24 @@ import { liveWorkers } from "../workers/registry.ts";
 /** Lanes of a report, and flows that are read of each: those that are served next. */
 const LANES_MAX = 200;
 const FLOWS_MAX = 100;
+/** Names of lanes, and of groups of leases, that are read: about a megabyte of each. */
+const NAMES_MAX = 10_000;
 /** Flows of a lane of which the start of a new job is estimated: each takes a call of a script. */
 const ESTIMATES_MAX = 10;
 
-/** KEYS: lanes, groups of leases. ARGV: count at most of each. Returns names of lanes, and of groups with the count of their jobs. */
+/** KEYS: lanes, groups of leases. ARGV: names of each at most. Returns the names, a random sample if there are more. */
 const readNames = defineScript(`
-local function first(key)
-  local names = redis.call('SRANDMEMBER', key, ARGV[1])
-  table.sort(names)
-  return names
+return {redis.call('SRANDMEMBER', KEYS[1], ARGV[1]), redis.call('SRANDMEMBER', KEYS[2], ARGV[1])}
+`);
+
+/** KEYS: groups of leases. ARGV: names of groups. Returns of each: running jobs, suspects. */
+const countRunning = defineScript(`
+local counts = {}
+for _, group in ipairs(ARGV) do
+  counts[#counts + 1] = redis.call('ZCARD', '${LEASES_PREFIX}' .. group)
+  counts[#counts + 1] = redis.call('ZCARD', '${SUSPECTS_PREFIX}' .. group)
 end
-local running = {}
-for _, group in ipairs(first(KEYS[2])) do
-  running[#running + 1] = group
-  running[#running + 1] = redis.call('ZCARD', '${LEASES_PREFIX}' .. group)
-  running[#running + 1] = redis.call('ZCARD', '${SUSPECTS_PREFIX}' .. group)
-end
-return {first(KEYS[1]), running}
+return counts
 `);
 
 /**
@@ -83,19 +84,23 @@ export interface LaneOverview {
   readonly moreTenants: number;
 }
 
-/** The lanes in which jobs wait or run: 200 at most, each with the 100 tenants that are served next. */
-export async function queueOverview(redis: RedisClient): Promise<LaneOverview[]> {
-  const reply = await readNames(redis, [LANES_KEY, LEASE_GROUPS_KEY], [LANES_MAX]);
-  const [waiting, groups] = reply as [string[], (string | number)[]];
-  const running = new Map<string, { running: number; suspects: number }>();
-  for (let i = 0; i < groups.length; i += 3) {
-    const [group, leases, suspects] = groups.slice(i, i + 3) as [string, number, number];
-    const lane = group.slice(group.indexOf(NAME_SEPARATOR) + NAME_SEPARATOR.length);
-    const before = running.get(lane) ?? { running: 0, suspects: 0 };
-    running.set(lane, { running: before.running + leases, suspects: before.suspects + suspects });
-  }
+export interface QueueOverview {
+  readonly lanes: readonly LaneOverview[];
+  /** Lanes that are not among these. */
+  readonly moreLanes: number;
+}
+
+/**
+ * The lanes in which jobs wait or run, each with the 100 tenants that are served next. Of more than 200 lanes it is a random
+ * sample, so that no lane is always left out.
+ */
+export async function queueOverview(redis: RedisClient): Promise<QueueOverview> {
+  const reply = await readNames(redis, [LANES_KEY, LEASE_GROUPS_KEY], [NAMES_MAX]);
+  const [waiting, groups] = reply as [string[], string[]];
+  const groupsByLane = Map.groupBy(groups, laneOfGroup);
+  const names = [...new Set([...waiting, ...groupsByLane.keys()])];
+  const lanes = sampleOf(names, LANES_MAX).toSorted();
   const workers = await liveWorkers(redis);
-  const lanes = [...new Set([...waiting, ...running.keys()])].slice(0, LANES_MAX).toSorted();
   const overviews: LaneOverview[] = [];
   for (const lane of lanes) {
     const models = modelsOfLane(lane);
@@ -104,13 +109,34 @@ export async function queueOverview(redis: RedisClient): Promise<LaneOverview[]>
     );
     overviews.push({
       models,
-      ...(running.get(lane) ?? { running: 0, suspects: 0 }),
+      ...(await runningJobs(redis, groupsByLane.get(lane) ?? [])),
       workers: serving.length,
       slots: serving.reduce((sum, { throughput }) => sum + throughput.slots, 0),
       ...(await waitingTenants(redis, lane, serving)),
     });
   }
-  return overviews;
+  return { lanes: overviews, moreLanes: names.length - lanes.length };
+}
+
+const laneOfGroup = (group: string) =>
+  group.slice(group.indexOf(NAME_SEPARATOR) + NAME_SEPARATOR.length);
+
+/** Each item is among them with the same probability. */
+function sampleOf<T>(items: readonly T[], countMax: number): T[] {
+  const left = [...items];
+  for (let i = 0; i < Math.min(countMax, left.length); i++) {
+    const j = i + Math.floor(Math.random() * (left.length - i));
+    [left[i], left[j]] = [left[j]!, left[i]!];
+  }
+  return left.slice(0, countMax);
+}
+
+async function runningJobs(redis: RedisClient, groups: readonly string[]) {
+  if (groups.length === 0) return { running: 0, suspects: 0 };
+  const counts = (await countRunning(redis, [LEASE_GROUPS_KEY], groups)) as number[];
+  const sumOf = (which: 0 | 1) =>
+    counts.filter((_, i) => i % 2 === which).reduce((sum, count) => sum + count, 0);
+  return { running: sumOf(0), suspects: sumOf(1) };
 }
 
 async function waitingTenants(

@@ -6,7 +6,7 @@ import type { ResponseFormat } from "../../shared/api/response-formats.ts";
 import { GumbelNoise } from "../../worker/engine/decode/noise.ts";
 import { Matcher, type GrammarPosition } from "../../worker/engine/grammar/matcher.ts";
 import { TokenTrie } from "../../worker/engine/grammar/token-trie.ts";
-import { DEMO_MODEL } from "./tokenizers.ts";
+import { DEMO_MODEL } from "./demo-model.ts";
 import { ModelTokenizer } from "../../worker/engine/model/tokenizer.ts";
 
 const demoTokenizer = new ModelTokenizer(DEMO_MODEL, {});

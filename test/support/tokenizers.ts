@@ -5,9 +5,6 @@ import { join } from "node:path";
 import { afterAll } from "vitest";
 import { ModelTokenizer } from "../../worker/engine/model/tokenizer.ts";
 
-/** Folder with the byte-level tokenizer of the demo models. It has lower case only. */
-export const DEMO_MODEL = join(import.meta.dirname, "../../infra/models/base");
-
 export interface TinyTokenizer {
   /** Token texts; a token's id is its index. */
   readonly tokens: readonly string[];

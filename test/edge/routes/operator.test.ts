@@ -56,8 +56,12 @@ test("the queues of all tenants by model, with the age and the start of new jobs
   await client.submit({ model: model.id });
   await claim(running.id);
   const queues = await operator.get("/v1/operator/queues");
-  type Queues = { data: { models: string[]; tenants: { tenant: string }[] }[] };
-  const { data } = await queues.json<Queues>();
+  type Queues = {
+    data: { models: string[]; tenants: { tenant: string }[] }[];
+    more_queues: number;
+  };
+  const { data, more_queues } = await queues.json<Queues>();
+  expect(more_queues).toBe(0);
   const queue = data.find(({ models }) => models.join() === model.id)!;
   expect(queue).toMatchObject({ object: "queue", workers: 1, slots: 4, running: 1 });
   const own = queue.tenants.find(({ tenant }) => tenant === client.tenant);

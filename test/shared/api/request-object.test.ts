@@ -1,10 +1,15 @@
 /** Members of requests that ask for nothing are absent, in every protocol; what is not served is refused by name. */
 import type { GenericSchema } from "valibot";
 import { describe, expect, test } from "vitest";
+import { BatchRequest } from "../../../shared/api/batches.ts";
 import { ChatRequest, CompletionRequest } from "../../../shared/api/chat-and-completions.ts";
 import { JobRequest } from "../../../shared/api/jobs.ts";
+import { KeyRequest, KeyRotationRequest } from "../../../shared/api/keys.ts";
+import { CancellationRequest, RerunRequest } from "../../../shared/api/reruns.ts";
 import { ResponseRequest } from "../../../shared/api/responses.ts";
 import { ScoreRequest } from "../../../shared/api/score.ts";
+import { TicketRequest } from "../../../shared/api/tickets.ts";
+import { EndpointRequest, WebhookKeyRotationRequest } from "../../../shared/api/webhooks.ts";
 import { parseRequest } from "../../../shared/submission/validate.ts";
 
 const messages = [{ role: "user", content: "Hi" }];
@@ -83,6 +88,23 @@ test("members of other objects follow the same rule", () => {
     expect.objectContaining({ param: "stream_options.include_obfuscation" }),
   );
   expect(parseRequest(ChatRequest, { ...chat, steering: { alpha: null } }).steering).toEqual({});
+});
+
+test.each<[schema: GenericSchema, request: object]>([
+  [KeyRequest, { name: "a" }],
+  [KeyRotationRequest, {}],
+  [TicketRequest, { action: "stream" }],
+  [EndpointRequest, { url: "https://example.com/hook" }],
+  [WebhookKeyRotationRequest, {}],
+  [BatchRequest, { input_file_id: "a", endpoint: "/v1/completions", completion_window: "24h" }],
+  [CancellationRequest, { model: "demo" }],
+  [RerunRequest, {}],
+])("requests without a generation follow it, too (%#)", (schema, request) => {
+  const nothing = { user: "", limits: null, overlap: null, some_field_of_tomorrow: null };
+  expect(parseRequest(schema, { ...request, ...nothing })).toEqual(parseRequest(schema, request));
+  expect(() => parseRequest(schema, { ...request, some_field_of_tomorrow: 1 })).toThrow(
+    expect.objectContaining({ code: "unsupported_parameter", param: "some_field_of_tomorrow" }),
+  );
 });
 
 test("an object without the members that ask for nothing keeps every other name", () => {

@@ -3,7 +3,8 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Detokenizer } from "../../../../worker/engine/decode/detokenizer.ts";
 import { ModelTokenizer } from "../../../../worker/engine/model/tokenizer.ts";
-import { DEMO_MODEL, tinyTokenizer } from "../../../support/tokenizers.ts";
+import { DEMO_MODEL } from "../../../support/demo-model.ts";
+import { tinyTokenizer } from "../../../support/tokenizers.ts";
 
 type Decode = (ids: number[]) => string;
 

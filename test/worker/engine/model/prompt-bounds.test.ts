@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { promptBounds, type TokenizerSpec } from "../../../../worker/engine/model/prompt-bounds.ts";
 import { ModelTokenizer } from "../../../../worker/engine/model/tokenizer.ts";
-import { DEMO_MODEL, folderOf } from "../../../support/tokenizers.ts";
+import { DEMO_MODEL } from "../../../support/demo-model.ts";
+import { folderOf } from "../../../support/tokenizers.ts";
 
 const demo = JSON.parse(readFileSync(join(DEMO_MODEL, "tokenizer.json"), "utf8")) as TokenizerSpec;
 const withNormalizer = (normalizer: TokenizerSpec["normalizer"]): TokenizerSpec => ({

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { ModelTokenizer } from "../../../../worker/engine/model/tokenizer.ts";
-import { DEMO_MODEL, tinyTokenizer } from "../../../support/tokenizers.ts";
+import { DEMO_MODEL } from "../../../support/demo-model.ts";
+import { tinyTokenizer } from "../../../support/tokenizers.ts";
 
 describe("a byte-level tokenizer", () => {
   const tokenizer = new ModelTokenizer(DEMO_MODEL, {});

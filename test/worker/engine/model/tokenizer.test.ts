@@ -5,7 +5,8 @@ import {
   TooManyTokens,
   type PromptTemplates,
 } from "../../../../worker/engine/model/tokenizer.ts";
-import { DEMO_MODEL, folderOf, tinyTokenizer, tokenizerJson } from "../../../support/tokenizers.ts";
+import { DEMO_MODEL } from "../../../support/demo-model.ts";
+import { folderOf, tinyTokenizer, tokenizerJson } from "../../../support/tokenizers.ts";
 
 const TOKENS = ["<bos>", "<eos>", "system", "user", "assistant", "hi", "own", "config", "other"];
 const CHAT: Input = { kind: "chat", messages: [{ role: "user", content: "hi" }] };
