@@ -1,13 +1,23 @@
 /** Steering options and token details on the whole stack: a takeover during a job loses no entry. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import OpenAI from "openai";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import type { JobInput } from "../../infra/cli/job-client.ts";
+import { DEMO_VOCAB, demoDecoder, demoTokenizer } from "../support/base-server/demo.ts";
+import { llamaRoutes } from "../support/base-server/llama-cpp.ts";
+import { cachedLogits, decoderLogits } from "../support/base-server/logits.ts";
+import { BaseServer } from "../support/base-server/server.ts";
 import {
   allEvents,
+  countingFrom,
   runToEnd,
   LONG_JOB,
   EventReader,
+  seqOf,
   SHORT_JOB,
+  textOf,
   tokenIds,
   useStack,
 } from "./stack.ts";
@@ -101,3 +111,61 @@ test("two ensembles over one base steer it together, with the text of an undistu
   expect(alone.output.text).not.toBe(output.text);
   await second.stop();
 });
+
+test("a worker is killed while the base on another server answers it: another worker finishes the job with the text of a local base", async () => {
+  const { client } = stack;
+  const model = "atlas-remote";
+  const base = await serveDemoBase();
+  const TRIMTAB_MODELS = writeManifest(model, base.url);
+  const first = await stack.startWorker({ ...LEASES, TRIMTAB_MODELS });
+  const { id } = await client.submit({ ...LONG_JOB, model });
+  const reader = new EventReader(client, id);
+  await reader.hasTokens(20);
+  // Its next call is on its way.
+  const called = Promise.withResolvers<void>();
+  base.server.intercept = async () => {
+    called.resolve();
+    return null;
+  };
+  await called.promise;
+  first.child.kill("SIGKILL");
+  const second = await stack.startWorker({ TRIMTAB_MODELS });
+  const events = await reader.ended;
+  expect(seqOf(events)).toEqual(countingFrom(1, events.length));
+  const starts = events.filter((event) => event.type === "started");
+  expect(starts).toMatchObject([{ attempt: 1 }, { attempt: 2 }]);
+  const job = await client.read(id);
+  expect(job.usage!.remote_base).toMatchObject({ bounded_tokens: 0 });
+  const undisturbed = await runToEnd(client, LONG_JOB);
+  expect(textOf(events)).toBe(undisturbed.output.text);
+  await second.stop();
+});
+
+/** The demo base behind a server that imitates llama.cpp's. */
+async function serveDemoBase(): Promise<{ server: BaseServer; url: string }> {
+  const decoder = await demoDecoder("base");
+  const logits = cachedLogits(decoderLogits(decoder, DEMO_VOCAB));
+  const served = { logits, vocabSize: DEMO_VOCAB, tokenizer: demoTokenizer };
+  const server = new BaseServer(llamaRoutes(served));
+  onTestFinished(() => server.close());
+  return { server, url: await server.listen() };
+}
+
+/** The model `atlas-qa`, and the same with its base on a server. */
+function writeManifest(remoteId: string, url: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "manifest-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const path = (name: string) => join(import.meta.dirname, "../../infra/models", name);
+  const remote = { url, api: "llama.cpp", model: "demo", tokenizer: path("base") };
+  const pair = {
+    expert: { path: path("atlas-expert") },
+    antiexpert: { path: path("antiexpert") },
+  };
+  const file = join(folder, "ensembles.json");
+  const ensembles = [
+    { id: LONG_JOB.model, base: { path: path("base") }, ...pair },
+    { id: remoteId, base: remote, ...pair },
+  ];
+  writeFileSync(file, JSON.stringify({ ensembles }));
+  return file;
+}
