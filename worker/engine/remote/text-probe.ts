@@ -46,11 +46,13 @@ export async function checkContinues(
     return (await prober.rows(query)).promptTokens;
   };
   const [without, withReply] = [await tokensOf([]), await tokensOf(reply)];
-  if (without !== null && withReply !== null && withReply - without === reply.length) return;
+  const added = without === null || withReply === null ? null : withReply - without;
+  // A template that ends with a space joins it to the first token.
+  if (added === reply.length || added === reply.length - 1) return;
   const reason =
-    without === null || withReply === null
+    added === null
       ? "its replies do not say whether it continues a reply (usage.prompt_tokens)"
-      : `it begins a new reply instead of continuing the last message: ${reply.length} tokens of a reply make its prompt ${withReply - without} tokens longer`;
+      : `it begins a new reply instead of continuing the last message: ${reply.length} tokens of a reply make its prompt ${added} tokens longer`;
   throw new Error(
     `${reason}. Use "prompts": "text" if it has /completions, or "prompts": "chat-start" to score choices of one token`,
   );
