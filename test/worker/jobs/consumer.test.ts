@@ -111,30 +111,6 @@ test("the webhook of an ended job is queued with the job's result", async () => 
   });
 });
 
-test("jobs of a model whose base is away wait, those of other models run", async () => {
-  const away = { reasons: new Map([["remote", "The base model big: the connection failed"]]) };
-  const served = new Map([
-    ["atlas-qa", "weights"],
-    ["remote", "weights"],
-  ]);
-  const ran: string[] = [];
-  consume(
-    async function* (_, { model }) {
-      ran.push(model);
-      yield { type: "end", finish: "stop", usage: NO_USAGE };
-    },
-    { served, away },
-  );
-  const waiting = newJob({ generation: generation({ model: "remote" }) });
-  await store.submit(waiting);
-  await run({ generation: generation({ model: "atlas-qa" }) });
-  expect(ran).toEqual(["atlas-qa"]);
-  expect(await store.record(waiting.id)).toMatchObject({ state: "queued" });
-  away.reasons.clear();
-  await vi.waitUntil(async () => (await store.record(waiting.id))?.endedAtMs != null, WAIT);
-  expect(ran).toEqual(["atlas-qa", "remote"]);
-});
-
 test("a job without a webhook URL gets no webhook, and its end is counted", async () => {
   consume(async function* () {
     yield { type: "end", finish: "stop", usage: NO_USAGE };
