@@ -25,6 +25,7 @@ import {
 } from "./http/reply-headers.ts";
 import { honoPath, type Route } from "./http/route.ts";
 import { allRoutes } from "./routes/index.ts";
+import { NO_PAGE_FILES, type PageFiles } from "./routes/settings.ts";
 import type { Otlp } from "./runtime/env.ts";
 
 export interface AppDeps {
@@ -39,8 +40,8 @@ export interface AppDeps {
   /** Where spans are sent; absent if none are sent. */
   readonly otlp?: Otlp | undefined;
   readonly log: Log;
-  /** The script of the API reference; without it `/docs` links to the document only. */
-  readonly referenceScript?: string;
+  /** Default: none, as in tests. */
+  readonly pages?: PageFiles;
   /** Whether the server is about to end: then it is not ready, and a disconnect is no client's decision. Default: never. */
   readonly isStopping?: () => boolean;
 }
@@ -71,12 +72,12 @@ export function createApp({
   publicUrl,
   otlp,
   log,
-  referenceScript = "",
+  pages = NO_PAGE_FILES,
   isStopping = () => false,
 }: AppDeps): Hono<AppEnv> {
   // Without `strict`, a slash at the end of a path is the same as none: some clients add one to their base URL.
   const app = new Hono<AppEnv>({ strict: false });
-  const routes = allRoutes({ deadlineSeconds, document, referenceScript, log });
+  const routes = allRoutes({ deadlineSeconds, document, pages, log });
 
   app.use(requestId({ limitLength: REQUEST_ID_CHARS_MAX, generator: () => newId("req") }));
   // Any origin is allowed: browsers add cookies to requests automatically, but never an API key.

@@ -3,6 +3,8 @@ import type { Hono } from "hono";
 import { AppError } from "../shared/api/errors.ts";
 import { createApp } from "./app.ts";
 import referenceScript from "./docs/reference.txt";
+import playScript from "./play/script.txt";
+import playStyle from "./play/style.txt";
 import { HubLogs } from "./redis/hub-client.ts";
 import { RequestStores } from "./redis/stores.ts";
 import type { AppEnv } from "./http/context.ts";
@@ -29,7 +31,7 @@ function createFromBindings(bindings: Bindings): Hono<AppEnv> {
     publicUrl: env.PUBLIC_URL,
     otlp: otlpOf(env),
     log,
-    referenceScript,
+    pages: { referenceScript, playScript, playStyle },
   });
 }
 

@@ -1,5 +1,5 @@
 /**
- * The API reference as a page. Scalar renders the OpenAPI document in the browser; the script (infra/openapi/reference-ui.ts)
+ * The API reference as a page. Scalar renders the OpenAPI document in the browser; the script (infra/pages/reference.ts)
  * is served by the edge, so the page needs no inline script and loads nothing from another host.
  */
 import { html } from "hono/html";

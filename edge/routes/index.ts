@@ -12,6 +12,7 @@ import { keyRoutes } from "./keys.ts";
 import { messageRoutes } from "./messages.ts";
 import { modelRoutes } from "./models.ts";
 import { documentRoutes } from "./openapi.ts";
+import { playgroundRoutes } from "./playground.ts";
 import { operatorRoutes } from "./operator.ts";
 import { responseRoutes } from "./responses.ts";
 import { scoreRoutes } from "./score.ts";
@@ -50,5 +51,6 @@ export function allRoutes(settings: RouteSettings): readonly Route[] {
     ...operatorRoutes(),
     ...healthRoutes(settings),
     ...documentRoutes(settings),
+    ...playgroundRoutes(settings),
   ];
 }

@@ -8,7 +8,7 @@ const CACHE = "public, max-age=300";
 
 const OpenApiDocument = v.pipe(v.looseObject({}), v.description("An OpenAPI 3.1 document."));
 
-export function documentRoutes({ document, referenceScript }: RouteSettings): Route[] {
+export function documentRoutes({ document, pages }: RouteSettings): Route[] {
   return [
     route(
       {
@@ -60,7 +60,7 @@ export function documentRoutes({ document, referenceScript }: RouteSettings): Ro
       (c) => {
         c.header("Cache-Control", CACHE);
         c.header("Content-Type", "text/javascript; charset=utf-8");
-        return c.body(referenceScript);
+        return c.body(pages.referenceScript);
       },
     ),
   ];

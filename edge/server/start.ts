@@ -16,8 +16,11 @@ import { log } from "../runtime/log.ts";
 import { EdgeServer } from "./server.ts";
 import { parseSettings, type Settings } from "./settings.ts";
 
-/** Written by `npm run edge` and when the image is built: infra/openapi/reference-ui.ts. */
-const REFERENCE_SCRIPT = join(import.meta.dirname, "../docs/reference.txt");
+/** A file that `npm run edge` and the build of the image write (infra/pages/write.ts); empty if it is missing. */
+function pageFile(name: string): string {
+  const file = join(import.meta.dirname, "..", name);
+  return existsSync(file) ? readFileSync(file, "utf8") : "";
+}
 
 function readConfiguration(): [Env, Settings] {
   try {
@@ -50,7 +53,11 @@ export async function start(stop: AbortSignal): Promise<void> {
     publicUrl: env.PUBLIC_URL,
     otlp: otlpOf(env),
     log,
-    referenceScript: existsSync(REFERENCE_SCRIPT) ? readFileSync(REFERENCE_SCRIPT, "utf8") : "",
+    pages: {
+      referenceScript: pageFile("docs/reference.txt"),
+      playScript: pageFile("play/script.txt"),
+      playStyle: pageFile("play/style.txt"),
+    },
     isStopping: () => server.isStopping,
   });
   const server = new EdgeServer(

@@ -1,8 +1,8 @@
 /**
- * `npm run edge`: the self-hosted edge (edge/server/main.ts), after the script of the API reference is written if it is not up
- * to date. A container has that script already and starts edge/server/main.ts itself.
+ * `npm run edge`: the self-hosted edge (edge/server/main.ts), after the scripts of its pages are written if they are not up
+ * to date. A container has them already and starts edge/server/main.ts itself.
  */
-import { writeReferenceUi } from "../openapi/reference-ui.ts";
+import { writePages } from "../pages/write.ts";
 
-writeReferenceUi();
+writePages();
 await import("../../edge/server/main.ts");

@@ -8,11 +8,11 @@ WORKDIR /app
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY package.json package-lock.json .npmrc ./
 RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --no-audit --no-fund
-# The script of the API reference comes from a package that the server does not need.
+# The scripts of the pages are made with packages that the server does not need.
 COPY shared shared
 COPY edge edge
-COPY infra/openapi infra/openapi
-RUN node -e 'import("./infra/openapi/reference-ui.ts").then(({ writeReferenceUi }) => writeReferenceUi())' \
+COPY infra/pages infra/pages
+RUN node -e 'import("./infra/pages/write.ts").then(({ writePages }) => writePages())' \
  && ONNXRUNTIME_NODE_INSTALL=skip npm prune --omit=dev --no-audit --no-fund \
  # Only workers run models.
  && rm -rf node_modules/onnxruntime-node node_modules/@huggingface

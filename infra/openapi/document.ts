@@ -20,6 +20,7 @@ import {
 } from "../../edge/http/route.ts";
 import { RATE_LIMITS } from "../../edge/requests/rate-limits.ts";
 import { allRoutes } from "../../edge/routes/index.ts";
+import { NO_PAGE_FILES } from "../../edge/routes/settings.ts";
 import { ERRORS, type ErrorCode, type ErrorEntry } from "../../shared/api/error-codes.ts";
 import { ErrorBody, ProblemBody } from "../../shared/api/errors.ts";
 import { MessageError } from "../../shared/api/messages.ts";
@@ -33,7 +34,7 @@ type JsonObject = Record<string, unknown>;
 export const ROUTES = allRoutes({
   deadlineSeconds: 0,
   document: {},
-  referenceScript: "",
+  pages: NO_PAGE_FILES,
   log: () => {},
 });
 

@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import type { Route } from "../../edge/http/route.ts";
 import { allRoutes } from "../../edge/routes/index.ts";
+import { NO_PAGE_FILES } from "../../edge/routes/settings.ts";
 import { MessageError } from "../../shared/api/messages.ts";
 import { hasMessageErrors } from "../../shared/protocols/message-errors.ts";
 import { ErrorBody, ProblemBody } from "../../shared/api/errors.ts";
@@ -9,7 +10,7 @@ import { ErrorBody, ProblemBody } from "../../shared/api/errors.ts";
 export const ROUTES = allRoutes({
   deadlineSeconds: 1,
   document: {},
-  referenceScript: "",
+  pages: NO_PAGE_FILES,
   log: () => undefined,
 });
 

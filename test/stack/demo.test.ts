@@ -49,9 +49,10 @@ test.for([
   await mark.gone();
 });
 
-test("without --once the demo keeps running; when one of its parts stops, it says so and stops the others", async () => {
+test("without --once the demo ends its output with the playground's address and keeps running; when one of its parts stops, it says so and stops the others", async () => {
   const { child, mark } = startDemo(await freePort());
-  await child.waitFor("the commands", DEADLINE_MS, () => child.output.includes("until Ctrl-C"));
+  const playground = /http:\/\/[\d.:]+\/play#key=tt_[\w-]{43}/;
+  await child.waitFor("the last line", DEADLINE_MS, () => playground.test(child.output));
   const worker = (await mark.living("worker/main.ts"))[0] ?? 0;
   process.kill(worker, "SIGKILL");
   expect(await child.exited).toEqual({ code: 1, signal: null });

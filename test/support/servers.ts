@@ -2,12 +2,12 @@
 import { createServer, type AddressInfo, type Socket } from "node:net";
 import { once } from "node:events";
 import type { TestProject } from "vitest/node";
-import { writeReferenceUi } from "../../infra/openapi/reference-ui.ts";
+import { writePages } from "../../infra/pages/write.ts";
 import { startRedis } from "../../infra/stack/redis.ts";
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  // The edge imports the script that this writes.
-  writeReferenceUi();
+  // The edge imports the files that this writes.
+  writePages();
   const redis = await startRedis();
   const sockets = new Set<Socket>();
   const silent = createServer((socket) => {

@@ -9,7 +9,7 @@ import { unstable_readConfig } from "wrangler";
 import type { EdgeProcess } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
 import { Child } from "../../infra/stack/process.ts";
-import { writeReferenceUi } from "../../infra/openapi/reference-ui.ts";
+import { writePages } from "../../infra/pages/write.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const READY_MS = 60_000;
@@ -39,7 +39,7 @@ export async function startWorkerd(
 }
 
 async function bundle(folder: string): Promise<void> {
-  writeReferenceUi();
+  writePages();
   const wrangler = new Child({
     name: "wrangler",
     command: "wrangler",

@@ -2,10 +2,16 @@
 import { expect, test } from "vitest";
 import { route, type Route } from "../../../edge/http/route.ts";
 import { allRoutes } from "../../../edge/routes/index.ts";
+import { NO_PAGE_FILES } from "../../../edge/routes/settings.ts";
 import { Scope } from "../../../shared/api/keys.ts";
 import { errorOf, newTenant, send } from "../harness.ts";
 
-const routes = allRoutes({ deadlineSeconds: 1, document: {}, referenceScript: "", log: () => {} });
+const routes = allRoutes({
+  deadlineSeconds: 1,
+  document: {},
+  pages: NO_PAGE_FILES,
+  log: () => {},
+});
 const name = ({ method, path }: Route) => `${method} ${path}`;
 
 /** The path of a route, with the id of an object that does not exist. */
@@ -50,6 +56,9 @@ test("only health checks, the documentation and public keys need no API key", ()
     "GET /openapi.json",
     "GET /docs",
     "GET /docs/reference.js",
+    "GET /play",
+    "GET /play/script.js",
+    "GET /play/style.css",
   ]);
 });
 

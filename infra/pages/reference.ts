@@ -1,15 +1,12 @@
 /**
- * Writes the script of the API reference, which the edge's bundle contains as text: Scalar, and edge/docs/start.js that
- * starts it. As a static asset of the Worker it would cost every request 2 ms in workerd (polls: 7.4 instead of 5.4 ms).
- * Scalar is taken out of its Fastify plugin, which contains it (30 MB of packages): the package that publishes it as a file
+ * The script of the API reference: Scalar, and edge/docs/start.js that starts it. Scalar is taken out of its Fastify plugin, which contains it (30 MB of packages): the package that publishes it as a file
  * brings 450 MB of others.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import scalarPlugin from "@scalar/fastify-api-reference";
 
 const DOCS = join(import.meta.dirname, "../../edge/docs");
-const FILE = join(DOCS, "reference.txt");
 
 /** The used part of the plugin's type: it registers routes with a host that looks like Fastify. */
 type Plugin = (host: PluginHost, options: object, done: () => void) => void;
@@ -25,11 +22,8 @@ interface PluginRoute {
   readonly handler: (request: object, reply: object) => string;
 }
 
-/** Writes the file unless it already has this content. */
-export function writeReferenceUi(): void {
-  const script = `${scalarScript()}\n${readFileSync(join(DOCS, "start.js"), "utf8")}`;
-  if (existsSync(FILE) && readFileSync(FILE, "utf8") === script) return;
-  writeFileSync(FILE, script);
+export function referenceScript(): string {
+  return `${scalarScript()}\n${readFileSync(join(DOCS, "start.js"), "utf8")}`;
 }
 
 /** Collects the plugin's routes and asks the script's route for its reply. */

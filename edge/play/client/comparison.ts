@@ -1,0 +1,176 @@
+/** The two columns: what runs in them, again with another alpha, and on from another token. */
+import type { Job } from "../../../shared/api/jobs.ts";
+import type { Api, JobBody } from "./api.ts";
+import { runJob } from "./answer-run.ts";
+import { Column, type ColumnListener } from "./column.ts";
+import { byId, part } from "./dom.ts";
+import { Figure, type Candidate } from "./figure.ts";
+import { costText } from "./job-state.ts";
+import { jobBody, messagesOf, steeringOf, type Settings } from "./settings.ts";
+import { interventionOf, nameOf, type Token } from "./tokens.ts";
+
+/** Published measurements found that pairs which change more tokens than this share often fail on hard tasks (arXiv 2606.11201). */
+const INTERVENTION_USUAL = 0.2;
+
+/** What a column shows: the settings and the job that made its answer. */
+interface Shown {
+  readonly settings: Settings;
+  readonly alpha: number;
+}
+
+export class Comparison {
+  readonly #api: () => Api;
+  readonly #columns: Readonly<Record<Column["name"], Column>>;
+  readonly #figure: Figure;
+  readonly #shown = new Map<Column, Shown>();
+  readonly #running = new Map<Column, AbortController>();
+
+  /** @param api the client with the present key */
+  constructor(api: () => Api) {
+    this.#api = api;
+    this.#figure = new Figure({
+      score: (column, position, candidates, signal) =>
+        this.#score(column, position, candidates, signal),
+      branch: (column, position, candidate) => void this.#branch(column, position, candidate),
+    });
+    const listener: ColumnListener = {
+      onPoint: (column, position) => this.#figure.point(column, position),
+      onChoose: (column, position) => this.#figure.pin(column, position),
+      onLeave: () => this.#figure.leave(),
+    };
+    this.#columns = {
+      base: new Column("base", listener),
+      steered: new Column("steered", listener),
+    };
+    byId("stop", HTMLButtonElement).addEventListener("click", () => this.stop());
+  }
+
+  /** Whether an answer has been asked for: then a moved alpha runs it again. */
+  get hasAnswer(): boolean {
+    return this.#shown.size > 0;
+  }
+
+  async runBoth(settings: Settings): Promise<void> {
+    const { base, steered } = this.#columns;
+    await Promise.all([
+      this.#run(base, { settings, alpha: 0 }),
+      this.#run(steered, { settings, alpha: settings.alpha }),
+    ]);
+  }
+
+  async runSteered(settings: Settings): Promise<void> {
+    await this.#run(this.#columns.steered, { settings, alpha: settings.alpha });
+  }
+
+  stop(): void {
+    for (const running of this.#running.values()) running.abort();
+  }
+
+  async #branch(column: Column, position: number, { id, token }: Candidate): Promise<void> {
+    const shown = this.#shown.get(column);
+    if (shown === undefined) return;
+    const kept = column.tokens.slice(0, position);
+    const known = column.tokens[position];
+    const chosen: Token =
+      known?.id === id ? known : { id, text: token, isEnd: false, top: known?.top ?? [] };
+    await this.#run(column, shown, [...kept, chosen]);
+  }
+
+  /** Runs an answer in a column. Only the column's last run writes in it. */
+  async #run(column: Column, shown: Shown, kept: readonly Token[] = []): Promise<void> {
+    this.#running.get(column)?.abort();
+    const running = new AbortController();
+    this.#running.set(column, running);
+    this.#shown.set(column, shown);
+    this.#showRunning();
+    this.#figure.close();
+    column.begin(kept);
+    column.setState("Sending the request");
+    const { signal } = running;
+    const ifCurrent = (action: () => void) => {
+      if (this.#running.get(column) === running) action();
+    };
+    try {
+      const body = await this.#bodyOf(shown, kept);
+      const job = await runJob(
+        this.#api(),
+        body,
+        {
+          onState: (text) => ifCurrent(() => column.setState(text)),
+          onTokens: (tokens) => ifCurrent(() => column.add(tokens)),
+        },
+        signal,
+      );
+      ifCurrent(() => finish(column, job));
+    } catch (error) {
+      const message = error instanceof Error ? error.message : "unknown error";
+      ifCurrent(() => column.setState(signal.aborted ? "Stopped" : `Failed: ${message}`));
+    }
+    ifCurrent(() => {
+      column.end();
+      this.#running.delete(column);
+      this.#showRunning();
+    });
+  }
+
+  /** After kept tokens the job continues the ids of the prompt and of these tokens. */
+  async #bodyOf({ settings, alpha }: Shown, kept: readonly Token[]): Promise<JobBody> {
+    const body = jobBody(settings, alpha);
+    if (kept.length === 0) return body;
+    const { model } = settings;
+    const prompt = await this.#api().tokenize({ model, messages: messagesOf(settings) });
+    const { messages: _, ...rest } = body;
+    const max_tokens = Math.max(1, settings.max_tokens - kept.length);
+    return { ...rest, prompt: [...prompt, ...kept.map(({ id }) => id)], max_tokens };
+  }
+
+  /** Of the base's answer it shows what the steering of the other column would make of it. */
+  async #score(
+    column: Column,
+    position: number,
+    candidates: readonly Candidate[],
+    signal: AbortSignal,
+  ) {
+    const { settings, alpha } = this.#shown.get(column)!;
+    const before = column.tokens.slice(0, position).map(({ id }) => id);
+    const { model } = settings;
+    const list = await this.#api().score(
+      {
+        model,
+        messages: messagesOf(settings),
+        completions: candidates.map(({ id }) => [...before, id]),
+        steering: steeringOf(settings, column.name === "base" ? settings.alpha : alpha),
+      },
+      signal,
+    );
+    return list.data.map(({ tokens }) => tokens.at(-1)!);
+  }
+
+  #showRunning(): void {
+    const isRunning = this.#running.size > 0;
+    byId("stop", HTMLButtonElement).disabled = !isRunning;
+    part("legend").hidden = false;
+    part("announcement").textContent = isRunning ? "Running" : "Both answers are complete";
+  }
+}
+
+function finish(column: Column, job: Job): void {
+  const reason = job.output.finish_reason === "length" ? "at max_tokens" : "at its end";
+  const attempts = job.attempts > 1 ? `, taken over ${job.attempts - 1} times` : "";
+  column.setState(`Complete: it stopped ${reason}${attempts}`);
+  const cost = costText(job);
+  if (column.name === "base") column.setSummary(cost);
+  else column.setSummary(...changeTexts(column), cost);
+}
+
+function changeTexts(column: Column): string[] {
+  const { tokens, changed, klMean } = interventionOf(column.tokens);
+  const share = tokens === 0 ? 0 : changed / tokens;
+  const isMuch =
+    share > INTERVENTION_USUAL ? "; above 20%, pairs fail more often on hard tasks" : "";
+  const rate = `Steering changed ${changed} of ${tokens} tokens (${(100 * share).toFixed(0)}%${isMuch}). KL on average ${klMean.toFixed(2)} nats.`;
+  const { changedAt } = column;
+  if (changedAt === null) return [rate];
+  const name = nameOf(column.tokens[changedAt]?.text ?? "");
+  return [rate, `First change to the answer before: token ${changedAt + 1}, ${name}.`];
+}

@@ -1,0 +1,116 @@
+/** The playground's parts that need no browser: links, code, states and tokens. */
+import { describe, expect, test } from "vitest";
+import { codeOf } from "../../../edge/play/client/request-code.ts";
+import { stateText } from "../../../edge/play/client/job-state.ts";
+import {
+  fromFragment,
+  jobBody,
+  toFragment,
+  type Settings,
+} from "../../../edge/play/client/settings.ts";
+import { firstChange, nameOf, tintOf, TokenReader } from "../../../edge/play/client/tokens.ts";
+import type { Job } from "../../../shared/api/jobs.ts";
+import { JobRequest } from "../../../shared/api/jobs.ts";
+import { parseRequest } from "../../../shared/submission/validate.ts";
+
+const SETTINGS: Settings = {
+  model: "atlas-qa",
+  prompt: 'It\'s "5" & 6?\nYes…',
+  alpha: 0.5,
+  temperature: 0.7,
+  top_p: 0.9,
+  max_tokens: 32,
+  seed: 11,
+  kl_budget: 0.4,
+  base_nucleus: null,
+};
+
+describe("settings", () => {
+  test("a link has all settings, and nothing of it that is not a setting or not a number is read", () => {
+    const { base_nucleus: _, ...set } = SETTINGS;
+    expect(fromFragment(new URLSearchParams(toFragment(SETTINGS)))).toEqual(set);
+    expect(fromFragment(new URLSearchParams("alpha=x&seed=&key=tt_1&prompt=a"))).toEqual({
+      prompt: "a",
+    });
+  });
+
+  test("the API accepts a job with all settings and with the fewest", () => {
+    const fewest = { ...SETTINGS, top_p: 1, kl_budget: null };
+    for (const settings of [SETTINGS, fewest]) {
+      const body = jobBody(settings, settings.alpha);
+      expect(parseRequest(JobRequest, body).steering?.trace).toBe(true);
+    }
+    expect(jobBody(fewest, 0)).toEqual(
+      expect.objectContaining({ steering: { alpha: 0, trace: true } }),
+    );
+  });
+});
+
+test("code quotes the prompt for its language and reads the key from the environment", () => {
+  const { curl, Python, JSON: json } = codeOf(SETTINGS, "https://api.example");
+  expect(curl).toContain("https://api.example/v1/chat/completions");
+  expect(curl).toContain(String.raw`"content": "It'\''s \"5\" & 6?\nYes…"`);
+  expect(Python).toContain('extra_body={"steering": {"alpha":0.5,"guards":{"kl_budget":0.4}}}');
+  expect((JSON.parse(json) as { messages: unknown }).messages).toEqual([
+    { role: "user", content: SETTINGS.prompt },
+  ]);
+});
+
+describe("the state of a job", () => {
+  const job = (more: Partial<Job>) => ({ state: "running", phase: "decode", ...more }) as Job;
+  const queue = { position: 3, tokens_ahead: 100, eta: { p50: 4.2, p90: 9 }, reason: null };
+
+  test.each([
+    [job({ state: "queued", queue }), "In the queue at place 3, starts in about 5 s"],
+    [job({ state: "queued", queue: { ...queue, eta: null } }), "In the queue at place 3"],
+    [
+      job({ state: "queued", queue: { ...queue, reason: "no_worker" } }),
+      "In the queue: no worker serves this model now",
+    ],
+    [job({ phase: "loading" }), "A worker has the job and makes room for it"],
+    [job({ phase: "prefill" }), "The models read the prompt (prefill)"],
+    [job({ waiting_for: "worker" }), "The worker was lost: another one will take the job over"],
+  ])("%#: is told in words", (state, text) => {
+    expect(stateText(state)).toBe(text);
+  });
+});
+
+describe("tokens", () => {
+  test("a character of several tokens is shown with its last one, and an end of sequence is no text", () => {
+    const [first, second] = [[0xc3], [0xa9]];
+    const logprob = { id: 1, token: "?", logprob: -1, top: [] };
+    const tokens = new TokenReader().read({
+      seq: 1,
+      type: "tokens",
+      ids: [1, 2, 0],
+      text: "é",
+      logprobs: [
+        { ...logprob, bytes: first },
+        { ...logprob, bytes: second },
+      ],
+    });
+    expect(tokens.map(({ text, isEnd }) => [text, isEnd])).toEqual([
+      ["", false],
+      ["é", false],
+      ["", true],
+    ]);
+  });
+
+  test("the first change is the first position at which both answers have different tokens", () => {
+    const answer = (...ids: number[]) => ids.map((id) => ({ id, text: "", isEnd: false, top: [] }));
+    expect(firstChange(answer(1, 2, 3), answer(1, 2, 4))).toBe(2);
+    expect(firstChange(answer(1, 2), answer(1, 2, 4))).toBe(null);
+  });
+
+  test("a token's name shows its spaces, and its tint grows with the gain", () => {
+    expect(nameOf(" a\n")).toBe("“\u00a0a⏎”");
+    expect([-4, -0.2, 0, 0.2, 1, 4].map(tintOf)).toEqual([
+      "lose-4",
+      "lose-1",
+      "",
+      "gain-1",
+      "gain-2",
+      "gain-4",
+    ]);
+  });
+});
