@@ -13,7 +13,16 @@ const ROOT = join(import.meta.dirname, "../..");
 /** The folders with the project's code. Code in the repository's root, such as a scratch file, is not checked. */
 const CODE_FOLDERS = ["shared", "edge", "worker", "infra", "test"];
 /** Each has a tsconfig.json. */
-const TYPED_FOLDERS = ["test", "infra", "worker", "edge", "edge/server", "edge/play/client", "test/edge", "."];
+const TYPED_FOLDERS = [
+  "test",
+  "infra",
+  "worker",
+  "edge",
+  "edge/server",
+  "edge/play/client",
+  "test/edge",
+  ".",
+];
 /** tsc's incremental state: the next run checks only the files that a change affects. */
 const TYPES_CACHE = join(ROOT, "node_modules/.cache/tsc");
 

@@ -80,7 +80,7 @@ describe("the playground", () => {
 
   /** Opens the page with the test's key. @param fragment further settings, as a link has them */
   async function openPlayground(
-    prepare: (page: Page) => Promise<void> = async () => {},
+    prepare: (page: Page) => Promise<unknown> = async () => {},
     fragment = "",
   ): Promise<Page> {
     const page = await openPage();

@@ -1,4 +1,5 @@
 /** The edge as it is deployed to Cloudflare: what depends on its runtime works there as on Node, where the other tests run it. */
+import { gzipSync } from "node:zlib";
 import OpenAI from "openai";
 import { beforeAll, expect, test } from "vitest";
 import type { EdgeProcess } from "../../infra/stack/edge.ts";
@@ -65,6 +66,15 @@ test("the official client gets the same chat, complete or streamed", async () =>
   const streamed = chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join("");
   expect(streamed).toBe(complete.choices[0]?.message.content);
   expect(streamed).not.toBe("");
+});
+
+test("the pages have their scripts, and the playground needs less than 150 kB for all", async () => {
+  const read = async (path: string) => (await fetch(edge.url + path)).arrayBuffer();
+  expect((await read("/docs/reference.js")).byteLength).toBeGreaterThan(0);
+  const files = await Promise.all(["/play", "/play/script.js", "/play/style.css"].map(read));
+  const sizes = files.map((file) => gzipSync(file).length);
+  expect(Math.min(...sizes)).toBeGreaterThan(1000);
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(150_000);
 });
 
 test("a file is stored as it was sent", async () => {

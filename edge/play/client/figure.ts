@@ -166,7 +166,7 @@ export class Figure {
 }
 
 /** The chosen token, the base's, the likeliest ones, and those that gained or lost most. */
-export function candidatesOf({ id, text, isEnd, trace, top }: Token): Candidate[] {
+function candidatesOf({ id, text, isEnd, trace, top }: Token): Candidate[] {
   const named = [...top, ...(trace ? [trace.base_token, ...trace.promoted, ...trace.demoted] : [])];
   const own = named.find((other) => other.id === id) ?? { id, token: isEnd ? "" : text };
   const first = trace ? [own, trace.base_token] : [own];
