@@ -226,12 +226,14 @@ export class RemoteRun {
       const drafts = Math.min(rowsMax - 1, sequence.isScoringPrompt ? left : left - 1);
       return { ...rowsOnly, drafts };
     }
+    // Where each draft is a prompt of its own, each would compute the whole prompt, which no slot has yet.
+    if (this.counts.calls === 0) return { ...rowsOnly, drafts: 0 };
     return this.#policy.choose({
       rowsMax,
       tokensLeft: sequence.request.output.tokensLeft,
       found: promptLookup(this.#context, FOUND_MAX),
       hasExpert: sequence.draftModel !== null,
-      canStream: this.#calls.canStream && this.counts.calls > 0,
+      canStream: this.#calls.canStream,
     });
   }
 
