@@ -3,6 +3,8 @@
  * exp(x) = 2^q * 2^(k / 2048) * e^r with integers q and k < 2048. The first two factors come from tables. As r is below
  * 0.0004, three terms of the series give e^r with a relative error below 1e-11.
  */
+import type { Border } from "./border.ts";
+
 const STEPS = 2_048;
 const STEPS_LOG2 = 11;
 /** Below this exponent, 2^q is not a normal double, and the value is too small to change the sum. */
@@ -42,6 +44,86 @@ export function expNormalize(out: Float32Array, values: Float32Array, max: numbe
     sum += weight;
   }
   return sum;
+}
+
+/**
+ * Writes exp(logit - max) to `out` as whole numbers, scaled so that their sum has 52 bits. Whole numbers have the same sum in any
+ * order, so a distribution is cut at the same token however its mass is added up.
+ * @param out [V], zeros
+ * @param logits [V]; -Infinity and NaN give 0
+ * @param inside tokens outside of it get 0; null for none
+ * @returns the sum; 0 if no logit is finite
+ */
+export function wholeWeights(
+  out: Float64Array,
+  logits: Float32Array,
+  inside: Border | null,
+): number {
+  const fractions = fractionPowers;
+  const wholes = wholePowers;
+  const max = maxOf(logits);
+  const [logit, id] = inside ? [inside.logit, inside.id] : [Number.NEGATIVE_INFINITY, Infinity];
+  let sum = 0;
+  for (let i = 0; i < logits.length; i++) {
+    const own = logits[i]!;
+    const x = own - max;
+    if (!(x > X_MIN) || own < logit || (own === logit && i > id)) continue;
+    const steps = x * STEPS_PER_NAT;
+    const step = steps | 0;
+    const rest = (steps - step) * NATS_PER_STEP;
+    const whole = wholes[(step >> STEPS_LOG2) - EXPONENT_MIN]!;
+    // One term more than above: the bits of a double.
+    const power = 1 + rest * (1 + rest * (0.5 + rest * (1 / 6)));
+    const weight = whole * fractions[step & (STEPS - 1)]! * power;
+    out[i] = weight;
+    sum += weight;
+  }
+  if (sum === 0) return 0;
+  const scale = 2 ** (52 - Math.ceil(Math.log2(sum)));
+  let total = 0;
+  for (let i = 0; i < out.length; i++) {
+    const weight = Math.round(out[i]! * scale);
+    out[i] = weight;
+    total += weight;
+  }
+  return total;
+}
+
+/** Sums of exp(x - max) over the vocabulary: by themselves, times the shift, and times its square. */
+export interface Moments {
+  readonly sum: number;
+  readonly first: number;
+  readonly second: number;
+}
+
+/**
+ * The moments of the shift under the distribution of x = base + strength * shift.
+ * @param base [V]; -Infinity has no weight @param shift [V], finite @param max at least as large as every x
+ */
+export function tiltedMoments(
+  base: Float32Array,
+  shift: Float32Array,
+  strength: number,
+  max: number,
+): Moments {
+  const fractions = fractionPowers;
+  const wholes = wholePowers;
+  let [sum, first, second] = [0, 0, 0];
+  for (let i = 0; i < base.length; i++) {
+    const own = shift[i]!;
+    const x = base[i]! + strength * own - max;
+    if (!(x > X_MIN)) continue;
+    const steps = x * STEPS_PER_NAT;
+    const step = steps | 0;
+    const rest = (steps - step) * NATS_PER_STEP;
+    const whole = wholes[(step >> STEPS_LOG2) - EXPONENT_MIN]!;
+    const weight = whole * fractions[step & (STEPS - 1)]! * (1 + rest * (1 + 0.5 * rest));
+    sum += weight;
+    const weighted = weight * own;
+    first += weighted;
+    second += weighted * own;
+  }
+  return { sum, first, second };
 }
 
 /** The largest value; NaN is ignored. -Infinity if there is none. */

@@ -7,6 +7,7 @@
  * state that depends on accepted tokens must be undone by `rewind`. Then add the field to the request
  * (shared/api/generation.ts, converted in shared/submission/validate.ts) and to Generation (shared/jobs/record.ts).
  */
+import type { Border } from "./border.ts";
 import type { PartialDraw } from "./certificate.ts";
 import { GUMBEL_MAX, GumbelNoise } from "./noise.ts";
 import { truncate, type Truncation } from "./truncate.ts";
@@ -151,25 +152,30 @@ export class Sampler {
     const noise = this.#noise;
     noise.seek(this.#accepted.length);
     // Relative to the largest logit: a temperature near 0 then gives 0 and -Infinity instead of ±Infinity for all.
-    const max = logits[argmax(logits)]!;
+    let best = argmax(logits);
+    const max = logits[best]!;
     for (let i = 0; i < logits.length; i++) logits[i] = (logits[i]! - max) / temperature;
-    const candidates = truncate(logits, this.#sampling);
-    let best = candidates?.[0] ?? argmax(logits);
+    // Every truncation keeps the largest logit.
+    const border = truncate(logits, this.#sampling);
+    const { logit: least, id: lastId } = border ?? NO_BORDER;
     let bestScore = logits[best]! + noise.at(best);
-    const consider = (id: number) => {
+    for (let id = 0; id < logits.length; id++) {
+      const logit = logits[id]!;
       // Most tokens are so unlikely that no noise can make them the best: skip their logarithms.
-      if (logits[id]! + GUMBEL_MAX < bestScore) return;
-      const score = logits[id]! + noise.above(id, bestScore - logits[id]!);
+      if (logit + GUMBEL_MAX < bestScore || logit < least || (logit === least && id > lastId)) {
+        continue;
+      }
+      const score = logit + noise.above(id, bestScore - logit);
       if (score > bestScore || (score === bestScore && id < best)) {
         best = id;
         bestScore = score;
       }
-    };
-    if (candidates) for (const id of candidates) consider(id);
-    else for (let id = 0; id < logits.length; id++) consider(id);
+    }
     return best;
   }
 }
+
+const NO_BORDER: Border = { logit: Number.NEGATIVE_INFINITY, id: Number.POSITIVE_INFINITY };
 
 /** Index of the largest value, of equal ones the first; NaN is ignored. */
 export function argmax(values: Float32Array): number {

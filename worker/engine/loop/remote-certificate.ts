@@ -10,6 +10,7 @@
  *   token counts as proven only if the unseen tokens change the divergence by less than KL_NEGLIGIBLE. Otherwise there is no
  *   bound of the error either, as the exact alpha may be any up to the request's.
  */
+import { maskOutside } from "../decode/border.ts";
 import { certify, type Certificate, type PartialDraw } from "../decode/certificate.ts";
 import { combineLogits } from "../decode/combine.ts";
 import { maxOf } from "../decode/exp.ts";
@@ -52,7 +53,8 @@ export function certifyDecision(
   const isSteered = fillSteered(decision, row, upper);
   if (isSteered && place === "in the list") {
     const { baseNucleus = 1 } = sequence.request.guards!;
-    maskOutside(upper, nucleus(decision.models.base, null, baseNucleus));
+    const border = nucleus(decision.models.base, baseNucleus);
+    if (border) maskOutside(upper, decision.models.base, border);
   }
   const isBeyond = isSteered && place === "beyond the list";
   const isSeen = (id: number) => (isBeyond ? row.isListed(id) : row.seen.has(id));
@@ -204,10 +206,4 @@ function errorMaxOf(
     penalty === 1 || !logs.some((log, id) => log > Number.NEGATIVE_INFINITY && isDivided(id));
   const weight = unseenWeightMax(logs, { ...draw, temperature }, isNegative);
   return weight / (seen + weight);
-}
-
-function maskOutside(logits: Float32Array, ids: readonly number[]): void {
-  const values = ids.map((id) => logits[id]!);
-  logits.fill(Number.NEGATIVE_INFINITY);
-  for (const [i, id] of ids.entries()) logits[id] = values[i]!;
 }
