@@ -149,7 +149,7 @@ export class Scheduler {
     task.onEnd(error, step.sequence);
   }
 
-  /** If a model's run throws, all sequences fail: their caches may be inconsistent. */
+  /** For an error that is not a sequence's own: what state it leaves is not known. */
   #failAll(error: Error): void {
     for (const [sequence, task] of this.#running) {
       this.#remove(sequence);

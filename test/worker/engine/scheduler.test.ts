@@ -3,70 +3,11 @@ import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Scheduler, type Task } from "../../../worker/engine/scheduler.ts";
 import type { Models } from "../../../worker/engine/model/ensemble.ts";
+import { PROMPT_TOKENS, tasksOver, type Progress } from "../../support/scheduler-tasks.ts";
 import { FakeDecoder, fakeModels, noiseLogits } from "../../support/fake-decoder.ts";
-import {
-  NO_EOS,
-  PROMPTS,
-  generateRequest,
-  runTokens,
-  vectorModels,
-  type RequestOptions,
-} from "../../support/decode-loop.ts";
+import { NO_EOS, PROMPTS, runTokens, vectorModels } from "../../support/decode-loop.ts";
 
 const VOCAB = 20;
-const PROMPT_TOKENS = 3;
-
-interface Progress {
-  readonly tokens: number[];
-  readonly ends: (Error | null)[];
-}
-
-/** Tasks of a scheduler: the callbacks of each task, and the order of all callbacks. */
-function tasksOver(scheduler: Scheduler) {
-  const log: string[] = [];
-  let open = 0;
-  let wake = () => {};
-  return {
-    log,
-    /** A named task. A token of a fake model takes one byte, so three models need three times `cacheTokensMax`. */
-    task: (
-      name: string,
-      options: RequestOptions,
-      { onToken, onEnd }: { onToken?: () => void; onEnd?: () => void } = {},
-    ): Task & Progress => {
-      const progress: Progress = { tokens: [], ends: [] };
-      return {
-        ...progress,
-        request: generateRequest({
-          ...options,
-          sampling: { logitBias: [NO_EOS], ...options.sampling },
-        }),
-        cacheTokensMax: PROMPT_TOKENS + (options.maxTokens ?? 24),
-        onStart: () => void log.push(`${name} starts`),
-        onToken: ({ token }) => {
-          progress.tokens.push(token);
-          onToken?.();
-        },
-        onEnd: (error) => {
-          progress.ends.push(error);
-          log.push(`${name} ${error ? `fails: ${error.message}` : "ends"}`);
-          onEnd?.();
-          open--;
-          if (open === 0) wake();
-        },
-      };
-    },
-    submit: (...tasks: Task[]): void => {
-      open += tasks.length;
-      for (const task of tasks) scheduler.submit(task);
-    },
-    /** Waits until all submitted tasks have ended. */
-    ended: async (): Promise<void> => {
-      if (open > 0) await new Promise<void>((resolve) => (wake = resolve));
-    },
-  };
-}
-
 const cacheBytes = (models: Models) =>
   models.base.cacheBytes + models.expert.cacheBytes + models.antiexpert.cacheBytes;
 
@@ -312,28 +253,4 @@ describe("a task", () => {
       24, 0, 0,
     ]);
   });
-});
-
-test("a model that throws fails all running tasks; waiting tasks then run", async () => {
-  const models = fakeModels(VOCAB);
-  let isBroken = true;
-  const fragile = new FakeDecoder((ids) => {
-    if (isBroken && ids.length > 8) throw new Error("the device is gone");
-    return noiseLogits(1, VOCAB)(ids);
-  });
-  const { task, submit, ended } = tasksOver(new Scheduler(2 * 81));
-  const repair = { onEnd: () => void (isBroken = false) };
-  const [a, b, c] = [
-    task("a", { models: { ...models, base: fragile } }, repair),
-    task("b", { models }),
-    task("c", { models: { ...models, base: fragile } }),
-  ];
-  submit(a, b, c);
-  await ended();
-  expect([a.ends, b.ends]).toEqual([
-    [new Error("the device is gone")],
-    [new Error("the device is gone")],
-  ]);
-  expect([c.ends, c.tokens.length]).toEqual([[null], 24]);
-  expect([fragile.openCount, models.base.openCount, models.expert.openCount]).toEqual([0, 0, 0]);
 });

@@ -42,6 +42,8 @@ export class Batch {
   readonly #sequences = new Map<Sequence, Speculator | null>();
   readonly #speculate: boolean;
   readonly #prefixCache: PrefixCache | null;
+  /** Sequences that took part in a failed run: each of them now runs by itself. */
+  readonly #alone = new Set<Sequence>();
   readonly #remote: RemoteRuns;
   readonly #budget = new StepBudget();
   #lastScored: Sequence | undefined;
@@ -81,6 +83,7 @@ export class Batch {
   /** Removes a sequence, finished or not, and frees its KV caches. */
   remove(sequence: Sequence): void {
     if (!this.#sequences.delete(sequence)) return;
+    this.#alone.delete(sequence);
     this.#remote.remove(sequence);
     sequence.close();
   }
@@ -111,10 +114,14 @@ export class Batch {
   /**
    * Prefills up to one chunk. Then gives every prefilled sequence its next token, or several where tokens are drafted,
    * and one of those with given tokens its next ones. Removes the sequences that finish or fail.
+   *
+   * If a model's run fails, the sequence whose run it was ends. After a failed run of several sequences each of them goes on by
+   * itself, so that only the one that causes the error ends.
    */
   async step(): Promise<Step[]> {
     const isAlone = ![...this.#sequences.keys()].some((sequence) => this.#isGenerating(sequence));
-    const spentMs = await this.#prefillChunk(this.#budget.prefillTokens(isAlone));
+    const { steps, ms: spentMs } = await this.#prefillChunk(this.#budget.prefillTokens(isAlone));
+    for (const { sequence } of steps) this.remove(sequence);
     const prefilled = [...this.#sequences.keys()].filter(isPrefilled);
     const startedMs = performance.now();
     const local = prefilled.filter((sequence) => !this.#remote.has(sequence));
@@ -122,15 +129,15 @@ export class Batch {
     const generated = local.filter((sequence) => !this.#isScored(sequence));
     const [first] = generated;
     const speculator = this.size === 1 && first ? this.speculator(first) : null;
-    const steps =
-      (speculator && (await speculator.step(first!))) ?? (await this.#decode(generated, prefilled));
+    const drafted = speculator && (await orError(first!, () => speculator.step(first!)));
+    steps.push(...(drafted ?? (await this.#decode(generated, prefilled))));
     if (prefilled.some((sequence) => this.#isGenerating(sequence))) {
       this.#budget.recordDecode(performance.now() - startedMs);
     }
     if (scored) {
       const { vocabSize } = scored.request.models;
       const count = this.#budget.scoreTokens(generated.length === 0, vocabSize, spentMs);
-      steps.push(...(await this.#score(scored, count)));
+      steps.push(...(await orError(scored, () => this.#score(scored, count))));
     }
     for (const step of steps) {
       const { sequence } = step;
@@ -168,26 +175,38 @@ export class Batch {
     return steps;
   }
 
-  /** @returns the time that it took, in ms */
-  async #prefillChunk(tokensMax: number): Promise<number> {
+  /** @returns the errors of sequences whose prefill failed, and the time that it took, in ms */
+  async #prefillChunk(tokensMax: number): Promise<{ steps: Step[]; ms: number }> {
+    const steps: Step[] = [];
     let tokensLeft = tokensMax;
     const startedMs = performance.now();
     for (const sequence of this.#sequences.keys()) {
-      for (const model of sequence.modelStates) {
-        // Restored just before the prefill and not in add(): an earlier sequence may have stored the same prefix meanwhile.
-        if (tokensLeft > 0) this.#restorePrefix(sequence, model);
-        const count = Math.min(tokensLeft, model.pendingTokens.length - 1);
-        if (count === 0) continue;
-        await model.decoder.prefill(model.decoderSequence, model.pendingTokens.slice(0, count));
-        sequence.countRun(model);
-        model.pendingTokens = model.pendingTokens.slice(count);
-        tokensLeft -= count;
-        if (model.pendingTokens.length === 1) this.#storePrefix(sequence, model);
-      }
+      const errors = await orError(sequence, async () => {
+        tokensLeft -= await this.#prefill(sequence, tokensLeft);
+        return [];
+      });
+      steps.push(...errors);
     }
     const ms = performance.now() - startedMs;
     this.#budget.recordPrefill(ms, tokensMax - tokensLeft);
-    return ms;
+    return { steps, ms };
+  }
+
+  /** @returns how many tokens were prefilled */
+  async #prefill(sequence: Sequence, tokensMax: number): Promise<number> {
+    let tokensLeft = tokensMax;
+    for (const model of sequence.modelStates) {
+      // Restored just before the prefill and not in add(): an earlier sequence may have stored the same prefix meanwhile.
+      if (tokensLeft > 0) this.#restorePrefix(sequence, model);
+      const count = Math.min(tokensLeft, model.pendingTokens.length - 1);
+      if (count === 0) continue;
+      await model.decoder.prefill(model.decoderSequence, model.pendingTokens.slice(0, count));
+      sequence.countRun(model);
+      model.pendingTokens = model.pendingTokens.slice(count);
+      tokensLeft -= count;
+      if (model.pendingTokens.length === 1) this.#storePrefix(sequence, model);
+    }
+    return tokensMax - tokensLeft;
   }
 
   #restorePrefix(sequence: Sequence, model: ModelState): void {
@@ -212,12 +231,32 @@ export class Batch {
   /** One token of each local sequence, and what can be done of the remote ones. */
   async #decode(sequences: readonly Sequence[], prefilled: readonly Sequence[]): Promise<Step[]> {
     const remote = prefilled.filter((sequence) => this.#remote.has(sequence));
-    const logits = await decodeAll([
+    const all = [...sequences, ...remote];
+    const together = all.filter((sequence) => !this.#alone.has(sequence));
+    const apart = all.filter((sequence) => this.#alone.has(sequence));
+    const steps: Step[] = [];
+    for (const group of [together, ...apart.map((sequence) => [sequence])]) {
+      if (group.length > 0) steps.push(...(await this.#decodeGroup(group)));
+    }
+    return steps;
+  }
+
+  /** The next tokens of sequences that share their runs. */
+  async #decodeGroup(group: readonly Sequence[]): Promise<Step[]> {
+    const remote = group.filter((sequence) => this.#remote.has(sequence));
+    const sequences = group.filter((sequence) => !this.#remote.has(sequence));
+    const inputs = [
       ...sequences.flatMap(({ modelStates }) =>
         modelStates.map((model) => ({ model, id: model.pendingTokens[0]! })),
       ),
       ...this.#remote.pairInputs(remote),
-    ]);
+    ];
+    let logits: Map<ModelState, Float32Array>;
+    try {
+      logits = await decodeAll(inputs);
+    } catch (error) {
+      return this.#separate(group, asError(error));
+    }
     const steps = sequences.map((sequence) => {
       for (const model of sequence.modelStates) sequence.countRun(model);
       const step = sequence.chooseToken(sequence.modelStates.map((model) => logits.get(model)!));
@@ -233,7 +272,33 @@ export class Batch {
     });
     return [...steps, ...this.#remote.advance(remote, logits)];
   }
+
+  /** After a failed run: ends the only sequence of it, or lets each of several start again by itself. */
+  #separate(group: readonly Sequence[], error: Error): Step[] {
+    const [only, ...others] = group;
+    if (others.length === 0) return [{ sequence: only!, error }];
+    for (const sequence of group) {
+      this.#alone.add(sequence);
+      sequence.restart();
+      this.#remote.restart(sequence);
+    }
+    return [];
+  }
 }
+
+/** The steps of a run of one sequence; if it fails, the error as the sequence's step. */
+async function orError<T extends Step[] | null>(
+  sequence: Sequence,
+  run: () => Promise<T>,
+): Promise<Step[] | T> {
+  try {
+    return await run();
+  } catch (error) {
+    return [{ sequence, error: asError(error) }];
+  }
+}
+
+const asError = (error: unknown) => (error instanceof Error ? error : new Error(String(error)));
 
 function isPrefilled({ modelStates }: Sequence): boolean {
   return modelStates.every(({ pendingTokens }) => pendingTokens.length === 1);

@@ -115,6 +115,13 @@ export class RemoteRun {
     return steps;
   }
 
+  /** Forgets the drafts, because the pair's caches are empty again. The row after the output stays right. */
+  restart(): void {
+    this.#path = [];
+    this.#pairLogits = [];
+    this.#rows = this.#rows.slice(0, 1);
+  }
+
   /** Aborts its calls. */
   close(): void {
     this.#calls.close();

@@ -26,9 +26,15 @@ export class RemoteRuns {
     const run = new RemoteRun(sequence, base, load, this.#drafter, () => this.wake());
     this.#runs.set(sequence, run);
     sequence.remote = run.counts;
-    // The server caches the prompt itself; the last token is all that a call adds.
-    const [model] = sequence.modelStates;
-    model!.pendingTokens = model!.pendingTokens.slice(-1);
+    skipBasePrefill(sequence);
+  }
+
+  /** After the sequence's own restart; a call that is under way goes on. Nothing without a remote base. */
+  restart(sequence: Sequence): void {
+    const run = this.#runs.get(sequence);
+    if (!run) return;
+    run.restart();
+    skipBasePrefill(sequence);
   }
 
   has(sequence: Sequence): boolean {
@@ -69,4 +75,9 @@ export class RemoteRuns {
   #nextArrival(): Promise<void> {
     return new Promise((resolve) => (this.#wake = resolve));
   }
+}
+
+/** The server caches the prompt itself; the last token is all that a call adds. */
+function skipBasePrefill({ modelStates: [base] }: Sequence): void {
+  base!.pendingTokens = base!.pendingTokens.slice(-1);
 }

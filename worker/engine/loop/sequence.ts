@@ -63,7 +63,7 @@ export interface ScoredPrompt {
 export interface ModelState {
   readonly decoder: Decoder;
   /** The decoder's handle of the sequence's KV cache. */
-  readonly decoderSequence: unknown;
+  decoderSequence: unknown;
   readonly prompt: readonly number[];
   /** Tokens that are not in the KV cache yet. The last one is always decoded, never prefilled, to get its logits. */
   pendingTokens: readonly number[];
@@ -339,6 +339,15 @@ export class Sequence {
         baseToken: this.#analyzer.needsBaseToken && !isBaseToken ? this.sample(models.base) : token,
       }) ?? null;
     return masked === null ? analysis : { ...analysis, masked: roundDecimals(masked) };
+  }
+
+  /** Starts again with empty KV caches: a failed run may have left anything in them. The output stays. */
+  restart(): void {
+    for (const model of this.modelStates) {
+      model.decoder.close(model.decoderSequence);
+      model.decoderSequence = model.decoder.open();
+      model.pendingTokens = [...model.prompt, ...this.tokens];
+    }
   }
 
   /** Frees the KV caches. */
