@@ -1,12 +1,13 @@
-/** `npm run models -- prepare …`: prepares model folders ahead of time, so that workers start faster. */
-import { existsSync } from "node:fs";
-import { basename } from "node:path";
-import { Command } from "commander";
-import { DTYPES, graphFile, prepareDecoder } from "../../worker/engine/model/model-folder.ts";
+/** `npm run models -- …`: checks a manifest, and prepares model folders ahead of time, so that workers start faster. */
+import { basename, join } from "node:path";
+import { Command, InvalidArgumentError } from "commander";
+import { dtypesIn } from "../../worker/engine/model/graph-files.ts";
+import { prepareDecoder } from "../../worker/engine/model/model-folder.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
+import { check, type CheckOptions } from "./models-check.ts";
 
 const program = new Command("npm run models --")
-  .description("prepare model folders")
+  .description("check and prepare models")
   .helpCommand(false);
 
 program
@@ -14,10 +15,30 @@ program
   .description(
     "prepare the graphs of model folders, compare them with the originals and store them",
   )
-  .argument("<folders...>", "folders with config.json and onnx/")
+  .argument("<folders...>", "model folders")
   .action(async (folders: string[]) => {
     for (const folder of folders) await prepare(folder);
   });
+
+program
+  .command("check")
+  .description("say what a worker would refuse or run slowly, before it loads anything")
+  .argument("<manifest>", "JSON file with the ensembles, as in TRIMTAB_MODELS")
+  .option("--json <file>", "write the report to a file too")
+  .option("--memory-mib <number>", "memory of the worker's machine, if it is another one", toMib)
+  .addHelpText(
+    "after",
+    "\nThe exit code is 1 if a worker would not start. SLOTS, KV_CACHE_MIB and\nPREFIX_CACHE_MIB count as they do for a worker.",
+  )
+  .action(async (manifest: string, options: CheckOptions) => {
+    if (!(await check(manifest, options))) process.exitCode = 1;
+  });
+
+function toMib(value: string): number {
+  const mib = Number(value);
+  if (Number.isInteger(mib) && mib > 0) return mib;
+  throw new InvalidArgumentError("Expected a whole number of MiB.");
+}
 
 await program.parseAsync().catch((error: unknown) => {
   console.error(errorText(error));
@@ -25,14 +46,13 @@ await program.parseAsync().catch((error: unknown) => {
 });
 
 async function prepare(folder: string): Promise<void> {
-  const dtypes = DTYPES.filter((dtype) => existsSync(graphFile(folder, dtype)));
-  const [first] = DTYPES;
-  if (dtypes.length === 0) {
-    throw new UserError(`${folder} has no graph such as ${graphFile(folder, first!)}`);
+  const graphs = dtypesIn(folder);
+  if (graphs.length === 0) {
+    throw new UserError(`${folder} has no graph such as ${join(folder, "onnx/model.onnx")}`);
   }
   console.log(`${folder}\n${row("file", "variant", "single", "batched", "")}`);
-  for (const dtype of dtypes) {
-    const name = basename(graphFile(folder, dtype));
+  for (const { dtype, file } of graphs) {
+    const name = basename(file);
     const options = { dtype, intraOpThreads: 0 };
     const prepared = await prepareDecoder(folder, options).catch((error: unknown) => {
       throw new UserError(error instanceof Error ? error.message : String(error));

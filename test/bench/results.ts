@@ -1,7 +1,7 @@
 /** Computes table rows and speed ratios from the samples of a run. */
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { readConfig } from "../../worker/engine/model/model-folder.ts";
+import { readConfig } from "../../worker/engine/model/model-config.ts";
 import { ROLES, type Family } from "./models/family.ts";
 import type { BenchCase, Dtype } from "./plan.ts";
 import type { CaseSamples } from "./rounds.ts";

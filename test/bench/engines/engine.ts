@@ -3,7 +3,7 @@
  * (process.ts), so that engines share neither threads nor memory, and takes one task at a time over the IPC channel.
  */
 import { sampling } from "../../support/sampling.ts";
-import type { Dtype } from "../../../worker/engine/model/model-folder.ts";
+import type { Dtype } from "../../../worker/engine/model/graph-files.ts";
 import type { Family } from "../models/family.ts";
 
 export const ENGINE_NAMES = ["trimtab", "naive", "transformers", "llama"] as const;

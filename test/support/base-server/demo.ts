@@ -6,7 +6,8 @@ import type { TokenAnalysis } from "../../../worker/engine/decode/token-analysis
 import { Batch } from "../../../worker/engine/loop/batch.ts";
 import type { RemoteCounts } from "../../../worker/engine-client/messages.ts";
 import type { GenerateRequest, Sequence } from "../../../worker/engine/loop/sequence.ts";
-import { loadDecoder, readConfig } from "../../../worker/engine/model/model-folder.ts";
+import { readConfig } from "../../../worker/engine/model/model-config.ts";
+import { loadDecoder } from "../../../worker/engine/model/model-folder.ts";
 import { ModelTokenizer } from "../../../worker/engine/model/tokenizer.ts";
 import type { Models } from "../../../worker/engine/model/ensemble.ts";
 import { sampling } from "../sampling.ts";

@@ -30,6 +30,8 @@ export interface Decoder<S = unknown> {
   readonly cacheBytes: number;
   /** Bytes of the KV caches of sequences with these lengths in tokens, all open at once. */
   cacheBytesFor(lengths: readonly number[]): number;
+  /** Makes room for this many tokens in each KV cache; absent if a cache has no unused entries. */
+  reserve?(tokens: number): void;
   /** Opens a sequence with an empty KV cache. */
   open(): S;
   /** Closes a sequence and frees its KV cache. */

@@ -60,6 +60,10 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     return this.#cache.bytesFor(lengths);
   }
 
+  reserve(tokens: number): void {
+    this.#cache.reserve(tokens);
+  }
+
   open(): Slot {
     return this.#cache.open();
   }

@@ -51,7 +51,7 @@ export interface RunRow {
 }
 
 /** The inputs that `feeds` can fill, besides the cache. */
-const SUPPORTED_INPUTS = new Set([
+export const SUPPORTED_INPUTS = new Set([
   "input_ids",
   "attention_mask",
   "position_ids",

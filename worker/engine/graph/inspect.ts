@@ -1,9 +1,10 @@
 /**
  * Reads facts about a graph file without reading its weights, which may be gigabytes: it reads only the headers of the
- * fields, the nodes, and the names of the files with external weights.
+ * fields, the nodes, the inputs and outputs, and where weights in other files are.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { Reader } from "protobufjs/minimal.js";
+import { closeSync, fstatSync, openSync } from "node:fs";
+import { fieldsOf, readRange, type Range } from "./file-ranges.ts";
+import { refusePointer } from "./lfs-pointer.ts";
 import { producersByValue, type GraphNode } from "./nodes.ts";
 import {
   ATTRIBUTE_PROTO,
@@ -13,42 +14,99 @@ import {
   TENSOR_PROTO,
 } from "./onnx-proto.ts";
 import { readEntry, readFields, readNode } from "./onnx-wire.ts";
+import { readScalar } from "./scalars.ts";
+import { readValueInfo, type ValueInfo } from "./value-info.ts";
 
 export interface GraphFacts {
   /** Names of the files with external weights, relative to the graph's folder; sorted. */
   readonly externalFiles: readonly string[];
+  /** The bytes that each of these files has at least. */
+  readonly externalBytes: ReadonlyMap<string, number>;
   /** Whether activations are quantized with scales that are computed in each run (`isDynamicallyQuantized`). */
   readonly isDynamicallyQuantized: boolean;
+  /** In topological order, without those of inner graphs. */
+  readonly nodes: readonly GraphNode[];
+  /** The nodes of functions, and those of inner graphs (branches of If, bodies of loops). */
+  readonly innerNodes: readonly GraphNode[];
+  /** Names of the weights; of those with one number its value, of others null. */
+  readonly weights: ReadonlyMap<string, number | null>;
+  /** Without weights, which older exports list as inputs too. */
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
 }
+
+/** A TensorProto with one number has less, with its name. */
+const SCALAR_BYTES_MAX = 256;
 
 /** @throws Error if the file cannot be read or is not an ONNX model */
 export function inspectGraph(file: string): GraphFacts {
+  refusePointer(file);
   const fd = openSync(file, "r");
   try {
-    const nodes: GraphNode[] = [];
-    const externalFiles = new Set<string>();
-    for (const part of fieldsOf(fd, { start: 0, end: fstatSync(fd).size })) {
-      if (part.field === MODEL_PROTO.functions) {
-        nodes.push(...nodesOf(readRange(fd, part), FUNCTION_PROTO.node));
-      }
-      if (part.field !== MODEL_PROTO.graph) continue;
-      for (const member of fieldsOf(fd, part)) {
-        if (member.field === GRAPH_PROTO.node) nodes.push(...withInnerNodes(readRange(fd, member)));
-        if (member.field !== GRAPH_PROTO.initializer) continue;
-        for (const field of fieldsOf(fd, member)) {
-          if (field.field !== TENSOR_PROTO.externalData) continue;
-          const [name, value] = readEntry(readRange(fd, field));
-          if (name === "location") externalFiles.add(value);
-        }
-      }
-    }
-    return {
-      externalFiles: [...externalFiles].toSorted(),
-      isDynamicallyQuantized: isDynamicallyQuantized(nodes),
-    };
+    return readGraph(fd, { start: 0, end: fstatSync(fd).size });
   } finally {
     closeSync(fd);
   }
+}
+
+function readGraph(fd: number, whole: Range): GraphFacts {
+  const [nodes, innerNodes]: GraphNode[][] = [[], []];
+  const [inputs, outputs]: ValueInfo[][] = [[], []];
+  const weights = new Map<string, number | null>();
+  const externalBytes = new Map<string, number>();
+  const content = (part: Range) => readRange(fd, part);
+  const readers: Partial<Record<number, (part: Range) => void>> = {
+    [GRAPH_PROTO.node]: (part) => {
+      const [node, ...inner] = withInnerNodes(content(part));
+      nodes!.push(node!);
+      innerNodes!.push(...inner);
+    },
+    [GRAPH_PROTO.input]: (part) => inputs!.push(readValueInfo(content(part))),
+    [GRAPH_PROTO.output]: (part) => outputs!.push(readValueInfo(content(part))),
+    [GRAPH_PROTO.initializer]: (part) => {
+      const { name, external } = readWeight(fd, part);
+      const isSmall = part.end - part.start <= SCALAR_BYTES_MAX;
+      weights.set(name, isSmall ? readScalar(content(part)) : null);
+      if (!external) return;
+      const { location, end } = external;
+      externalBytes.set(location, Math.max(end, externalBytes.get(location) ?? 0));
+    },
+  };
+  for (const part of fieldsOf(fd, whole)) {
+    if (part.field === MODEL_PROTO.functions)
+      innerNodes!.push(...nodesOf(content(part), FUNCTION_PROTO.node));
+    if (part.field !== MODEL_PROTO.graph) continue;
+    for (const member of fieldsOf(fd, part)) readers[member.field]?.(member);
+  }
+  if (nodes!.length === 0) throw new Error("The file is not an ONNX model: it has no graph");
+  return {
+    externalFiles: [...externalBytes.keys()].toSorted(),
+    externalBytes,
+    isDynamicallyQuantized: isDynamicallyQuantized([...nodes!, ...innerNodes!]),
+    nodes: nodes!,
+    innerNodes: innerNodes!,
+    weights,
+    inputs: inputs!.filter(({ name }) => !weights.has(name)),
+    outputs: outputs!,
+  };
+}
+
+/** The name of a weight, and the part of another file that has its values. */
+function readWeight(
+  fd: number,
+  part: Range,
+): { name: string; external: { location: string; end: number } | null } {
+  let name = "";
+  const entries = new Map<string, string>();
+  for (const field of fieldsOf(fd, part)) {
+    if (field.field === TENSOR_PROTO.name) name = new TextDecoder().decode(readRange(fd, field));
+    if (field.field !== TENSOR_PROTO.externalData) continue;
+    const [key, value] = readEntry(readRange(fd, field));
+    entries.set(key, value);
+  }
+  const location = entries.get("location");
+  const end = Number(entries.get("offset") ?? 0) + Number(entries.get("length") ?? 0);
+  return { name, external: location === undefined ? null : { location, end } };
 }
 
 /**
@@ -81,37 +139,3 @@ function withInnerNodes(message: Uint8Array): GraphNode[] {
 
 const nodesOf = (message: Uint8Array, field: number) =>
   Array.from(readFields(message, [field])).flatMap(([, node]) => withInnerNodes(node));
-
-/** A part of a file, in bytes from its begin; `end` is excluded. */
-interface Range {
-  readonly start: number;
-  readonly end: number;
-}
-
-/** A field's tag and length need at most 15 bytes, a 64-bit number at most 10. */
-const HEADER_BYTES_MAX = 16;
-
-/** The length-delimited fields of a message in a file, without their contents. */
-function* fieldsOf(fd: number, { start, end }: Range): Generator<Range & { field: number }> {
-  let at = start;
-  while (at < end) {
-    const reader = Reader.create(
-      readRange(fd, { start: at, end: Math.min(end, at + HEADER_BYTES_MAX) }),
-    );
-    const tag = reader.uint32();
-    const isDelimited = (tag & 7) === 2;
-    const length = isDelimited ? reader.uint32() : 0;
-    if (!isDelimited) reader.skipType(tag & 7);
-    const contentStart = at + reader.pos;
-    at = contentStart + length;
-    if (isDelimited) yield { field: tag >>> 3, start: contentStart, end: at };
-  }
-}
-
-function readRange(fd: number, { start, end }: Range): Uint8Array {
-  const bytes = new Uint8Array(end - start);
-  if (readSync(fd, bytes, 0, bytes.length, start) !== bytes.length) {
-    throw new Error("The graph file ends within a field");
-  }
-  return bytes;
-}

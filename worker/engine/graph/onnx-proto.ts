@@ -15,6 +15,7 @@ export const GRAPH_PROTO = { node: 1, name: 2, initializer: 5, input: 11, output
 export const NODE_PROTO = { input: 1, output: 2, opType: 4, attribute: 5, domain: 7 } as const;
 export const ATTRIBUTE_PROTO = {
   name: 1,
+  f: 2,
   i: 3,
   t: 5,
   g: 6,
@@ -25,6 +26,9 @@ export const ATTRIBUTE_PROTO = {
 export const TENSOR_PROTO = {
   dims: 1,
   dataType: 2,
+  floatData: 4,
+  int32Data: 5,
+  int64Data: 7,
   name: 8,
   rawData: 9,
   externalData: 13,
@@ -41,7 +45,14 @@ export const STRING_STRING_ENTRY_PROTO = { key: 1, value: 2 } as const;
 /** AttributeProto.AttributeType. */
 export const ATTRIBUTE_TYPE = { int: 2, tensor: 4, ints: 7 } as const;
 /** TensorProto.DataType. */
-export const DATA_TYPE = { float: 1, int8: 3, int64: 7, float16: 10, bfloat16: 16 } as const;
+export const DATA_TYPE = {
+  float: 1,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  float16: 10,
+  bfloat16: 16,
+} as const;
 /** TensorProto.DataLocation: the values are in another file. */
 export const DATA_LOCATION_EXTERNAL = 1;
 

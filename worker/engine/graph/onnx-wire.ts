@@ -23,6 +23,8 @@ import {
 export interface ModelFile {
   /** File name, for references to its bytes. */
   readonly name: string;
+  /** The names of files with external weights, by the names that the model has for them; absent for the same ones. */
+  readonly externalNames?: ReadonlyMap<string, string>;
   readonly bytes: Uint8Array;
 }
 
@@ -116,10 +118,16 @@ export function readIntegerAttribute(
   attributes: readonly Uint8Array[],
   name: string,
 ): number | null {
-  const attribute = attributes.find(
-    (message) => readStrings(message, ATTRIBUTE_PROTO.name)[0] === name,
-  );
+  const attribute = attributeNamed(attributes, name);
   return attribute ? readInteger(attribute, ATTRIBUTE_PROTO.i) : null;
+}
+
+/** An AttributeProto by its name. */
+export function attributeNamed(
+  attributes: readonly Uint8Array[],
+  name: string,
+): Uint8Array | undefined {
+  return attributes.find((message) => readStrings(message, ATTRIBUTE_PROTO.name)[0] === name);
 }
 
 /** Name of a weight, from its TensorProto. */
@@ -139,29 +147,41 @@ const EXTERNAL_BYTES_MIN = 1_024;
 /**
  * A weight as a field of the graph that refers to its values in the file where they are now.
  * @param tensor TensorProto, a view of the file's bytes
- * @returns null if it has few values, or if its values are not in this message
+ * @returns null if it has few values, or if it stays as it is
  */
 export function externalInitializerField(tensor: Uint8Array, file: ModelFile): Uint8Array | null {
   const otherFields: Uint8Array[] = [];
   let values: Uint8Array | null = null;
+  let isRenamed = false;
   for (const { field, raw, content } of rawFields(tensor)) {
-    if (field === TENSOR_PROTO.rawData) values = content;
-    else otherFields.push(raw);
+    if (field === TENSOR_PROTO.rawData) {
+      values = content;
+      continue;
+    }
+    const [key, name] = field === TENSOR_PROTO.externalData ? readEntry(content) : ["", ""];
+    const other = key === "location" ? file.externalNames?.get(name) : undefined;
+    isRenamed ||= other !== undefined;
+    otherFields.push(other === undefined ? raw : externalDataField(key, other));
   }
+  if (isRenamed) return messageField(GRAPH_PROTO.initializer, otherFields);
   if (!values || values.length < EXTERNAL_BYTES_MIN) return null;
   const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.initializer)).fork();
   for (const raw of otherFields) writer.raw(raw);
   const offset = values.byteOffset - file.bytes.byteOffset;
   const reference = { location: file.name, offset, length: values.length };
   for (const [name, value] of Object.entries(reference)) {
-    writer.uint32(lengthDelimitedTag(TENSOR_PROTO.externalData)).fork();
-    writeEntry(writer, name, String(value)).ldelim();
+    writer.raw(externalDataField(name, String(value)));
   }
   return writer
     .uint32(varintTag(TENSOR_PROTO.dataLocation))
     .int32(DATA_LOCATION_EXTERNAL)
     .ldelim()
     .finish();
+}
+
+function externalDataField(key: string, value: string): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(TENSOR_PROTO.externalData)).fork();
+  return writeEntry(writer, key, value).ldelim().finish();
 }
 
 /** Names of a model's outputs. */
@@ -238,11 +258,24 @@ function writeEntry(writer: Writer, key: string, value: string): Writer {
     .string(value);
 }
 
-function readInteger(message: Uint8Array, field: number): number | null {
+/** An integer of a message; null if it has none. */
+export function readInteger(message: Uint8Array, field: number): number | null {
   const reader = Reader.create(message);
   while (reader.pos < reader.len) {
     const tag = reader.uint32();
     if (tag === varintTag(field)) return Number(reader.int64());
+    reader.skipType(tag & 7);
+  }
+  return null;
+}
+
+/** A float of a message; null if it has none. */
+export function readFloat(message: Uint8Array, field: number): number | null {
+  const reader = Reader.create(message);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    // Wire type 5: four bytes.
+    if (tag === ((field << 3) | 5)) return reader.float();
     reader.skipType(tag & 7);
   }
   return null;

@@ -52,7 +52,40 @@ export interface GraphRewrite {
   readonly build: (nodes: readonly GraphNode[], furtherOutputs?: readonly string[]) => Uint8Array;
 }
 
-/** Possible rewrites of a graph, the fastest first; none if some cache is updated in an unknown way. */
+/** A possible rewrite, before it is written. */
+export interface RewritePlan {
+  readonly variant: GraphRewrite["variant"];
+  readonly updates: readonly CacheUpdate[];
+  readonly nodes: readonly GraphNode[];
+}
+
+/**
+ * Possible rewrites of a graph, the fastest first; none if some cache is updated in an unknown way.
+ * @param inputs names of the graph's inputs, without its weights
+ */
+export function planRewrites(
+  nodes: readonly GraphNode[],
+  inputs: ReadonlySet<string>,
+): RewritePlan[] {
+  const pastInputs = [...inputs].filter((name) => name.startsWith(PAST));
+  const coverAllCaches = (updates: readonly CacheUpdate[]) => {
+    const updated = new Set(updates.map(({ past }) => past));
+    return pastInputs.length > 0 && pastInputs.every((past) => updated.has(past));
+  };
+  const fused = nodes.flatMap(fusedCacheUpdates);
+  if (coverAllCaches(fused)) {
+    return [{ variant: "fused", updates: fused, nodes: [...nodes, ...gatherNewRows(fused)] }];
+  }
+  const updates = nodes.flatMap((concat) => readCacheConcat(concat) ?? []);
+  if (!coverAllCaches(updates)) return [];
+  const split = splitAttention(nodes, updates);
+  return [
+    ...(split ? [{ variant: "split" as const, updates, nodes: split }] : []),
+    { variant: "concat", updates, nodes },
+  ];
+}
+
+/** The rewrites of `planRewrites`, ready to be written. */
 export function rewriteGraph(file: ModelFile): GraphRewrite[] {
   const inputs = new Set<string>();
   const weights = new Set<string>();
@@ -71,30 +104,15 @@ export function rewriteGraph(file: ModelFile): GraphRewrite[] {
   }
   // Older exports list weights as inputs too.
   for (const weight of weights) inputs.delete(weight);
-  const pastInputs = [...inputs].filter((name) => name.startsWith(PAST));
   isLowPrecision ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
-  const coverAllCaches = (updates: readonly CacheUpdate[]) => {
-    const updated = new Set(updates.map(({ past }) => past));
-    return pastInputs.length > 0 && pastInputs.every((past) => updated.has(past));
-  };
-  const rewrite = (
-    variant: GraphRewrite["variant"],
-    updates: readonly CacheUpdate[],
-    rewritten: readonly GraphNode[],
-  ): GraphRewrite => ({
+  return planRewrites(nodes, inputs).map(({ variant, updates, nodes: rewritten }) => ({
     variant,
     newKvOutputs: new Map(updates.map(({ past, newRows }) => [past, newRows])),
     isLowPrecision,
     nodes: rewritten,
     inputs,
     build: (built, furtherOutputs = []) => encodeModel(file, built, { updates, furtherOutputs }),
-  });
-  const fused = nodes.flatMap(fusedCacheUpdates);
-  if (coverAllCaches(fused)) return [rewrite("fused", fused, [...nodes, ...gatherNewRows(fused)])];
-  const concats = nodes.flatMap((concat) => readCacheConcat(concat) ?? []);
-  if (!coverAllCaches(concats)) return [];
-  const split = splitAttention(nodes, concats);
-  return [...(split ? [rewrite("split", concats, split)] : []), rewrite("concat", concats, nodes)];
+  }));
 }
 
 /** The cache update that a node makes; null if it is not a Concat of past and new keys or values. */

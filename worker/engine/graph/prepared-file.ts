@@ -3,7 +3,7 @@
  * model, because the weights stay in the original's files. If a graph cannot be prepared, the file has only the reason.
  */
 import { createHash, randomUUID } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { env } from "../onnxruntime/onnxruntime.ts";
@@ -17,7 +17,7 @@ import { metadataField, readMetadata } from "./onnx-wire.ts";
  * - another rewrite may be chosen (the probe, its tolerances, the order of the rewrites, the reasons not to prepare).
  * A new onnxruntime needs no new version: its own version is part of the key.
  */
-export const PREPARATION_VERSION = 3;
+export const PREPARATION_VERSION = 4;
 /** Key of the metadata entry with the JSON of `PreparedGraphInfo`. */
 const METADATA_KEY = "trimtab";
 
@@ -52,6 +52,9 @@ export async function preparationKey(
 }
 
 const preparedFileName = (file: string) => `${file.replace(/\.onnx$/, "")}.prepared.onnx`;
+
+/** Whether a result is stored for the graph in `file`; it may be of another version. */
+export const hasPrepared = (file: string) => existsSync(preparedFileName(file));
 
 /** The stored result for the graph in `file`; null if none has this key, or if the stored file is broken. */
 export async function readPrepared(file: string, key: string): Promise<PreparedGraph | null> {

@@ -1,4 +1,8 @@
-/** Compares the logits of a prepared graph with the original's: both run the same few tokens. */
+/**
+ * Compares the logits of a prepared graph with the original's: both run the same few tokens. In a prepared graph the new tokens
+ * come after the room for old ones, so an attention that counts entries of the cache (windows, chunks, sinks, a switch by length)
+ * sees them at another distance. It shows if the room is larger than its window.
+ */
 import type { Decoder } from "../decoder/decoder.ts";
 
 /** Logits of the probe's tokens. */
@@ -9,9 +13,13 @@ export interface ProbeLogits {
   readonly batched: readonly Float32Array[];
 }
 
-/** Runs the probe's tokens; the decoder must have no other open sequences. */
-export async function probeLogits(decoder: Decoder): Promise<ProbeLogits> {
+/**
+ * Runs the probe's tokens; the decoder must have no other open sequences.
+ * @param room tokens for which the caches have room
+ */
+export async function probeLogits(decoder: Decoder, room = 0): Promise<ProbeLogits> {
   const [long, short] = [decoder.open(), decoder.open()];
+  decoder.reserve?.(room);
   await decoder.prefill(long, [1, 2, 3, 4, 5]);
   await decoder.prefill(short, [7, 6]);
   const single: Float32Array[] = [];
@@ -27,6 +35,19 @@ export async function probeLogits(decoder: Decoder): Promise<ProbeLogits> {
   decoder.close(short);
   return { single, batched };
 }
+
+/** Room of the caches in a probe, at least: two of the blocks in which they grow. */
+const ROOM_MIN = 128;
+/** Bytes of the caches in a probe: 8,192 tokens of a model of 8B parameters. */
+const ROOM_BYTES = 2 ** 30;
+
+/** The room for a probe: the context, so that every window is smaller, as far as it fits the memory. */
+export function probeRoom(contextTokens: number | null, bytesPerToken: number): number {
+  const fitting = Math.floor(ROOM_BYTES / (2 * bytesPerToken));
+  return Math.max(ROOM_MIN, Math.min(contextTokens ?? fitting, fitting, ROOM_MAX));
+}
+/** Longer windows than this must be found in the graph (attention-window.ts). */
+export const ROOM_MAX = 8_256;
 
 /** Largest change of a logit, relative to the range (largest - smallest) of the logits of its token. */
 export interface LogitsChange {

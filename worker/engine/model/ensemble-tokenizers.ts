@@ -6,8 +6,9 @@ import type { Input } from "../../../shared/jobs/record.ts";
 import { contextLengthExceeded } from "../../../shared/api/context-length.ts";
 import { AppError } from "../../../shared/api/errors.ts";
 import type { PromptForm } from "../remote/api.ts";
+import { contextOf } from "./context.ts";
 import { isRemote, type EnsembleEntry, type Manifest } from "./manifest.ts";
-import { readConfig } from "./model-folder.ts";
+import { readConfig } from "./model-config.ts";
 import {
   ModelTokenizer,
   TooManyTokens,
@@ -29,6 +30,8 @@ export interface EnsembleTokenizers {
   readonly id: string;
   /** The shortest context of the three models. */
   readonly contextTokens: number;
+  /** Why a context is shorter than its config.json says. */
+  readonly contextWarnings: readonly string[];
   /** V: one more than the highest token id. */
   readonly vocabSize: number;
   /** Ids below V that no token uses; they must not be sampled. */
@@ -100,6 +103,7 @@ export function loadTokenizers(
   );
   const vocabulary = commonVocabulary(perRole((role) => tokenizers[role].vocab));
   const configs = ROLES.map((role) => readConfig(entry[role].path));
+  const contexts = perRole((role) => contextOf(entry[role]));
   const eosIds = new Set(configs.flatMap((config) => config.eosIds));
   for (const id of eosIds) {
     if (id >= vocabulary.size)
@@ -110,8 +114,14 @@ export function loadTokenizers(
   return {
     id: entry.id,
     contextTokens: Math.min(
-      ...configs.map(({ contextTokens }) => contextTokens ?? Number.MAX_SAFE_INTEGER),
+      ...ROLES.map((role) => contexts[role].contextTokens ?? Number.MAX_SAFE_INTEGER),
     ),
+    contextWarnings: ROLES.flatMap((role) => {
+      const { contextTokens, contextReason } = contexts[role];
+      return contextReason === null
+        ? []
+        : [`the ${role}'s context ends at ${contextTokens} tokens: ${contextReason}`];
+    }),
     vocabSize: vocabulary.size,
     unusedIds: vocabulary.unusedIds,
     eosIds,

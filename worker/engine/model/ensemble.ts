@@ -74,7 +74,7 @@ export async function loadEnsembles(
     return model;
   };
   const load = async (entry: ModelEntry): Promise<LoadedModel> => {
-    const facts = await inspectModel(entry.path, entry.dtype);
+    const facts = await inspectModel(entry);
     const fingerprint = modelFingerprint(entry, facts.externalFiles);
     const model = loaded.get(fingerprint) ?? loadModel(entry, options, { ...facts, fingerprint });
     loaded.set(fingerprint, model);
@@ -96,11 +96,11 @@ export async function loadEnsembles(
 }
 
 async function loadModel(
-  { path, dtype }: ModelEntry,
+  { path, dtype, file }: ModelEntry,
   options: SessionOptions,
   { fingerprint, isDynamicallyQuantized }: Omit<LoadedModel, "decoder">,
 ): Promise<LoadedModel> {
-  const decoder = await loadDecoder(path, { dtype, ...options });
+  const decoder = await loadDecoder(path, { dtype, file, ...options });
   return { decoder, fingerprint, isDynamicallyQuantized };
 }
 
@@ -185,6 +185,7 @@ async function assembleEnsemble(
     models: { ...perRole((role) => models[role].decoder), vocabSize },
     remoteBase,
     warnings: [
+      ...tokenizers.contextWarnings.map((warning) => `${entry.id}: ${warning}`),
       ...tokenizers.toolFormat.warnings.map((warning) => `${entry.id}: ${warning}`),
       ...ROLES.flatMap((role) => {
         const reason = models[role].decoder.fallbackReason;

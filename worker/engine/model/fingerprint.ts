@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
-import { graphFile } from "./model-folder.ts";
+import { findGraph, type GraphChoice } from "./graph-files.ts";
 import type { ModelEntry } from "./manifest.ts";
 
 /** A file is hashed in blocks of this size. */
@@ -27,12 +27,12 @@ const TEXT_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.ji
  * @param externalFiles names of the files with external weights, relative to the graph's folder
  * @throws Error if a file cannot be read
  */
-export function modelFingerprint(
-  { path, dtype }: ModelEntry,
-  externalFiles: readonly string[],
-): string {
-  const graph = graphFile(path, dtype);
-  const files = CONFIG_FILES.map((name) => join(path, name));
+export function modelFingerprint(choice: GraphChoice, externalFiles: readonly string[]): string {
+  const { path, dtype } = choice;
+  const graph = findGraph(choice);
+  const hasConfig = existsSync(join(path, "config.json"));
+  const names = hasConfig ? CONFIG_FILES : [...CONFIG_FILES, "genai_config.json"];
+  const files = names.map((name) => join(path, name));
   const weights = externalFiles.map((name) => join(graph, "..", name));
   return sha256([dtype, ...[...files, graph, ...weights].map(fileFingerprint)]);
 }

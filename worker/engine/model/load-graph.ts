@@ -3,9 +3,9 @@
  * only after a comparison of its logits with the original's (graph/probe.ts). The result is stored beside the graph
  * (graph/prepared-file.ts), so a graph is compared only once. Other graphs run as exported, with a PassthroughCacheDecoder.
  */
-import { realpathSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { realpathSync } from "node:fs";
+import { basename, dirname, join, relative } from "node:path";
 import type { InferenceSession } from "../onnxruntime/onnxruntime.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
@@ -13,8 +13,9 @@ import { GraphIo, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
 import { hasStandardLayout } from "../decoder/kv-cache.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
 import { createSession, type SessionOptions } from "../decoder/session.ts";
+import { inspectGraph, type GraphFacts } from "../graph/inspect.ts";
 import type { GraphNode } from "../graph/nodes.ts";
-import { outputNames } from "../graph/onnx-wire.ts";
+import { outputNames, type ModelFile } from "../graph/onnx-wire.ts";
 import { rewriteGraph, type GraphRewrite } from "../graph/prepare.ts";
 import {
   preparationKey,
@@ -22,9 +23,16 @@ import {
   writePrepared,
   type PreparedGraph,
 } from "../graph/prepared-file.ts";
-import { compareLogits, isWithinTolerance, probeLogits, type ProbeLogits } from "../graph/probe.ts";
+import {
+  compareLogits,
+  isWithinTolerance,
+  probeLogits,
+  probeRoom,
+  type ProbeLogits,
+} from "../graph/probe.ts";
 import { measureShapeValues } from "../graph/shape-values.ts";
 import { shapeValueNames, simplify } from "../graph/simplify.ts";
+import { expectedForm, NO_STANDARD_CACHE } from "./graph-form.ts";
 import { keepsCacheOnDevice } from "./provider.ts";
 
 /** Values from config.json that decide how a graph can run. */
@@ -34,6 +42,8 @@ export interface DecoderConfig extends CacheShape {
    * between old and new tokens would shift it.
    */
   readonly hasAttentionWindow: boolean;
+  /** Context length in tokens; null if it is not known. */
+  readonly contextTokens: number | null;
 }
 
 /** A graph file and how to run it. */
@@ -46,7 +56,7 @@ export interface GraphSource {
 /** Loads a graph. @throws Error with the reason if it is not a decoder that can run here */
 export async function loadGraph(source: GraphSource): Promise<Decoder> {
   if (keepsCacheOnDevice(source.options.executionProvider)) return loadOnDevice(source);
-  const file = realpathSync(source.file);
+  const { file } = source;
   const key = await preparationKey(file, source.config);
   const stored = await readPrepared(file, key);
   // A stored graph that does not open is prepared again. If the original does not open either, that throws the reason.
@@ -69,7 +79,7 @@ export async function loadOnDevice({ file, config, options }: GraphSource): Prom
 /** Prepares a graph and replaces a stored result. @throws Error also if the result cannot be stored */
 export async function prepareAndSave(source: GraphSource): Promise<PreparedGraph> {
   const prepared = await prepare(source);
-  const file = realpathSync(source.file);
+  const { file } = source;
   await writePrepared(file, await preparationKey(file, source.config), prepared);
   return prepared;
 }
@@ -103,10 +113,13 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
   let rewrites: GraphRewrite[];
   let reference: ProbeLogits;
   try {
-    const name = basename(realpathSync(source.file));
-    rewrites = rewriteGraph({ name, bytes: await readFile(source.file) });
+    const facts = inspectGraph(source.file);
+    const bytes = await readFile(source.file);
+    rewrites = rewriteGraph({ ...realNames(source.file, facts), bytes });
     const io = new GraphIo(session, source.config);
-    const fallbackReason = unsupportedReason(rewrites[0], io, source.config);
+    const fallbackReason =
+      expectedForm(facts, source.config).reason ??
+      (io.pastInputs.every(hasStandardLayout) ? null : NO_STANDARD_CACHE);
     if (fallbackReason !== null) return { ...ORIGINAL, fallbackReason };
     reference = await probeLogits(decoder);
   } finally {
@@ -124,6 +137,23 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
   return failed;
 }
 
+/**
+ * The names of a graph file and of its weights behind links, relative to the folder of the graph itself: onnxruntime reads the
+ * weights of a prepared graph from below one folder only, and a link to another one is refused.
+ */
+function realNames(
+  file: string,
+  { externalFiles }: Pick<GraphFacts, "externalFiles">,
+): Pick<ModelFile, "name" | "externalNames"> {
+  const real = realpathSync(file);
+  const nameOf = (name: string) => relative(dirname(real), realpathSync(join(dirname(file), name)));
+  const renamed = externalFiles.filter((name) => nameOf(name) !== name);
+  return {
+    name: basename(real),
+    externalNames: new Map(renamed.map((name) => [name, nameOf(name)])),
+  };
+}
+
 /** The rewritten graph with these nodes if its logits match the original's; otherwise the original and the reason. */
 async function verifyRewrite(
   source: GraphSource,
@@ -138,7 +168,8 @@ async function verifyRewrite(
   };
   try {
     const { session, decoder } = await openPrepared(source, rewritten);
-    const logitsChange = compareLogits(await probeLogits(decoder), reference);
+    const room = probeRoom(source.config.contextTokens, decoder.kvRows!.bytesPerToken);
+    const logitsChange = compareLogits(await probeLogits(decoder, room), reference);
     await session.release();
     if (isWithinTolerance(logitsChange, isLowPrecision)) return { ...rewritten, logitsChange };
     const largest = Math.max(logitsChange.single, logitsChange.batched);
@@ -172,22 +203,6 @@ async function simplifyRewrite(
   } catch {
     return null;
   }
-}
-
-/** Reason why a graph cannot run with an ExternalCacheDecoder, known before any comparison of logits; null if there is none. */
-function unsupportedReason(
-  rewrite: GraphRewrite | undefined,
-  io: GraphIo,
-  config: DecoderConfig,
-): string | null {
-  if (!rewrite) return "its KV cache is computed neither by Concat nor by GroupQueryAttention";
-  if (!io.pastInputs.every(hasStandardLayout)) {
-    return "its KV cache is not [batch, heads, tokens, head size]";
-  }
-  // GroupQueryAttention counts positions and windows in the tokens of a sequence, not in cache entries.
-  if (rewrite.variant === "fused") return null;
-  if (!io.hasInput("position_ids")) return "it has no input position_ids";
-  return config.hasAttentionWindow ? "its attention has a window" : null;
 }
 
 /** The graph as it was exported. */

@@ -4,19 +4,31 @@ import * as v from "valibot";
 import { LIMITS } from "../../../shared/api/limits.ts";
 import { TOOL_FORMAT_NAMES } from "../../../shared/tools/formats.ts";
 import { BASE_APIS, OPENAI_PROMPTS } from "../remote/apis/apis.ts";
-import { DTYPES, readJson } from "./model-folder.ts";
+import { DTYPES, type Dtype } from "./graph-files.ts";
+import { readJson } from "./json-file.ts";
 
 const alpha = v.pipe(v.number(), v.minValue(0), v.maxValue(LIMITS.alphaMax));
 
-const ModelEntry = v.strictObject({
+const ModelFields = v.strictObject({
   /** Model folder, relative to the manifest. */
   path: v.pipe(v.string(), v.minLength(1)),
-  dtype: v.optional(v.picklist(DTYPES), "fp32"),
+  /** Weight format, which decides the graph file (graph-files.ts); by default fp32, which is model.onnx. */
+  dtype: v.optional(v.picklist(DTYPES)),
+  /** Graph file relative to the model folder, instead of that of a `dtype`. */
+  file: v.optional(v.pipe(v.string(), v.minLength(1))),
   /** Jinja file, relative to the manifest. It replaces the model folder's chat template. */
   chatTemplate: v.optional(v.string()),
   /** Jinja template with the variable `prompt`, rendered for plain prompts. */
   promptTemplate: v.optional(v.string()),
 });
+const ModelEntry = v.pipe(
+  ModelFields,
+  v.check(
+    ({ dtype, file }) => dtype === undefined || file === undefined,
+    "A model has a dtype or a file, not both",
+  ),
+  v.transform(({ dtype = "fp32", ...entry }): ModelEntry => ({ dtype, ...entry })),
+);
 
 const seconds = (fallback: number, max: number) =>
   v.optional(v.pipe(v.number(), v.minValue(0.001), v.maxValue(max)), fallback);
@@ -105,7 +117,9 @@ const Manifest = v.strictObject({
     ),
   ),
 });
-export type ModelEntry = v.InferOutput<typeof ModelEntry>;
+export interface ModelEntry extends v.InferOutput<typeof ModelFields> {
+  readonly dtype: Dtype;
+}
 /** A remote base; `path` is the folder of its tokenizer. */
 export interface RemoteEntry extends v.InferOutput<typeof RemoteEntry> {
   readonly path: string;

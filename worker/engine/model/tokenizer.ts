@@ -9,7 +9,7 @@ import type { Input } from "../../../shared/jobs/record.ts";
 import { CALL_MARKERS } from "../../../shared/tools/formats.ts";
 import type { FunctionTool } from "../../../shared/tools/tools.ts";
 import { ChatTemplate, folderChatTemplate, type ConfigTemplate } from "./chat-template.ts";
-import { readJson } from "./model-folder.ts";
+import { readJson } from "./json-file.ts";
 import {
   promptBounds,
   utf8Length,

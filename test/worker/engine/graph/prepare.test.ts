@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Tensor } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { describe, expect, test } from "vitest";
-import { readConfig } from "../../../../worker/engine/model/model-folder.ts";
+import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { GraphIo } from "../../../../worker/engine/decoder/graph-io.ts";
 import { rewriteGraph } from "../../../../worker/engine/graph/prepare.ts";
 import { createSession } from "../../../../worker/engine/decoder/session.ts";

@@ -1,23 +1,15 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { GRAPH_PROTO, MODEL_PROTO } from "../../../../worker/engine/graph/onnx-proto.ts";
-import {
-  externalInitializerField,
-  messageField,
-  rawFields,
-} from "../../../../worker/engine/graph/onnx-wire.ts";
 import {
   PREPARATION_VERSION,
   preparationKey,
   readPrepared,
   writePrepared,
 } from "../../../../worker/engine/graph/prepared-file.ts";
-import {
-  loadDecoder,
-  prepareDecoder,
-  readConfig,
-} from "../../../../worker/engine/model/model-folder.ts";
+import { readConfig } from "../../../../worker/engine/model/model-config.ts";
+import { loadDecoder, prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
+import { moveWeights } from "../../../support/external-weights.ts";
 import { largestDifference } from "../../../support/logits.ts";
 import { copyOf } from "../../../support/model-folder.ts";
 
@@ -129,19 +121,9 @@ describe("a graph is prepared", () => {
 
   test("if its weights are in a separate file, as in all models above 2 GB", async () => {
     const [folder, original] = [copyOf("llama/base"), copyOf("llama/base")];
-    const bytes = readFileSync(graphIn(folder));
-    writeFileSync(join(folder, "onnx/model.onnx_data"), bytes);
-    const file = { name: "model.onnx_data", bytes };
-    const model = Array.from(rawFields(bytes), ({ field, raw, content }) => {
-      if (field !== MODEL_PROTO.graph) return raw;
-      const graph = Array.from(rawFields(content), (part) => {
-        const isWeight = part.field === GRAPH_PROTO.initializer;
-        return (isWeight && externalInitializerField(part.content, file)) || part.raw;
-      });
-      return messageField(MODEL_PROTO.graph, graph);
-    });
-    writeFileSync(graphIn(folder), Buffer.concat(model));
-    expect(readFileSync(graphIn(folder)).length).toBeLessThan(bytes.length / 2);
+    const { length } = readFileSync(graphIn(folder));
+    moveWeights(graphIn(folder), join(folder, "onnx/model.onnx_data"));
+    expect(readFileSync(graphIn(folder)).length).toBeLessThan(length / 2);
     const expected = await logits(original);
     for (const load of ["first", "next"]) {
       expect([load, largestDifference(await logits(folder), expected)]).toEqual([load, 0]);

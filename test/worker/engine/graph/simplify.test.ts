@@ -5,7 +5,8 @@ import {
   type InferenceSession,
 } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { expect, test } from "vitest";
-import { loadDecoder, readConfig } from "../../../../worker/engine/model/model-folder.ts";
+import { readConfig } from "../../../../worker/engine/model/model-config.ts";
+import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { GraphIo } from "../../../../worker/engine/decoder/graph-io.ts";
 import { measureShapeValues } from "../../../../worker/engine/graph/shape-values.ts";
 import {

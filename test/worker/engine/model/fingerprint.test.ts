@@ -6,9 +6,9 @@ import {
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { expect, test } from "vitest";
-import { graphFile } from "../../../../worker/engine/model/model-folder.ts";
+import { findGraph } from "../../../../worker/engine/model/graph-files.ts";
 import { modelFingerprint } from "../../../../worker/engine/model/fingerprint.ts";
 import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
 import { ensembleEntry, modelFolder, VECTORS } from "../../../support/model-folder.ts";
@@ -67,8 +67,8 @@ test.each([
   ["int8", false],
 ] as const)("an ensemble with a base in %s: reproducible: %s", async (dtype, reproducible) => {
   const folder = modelFolder();
-  const graph = graphFile("", dtype);
-  copyFileSync(join(VECTORS, "llama/base", graph), join(folder, graph));
+  const graph = findGraph({ path: join(VECTORS, "llama/base"), dtype });
+  copyFileSync(graph, join(folder, "onnx", basename(graph)));
   const entry = ensembleEntry(folder);
   const { card, warnings } = await load({ ...entry, base: { ...entry.base, dtype } });
   expect(card.reproducible).toBe(reproducible);

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { loadDecoder, readConfig } from "../../../../worker/engine/model/model-folder.ts";
+import { readConfig } from "../../../../worker/engine/model/model-config.ts";
+import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { folderOf } from "../../../support/tokenizers.ts";
 
 const LLAMA = { max_position_embeddings: 99, num_attention_heads: 8, hidden_size: 64 };

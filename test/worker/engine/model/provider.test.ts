@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { InferenceSession } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { expect, test } from "vitest";
-import { loadDecoder, readConfig } from "../../../../worker/engine/model/model-folder.ts";
+import { readConfig } from "../../../../worker/engine/model/model-config.ts";
+import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { loadOnDevice } from "../../../../worker/engine/model/load-graph.ts";
 import { constantModel } from "../../../../worker/engine/graph/onnx-wire.ts";
 import { checkProvider, keepsCacheOnDevice } from "../../../../worker/engine/model/provider.ts";

@@ -22,6 +22,7 @@ function ensemble(
   return {
     id,
     contextTokens: 64,
+    contextWarnings: [],
     vocabSize: VOCAB,
     unusedIds: [],
     eosIds: new Set([0]),

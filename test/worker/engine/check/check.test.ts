@@ -1,0 +1,149 @@
+import { truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { checkManifest } from "../../../../worker/engine/check/check.ts";
+import { checkGraph } from "../../../../worker/engine/check/graph.ts";
+import type { Problem } from "../../../../worker/engine/check/report.ts";
+import { readConfig } from "../../../../worker/engine/model/model-config.ts";
+import { prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
+import { copyOf, LOGITS_WIDTH, modelFolder, words } from "../../../support/model-folder.ts";
+import { folderOf } from "../../../support/tokenizers.ts";
+
+const RESOURCES = { slots: 8, kvCacheMib: 64, prefixCacheMib: 8, memoryBytes: 2 ** 32 };
+
+/** Checks a manifest with these models. */
+function check(
+  {
+    base,
+    expert = base,
+    antiexpert = base,
+  }: { base: string; expert?: string; antiexpert?: string },
+  { ensemble = {}, resources = RESOURCES } = {},
+) {
+  const [b, e, a] = [base, expert, antiexpert].map((path) => ({ path }));
+  const entry = { id: "tiny", base: b, expert: e, antiexpert: a, ...ensemble };
+  const folder = folderOf({ "ensembles.json": { ensembles: [entry] } });
+  return checkManifest(join(folder, "ensembles.json"), resources);
+}
+
+const messages = (problems: readonly Problem[], severity: Problem["severity"]) =>
+  problems.flatMap((problem) =>
+    problem.severity === severity ? [`${problem.role ?? "all"}: ${problem.message}`] : [],
+  );
+
+const chatTemplate = "{{ messages[0].content }}";
+
+test("models that fit together give a report without errors", async () => {
+  const base = modelFolder({ eos: 3, chatTemplate });
+  const report = await check({ base });
+  expect(report.problems.filter(({ severity }) => severity === "error")).toEqual([]);
+  expect(report).toMatchObject({ ok: true, ensembles: [{ id: "tiny", contextTokens: 64 }] });
+  const { graph, ...model } = report.ensembles[0]!.models.base;
+  expect(model).toEqual({
+    folder: base,
+    contextTokens: 64,
+    eosIds: [3],
+    chatTemplate: "folder",
+    vocabSize: LOGITS_WIDTH,
+  });
+  expect(graph).toMatchObject({
+    form: { variant: "split", reason: null },
+    isCompared: false,
+    // Three layers with keys and values of two heads of eight float32 values.
+    cacheBytesPerToken: 3 * 2 * 2 * 8 * 4,
+    logitsWidth: LOGITS_WIDTH,
+  });
+  await prepareDecoder(base, { dtype: "fp32", intraOpThreads: 1 });
+  const prepared = await check({ base });
+  expect(prepared.ensembles[0]!.models.base.graph).toMatchObject({ isCompared: true });
+});
+
+test("all that a worker would refuse is found at once", async () => {
+  const base = modelFolder({ chatTemplate });
+  const expert = modelFolder({ tokens: Object.assign(words(LOGITS_WIDTH), { 5: "other" }) });
+  truncateSync(join(expert, "onnx/model.onnx"), 30_000);
+  const antiexpert = modelFolder({ rename: ["logits", "logitz"] });
+  const report = await check({ base, expert, antiexpert }, { ensemble: { alpha: 2, alphaMax: 1 } });
+  expect(report.ok).toBe(false);
+  expect(messages(report.problems, "error")).toEqual([
+    "all: alpha 2 is greater than alphaMax 1",
+    expect.stringContaining("all: The tokenizers of base and expert differ in 2 tokens"),
+    expect.stringMatching(/^expert: .*model\.onnx: The graph file ends within a field/),
+    expect.stringMatching(/^antiexpert: .*model\.onnx: the graph has no output logits/),
+  ]);
+});
+
+test("a missing folder and a broken manifest are errors", async () => {
+  const base = modelFolder();
+  const missing = await check({ base, expert: "/nowhere" });
+  expect(messages(missing.problems, "error")[0]).toContain("expert: /nowhere/tokenizer.json");
+  const file = join(folderOf({ "x.json": "{}" }), "x.json");
+  expect(messages((await checkManifest(file, RESOURCES)).problems, "error")).toEqual([
+    expect.stringContaining("x.json: ensembles: "),
+  ]);
+});
+
+test("end tokens and padding are compared with the vocabulary", async () => {
+  const [base, wide] = [modelFolder({ eos: 3 }), modelFolder({ eos: LOGITS_WIDTH })];
+  const { problems } = await check({ base, antiexpert: wide });
+  expect(messages(problems, "error")).toEqual([
+    "antiexpert: eos_token_id 128 is outside the vocabulary of 128 tokens",
+  ]);
+  const narrow = await check({ base: modelFolder({ tokens: words(LOGITS_WIDTH + 1) }) });
+  expect(messages(narrow.problems, "error")).toContain(
+    "base: it returns 128 logits, fewer than the 129 tokens of its tokenizer",
+  );
+});
+
+test("it warns of slow graphs, missing templates, cut contexts, and jobs that fit no cache", async () => {
+  const base = modelFolder({ eos: 3, chatTemplate, contextTokens: 100_000 });
+  const expert = modelFolder({ eos: 3, contextTokens: 90_000 });
+  const resources = { ...RESOURCES, kvCacheMib: 0.1 };
+  const { problems } = await check(
+    { base, expert, antiexpert: copyOf("gemma2/base") },
+    { resources },
+  );
+  expect(messages(problems, "warning")).toEqual([
+    'all: expert: no chat template, so chats are refused, because all three need one: name a Jinja file as "chatTemplate" in the manifest',
+    "antiexpert: it runs slowly, one sequence at a time: it has no input position_ids",
+    "base: its context of 100000 tokens is cut to 128, the shortest of the three",
+    expect.stringMatching(/^all: a job may have \d+ of 128 tokens: KV_CACHE_MIB is 0.1$/),
+  ]);
+});
+
+test.each(["llama", "gpt2", "gemma2", "gqa", "deepseek_v3"])(
+  "the form that is expected of %s is the one that preparing gives",
+  async (name) => {
+    const path = copyOf(`${name}/base`);
+    const choice = { path, dtype: "fp32" } as const;
+    const { form } = await checkGraph(choice, readConfig(path));
+    const { variant, fallbackReason } = await prepareDecoder(path, {
+      ...choice,
+      intraOpThreads: 1,
+    });
+    expect(form).toEqual({ variant, reason: fallbackReason });
+  },
+);
+
+test("memory that this machine does not have is an error", async () => {
+  const base = modelFolder({ eos: 3, chatTemplate });
+  const report = await check({ base }, { resources: { ...RESOURCES, memoryBytes: 2 ** 20 } });
+  expect(messages(report.problems, "error")).toEqual([
+    expect.stringMatching(/a worker needs about \d+ MiB of memory, and this machine has 1 MiB/),
+  ]);
+  expect(report.memory.needed).toBe(
+    report.memory.weights + report.memory.caches + report.memory.tokenizers,
+  );
+});
+
+test("a tokenizer that is a git-LFS pointer is named", async () => {
+  const base = modelFolder();
+  writeFileSync(
+    join(base, "tokenizer.json"),
+    "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+  );
+  const { problems } = await check({ base });
+  expect(messages(problems, "error")).toContainEqual(
+    expect.stringMatching(/^base: .*tokenizer\.json: It is a git-LFS pointer/),
+  );
+});

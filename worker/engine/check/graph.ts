@@ -1,0 +1,58 @@
+/** Checks one graph from its headers: its files, its inputs, the form in which it will run. */
+import { statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { PAST, SUPPORTED_INPUTS } from "../decoder/graph-io.ts";
+import type { GraphFacts } from "../graph/inspect.ts";
+import { DATA_TYPE } from "../graph/onnx-proto.ts";
+import { hasPrepared, preparationKey, readPrepared } from "../graph/prepared-file.ts";
+import { findGraph, type GraphChoice } from "../model/graph-files.ts";
+import { expectedForm } from "../model/graph-form.ts";
+import { type ModelConfig } from "../model/model-config.ts";
+import { inspectModel } from "../model/model-folder.ts";
+import type { GraphReport } from "./report.ts";
+
+/** @throws Error with file and reason if a worker could not run it */
+export async function checkGraph(choice: GraphChoice, config: ModelConfig): Promise<GraphReport> {
+  const file = findGraph(choice);
+  const facts = await inspectModel(choice);
+  const reason = refusal(facts);
+  if (reason !== null) throw new Error(`${file}: ${reason}`);
+  const stored = hasPrepared(file)
+    ? await readPrepared(file, await preparationKey(file, config))
+    : null;
+  const files = [file, ...facts.externalFiles.map((name) => join(dirname(file), name))];
+  return {
+    file,
+    bytes: files.reduce((sum, each) => sum + statSync(each).size, 0),
+    form: stored
+      ? { variant: stored.variant, reason: stored.fallbackReason }
+      : expectedForm(facts, config),
+    isCompared: stored !== null,
+    cacheBytesPerToken: cacheBytesPerToken(facts, config),
+    logitsWidth: facts.outputs.find(({ name }) => name === "logits")?.shape.at(-1) ?? null,
+  };
+}
+
+/** Why a worker refuses a graph with these inputs and outputs; null if it does not. */
+function refusal({ inputs, outputs }: GraphFacts): string | null {
+  const names = inputs.map(({ name }) => name);
+  if (!outputs.some(({ name }) => name === "logits")) return "the graph has no output logits";
+  if (!names.includes("input_ids")) return "the graph has no input input_ids";
+  if (!names.some((name) => name.startsWith(PAST))) {
+    return `the graph has no ${PAST}* inputs: export it with a KV cache`;
+  }
+  const unknown = names.filter((name) => !name.startsWith(PAST) && !SUPPORTED_INPUTS.has(name));
+  return unknown.length === 0
+    ? null
+    : `the graph has inputs that are not supported: ${unknown.join(", ")}`;
+}
+
+/** Bytes of one token's keys and values in all layers. */
+function cacheBytesPerToken({ inputs }: GraphFacts, { kvHeads, headDim }: ModelConfig): number {
+  const caches = inputs.filter(({ name }) => name.startsWith(PAST));
+  return caches.reduce((sum, { type, shape }) => {
+    const axes = shape.length === 4 ? [shape[1] ?? kvHeads, shape[3] ?? headDim] : shape;
+    const values = axes.reduce<number>((product, axis) => product * (axis ?? 1), 1);
+    return sum + values * (type === DATA_TYPE.float16 ? 2 : 4);
+  }, 0);
+}

@@ -1,0 +1,70 @@
+/** Estimates the memory that a worker needs for a manifest, and the longest job that its KV caches hold. */
+import { ROLES, type PerRole } from "../model/ensemble-tokenizers.ts";
+import type { SharedTokenizers } from "../model/tokenizer.ts";
+import type { EnsembleReport, GraphReport, MemoryReport, ModelReport, Problem } from "./report.ts";
+
+/** A worker's settings, and the machine. */
+export interface Resources {
+  /** SLOTS, KV_CACHE_MIB and PREFIX_CACHE_MIB (worker/env.ts). */
+  readonly slots: number;
+  readonly kvCacheMib: number;
+  readonly prefixCacheMib: number;
+  readonly memoryBytes: number;
+}
+
+const MIB = 2 ** 20;
+/** Resident memory of a model by the size of its files: 1,310 MiB for 739 MiB of 4-bit weights. */
+const WEIGHTS_FACTOR = 1.8;
+/** Heap of a tokenizer for each token of its vocabulary: 142 MiB for 262,144. The engine and the prepare thread have one each. */
+const TOKENIZER_BYTES = 2 * 568;
+/** Tokens of a cache are allocated in blocks of this many (decoder/kv-cache.ts). */
+const BLOCK_TOKENS = 64;
+
+export function checkMemory(
+  ensembles: readonly EnsembleReport[],
+  shared: SharedTokenizers,
+  { slots, kvCacheMib, prefixCacheMib, memoryBytes }: Resources,
+): { memory: MemoryReport; problems: Problem[] } {
+  const graphs = new Map<string, GraphReport>();
+  let caches = 0;
+  for (const { models, contextTokens } of ensembles) {
+    for (const role of ROLES)
+      if (models[role].graph) graphs.set(models[role].graph.file, models[role].graph);
+    const perToken = bytesPerToken(models) ?? 0;
+    const tokens = contextTokens ?? Number.MAX_SAFE_INTEGER;
+    caches = Math.max(caches, slots * tokens * perToken);
+  }
+  const files = [...graphs.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  const weights = Math.ceil(files * WEIGHTS_FACTOR);
+  const vocabularies = [...shared.values()].map((tokenizer) => tokenizer.get_vocab(true).size);
+  const tokenizers = vocabularies.reduce((sum, size) => sum + size * TOKENIZER_BYTES, 0);
+  const bounded = Math.min(caches, kvCacheMib * MIB) + (caches > 0 ? prefixCacheMib * MIB : 0);
+  const needed = weights + bounded + tokenizers;
+  const memory = { weights, caches: bounded, tokenizers, needed, available: memoryBytes };
+  if (needed <= memoryBytes) return { memory, problems: [] };
+  const [need, have] = [needed, memoryBytes].map((bytes) => Math.ceil(bytes / MIB));
+  const message = `a worker needs about ${need} MiB of memory, and this machine has ${have} MiB: take a smaller dtype, or lower KV_CACHE_MIB`;
+  return { memory, problems: [{ severity: "error", ensemble: null, role: null, message }] };
+}
+
+/** Tokens of the longest job that fits KV_CACHE_MIB when it runs alone; null if the graphs are not known. */
+export function jobTokensMax(
+  models: PerRole<ModelReport>,
+  { kvCacheMib }: Resources,
+): number | null {
+  const perToken = bytesPerToken(models);
+  if (!perToken) return null;
+  return Math.floor((kvCacheMib * MIB) / perToken / BLOCK_TOKENS) * BLOCK_TOKENS;
+}
+
+/** KV cache of one token in all models; null if none of the graphs is known. */
+function bytesPerToken(models: PerRole<ModelReport>): number | null {
+  const graphs = ROLES.flatMap((role) => models[role].graph ?? []);
+  if (graphs.length === 0) return null;
+  // A graph that runs as exported has its old cache and its new one at once.
+  return graphs.reduce(
+    (sum, { cacheBytesPerToken, form }) =>
+      sum + cacheBytesPerToken * (form.variant === "original" ? 2 : 1),
+    0,
+  );
+}

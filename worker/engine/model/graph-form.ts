@@ -1,0 +1,46 @@
+/** Which form a graph can run in, as far as it is known before any comparison of logits. */
+import { PAST } from "../decoder/graph-io.ts";
+import { attentionWindow } from "../graph/attention-window.ts";
+import type { GraphFacts } from "../graph/inspect.ts";
+import { lengthSwitch } from "../graph/length-switch.ts";
+import { planRewrites, type GraphRewrite } from "../graph/prepare.ts";
+import { ROOM_MAX } from "../graph/probe.ts";
+import type { DecoderConfig } from "./load-graph.ts";
+
+export interface GraphForm {
+  /** The rewrite with which the graph runs fast; "original" if it runs as it was exported, one sequence at a time. */
+  readonly variant: GraphRewrite["variant"] | "original";
+  /** Why the variant is "original"; null for the others. */
+  readonly reason: string | null;
+}
+
+export const NO_STANDARD_CACHE = "its KV cache is not [batch, heads, tokens, head size]";
+
+/** The form that preparing a graph will give, unless the comparison of logits fails. */
+export function expectedForm(
+  facts: Pick<GraphFacts, "nodes" | "inputs" | "weights">,
+  config: Pick<DecoderConfig, "hasAttentionWindow">,
+): GraphForm {
+  const names = new Set(facts.inputs.map(({ name }) => name));
+  const [plan] = planRewrites(facts.nodes, names);
+  const original = (reason: string): GraphForm => ({ variant: "original", reason });
+  if (!plan)
+    return original("its KV cache is computed neither by Concat nor by GroupQueryAttention");
+  const caches = facts.inputs.filter(({ name }) => name.startsWith(PAST));
+  if (!caches.every(({ shape }) => shape.length === 4 && shape[2] === null)) {
+    return original(NO_STANDARD_CACHE);
+  }
+  // GroupQueryAttention counts positions and windows in the tokens of a sequence, not in cache entries.
+  if (plan.variant === "fused") return { variant: "fused", reason: null };
+  if (!names.has("position_ids")) return original("it has no input position_ids");
+  if (config.hasAttentionWindow) return original("its attention has a window");
+  const window = attentionWindow(facts);
+  // Shorter windows show in the comparison of logits.
+  if (window !== null && window > ROOM_MAX) {
+    return original(`its attention has a window of ${window} tokens`);
+  }
+  const change = lengthSwitch(facts);
+  // The length that it looks at has the room of the cache in it.
+  if (change !== null) return original(`it computes otherwise beyond ${change} tokens`);
+  return { variant: plan.variant, reason: null };
+}
