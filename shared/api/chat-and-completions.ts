@@ -9,6 +9,7 @@ import { requestObject } from "./request-object.ts";
 import { count, EXAMPLE_TIME, field, integer, optional, text, type Reply } from "./schema.ts";
 import { promptLogprobsField } from "./prompt-logprobs.ts";
 import { structuredOutputFields } from "./structured-outputs.ts";
+import { templateFields } from "./template-fields.ts";
 import { TokenShift } from "./token-details.ts";
 import { chatToolFields, ChatToolCall, ChatToolCallDelta } from "./tools.ts";
 
@@ -48,6 +49,7 @@ export const ChatRequest = v.pipe(
     ...retentionFields,
     ...structuredOutputFields,
     ...chatToolFields,
+    ...templateFields,
     max_tokens: optional(
       integer(1, LIMITS.maxTokensMax),
       "The most tokens to generate. The model's context length may end the output earlier.",

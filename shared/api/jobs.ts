@@ -7,6 +7,7 @@ import { deletionSchema } from "./lists.ts";
 import { QueuePlace } from "./queue.ts";
 import { requestObject } from "./request-object.ts";
 import { count, EXAMPLE_TIME, field, optional, type Reply } from "./schema.ts";
+import { templateFields } from "./template-fields.ts";
 import { chatToolFields } from "./tools.ts";
 import { DeliveryAttempt } from "./webhooks.ts";
 
@@ -15,6 +16,7 @@ export const JobRequest = v.pipe(
   requestObject({
     ...generationFields,
     ...chatToolFields,
+    ...templateFields,
     ...inputFields,
     logprobs: optional(
       topLogprobs,

@@ -103,6 +103,8 @@ export const LIMITS = {
   toolNameCharsMax: 64,
   toolDescriptionCharsMax: 16_384,
   toolsCharsMax: 262_144,
+  templateNameCharsMax: 64,
+  templateKwargsCharsMax: 4_096,
   /** Levels of nested schemas, and of nested groups of a regular expression. The compilers are recursive. */
   schemaDepthMax: 64,
   regexDepthMax: 64,

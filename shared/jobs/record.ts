@@ -32,7 +32,12 @@ export function messageTexts({ content, toolCalls = [] }: ChatMessage): string[]
 
 /** A prompt as it was sent. Each model of the ensemble renders and tokenizes it with its own template and tokenizer. */
 export type Input =
-  | { readonly kind: "chat"; readonly messages: readonly ChatMessage[] }
+  | {
+      readonly kind: "chat";
+      readonly messages: readonly ChatMessage[];
+      /** Variables of the chat templates; absent for none. */
+      readonly templateKwargs?: Readonly<Record<string, unknown>>;
+    }
   | TextInput;
 
 export type TextInput =

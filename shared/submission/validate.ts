@@ -35,9 +35,12 @@ export function parseRequest<T>(schema: RequestSchema<T>, body: unknown): T {
 export function inputOf(request: {
   readonly messages?: readonly Message[] | undefined;
   readonly prompt?: string | readonly number[] | undefined;
+  readonly chat_template_kwargs?: Readonly<Record<string, unknown>> | null | undefined;
 }): Input {
   if (request.messages !== undefined) {
-    return { kind: "chat", messages: request.messages.map(toPlainMessage) };
+    const { chat_template_kwargs: templateKwargs } = request;
+    const messages = request.messages.map(toPlainMessage);
+    return { kind: "chat", messages, ...(templateKwargs && { templateKwargs }) };
   }
   const { prompt } = request;
   if (prompt === undefined)

@@ -32,6 +32,14 @@ interface Run {
   readonly onEvent: (event: RunEvent) => void;
 }
 
+/** What a run needs to know of its job. */
+export interface RunOptions {
+  /** Tokens of the prompt whose details an earlier attempt has logged. */
+  readonly promptLogged?: number;
+  /** The time that chat templates see; by default now. */
+  readonly submittedAtMs?: number;
+}
+
 export class EngineClient {
   /** The ensembles that the engine serves. */
   readonly cards: readonly ModelCard[];
@@ -132,7 +140,6 @@ export class EngineClient {
    * @param resume tokens that an earlier attempt generated
    * @param signal stops the run: at once before it has reached the engine thread, then before its next token. It ends with
    *   finish null.
-   * @param promptLogged tokens of the prompt whose details an earlier attempt has logged
    * @throws Error if the engine fails for another reason than the generation. Its message, which may contain paths and values,
    *   is for logs only.
    */
@@ -141,7 +148,7 @@ export class EngineClient {
     generation: Generation,
     resume: readonly number[],
     signal: AbortSignal,
-    promptLogged = 0,
+    { promptLogged = 0, submittedAtMs = Date.now() }: RunOptions = {},
   ): AsyncGenerator<RunEvent, void, undefined> {
     const run = ++this.#lastRun;
     const events: RunEvent[] = [];
@@ -176,7 +183,7 @@ export class EngineClient {
     };
     signal.addEventListener("abort", stop);
     try {
-      this.#toPrepare({ type: "prepare", run, tenant, generation, resume });
+      this.#toPrepare({ type: "prepare", run, tenant, generation, resume, submittedAtMs });
       if (signal.aborted) stop();
       for (;;) {
         for (const event of events.splice(0)) {

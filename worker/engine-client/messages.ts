@@ -41,6 +41,8 @@ interface RunRequest {
 export interface PrepareRequest extends RunRequest {
   readonly type: "prepare";
   readonly generation: Generation;
+  /** The time that chat templates see. */
+  readonly submittedAtMs: number;
 }
 
 /** A question for a tokenizer. */

@@ -133,13 +133,13 @@ async function runEngine(
   record: JobRecord,
   { run, log, resume, watch }: EngineRun,
 ): Promise<RunEndEvent> {
-  const { id, tenant, generation } = record;
+  const { id, tenant, generation, createdAtMs: submittedAtMs } = record;
   let counted = record.promptTokens;
   let baseCalls = 0;
   if (run.stopReason === null) {
     const { ids, prompt_logprobs: { length: promptLogged } = [] } = resume;
     for await (const event of run.until(
-      engine.run(tenant, generation, ids, run.signal, promptLogged),
+      engine.run(tenant, generation, ids, run.signal, { promptLogged, submittedAtMs }),
     )) {
       if (event.type === "token") {
         run.phase = "decode";

@@ -1,6 +1,12 @@
 /** Checks one ensemble of a manifest. */
 import { contextOf, type Context } from "../model/context.ts";
-import { ROLES, perRole, type PerRole, type Role } from "../model/ensemble-tokenizers.ts";
+import {
+  ROLES,
+  perRole,
+  templateWarnings,
+  type PerRole,
+  type Role,
+} from "../model/ensemble-tokenizers.ts";
 import { isRemote, type EnsembleEntry, type ModelEntry } from "../model/manifest.ts";
 import { readConfig, type ModelConfig } from "../model/model-config.ts";
 import { ModelTokenizer, type SharedTokenizers } from "../model/tokenizer.ts";
@@ -119,18 +125,8 @@ function checkTemplates(
   tokenizers: PerRole<ModelTokenizer | null>,
   add: Add,
 ): void {
-  const known = ROLES.filter((role) => tokenizers[role]);
-  const without = known.filter((role) => !tokenizers[role]!.chatTemplate);
-  if (without.length > 0) {
-    const all = without.length === known.length;
-    const effect = all ? "chats are refused" : "chats are refused, because all three need one";
-    add(
-      "warning",
-      null,
-      `${without.join(", ")}: no chat template, so ${effect}: name a Jinja file as "chatTemplate" in the manifest`,
-    );
-  }
-  if (known.length < ROLES.length) return;
+  for (const warning of templateWarnings(tokenizers)) add("warning", null, warning);
+  if (!ROLES.every((role) => tokenizers[role])) return;
   try {
     const templates = perRole((role) => tokenizers[role]!.chatTemplate);
     for (const warning of chooseToolFormat(entry.toolFormat, templates).warnings) {

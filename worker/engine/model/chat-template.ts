@@ -2,7 +2,6 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import type { ChatMessage } from "../../../shared/jobs/record.ts";
 import {
   DEFAULT_TOOL_FORMAT,
@@ -12,6 +11,7 @@ import {
 import type { FunctionTool } from "../../../shared/tools/tools.ts";
 import { withoutTools } from "./default-tool-prompt.ts";
 import { ExactArguments } from "./exact-arguments.ts";
+import { JinjaTemplate } from "./jinja.ts";
 
 /** `chat_template` in tokenizer_config.json. */
 export type ConfigTemplate =
@@ -53,62 +53,86 @@ export interface TemplateSpelling {
   readonly oneCall: boolean;
 }
 
+/** Variables of a template besides the conversation, such as `enable_thinking`. */
+export type TemplateKwargs = Readonly<Record<string, unknown>>;
+
+/** How a conversation is rendered. */
+export interface RenderOptions {
+  /** Variables of the request; they replace those of the manifest. */
+  readonly kwargs?: TemplateKwargs | undefined;
+  /** The time that the template sees; by default now. */
+  readonly nowMs?: number | undefined;
+  /** Whether the assistant's answer follows. */
+  readonly open?: boolean;
+}
+
 export class ChatTemplate {
-  readonly #main: Template;
-  readonly #tools: Template;
-  readonly #specialTokens: Readonly<Record<string, string>>;
+  readonly #main: JinjaTemplate;
+  readonly #tools: JinjaTemplate;
+  /** Special tokens, and the manifest's variables. */
+  readonly #constants: TemplateKwargs;
   #format: ToolFormatName = DEFAULT_TOOL_FORMAT;
   /** How the template itself renders tools in the format; null if it does not. */
   #spelling: TemplateSpelling | null = null;
 
-  constructor(
-    { main, tools }: ChatTemplateSource,
-    specialTokens: Readonly<Record<string, string>>,
-  ) {
-    this.#main = new Template(main);
-    this.#tools = tools === undefined ? this.#main : new Template(tools);
-    this.#specialTokens = specialTokens;
+  constructor({ main, tools }: ChatTemplateSource, constants: TemplateKwargs) {
+    this.#main = new JinjaTemplate(main);
+    this.#tools = tools === undefined ? this.#main : new JinjaTemplate(tools);
+    this.#constants = constants;
+  }
+
+  /** Whether a conversation is rendered otherwise at another time. */
+  get readsClock(): boolean {
+    return this.#main.readsClock || this.#tools.readsClock;
   }
 
   /** The prompt of a conversation. @throws Error if the template refuses the messages */
-  render(messages: readonly ChatMessage[], tools: readonly FunctionTool[] = []): string {
-    if (this.#spelling) return this.#renderOwn(this.#spelling, messages, tools);
+  render(
+    messages: readonly ChatMessage[],
+    tools: readonly FunctionTool[] = [],
+    options: RenderOptions = {},
+  ): string {
+    if (this.#spelling) return this.#renderOwn(this.#spelling, messages, { tools, options });
     const keepsSystem = this.#keeps({ role: "system", content: SAMPLE_TEXT }, SAMPLE_MESSAGE);
     const format = TOOL_FORMATS[this.#format];
-    return this.renderTools(PLAIN, withoutTools(messages, tools, { format, keepsSystem }), []);
+    const plain = withoutTools(messages, tools, { format, keepsSystem });
+    return this.renderTools(PLAIN, plain, [], options);
   }
 
   #renderOwn(
     spelling: TemplateSpelling,
     messages: readonly ChatMessage[],
-    tools: readonly FunctionTool[],
+    { tools, options }: { tools: readonly FunctionTool[]; options: RenderOptions },
   ): string {
     try {
-      return this.renderTools(spelling, messages, tools);
+      return this.renderTools(spelling, messages, tools, options);
     } catch (error) {
       if (tools.length === 0) throw error;
       // Some templates need a description of each parameter.
-      return this.renderTools(spelling, messages, tools.map(withDescriptions));
+      return this.renderTools(spelling, messages, tools.map(withDescriptions), options);
     }
   }
 
-  /** Renders tools and calls with the template itself. @param options.open whether the assistant's answer follows */
+  /** Renders tools and calls with the template itself. */
   renderTools(
     spelling: TemplateSpelling,
     messages: readonly ChatMessage[],
     tools: readonly FunctionTool[],
-    { open = true } = {},
+    { open = true, kwargs, nowMs = Date.now() }: RenderOptions = {},
   ): string {
     const hasTools = tools.length > 0 || messages.some(({ role }) => role === "tool");
     const template = hasTools ? this.#tools : this.#main;
     const exact = new ExactArguments();
-    const rendered = template.render({
+    const items = {
+      ...this.#constants,
+      ...kwargs,
       messages: toTemplateMessages(spelling, messages, exact),
-      ...(tools.length > 0 && { tools: tools.map(toTemplateTool) }),
+      // As in transformers, they are defined also if there are none.
+      tools: tools.length > 0 ? tools.map(toTemplateTool) : null,
+      documents: null,
       add_generation_prompt: open,
-      ...this.#specialTokens,
-    });
-    return exact.restore(rendered);
+    };
+    return exact.restore(template.render(items, nowMs));
   }
 
   /** Whether the rendered conversation contains the content of each of these messages. */

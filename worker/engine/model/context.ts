@@ -1,7 +1,7 @@
 /** The context of a model: that of its config.json, as far as its graph computes in one way. */
 import { inspectGraph } from "../graph/inspect.ts";
 import { lengthSwitch } from "../graph/length-switch.ts";
-import { findGraph } from "./graph-files.ts";
+import { findGraph, hasGraph } from "./graph-files.ts";
 import { isRemote, type ModelEntry, type RemoteEntry } from "./manifest.ts";
 import { readConfig, type ModelConfig } from "./model-config.ts";
 
@@ -10,7 +10,8 @@ export type Context = Pick<ModelConfig, "contextTokens" | "contextReason">;
 /** @throws Error with file and reason if a file cannot be read, or if the graph changes at a length that cannot be read */
 export function contextOf(entry: ModelEntry | RemoteEntry): Context {
   const config = readConfig(entry.path);
-  if (isRemote(entry)) return config;
+  // A graph that is missing is reported when it is loaded.
+  if (isRemote(entry) || !hasGraph(entry)) return config;
   const file = findGraph(entry);
   try {
     return withSwitch(config, lengthSwitch(inspectGraph(file)));

@@ -6,15 +6,16 @@ import type { Input } from "../../../shared/jobs/record.ts";
 import { contextLengthExceeded } from "../../../shared/api/context-length.ts";
 import { AppError } from "../../../shared/api/errors.ts";
 import type { PromptForm } from "../remote/api.ts";
-import { contextOf } from "./context.ts";
+import { contextOf, type Context } from "./context.ts";
 import { isRemote, type EnsembleEntry, type Manifest } from "./manifest.ts";
 import { readConfig } from "./model-config.ts";
 import {
   ModelTokenizer,
-  TooManyTokens,
+  type EncodeOptions,
   type PromptInput,
   type SharedTokenizers,
 } from "./tokenizer.ts";
+import { TooManyTokens } from "./tokenizing-limits.ts";
 import { chooseToolFormat, type ToolFormatChoice } from "./tool-format.ts";
 import type { TokenText } from "./token-text.ts";
 import { commonVocabulary } from "./vocabulary.ts";
@@ -30,8 +31,8 @@ export interface EnsembleTokenizers {
   readonly id: string;
   /** The shortest context of the three models. */
   readonly contextTokens: number;
-  /** Why a context is shorter than its config.json says. */
-  readonly contextWarnings: readonly string[];
+  /** Messages for the log: why a context is shorter than its config.json says, and which models have no chat template. */
+  readonly warnings: readonly string[];
   /** V: one more than the highest token id. */
   readonly vocabSize: number;
   /** Ids below V that no token uses; they must not be sampled. */
@@ -50,10 +51,13 @@ export interface EnsembleTokenizers {
   readonly tokenizerKeys: PerRole<string>;
   /**
    * Token ids of a prompt for one model.
-   * @param tokensMax the context
+   * @param options.tokensMax the context
+   * @param options.nowMs the time that a chat template sees; by default now
    * @throws AppError invalid_request, context_length_exceeded
    */
-  readonly encodePrompt: (role: Role, input: PromptInput, tokensMax?: number) => number[];
+  readonly encodePrompt: (role: Role, input: PromptInput, options?: EncodeOptions) => number[];
+  /** Models whose prompts of chats depend on the time. */
+  readonly readsClock: PerRole<boolean>;
   /** Token ids of a prompt for all three models. @throws AppError invalid_request, context_length_exceeded */
   readonly encodePrompts: (input: Input, tokensMax?: number) => Prompts;
   /**
@@ -101,6 +105,10 @@ export function loadTokenizers(
     entry.toolFormat,
     perRole((role) => tokenizers[role].chatTemplate),
   );
+  for (const role of ROLES) {
+    const { chatTemplate, conversation } = tokenizers[role];
+    if (!chatTemplate) conversation.useToolFormat(toolFormat.format, null);
+  }
   const vocabulary = commonVocabulary(perRole((role) => tokenizers[role].vocab));
   const configs = ROLES.map((role) => readConfig(entry[role].path));
   const contexts = perRole((role) => contextOf(entry[role]));
@@ -109,19 +117,14 @@ export function loadTokenizers(
     if (id >= vocabulary.size)
       throw new Error(`eos_token_id ${id} is outside the vocabulary of ${vocabulary.size} tokens`);
   }
-  const encodePrompt = (role: Role, input: PromptInput, tokensMax?: number) =>
-    encode(tokenizers, role, input, entry.id, tokensMax);
+  const encodePrompt = (role: Role, input: PromptInput, options: EncodeOptions = {}) =>
+    encode(tokenizers, role, input, { id: entry.id, ...options });
   return {
     id: entry.id,
     contextTokens: Math.min(
       ...ROLES.map((role) => contexts[role].contextTokens ?? Number.MAX_SAFE_INTEGER),
     ),
-    contextWarnings: ROLES.flatMap((role) => {
-      const { contextTokens, contextReason } = contexts[role];
-      return contextReason === null
-        ? []
-        : [`the ${role}'s context ends at ${contextTokens} tokens: ${contextReason}`];
-    }),
+    warnings: [...templateWarnings(tokenizers), ...contextWarnings(contexts)],
     vocabSize: vocabulary.size,
     unusedIds: vocabulary.unusedIds,
     eosIds,
@@ -131,7 +134,9 @@ export function loadTokenizers(
     tokenBytesMax: base.keepsPrompts ? (base.bounds?.tokenBytesMax ?? null) : null,
     tokenizerKeys: perRole((role) => tokenizers[role].key),
     encodePrompt,
-    encodePrompts: (input, tokensMax) => perRole((role) => encodePrompt(role, input, tokensMax)),
+    readsClock: perRole((role) => tokenizers[role].conversation.readsClock),
+    encodePrompts: (input, tokensMax) =>
+      perRole((role) => encodePrompt(role, input, tokensMax === undefined ? {} : { tokensMax })),
     encodeCompletion: (text, tokensMax = Number.POSITIVE_INFINITY, field = "completion") =>
       withinContext(field, tokensMax, base, () => base.encodeCompletion(text, tokensMax, field)),
     tokenizerInfo: base.info,
@@ -139,6 +144,29 @@ export function loadTokenizers(
     tokenText: (id) => base.tokenText(id),
     tokenBytes: (id) => base.tokenBytes(id),
   };
+}
+
+function contextWarnings(contexts: PerRole<Context>): string[] {
+  return ROLES.flatMap((role) => {
+    const { contextTokens, contextReason } = contexts[role];
+    if (contextReason === null) return [];
+    return [`the ${role}'s context ends at ${contextTokens} tokens: ${contextReason}`];
+  });
+}
+
+/** If some models have a template, the others get the messages as they are: the setting of the paper (arXiv 2401.08565, app. A). */
+export function templateWarnings(
+  tokenizers: PerRole<Pick<ModelTokenizer, "chatTemplate"> | null>,
+): string[] {
+  const without = ROLES.filter((role) => tokenizers[role] && !tokenizers[role].chatTemplate);
+  if (without.length === 0) return [];
+  const effect =
+    without.length === ROLES.length
+      ? "so chats are refused"
+      : "so of a chat it gets the messages as a plain prompt";
+  return [
+    `${without.join(", ")}: no chat template, ${effect}. "chatTemplate" in the manifest names a Jinja file`,
+  ];
 }
 
 export function perRole<T>(create: (role: Role) => T): PerRole<T> {
@@ -149,18 +177,17 @@ function encode(
   tokenizers: PerRole<ModelTokenizer>,
   role: Role,
   input: PromptInput,
-  id: string,
-  tokensMax = Number.POSITIVE_INFINITY,
+  { id, tokensMax = Number.POSITIVE_INFINITY, nowMs }: EncodeOptions & { readonly id: string },
 ): number[] {
   const param = input.kind === "chat" ? "messages" : "prompt";
-  if (input.kind === "chat" && !ROLES.every((role) => tokenizers[role].chatTemplate)) {
+  if (input.kind === "chat" && !ROLES.some((role) => tokenizers[role].chatTemplate)) {
     const message = `messages: ${id} has no chat template; send a prompt instead`;
     throw new AppError("invalid_request", message, { param });
   }
   const tokenizer = tokenizers[role];
   const ids = withinContext(param, tokensMax, tokenizer, () => {
     try {
-      return tokenizer.encode(input, tokensMax);
+      return tokenizer.encode(input, { tokensMax, nowMs });
     } catch (error) {
       if (error instanceof AppError || error instanceof TooManyTokens) throw error;
       // A template throws to refuse a conversation: roles that do not alternate, a second system message.

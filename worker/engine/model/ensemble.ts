@@ -51,8 +51,6 @@ export interface Ensemble extends EnsembleTokenizers {
   readonly models: Models;
   /** The base, if another server runs it. */
   readonly remoteBase: RemoteBase | null;
-  /** Messages for the log: models that run slower than they could, and why an ensemble is not reproducible. */
-  readonly warnings: readonly string[];
   /** Creates the constraint that makes one output match a grammar. */
   readonly constrain: (grammar: PreparedGrammar, eosIds: ReadonlySet<number>) => Constraint;
 }
@@ -185,7 +183,7 @@ async function assembleEnsemble(
     models: { ...perRole((role) => models[role].decoder), vocabSize },
     remoteBase,
     warnings: [
-      ...tokenizers.contextWarnings.map((warning) => `${entry.id}: ${warning}`),
+      ...tokenizers.warnings.map((warning) => `${entry.id}: ${warning}`),
       ...tokenizers.toolFormat.warnings.map((warning) => `${entry.id}: ${warning}`),
       ...ROLES.flatMap((role) => {
         const reason = models[role].decoder.fallbackReason;

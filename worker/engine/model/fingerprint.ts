@@ -44,16 +44,20 @@ export function modelFingerprint(choice: GraphChoice, externalFiles: readonly st
  */
 export function ensembleFingerprint(
   models: readonly {
-    readonly entry: Pick<ModelEntry, "path" | "chatTemplate" | "promptTemplate">;
+    readonly entry: Pick<
+      ModelEntry,
+      "path" | "chatTemplate" | "promptTemplate" | "chatTemplateKwargs"
+    >;
     readonly fingerprint: string;
   }[],
   toolFormat?: string,
 ): string {
-  const parts = models.flatMap(({ entry: { path, chatTemplate, promptTemplate }, fingerprint }) => [
+  const parts = models.flatMap(({ entry, fingerprint }) => [
     fingerprint,
-    ...TEXT_FILES.map((name) => fileFingerprint(join(path, name))),
-    chatTemplate === undefined ? null : fileFingerprint(chatTemplate),
-    promptTemplate ?? null,
+    ...TEXT_FILES.map((name) => fileFingerprint(join(entry.path, name))),
+    entry.chatTemplate === undefined ? null : fileFingerprint(entry.chatTemplate),
+    entry.promptTemplate ?? null,
+    ...(entry.chatTemplateKwargs ? [JSON.stringify(entry.chatTemplateKwargs)] : []),
   ]);
   return sha256(toolFormat === undefined ? parts : [...parts, toolFormat]);
 }

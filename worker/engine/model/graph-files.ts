@@ -46,6 +46,9 @@ export function findGraph(choice: GraphChoice): string {
   throw new Error(`${candidates(choice)[0]!} does not exist${hint}`);
 }
 
+export const hasGraph = (choice: GraphChoice) =>
+  candidates(choice).some((file) => existsSync(file));
+
 function candidates({ path, dtype, file }: GraphChoice): string[] {
   if (file !== undefined) return [resolve(path, file)];
   const names = FOLDERS.flatMap((folder) =>

@@ -20,6 +20,8 @@ const ModelFields = v.strictObject({
   chatTemplate: v.optional(v.string()),
   /** Jinja template with the variable `prompt`, rendered for plain prompts. */
   promptTemplate: v.optional(v.string()),
+  /** Variables of the chat template, such as `enable_thinking`. */
+  chatTemplateKwargs: v.optional(v.record(v.string(), v.unknown())),
 });
 const ModelEntry = v.pipe(
   ModelFields,
@@ -80,6 +82,7 @@ const RemoteEntry = v.strictObject({
   checkTokenizer: v.optional(v.boolean(), true),
   chatTemplate: v.optional(v.string()),
   promptTemplate: v.optional(v.string()),
+  chatTemplateKwargs: v.optional(v.record(v.string(), v.unknown())),
 });
 
 const EnsembleEntry = v.strictObject({

@@ -17,10 +17,10 @@ export interface TokenizerDecoderSpec {
   readonly content?: string;
 }
 
-/** Returns a function from a token's entry in the vocabulary to its bytes. It is not for added tokens, which are plain text. */
+/** Returns a function from a token's entry in the vocabulary to its bytes. It is not for special tokens, which have no text. */
 export function entryDecoder(decoder: TokenizerDecoderSpec | null): (entry: string) => Uint8Array {
   const steps = decoderSteps(decoder);
-  if (steps.some(({ type }) => type === "ByteLevel")) return (entry) => byteLevelBytes(entry);
+  if (isByteLevel(decoder)) return (entry) => byteLevelBytes(entry);
   const hasByteFallback = steps.some(({ type }) => type === "ByteFallback");
   const replacements = steps.flatMap(({ type, pattern, content }) =>
     type === "Replace" && pattern?.String ? [[pattern.String, content ?? ""] as const] : [],
@@ -32,6 +32,10 @@ export function entryDecoder(decoder: TokenizerDecoderSpec | null): (entry: stri
     return utf8Bytes(replacements.reduce((text, [from, to]) => text.replaceAll(from, to), entry));
   };
 }
+
+/** Whether each character of an entry stands for a byte. */
+export const isByteLevel = (decoder: TokenizerDecoderSpec | null) =>
+  decoderSteps(decoder).some(({ type }) => type === "ByteLevel");
 
 /** @param bytes of one token */
 export function tokenTextFromBytes(bytes: Uint8Array): TokenText {

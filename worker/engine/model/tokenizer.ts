@@ -1,14 +1,21 @@
-/** Tokenizer and templates of a model. Only this file imports the Hugging Face libraries that implement them. */
+/** Tokenizer and templates of a model. Only this file imports the Hugging Face library that implements tokenizers. */
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { AppError } from "../../../shared/api/errors.ts";
 import type { Input } from "../../../shared/jobs/record.ts";
 import { CALL_MARKERS } from "../../../shared/tools/formats.ts";
 import type { FunctionTool } from "../../../shared/tools/tools.ts";
-import { ChatTemplate, folderChatTemplate, type ConfigTemplate } from "./chat-template.ts";
+import { addedTokens, type SpecialTokenConfig } from "./added-tokens.ts";
+import {
+  ChatTemplate,
+  folderChatTemplate,
+  type ChatTemplateSource,
+  type ConfigTemplate,
+  type TemplateKwargs,
+} from "./chat-template.ts";
+import { JinjaTemplate } from "./jinja.ts";
 import { readJson } from "./json-file.ts";
 import {
   promptBounds,
@@ -16,15 +23,17 @@ import {
   type PromptBounds,
   type TokenizerSpec,
 } from "./prompt-bounds.ts";
+import { checkCombiningCharacters, countTokens, TooManyTokens } from "./tokenizing-limits.ts";
 import {
   entryDecoder,
+  isByteLevel,
   tokenTextFromBytes,
   utf8Bytes,
   type TokenizerDecoderSpec,
   type TokenText,
 } from "./token-text.ts";
 
-interface TokenizerConfig {
+interface TokenizerConfig extends SpecialTokenConfig {
   readonly chat_template?: ConfigTemplate;
   readonly bos_token?: string | { content: string } | null;
   readonly eos_token?: string | { content: string } | null;
@@ -35,42 +44,37 @@ export interface PromptTemplates {
   readonly chatTemplate?: string | undefined;
   /** Jinja template with the variable `prompt`, rendered for plain prompts; without it they are used unchanged. */
   readonly promptTemplate?: string | undefined;
+  /** Variables of the chat template. */
+  readonly chatTemplateKwargs?: TemplateKwargs | undefined;
 }
 
 /** A prompt; a chat with the functions that the model may call. */
 export type PromptInput = Input & { readonly tools?: readonly FunctionTool[] };
 
+/** Messages one after the other, for a model without a chat template. */
+const PLAIN_CHAT =
+  "{% for message in messages %}{{ message.content }}{% if not loop.last %}\n\n{% endif %}{% endfor %}";
+
 /** Tokenizers by the content of their files, so that models with the same tokenizer share it. */
 export type SharedTokenizers = Map<string, Tokenizer>;
-
-/**
- * Most combining characters in a row. Normalizing a run takes time with the square of its length (33 s for 250,000); real
- * texts have fewer than ten.
- */
-const COMBINING_CHARACTERS_MAX = 256;
-
-/** Thrown when a text has more tokens than it may have; the rest of it is not tokenized. */
-export class TooManyTokens extends Error {
-  /** Bytes of the text, if they alone show that it is too long; otherwise its tokens were counted. */
-  readonly bytes: number | null;
-
-  constructor(bytes: number | null = null) {
-    super("The text has too many tokens");
-    this.bytes = bytes;
-  }
-}
 
 export class ModelTokenizer {
   /** Tokenizers with the same key give the same token ids for every input. */
   readonly key: string;
   /** What is known of a text's tokens from its length; null if nothing is. */
   readonly bounds: PromptBounds | null;
+  /** Null if the model has none; it then gets the messages of a chat as a plain prompt. */
   readonly chatTemplate: ChatTemplate | null;
+  /** The template, or the one for plain messages. */
+  readonly conversation: ChatTemplate;
   /** tokenizer_config.json, with the chat template. */
   readonly info: Readonly<Record<string, unknown>>;
   readonly #tokenizer: Tokenizer;
-  readonly #promptTemplate: Template | null;
+  readonly #promptTemplate: JinjaTemplate | null;
+  /** Special tokens around a plain prompt; null if the tokenizer adds its own. */
+  readonly #added: AddedIds | null;
   readonly #decodeEntry: (entry: string) => Uint8Array;
+  readonly #isByteLevel: boolean;
   readonly #normalizes: boolean;
   readonly #tokenTexts = new Map<number, TokenText>();
 
@@ -81,7 +85,7 @@ export class ModelTokenizer {
    */
   constructor(
     folder: string,
-    { chatTemplate, promptTemplate }: PromptTemplates,
+    { chatTemplate, promptTemplate, chatTemplateKwargs }: PromptTemplates,
     shared: SharedTokenizers = new Map(),
   ) {
     const configFile = join(folder, "tokenizer_config.json");
@@ -98,6 +102,7 @@ export class ModelTokenizer {
     this.bounds = promptBounds(spec);
     this.#normalizes = spec.normalizer != null;
     this.#decodeEntry = entryDecoder(spec.decoder ?? null);
+    this.#isByteLevel = isByteLevel(spec.decoder ?? null);
     const template = chatTemplate
       ? { main: readFileSync(chatTemplate, "utf8") }
       : folderChatTemplate(folder, config.chat_template);
@@ -111,9 +116,30 @@ export class ModelTokenizer {
       bos_token: specialTokenText(config.bos_token),
       eos_token: specialTokenText(config.eos_token),
     };
-    this.chatTemplate = template === null ? null : new ChatTemplate(template, specialTokens);
-    this.#promptTemplate = promptTemplate === undefined ? null : new Template(promptTemplate);
-    this.key = sha256(JSON.stringify([tokenizerKey, template, promptTemplate ?? null]));
+    const constants = { ...specialTokens, ...chatTemplateKwargs };
+    this.chatTemplate =
+      template === null ? null : openTemplate(template, constants, chatTemplate ?? folder);
+    this.conversation = this.chatTemplate ?? new ChatTemplate({ main: PLAIN_CHAT }, constants);
+    this.#promptTemplate = promptTemplate === undefined ? null : new JinjaTemplate(promptTemplate);
+    this.#added = this.#addedIds(config, specialTokens);
+    const parts = [tokenizerKey, template, promptTemplate ?? null];
+    this.key = sha256(JSON.stringify(chatTemplateKwargs ? [...parts, chatTemplateKwargs] : parts));
+  }
+
+  #addedIds(
+    config: TokenizerConfig,
+    tokens: Readonly<Record<"bos_token" | "eos_token", string>>,
+  ): AddedIds | null {
+    const added = addedTokens(config);
+    if (!added) return null;
+    const idOf = (wanted: boolean, token: string) => {
+      const id = wanted && token !== "" ? this.#tokenizer.token_to_id(token) : undefined;
+      return id === undefined ? [] : [id];
+    };
+    return {
+      before: idOf(added.bos, tokens.bos_token),
+      after: idOf(added.eos, tokens.eos_token),
+    };
   }
 
   /** Token text -> id, added tokens included. */
@@ -126,26 +152,36 @@ export class ModelTokenizer {
 
   /**
    * Token ids of a prompt, with the model's templates and special tokens.
-   * @param tokensMax tokens after which tokenizing stops
-   * @throws Error if the model has no chat template, or if the template refuses the messages
+   * @param options.tokensMax tokens after which tokenizing stops
+   * @param options.nowMs the time that a chat template sees
+   * @throws Error if the template refuses the messages
    * @throws TooManyTokens
    * @throws AppError invalid_request if the tokenizer cannot represent the text
    */
-  encode(input: PromptInput, tokensMax = Number.POSITIVE_INFINITY): number[] {
+  encode(
+    input: PromptInput,
+    { tokensMax = Number.POSITIVE_INFINITY, nowMs }: EncodeOptions = {},
+  ): number[] {
     switch (input.kind) {
       case "tokens":
         return [...input.ids];
-      case "text": {
-        const text = this.#promptTemplate?.render({ prompt: input.text }) ?? input.text;
-        return this.#encodeText(text, { add_special_tokens: true }, tokensMax);
-      }
+      case "text":
+        return this.#encodePlain(input.text, tokensMax);
       case "chat": {
-        if (!this.chatTemplate) throw new Error("The model has no chat template");
+        const { messages, tools, templateKwargs: kwargs } = input;
+        const text = this.conversation.render(messages, tools, { kwargs, nowMs });
+        if (!this.chatTemplate) return this.#encodePlain(text, tokensMax);
         // The template has already added the special tokens.
-        const text = this.chatTemplate.render(input.messages, input.tools);
         return this.#encodeText(text, { add_special_tokens: false }, tokensMax);
       }
     }
+  }
+
+  #encodePlain(prompt: string, tokensMax: number): number[] {
+    const text = this.#promptTemplate?.render({ prompt }, Date.now()) ?? prompt;
+    if (!this.#added) return this.#encodeText(text, { add_special_tokens: true }, tokensMax);
+    const ids = this.#encodeText(text, { add_special_tokens: false }, tokensMax);
+    return [...this.#added.before, ...ids, ...this.#added.after];
   }
 
   /**
@@ -177,7 +213,7 @@ export class ModelTokenizer {
       }
     };
     const prompt = this.#promptTemplate;
-    if (prompt && !holds(() => prompt.render({ prompt: one }), one)) return false;
+    if (prompt && !holds(() => prompt.render({ prompt: one }, Date.now()), one)) return false;
     const chat = this.chatTemplate;
     if (!chat) return true;
     const user = { role: "user", content: one } as const;
@@ -218,8 +254,9 @@ export class ModelTokenizer {
     const known = this.#tokenTexts.get(id);
     if (known) return known;
     const entry = this.#tokenizer.id_to_token(id) ?? "";
-    const added = this.#tokenizer.get_added_tokens_decoder().has(id);
-    const text = tokenTextFromBytes(added ? utf8Bytes(entry) : this.#decodeEntry(entry));
+    const added = this.#tokenizer.get_added_tokens_decoder().get(id);
+    const bytes = added?.special ? utf8Bytes(entry) : this.#bytesOf(entry, added !== undefined);
+    const text = tokenTextFromBytes(bytes);
     this.#tokenTexts.set(id, text);
     return text;
   }
@@ -229,7 +266,12 @@ export class ModelTokenizer {
     const entry = this.#tokenizer.id_to_token(id);
     const added = this.#tokenizer.get_added_tokens_decoder().get(id);
     if (entry === undefined || added?.special) return null;
-    return added ? utf8Bytes(entry) : this.#decodeEntry(entry);
+    return this.#bytesOf(entry, added !== undefined);
+  }
+
+  /** An added token has its text in a byte-level vocabulary; in others it is decoded too (Gemma's tokens of several spaces). */
+  #bytesOf(entry: string, isAdded: boolean): Uint8Array {
+    return isAdded && this.#isByteLevel ? utf8Bytes(entry) : this.#decodeEntry(entry);
   }
 
   /** Ids of special tokens: they add no text to an output. */
@@ -250,37 +292,30 @@ export class ModelTokenizer {
   }
 }
 
-/**
- * Lets the tokenizer throw TooManyTokens as soon as a text has more tokens than it may have. The library gives all pieces of
- * a text to its model at once, so without this a text of a megabyte would be tokenized to its end before it is refused.
- * @returns a function that ends this
- */
-function countTokens(
-  tokenizer: Tokenizer,
-  tokensMax: number,
-  bounds: PromptBounds | null,
-): () => void {
-  const model = tokenizer.model as { encode(pieces: string[]): string[] } & Record<string, unknown>;
-  const encode = model.encode.bind(model);
-  const unknown = model["unk_token"];
-  let left = tokensMax;
-  model.encode = (pieces) => {
-    const tokens: string[] = [];
-    for (const piece of pieces) {
-      // A long piece (a text without spaces) is one call of the library.
-      if (bounds && piece.length > left * bounds.tokenCharsMax) throw new TooManyTokens();
-      for (const token of encode([piece])) {
-        tokens.push(token);
-        // The library may join unknown tokens to one later.
-        if (token !== unknown) left--;
-      }
-      if (left < 0) throw new TooManyTokens();
-    }
-    return tokens;
-  };
-  return () => {
-    delete (model as Partial<typeof model>).encode;
-  };
+/** Ids of special tokens around a prompt. */
+interface AddedIds {
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+}
+
+export interface EncodeOptions {
+  readonly tokensMax?: number;
+  readonly nowMs?: number | undefined;
+}
+
+/** @throws Error with the file or folder if the template is broken */
+function openTemplate(
+  source: ChatTemplateSource,
+  constants: TemplateKwargs,
+  from: string,
+): ChatTemplate {
+  try {
+    return new ChatTemplate(source, constants);
+  } catch (error) {
+    throw new Error(`${from}: the chat template is broken: ${(error as Error).message}`, {
+      cause: error,
+    });
+  }
 }
 
 /** The tokens that mark calls of functions belong to the output, also where the tokenizer has them as special tokens. */
@@ -291,18 +326,6 @@ function withVisibleMarkers<Spec extends TokenizerSpec>(spec: Spec): Spec {
       : token,
   );
   return { ...spec, ...(added_tokens && { added_tokens }) };
-}
-
-/** @throws AppError invalid_request */
-function checkCombiningCharacters(text: string, field: string): void {
-  for (const [run] of text.matchAll(/[\p{M}\uff9e\uff9f]+/gu)) {
-    if (run.length <= COMBINING_CHARACTERS_MAX) continue;
-    throw new AppError(
-      "invalid_request",
-      `${field}: at most ${COMBINING_CHARACTERS_MAX} combining characters may follow each other, received ${run.length}`,
-      { param: field },
-    );
-  }
 }
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");

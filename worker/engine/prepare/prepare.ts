@@ -27,7 +27,12 @@ export interface Preparing {
  */
 export function prepare(
   { ensembles, prompts: cache, grammars }: Preparing,
-  { tenant, generation, resume }: Pick<PrepareRequest, "tenant" | "generation" | "resume">,
+  {
+    tenant,
+    generation,
+    resume,
+    submittedAtMs: nowMs,
+  }: Pick<PrepareRequest, "tenant" | "generation" | "resume" | "submittedAtMs">,
 ): PreparedGeneration {
   const { model, pairs, alpha } = generation;
   const { input: messages, completion, grammar, tools, ...rest } = generation;
@@ -40,8 +45,11 @@ export function prepare(
   if (input.kind === "tokens") checkIds(input.ids, "prompt", ensemble);
   const inputHash = hashOf(input);
   const encode = (of: EnsembleTokenizers, role: Role): TokenIds => {
-    const key = JSON.stringify([tenant, of.id, of.tokenizerKeys[role], contextTokens, inputHash]);
-    return cache.get(key, () => of.encodePrompt(role, input, contextTokens));
+    // A template that prints the date sees the time of the submission, so that a takeover on the next day gives the same prompt.
+    const time = of.readsClock[role] ? [nowMs] : [];
+    const parts = [tenant, of.id, of.tokenizerKeys[role], contextTokens, inputHash, ...time];
+    const options = { tokensMax: contextTokens, nowMs };
+    return cache.get(JSON.stringify(parts), () => of.encodePrompt(role, input, options));
   };
   const base = encode(ensemble, "base");
   const pairOf = (of: EnsembleTokenizers) => ({

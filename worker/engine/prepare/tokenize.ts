@@ -45,7 +45,7 @@ function encode(ensemble: EnsembleTokenizers, input: Input, addSpecialTokens: bo
   if (input.kind === "text" && !addSpecialTokens) {
     return ensemble.encodeCompletion(input.text, tokensMax, "prompt");
   }
-  return ensemble.encodePrompt("base", input, tokensMax);
+  return ensemble.encodePrompt("base", input, { tokensMax });
 }
 
 /** Special tokens are written out. @throws AppError invalid_request for an id that no token has */

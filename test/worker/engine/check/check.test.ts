@@ -104,7 +104,7 @@ test("it warns of slow graphs, missing templates, cut contexts, and jobs that fi
     { resources },
   );
   expect(messages(problems, "warning")).toEqual([
-    'all: expert: no chat template, so chats are refused, because all three need one: name a Jinja file as "chatTemplate" in the manifest',
+    'all: expert: no chat template, so of a chat it gets the messages as a plain prompt. "chatTemplate" in the manifest names a Jinja file',
     "antiexpert: it runs slowly, one sequence at a time: it has no input position_ids",
     "base: its context of 100000 tokens is cut to 128, the shortest of the three",
     expect.stringMatching(/^all: a job may have \d+ of 128 tokens: KV_CACHE_MIB is 0.1$/),

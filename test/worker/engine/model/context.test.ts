@@ -88,11 +88,11 @@ test("the smallest context of the three counts, and the reason is told", () => {
     join(expert, "config.json"),
     JSON.stringify({ max_seq_len: 90, rope_scaling: scaling }),
   );
-  const { contextTokens, contextWarnings } = loadTokenizers(ensembleEntry(plain, { expert }));
+  const { contextTokens, warnings } = loadTokenizers(ensembleEntry(plain, { expert }));
   expect(contextTokens).toBe(40);
-  expect(contextWarnings).toEqual([
+  expect(warnings).toContainEqual(
     expect.stringMatching(/^the expert's context ends at 40 tokens: its rope scaling \(dynamic\)/),
-  ]);
+  );
 });
 
 describe("an export that is known to be wrong is refused:", () => {

@@ -103,10 +103,27 @@ describe("an ensemble is refused, with its id and the reason, if", () => {
   });
 });
 
+test("models without a chat template get the messages of a chat as a plain prompt, and it is told", async () => {
+  const expert = modelFolder({ chatTemplate: "word1 {{ messages[0].content }}" });
+  const { encodePrompts: encode, warnings } = await loadOne(ensembleEntry(plain, { expert }));
+  const messages = [
+    { role: "user", content: "word7" },
+    { role: "assistant", content: "word8" },
+  ] as const;
+  const plainIds = [7, 8];
+  expect(encode({ kind: "chat", messages })).toEqual({
+    base: plainIds,
+    expert: [1, 7],
+    antiexpert: plainIds,
+  });
+  expect(warnings).toContainEqual(
+    expect.stringContaining("tiny: base, antiexpert: no chat template, so of a chat it gets"),
+  );
+});
+
 describe("a prompt is refused with invalid_request", () => {
-  test("if it has messages and a model has no chat template", async () => {
-    const expert = modelFolder({ chatTemplate: "word1" });
-    const { encodePrompts: encode } = await loadOne(ensembleEntry(plain, { expert }));
+  test("if it has messages and no model has a chat template", async () => {
+    const { encodePrompts: encode } = await loadOne(ensembleEntry(plain));
     expect(() => encode(chat)).toThrow(
       expect.objectContaining({ code: "invalid_request", param: "messages" }),
     );

@@ -1,10 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Input } from "../../../../shared/jobs/record.ts";
-import {
-  ModelTokenizer,
-  TooManyTokens,
-  type PromptTemplates,
-} from "../../../../worker/engine/model/tokenizer.ts";
+import { ModelTokenizer, type PromptTemplates } from "../../../../worker/engine/model/tokenizer.ts";
+import { TooManyTokens } from "../../../../worker/engine/model/tokenizing-limits.ts";
 import { DEMO_MODEL } from "../../../support/demo-model.ts";
 import { folderOf, tinyTokenizer, tokenizerJson } from "../../../support/tokenizers.ts";
 
@@ -52,7 +49,21 @@ describe("the chat template", () => {
   test("may be missing, and so may tokenizer_config.json", () => {
     expect(tokenizer({}).chatTemplate).toBeNull();
     expect(tokenizer({ config: { chat_template: null } }).chatTemplate).toBeNull();
-    expect(() => tokenizer({}).encode(CHAT)).toThrow("no chat template");
+  });
+
+  test("that is broken is named with its file", () => {
+    const file = `${folderOf({ "chat.jinja": "{% if" })}/chat.jinja`;
+    expect(() => tokenizer({}, { chatTemplate: file })).toThrow(
+      `${file}: the chat template is broken`,
+    );
+  });
+
+  test("gets variables of the manifest, and of the request, which replace them", () => {
+    const jinja = "{% if enable_thinking %}own{% else %}other{% endif %}";
+    const model = tokenizer({ jinja }, { chatTemplateKwargs: { enable_thinking: true } });
+    expect(words(model, CHAT)).toEqual(["own"]);
+    const input = { ...CHAT, templateKwargs: { enable_thinking: false } } as Input;
+    expect(words(model, input)).toEqual(["other"]);
   });
 
   test("gets the messages, the special tokens and add_generation_prompt", () => {
@@ -137,8 +148,8 @@ test("tokenizing stops at the limit", () => {
   const demo = new ModelTokenizer(DEMO_MODEL, {});
   const input: Input = { kind: "text", text: "the capital of france. ".repeat(100) };
   const count = demo.encode(input).length;
-  expect(demo.encode(input, count)).toHaveLength(count);
-  expect(() => demo.encode(input, count - 1)).toThrow(TooManyTokens);
+  expect(demo.encode(input, { tokensMax: count })).toHaveLength(count);
+  expect(() => demo.encode(input, { tokensMax: count - 1 })).toThrow(TooManyTokens);
   // The limit of one call does not hold for the next.
   expect(demo.encode(input)).toHaveLength(count);
 });
@@ -152,4 +163,52 @@ test("decoding does not clean up: a space before a full stop stays", () => {
 test("a folder without a tokenizer is refused with the name of the missing file", () => {
   const folder = folderOf({ "config.json": {} });
   expect(() => new ModelTokenizer(folder, {})).toThrow(`${folder}/tokenizer.json: ENOENT`);
+});
+
+describe("the special tokens of a plain prompt", () => {
+  const hi: Input = { kind: "text", text: "user" };
+  const tokens = { bos_token: "<bos>", eos_token: { content: "<eos>" } };
+  test.each([
+    ["as tokenizer.json has them", {}, ["<bos>", "user"]],
+    [
+      "as tokenizer.json has them",
+      { tokenizer_class: "PreTrainedTokenizerFast", add_bos_token: false },
+      ["<bos>", "user"],
+    ],
+    ["a BOS by default", { tokenizer_class: "LlamaTokenizerFast" }, ["<bos>", "user"]],
+    ["none", { tokenizer_class: "LlamaTokenizer", add_bos_token: false }, ["user"]],
+    [
+      "both",
+      { tokenizer_class: "GemmaTokenizer", add_eos_token: true },
+      ["<bos>", "user", "<eos>"],
+    ],
+    ["none by default", { tokenizer_class: "GPTNeoXTokenizerFast" }, ["user"]],
+  ])("%s: %o", (_, config, expected) => {
+    expect(words(tokenizer({ config: { ...tokens, ...config } }), hi)).toEqual(expected);
+  });
+
+  test("a BOS that tokenizer.json does not add", () => {
+    const config = { ...tokens, tokenizer_class: "LlamaTokenizerFast", add_bos_token: true };
+    const folder = folderOf({
+      "tokenizer.json": tokenizerJson({ tokens: TOKENS, special: ["<bos>", "<eos>"] }),
+      "tokenizer_config.json": config,
+    });
+    expect(words(new ModelTokenizer(folder, {}), hi)).toEqual(["<bos>", "user"]);
+  });
+});
+
+test("an added token of several spaces has the bytes that it is decoded to", () => {
+  const tokens = ["x", "\u2581\u2581", "y"];
+  const json = JSON.parse(
+    tokenizerJson({
+      tokens,
+      special: ["\u2581\u2581"],
+      decoder: { type: "Replace", pattern: { String: "\u2581" }, content: " " },
+    }),
+  ) as { added_tokens: { special: boolean }[] };
+  json.added_tokens[0]!.special = false;
+  const model = new ModelTokenizer(folderOf({ "tokenizer.json": json }), {});
+  expect(model.tokenBytes(1)).toEqual(new TextEncoder().encode("  "));
+  expect(model.tokenText(1)).toEqual({ token: "  " });
+  expect(model.decode([0, 1])).toContain("  ");
 });

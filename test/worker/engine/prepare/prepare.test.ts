@@ -22,7 +22,7 @@ function ensemble(
   return {
     id,
     contextTokens: 64,
-    contextWarnings: [],
+    warnings: [],
     vocabSize: VOCAB,
     unusedIds: [],
     eosIds: new Set([0]),
@@ -33,6 +33,7 @@ function ensemble(
     tokenizerKeys: { base: "a", expert: "b", antiexpert: "c" },
     encodePrompt,
     encodePrompts: () => prompts,
+    readsClock: { base: false, expert: false, antiexpert: false },
     encodeCompletion: (text) => Array.from({ length: text.length }, () => 7),
     decode: () => "",
     tokenizerInfo: {},
@@ -50,7 +51,12 @@ const ensembles = new Map(
 const prepared = (changes: Partial<Generation> = {}, resume: number[] = []) =>
   prepare(
     { ensembles, prompts: new PromptCache(2 ** 20), grammars: new CompiledGrammars() },
-    { tenant: "acme", generation: generation({ model: "own", ...changes }), resume },
+    {
+      tenant: "acme",
+      generation: generation({ model: "own", ...changes }),
+      resume,
+      submittedAtMs: 0,
+    },
   );
 const paired = (...models: string[]) => models.map((model) => ({ model, weight: 0.5 }));
 
@@ -132,10 +138,34 @@ test("choices with the same prompt tokenize it once, another tenant's prompt aga
     grammars: new CompiledGrammars(),
   };
   const run = (tenant: string, seed: number) =>
-    prepare(preparing, { tenant, generation: generation({ model: "counted", seed }), resume: [] });
+    prepare(preparing, {
+      tenant,
+      generation: generation({ model: "counted", seed }),
+      resume: [],
+      submittedAtMs: seed,
+    });
   const [one, two] = [run("acme", 1), run("acme", 2)];
   expect(count).toBe(1);
   expect(two.prompts.expert).toBe(one.prompts.base);
   run("other", 1);
   expect(count).toBe(2);
+});
+
+test("a prompt that depends on the time has that of the job's submission", () => {
+  const times: (number | undefined)[] = [];
+  const dated = ensemble("dated", PROMPTS, {
+    readsClock: { base: true, expert: true, antiexpert: true },
+    encodePrompt: (role, _, { nowMs } = {}) => {
+      if (role === "base") times.push(nowMs);
+      return [1];
+    },
+  });
+  const preparing = {
+    ensembles: new Map([["dated", dated]]),
+    prompts: new PromptCache(2 ** 20),
+    grammars: new CompiledGrammars(),
+  };
+  const job = { tenant: "acme", generation: generation({ model: "dated" }), resume: [] };
+  for (const submittedAtMs of [1, 1, 2]) prepare(preparing, { ...job, submittedAtMs });
+  expect(times).toEqual([1, 2]);
 });
