@@ -24,6 +24,7 @@ import type { PrefixCache } from "../decoder/prefix-cache.ts";
 import type { ModelInput } from "./remote-path.ts";
 import type { ForcedDrafter } from "./remote-policy.ts";
 import { RemoteRuns } from "./remote-runs.ts";
+import { restart } from "./restart.ts";
 import { Sequence, type GenerateRequest, type ModelState, type Step } from "./sequence.ts";
 import { Speculator } from "./speculate.ts";
 import { StepBudget } from "./step-budget.ts";
@@ -279,7 +280,7 @@ export class Batch {
     if (others.length === 0) return [{ sequence: only!, error }];
     for (const sequence of group) {
       this.#alone.add(sequence);
-      sequence.restart();
+      restart(sequence);
       this.#remote.restart(sequence);
     }
     return [];

@@ -341,15 +341,6 @@ export class Sequence {
     return masked === null ? analysis : { ...analysis, masked: roundDecimals(masked) };
   }
 
-  /** Starts again with empty KV caches: a failed run may have left anything in them. The output stays. */
-  restart(): void {
-    for (const model of this.modelStates) {
-      model.decoder.close(model.decoderSequence);
-      model.decoderSequence = model.decoder.open();
-      model.pendingTokens = [...model.prompt, ...this.tokens];
-    }
-  }
-
   /** Frees the KV caches. */
   close(): void {
     for (const { decoder, decoderSequence } of this.modelStates) decoder.close(decoderSequence);
