@@ -1,13 +1,14 @@
-/** `npm run models -- …`: checks a manifest, and prepares model folders ahead of time, so that workers start faster. */
+/** `npm run models -- …`: gets models, checks a manifest, and prepares model folders ahead of time, so that workers start faster. */
 import { basename, join } from "node:path";
-import { Command, InvalidArgumentError } from "commander";
-import { dtypesIn } from "../../worker/engine/model/graph-files.ts";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { DTYPES, dtypesIn, type Dtype } from "../../worker/engine/model/graph-files.ts";
 import { prepareDecoder } from "../../worker/engine/model/model-folder.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { check, type CheckOptions } from "./models-check.ts";
+import { pullModel } from "./models-pull.ts";
 
 const program = new Command("npm run models --")
-  .description("check and prepare models")
+  .description("get, check and prepare models")
   .helpCommand(false);
 
 program
@@ -19,6 +20,19 @@ program
   .action(async (folders: string[]) => {
     for (const folder of folders) await prepare(folder);
   });
+
+program
+  .command("pull")
+  .description("get the files of a model from the Hugging Face hub into its cache")
+  .argument("<repository>", "ORG/NAME, or ORG/NAME@REVISION with a branch, a tag or a commit")
+  .addOption(
+    new Option("--dtype <formats...>", "weight formats to get").choices(DTYPES).default(["fp32"]),
+  )
+  .addHelpText(
+    "after",
+    "\nHF_ENDPOINT names a mirror, HF_TOKEN a token for private and gated repositories, and\nHF_HUB_CACHE or HF_HOME the cache. A transfer that was broken off goes on.",
+  )
+  .action((repository: string, { dtype }: { dtype: Dtype[] }) => pullModel(repository, dtype));
 
 program
   .command("check")

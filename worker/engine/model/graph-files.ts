@@ -51,15 +51,17 @@ export const hasGraph = (choice: GraphChoice) =>
 
 function candidates({ path, dtype, file }: GraphChoice): string[] {
   if (file !== undefined) return [resolve(path, file)];
-  const names = FOLDERS.flatMap((folder) =>
-    ENDINGS[dtype].flatMap((ending) =>
-      NAMES.map((name) => join(path, folder, `${name}${ending}.onnx`)),
-    ),
-  );
+  const names = graphNames(dtype).map((name) => join(path, name));
   // The builder writes all formats under one name.
   const genai = dtype === "fp32" ? genaiGraphName(path) : null;
   return genai === null ? names : [...names, join(path, genai)];
 }
+
+/** The names that a graph of a weight format may have in a model folder, the first that exists. */
+export const graphNames = (dtype: Dtype) =>
+  FOLDERS.flatMap((folder) =>
+    ENDINGS[dtype].flatMap((ending) => NAMES.map((name) => join(folder, `${name}${ending}.onnx`))),
+  );
 
 /** The weight formats that a folder has, each file under one of its names. */
 export function dtypesIn(path: string): { dtype: Dtype; file: string }[] {

@@ -5,13 +5,21 @@ import { LIMITS } from "../../../shared/api/limits.ts";
 import { TOOL_FORMAT_NAMES } from "../../../shared/tools/formats.ts";
 import { BASE_APIS, OPENAI_PROMPTS } from "../remote/apis/apis.ts";
 import { DTYPES, type Dtype } from "./graph-files.ts";
+import { cachedModelFolder, PINNED_REPOSITORY } from "./hub-cache.ts";
 import { readJson } from "./json-file.ts";
 
 const alpha = v.pipe(v.number(), v.minValue(0), v.maxValue(LIMITS.alphaMax));
 
 const ModelFields = v.strictObject({
   /** Model folder, relative to the manifest. */
-  path: v.pipe(v.string(), v.minLength(1)),
+  path: v.optional(v.pipe(v.string(), v.minLength(1))),
+  /** Instead of a folder: a repository of the Hugging Face hub at a commit, ORG/NAME@COMMIT, that is in the cache. */
+  repo: v.optional(
+    v.pipe(
+      v.string(),
+      v.regex(PINNED_REPOSITORY, "Expected ORG/NAME@COMMIT with the 40 digits of a commit"),
+    ),
+  ),
   /** Weight format, which decides the graph file (graph-files.ts); by default fp32, which is model.onnx. */
   dtype: v.optional(v.picklist(DTYPES)),
   /** Graph file relative to the model folder, instead of that of a `dtype`. */
@@ -29,7 +37,11 @@ const ModelEntry = v.pipe(
     ({ dtype, file }) => dtype === undefined || file === undefined,
     "A model has a dtype or a file, not both",
   ),
-  v.transform(({ dtype = "fp32", ...entry }): ModelEntry => ({ dtype, ...entry })),
+  v.check(
+    ({ path, repo }) => (path === undefined) !== (repo === undefined),
+    "A model has a path or a repo",
+  ),
+  v.transform(({ dtype = "fp32", repo, path = "", ...entry }) => ({ dtype, repo, path, ...entry })),
 );
 
 const seconds = (fallback: number, max: number) =>
@@ -120,15 +132,21 @@ const Manifest = v.strictObject({
     ),
   ),
 });
-export interface ModelEntry extends v.InferOutput<typeof ModelFields> {
+export interface ModelEntry extends Omit<v.InferOutput<typeof ModelFields>, "path" | "repo"> {
+  readonly path: string;
   readonly dtype: Dtype;
 }
 /** A remote base; `path` is the folder of its tokenizer. */
 export interface RemoteEntry extends v.InferOutput<typeof RemoteEntry> {
   readonly path: string;
 }
-export interface EnsembleEntry extends Omit<v.InferOutput<typeof EnsembleEntry>, "base"> {
+export interface EnsembleEntry extends Omit<
+  v.InferOutput<typeof EnsembleEntry>,
+  "base" | "expert" | "antiexpert"
+> {
   readonly base: ModelEntry | RemoteEntry;
+  readonly expert: ModelEntry;
+  readonly antiexpert: ModelEntry;
 }
 export interface Manifest {
   readonly ensembles: readonly EnsembleEntry[];
@@ -146,9 +164,9 @@ export function readManifest(file: string): Manifest {
   const folder = dirname(file);
   const template = ({ chatTemplate }: { chatTemplate?: string | undefined }) =>
     chatTemplate === undefined ? {} : { chatTemplate: resolve(folder, chatTemplate) };
-  const withAbsolutePaths = (entry: ModelEntry): ModelEntry => ({
+  const withAbsolutePaths = ({ repo, ...entry }: v.InferOutput<typeof ModelEntry>): ModelEntry => ({
     ...entry,
-    path: resolve(folder, entry.path),
+    path: repo === undefined ? resolve(folder, entry.path) : cachedModelFolder(repo),
     ...template(entry),
   });
   const remote = (entry: v.InferOutput<typeof RemoteEntry>): RemoteEntry => ({

@@ -1,0 +1,158 @@
+/**
+ * Gets one file of a repository into the cache. A transfer that breaks goes on where it ended, also in a later run of the command;
+ * the whole file is then compared with its hash, and only then it has its name among the blobs.
+ */
+import { createHash } from "node:crypto";
+import { createReadStream, existsSync, statSync } from "node:fs";
+import { mkdir, open, readlink, rename, rm, symlink, type FileHandle } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  repositoryFolder,
+  snapshotFolder,
+  type PinnedRepository,
+} from "../../worker/engine/model/hub-cache.ts";
+import { UserError } from "../stack/user-error.ts";
+import { refusalText, type Hub, type RemoteFile } from "./hub.ts";
+import { isTemporary, pauseMs } from "./retry.ts";
+
+/** Tries without a new byte, after which a transfer fails. */
+const TRIES_MAX = 6;
+/** A transfer without a byte for so long is broken off and continued. */
+const STALL_MS = 60_000;
+
+export interface Download {
+  readonly hub: Hub;
+  readonly cache: string;
+  readonly repository: PinnedRepository;
+  /** Called with the bytes of the file that are there. */
+  readonly onProgress: (file: RemoteFile, bytes: number) => void;
+}
+
+/** Whether the file is in the cache and complete. */
+export function isCached({ cache, repository }: Download, { path, size }: RemoteFile): boolean {
+  const stats = statSync(join(snapshotFolder(cache, repository), path), { throwIfNoEntry: false });
+  return stats?.size === size;
+}
+
+/** Bytes that are still to be transferred. */
+export function missingBytes(download: Download, file: RemoteFile): number {
+  if (isCached(download, file) || existsSync(blobOf(download, file))) return 0;
+  return file.size - (sizeOf(incompleteOf(download, file)) ?? 0);
+}
+
+/** Gets a file unless it is in the cache. @returns its path in the snapshot @throws UserError */
+export async function downloadFile(download: Download, file: RemoteFile): Promise<string> {
+  const link = join(snapshotFolder(download.cache, download.repository), file.path);
+  if (isCached(download, file)) return link;
+  const blob = blobOf(download, file);
+  if (sizeOf(blob) !== file.size) await downloadBlob(download, file);
+  await mkdir(dirname(link), { recursive: true });
+  const target = relative(dirname(link), blob);
+  if ((await readlink(link).catch(() => null)) !== target) {
+    await rm(link, { force: true });
+    await symlink(target, link);
+  }
+  return link;
+}
+
+const blobOf = ({ cache, repository }: Download, { hash }: RemoteFile) =>
+  join(repositoryFolder(cache, repository.name), "blobs", hash);
+
+const incompleteOf = (download: Download, file: RemoteFile) =>
+  `${blobOf(download, file)}.incomplete`;
+
+const sizeOf = (file: string) => statSync(file, { throwIfNoEntry: false })?.size ?? null;
+
+async function downloadBlob(download: Download, file: RemoteFile): Promise<void> {
+  const incomplete = incompleteOf(download, file);
+  await mkdir(dirname(incomplete), { recursive: true });
+  for (const isLast of [false, true]) {
+    await transfer(download, file);
+    if ((await hashOf(incomplete, file)) === file.hash) {
+      await rename(incomplete, blobOf(download, file));
+      return;
+    }
+    // Perhaps an older part of another content: once more from the beginning.
+    await rm(incomplete, { force: true });
+    if (isLast)
+      throw new UserError(`${file.path}: what arrived has another hash than the hub says`);
+  }
+}
+
+/** Gets all bytes of a file, in as many calls as it takes. */
+async function transfer(download: Download, file: RemoteFile): Promise<void> {
+  const incomplete = incompleteOf(download, file);
+  let tries = 0;
+  for (;;) {
+    const start = sizeOf(incomplete) ?? 0;
+    if (start === file.size && existsSync(incomplete)) return;
+    if (start > file.size) await rm(incomplete, { force: true });
+    const { pause, reason } = await transferPart(download, file, Math.min(start, file.size));
+    const isFurther = (sizeOf(incomplete) ?? 0) > start;
+    tries = isFurther ? 0 : tries + 1;
+    if (reason === null) continue;
+    if (tries >= TRIES_MAX) throw new UserError(`${file.path}: ${reason}`);
+    await sleep(pause ?? pauseMs(tries));
+  }
+}
+
+/** @returns why the transfer ended early, and how long to wait if the server says it; nulls if it did not */
+async function transferPart(
+  { hub, repository, onProgress, ...rest }: Download,
+  file: RemoteFile,
+  start: number,
+): Promise<{ pause: number | null; reason: string | null }> {
+  const { endpoint, token } = hub;
+  const path = file.path.split("/").map(encodeURIComponent).join("/");
+  const url = `${endpoint}/${repository.name}/resolve/${repository.commit}/${path}`;
+  const stall = new AbortController();
+  let timer = setTimeout(() => stall.abort(), STALL_MS);
+  let handle: FileHandle | null = null;
+  try {
+    const response = await fetch(url, {
+      // fetch leaves the token out where the hub redirects to another host.
+      headers: {
+        ...(token !== null && { authorization: `Bearer ${token}` }),
+        ...(start > 0 && { range: `bytes=${start}-` }),
+      },
+      signal: stall.signal,
+    });
+    if (!response.ok || !response.body) {
+      await response.body?.cancel();
+      const { status, headers } = response;
+      const reason = refusalText(hub, `${repository.name}: ${file.path}`, status);
+      if (!isTemporary(status)) throw new UserError(reason);
+      return { pause: pauseMs(1, headers.get("retry-after")), reason };
+    }
+    // A server that does not know ranges sends the whole file.
+    const isContinued = response.status === 206;
+    const incomplete = incompleteOf({ hub, repository, onProgress, ...rest }, file);
+    handle = await open(incomplete, isContinued ? "a" : "w");
+    let bytes = isContinued ? start : 0;
+    for await (const chunk of response.body) {
+      clearTimeout(timer);
+      timer = setTimeout(() => stall.abort(), STALL_MS);
+      await handle.write(chunk as Uint8Array);
+      bytes += (chunk as Uint8Array).length;
+      onProgress(file, bytes);
+    }
+    return { pause: null, reason: bytes < file.size ? "the transfer ended early" : null };
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    return { pause: null, reason: `the transfer broke: ${reason}` };
+  } finally {
+    clearTimeout(timer);
+    await handle?.close();
+  }
+}
+
+/** SHA-256 of a large file; of others git's hash, which is SHA-1 of their size and content. */
+async function hashOf(path: string, { isLarge, size }: RemoteFile): Promise<string> {
+  const hash = createHash(isLarge ? "sha256" : "sha1");
+  if (!isLarge) hash.update(`blob ${size}\0`);
+  await pipeline(createReadStream(path), hash);
+  return hash.digest("hex");
+}
