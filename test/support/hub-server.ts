@@ -133,15 +133,10 @@ export class HubServer {
     const { range } = request.headers;
     this.transfers.push({ path, range });
     const trouble = this.troubles.shift();
-    if (trouble?.kind === "status") {
-      if (trouble.retryAfter !== undefined) response.setHeader("retry-after", trouble.retryAfter);
-      response.writeHead(trouble.status).end();
-      return;
-    }
-    const asked = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
-    const start = trouble?.kind === "whole" ? 0 : asked;
-    const part = content.subarray(start);
+    if (trouble?.kind === "status") return sendStatus(response, trouble);
     const isPart = range !== undefined && trouble?.kind !== "whole";
+    const start = isPart ? Number(/^bytes=(\d+)-$/.exec(range)?.[1]) : 0;
+    const part = content.subarray(start);
     response.writeHead(isPart ? 206 : 200, {
       "content-length": part.length,
       ...(isPart && {
@@ -152,6 +147,14 @@ export class HubServer {
       response.write(part.subarray(0, trouble.bytes), () => response.destroy());
     } else response.end(trouble?.kind === "corrupt" ? Buffer.alloc(part.length, "x") : part);
   }
+}
+
+function sendStatus(
+  response: ServerResponse,
+  { status, retryAfter }: { readonly status: number; readonly retryAfter?: string },
+): void {
+  if (retryAfter !== undefined) response.setHeader("retry-after", retryAfter);
+  response.writeHead(status).end();
 }
 
 function sendJson(response: ServerResponse, status: number, body: object): void {
