@@ -61,6 +61,12 @@ export class PairPath {
     } else this.leave();
   }
 
+  /** Drops the drafts when the pair's caches are empty again. */
+  restart(): void {
+    this.#tokens.length = 0;
+    this.#logits.length = 0;
+  }
+
   /** Drops the drafts. */
   leave(): void {
     const ahead = this.#logits.length - 1;
@@ -68,7 +74,6 @@ export class PairPath {
       for (const { decoder, decoderSequence } of this.#pair)
         decoder.rewind!(decoderSequence, ahead);
     }
-    this.#tokens.length = 0;
-    this.#logits.length = 0;
+    this.restart();
   }
 }

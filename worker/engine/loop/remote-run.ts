@@ -115,11 +115,10 @@ export class RemoteRun {
     return steps;
   }
 
-  /** Forgets the drafts, because the pair's caches are empty again. The row after the output stays right. */
+  /** Forgets the drafts, because the pair's caches are empty again. The rows that have arrived stay right. */
   restart(): void {
-    this.#path = [];
-    this.#pairLogits = [];
-    this.#rows = this.#rows.slice(0, 1);
+    this.#path.restart();
+    this.#plan = null;
   }
 
   /** Aborts its calls. */
