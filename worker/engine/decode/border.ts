@@ -21,8 +21,17 @@ export function narrower(a: Border | null, b: Border | null): Border | null {
   return isInside(a.logit, a.id, b) ? a : b;
 }
 
-/** Sets the logits of the tokens that do not remain to -Infinity. @param ranked the logits that decide */
-export function maskOutside(logits: Float32Array, ranked: Float32Array, border: Border): void {
+/**
+ * Sets the logits of the tokens that do not remain to -Infinity.
+ * @param ranked the logits that decide
+ * @param border null leaves all tokens
+ */
+export function maskOutside(
+  logits: Float32Array,
+  ranked: Float32Array,
+  border: Border | null,
+): void {
+  if (!border) return;
   const { logit, id } = border;
   for (let i = 0; i < logits.length; i++) {
     const own = ranked[i]!;

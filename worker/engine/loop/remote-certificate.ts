@@ -53,8 +53,7 @@ export function certifyDecision(
   const isSteered = fillSteered(decision, row, upper);
   if (isSteered && place === "in the list") {
     const { baseNucleus = 1 } = sequence.request.guards!;
-    const border = nucleus(decision.models.base, baseNucleus);
-    if (border) maskOutside(upper, decision.models.base, border);
+    maskOutside(upper, decision.models.base, nucleus(decision.models.base, baseNucleus));
   }
   const isBeyond = isSteered && place === "beyond the list";
   const isSeen = (id: number) => (isBeyond ? row.isListed(id) : row.seen.has(id));
