@@ -31,7 +31,7 @@ export interface Download {
 }
 
 /** Whether the file is in the cache and complete. */
-export function isCached({ cache, repository }: Download, { path, size }: RemoteFile): boolean {
+function isCached({ cache, repository }: Download, { path, size }: RemoteFile): boolean {
   const stats = statSync(join(snapshotFolder(cache, repository), path), { throwIfNoEntry: false });
   return stats?.size === size;
 }
