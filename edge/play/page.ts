@@ -141,7 +141,13 @@ function column(id: string, title: string, subtitle: string) {
     <p class="state" id="${id}-state"></p>
     <p class="unseen" id="${id}-text"></p>
     <div class="answer" id="${id}-tokens"></div>
-    <div class="strip" id="${id}-strip" role="img" aria-label="No tokens yet"></div>
+    <div
+      class="strip"
+      id="${id}-strip"
+      role="img"
+      aria-label="No tokens yet"
+      ${id === "base" ? "hidden" : ""}
+    ></div>
     <p class="summary" id="${id}-summary"></p>
   </article>`;
 }

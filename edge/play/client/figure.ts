@@ -14,6 +14,8 @@ const SCORE_MS = 250;
 const CLOSE_MS = 300;
 const CANDIDATES_MAX = 6;
 const GAP_PX = 6;
+/** Windows in which style.css puts the figure at the lower edge. */
+const NARROW = "(max-width: 48rem)";
 
 const ROLES = ["base", "expert", "antiexpert", "steered"] as const;
 type Role = (typeof ROLES)[number];
@@ -68,6 +70,7 @@ export class Figure {
     clearTimeout(this.#timer);
     this.#isPinned = true;
     this.#show(column, position);
+    if (matchMedia(NARROW).matches) column.spanAt(position)?.scrollIntoView({ block: "start" });
     this.#box.querySelector("button")?.focus({ preventScroll: true });
   }
 
