@@ -4,10 +4,13 @@ import type { Locator, Page } from "playwright-core";
 import { describe, expect, test } from "vitest";
 import type { JobInput } from "../../infra/cli/job-client.ts";
 import {
+  addToMember,
+  countSubmissions,
   expectAccessible,
   onScreen,
   otherHosts,
   SCREENS,
+  tabTo,
   useChromium,
   type Screen,
 } from "../support/web-page.ts";
@@ -215,9 +218,9 @@ describe("the playground", () => {
     const page = await openPlayground(
       async (page) => {
         page.on("pageerror", ({ message }) => problems.push(message));
-        await replaceIn(page, "**/v1/models", '"description":"', attack);
-        await replaceIn(page, "**/v1/jobs/*/events", '"token":"', attack);
-        await replaceIn(page, "**/v1/score", '"token":"', attack);
+        await addToMember(page, "**/v1/models", '"description":"', attack);
+        await addToMember(page, "**/v1/jobs/*/events", '"token":"', attack);
+        await addToMember(page, "**/v1/score", '"token":"', attack);
       },
       `prompt=${encodeURIComponent(attack)}`,
     );
@@ -288,6 +291,23 @@ describe("the playground", () => {
     ]);
   });
 
+  test("a ticket in the address shows the answer of its job without a key, and does not stay there", async () => {
+    const body = input(1, { logprobs: 1, steering: { alpha: 1, trace: true } });
+    const { id, output } = await runToEnd(stack.client, body);
+    const reply = await stack.client.request(`/v1/jobs/${id}/tickets`, {
+      method: "POST",
+      body: JSON.stringify({ action: "stream" }),
+    });
+    const { ticket } = (await reply.json()) as { ticket: string };
+    const page = await openPage();
+    await page.goto(`${stack.edge.url}/play#job=${id}&ticket=${ticket}`);
+    const steered = column(page, "Steered");
+    await steered.getByText(`Complete: ${id}`).waitFor();
+    expect(await textOf(steered)).toBe(output.text);
+    expect(page.url()).not.toContain(ticket);
+    expect(await page.evaluate("sessionStorage.length")).toBe(0);
+  });
+
   test("a key that is not known is asked for again, and is not kept", async () => {
     const page = await openPage();
     await page.goto(`${stack.edge.url}/play`);
@@ -306,33 +326,4 @@ interface Vote {
   readonly better: string;
   readonly left: { readonly alpha: number };
   readonly right: { readonly alpha: number };
-}
-
-/** Moves the focus with the Tab key to an element. */
-async function tabTo(page: Page, id: string): Promise<void> {
-  for (let i = 0; i < 40; i += 1) {
-    if ((await page.evaluate("document.activeElement.id")) === id) return;
-    await page.keyboard.press("Tab");
-  }
-  throw new Error(`Tab does not reach #${id}`);
-}
-
-function countSubmissions(page: Page): { readonly count: number } {
-  const counter = { count: 0 };
-  page.on("request", (request) => {
-    if (request.method() === "POST" && request.url().endsWith("/v1/jobs")) counter.count += 1;
-  });
-  return counter;
-}
-
-/** Adds a text at the beginning of the named JSON strings of a reply. */
-async function replaceIn(page: Page, url: string, member: string, text: string): Promise<void> {
-  await page.route(url, async (route) => {
-    const reply = await route.fetch();
-    const body = (await reply.text()).replaceAll(
-      member,
-      member + JSON.stringify(text).slice(1, -1).replaceAll("$", "$$$$"),
-    );
-    await route.fulfill({ response: reply, body });
-  });
 }

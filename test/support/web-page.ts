@@ -66,3 +66,38 @@ export function otherHosts(page: Page, url: string): string[] {
   });
   return requests;
 }
+
+/** Moves the focus with the Tab key to an element. */
+export async function tabTo(page: Page, id: string): Promise<void> {
+  for (let i = 0; i < 40; i += 1) {
+    if ((await page.evaluate("document.activeElement.id")) === id) return;
+    await page.keyboard.press("Tab");
+  }
+  throw new Error(`Tab does not reach #${id}`);
+}
+
+/** Counts the jobs that the page submits from now on. */
+export function countSubmissions(page: Page): { readonly count: number } {
+  const counter = { count: 0 };
+  page.on("request", (request) => {
+    if (request.method() === "POST" && request.url().endsWith("/v1/jobs")) counter.count += 1;
+  });
+  return counter;
+}
+
+/** Adds a text at the beginning of the named JSON strings of a reply. */
+export async function addToMember(
+  page: Page,
+  url: string,
+  member: string,
+  text: string,
+): Promise<void> {
+  await page.route(url, async (route) => {
+    const reply = await route.fetch();
+    const body = (await reply.text()).replaceAll(
+      member,
+      member + JSON.stringify(text).slice(1, -1).replaceAll("$", "$$$$"),
+    );
+    await route.fulfill({ response: reply, body });
+  });
+}

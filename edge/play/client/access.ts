@@ -2,16 +2,19 @@
 
 const STORAGE_NAME = "trimtab.key";
 
-/** Takes the key out of the fragment, so that no copied address contains it. @returns the fragment's other parameters */
-export function takeFragment(): URLSearchParams {
+/**
+ * Takes key and ticket out of the fragment, so that no copied address contains them.
+ * @returns the ticket, and the fragment's other parameters
+ */
+export function takeFragment() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   const key = parameters.get("key");
-  if (key !== null) {
-    saveKey(key);
-    parameters.delete("key");
-    replaceFragment(parameters.toString());
-  }
-  return parameters;
+  const ticket = parameters.get("ticket");
+  if (key !== null) saveKey(key);
+  parameters.delete("key");
+  parameters.delete("ticket");
+  replaceFragment(parameters.toString());
+  return { parameters, ticket };
 }
 
 export function replaceFragment(fragment: string): void {

@@ -29,14 +29,27 @@ export async function runJob(
   listener.onState(stateText(job));
   const cancel = () => void api.cancel(job.id).catch(() => {});
   signal.addEventListener("abort", cancel);
-  const watch = watchState(api, job.id, listener, signal);
   try {
-    const end = await followTokens(api, job.id, { watch, listener, signal });
-    if (end?.error) throw new Error(end.error.message);
+    await followToEnd(api, job.id, listener, signal);
     return await api.job(job.id, signal);
   } finally {
-    watch.stop();
     signal.removeEventListener("abort", cancel);
+  }
+}
+
+/** Follows a job to its end, from its first token on. @throws Error with the job's error if it did not succeed */
+export async function followToEnd(
+  api: Api,
+  jobId: string,
+  listener: RunListener,
+  signal: AbortSignal,
+): Promise<void> {
+  const watch = watchState(api, jobId, listener, signal);
+  try {
+    const end = await followTokens(api, jobId, { watch, listener, signal });
+    if (end?.error) throw new Error(end.error.message);
+  } finally {
+    watch.stop();
   }
 }
 

@@ -25,11 +25,14 @@ export class ApiError extends Error {
   }
 }
 
-export class Api {
-  readonly #key: string;
+/** A ticket only reads the events of its job. */
+export type Credential = { readonly key: string } | { readonly ticket: string };
 
-  constructor(key: string) {
-    this.#key = key;
+export class Api {
+  readonly #credential: Credential;
+
+  constructor(credential: Credential) {
+    this.#credential = credential;
   }
 
   async models(): Promise<readonly Model[]> {
@@ -68,12 +71,14 @@ export class Api {
 
   /** @throws ApiError for any status but 2xx */
   async request(path: string, init: RequestInit = {}): Promise<Response> {
+    const credential = this.#credential;
     const headers = {
-      authorization: `Bearer ${this.#key}`,
+      ...("key" in credential && { authorization: `Bearer ${credential.key}` }),
       ...(typeof init.body === "string" && { "content-type": "application/json" }),
       ...(init.headers as Record<string, string>),
     };
-    const reply = await fetch(path, { ...init, headers });
+    const query = "ticket" in credential ? `?ticket=${encodeURIComponent(credential.ticket)}` : "";
+    const reply = await fetch(path + query, { ...init, headers });
     if (!reply.ok) throw await errorOf(reply);
     return reply;
   }

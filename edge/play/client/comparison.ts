@@ -1,7 +1,7 @@
 /** The two columns: what runs in them, again with another alpha, and on from another token. */
 import type { Job } from "../../../shared/api/jobs.ts";
 import type { Api, JobBody } from "./api.ts";
-import { runJob } from "./answer-run.ts";
+import { followToEnd, runJob, type RunListener } from "./answer-run.ts";
 import { Column, type ColumnListener } from "./column.ts";
 import { byId, part } from "./dom.ts";
 import { Figure, type Candidate } from "./figure.ts";
@@ -76,12 +76,40 @@ export class Comparison {
     await this.#run(column, shown, [...kept, chosen]);
   }
 
-  /** Runs an answer in a column. Only the column's last run writes in it. */
+  /** Shows the answer of a job that was submitted elsewhere. */
+  async watch(api: Api, jobId: string): Promise<void> {
+    const { steered } = this.#columns;
+    this.#shown.delete(steered);
+    await this.#show(steered, [], async (listener, signal) => {
+      await followToEnd(api, jobId, listener, signal);
+      return () => {
+        steered.setState(`Complete: ${jobId}`);
+        steered.setSummary(...changeTexts(steered));
+      };
+    });
+  }
+
   async #run(column: Column, shown: Shown, kept: readonly Token[] = []): Promise<void> {
+    this.#shown.set(column, shown);
+    await this.#show(column, kept, async (listener, signal) => {
+      const body = await this.#bodyOf(shown, kept);
+      const job = await runJob(this.#api(), body, listener, signal);
+      return () => finish(column, job);
+    });
+  }
+
+  /**
+   * Shows an answer in a column as it comes. Only the column's last answer writes in it.
+   * @param follow follows the answer to its end, and returns what to do then
+   */
+  async #show(
+    column: Column,
+    kept: readonly Token[],
+    follow: (listener: RunListener, signal: AbortSignal) => Promise<() => void>,
+  ): Promise<void> {
     this.#running.get(column)?.abort();
     const running = new AbortController();
     this.#running.set(column, running);
-    this.#shown.set(column, shown);
     this.#showRunning();
     this.#figure.close();
     column.begin(kept);
@@ -91,17 +119,11 @@ export class Comparison {
       if (this.#running.get(column) === running) action();
     };
     try {
-      const body = await this.#bodyOf(shown, kept);
-      const job = await runJob(
-        this.#api(),
-        body,
-        {
-          onState: (text) => ifCurrent(() => column.setState(text)),
-          onTokens: (tokens) => ifCurrent(() => column.add(tokens)),
-        },
-        signal,
-      );
-      ifCurrent(() => finish(column, job));
+      const listener: RunListener = {
+        onState: (text) => ifCurrent(() => column.setState(text)),
+        onTokens: (tokens) => ifCurrent(() => column.add(tokens)),
+      };
+      ifCurrent(await follow(listener, signal));
     } catch (error) {
       const message = error instanceof Error ? error.message : "unknown error";
       ifCurrent(() => column.setState(signal.aborted ? "Stopped" : `Failed: ${message}`));
@@ -131,7 +153,9 @@ export class Comparison {
     candidates: readonly Candidate[],
     signal: AbortSignal,
   ) {
-    const { settings, alpha } = this.#shown.get(column)!;
+    const shown = this.#shown.get(column);
+    if (shown === undefined) throw new Error("this answer was not asked for on this page");
+    const { settings, alpha } = shown;
     const before = column.tokens.slice(0, position).map(({ id }) => id);
     const { model } = settings;
     const list = await this.#api().score(
@@ -150,13 +174,13 @@ export class Comparison {
     const isRunning = this.#running.size > 0;
     byId("stop", HTMLButtonElement).disabled = !isRunning;
     part("legend").hidden = false;
-    part("announcement").textContent = isRunning ? "Running" : "Both answers are complete";
+    part("announcement").textContent = isRunning ? "Running" : "Ended";
   }
 }
 
 function finish(column: Column, job: Job): void {
   const reason = job.output.finish_reason === "length" ? "at max_tokens" : "at its end";
-  const attempts = job.attempts > 1 ? `, taken over ${job.attempts - 1} times` : "";
+  const attempts = job.attempts > 1 ? `, in attempt ${job.attempts}` : "";
   column.setState(`Complete: it stopped ${reason}${attempts}`);
   const cost = costText(job);
   if (column.name === "base") column.setSummary(cost);

@@ -21,11 +21,15 @@ const code = new CodeView(() => form.read());
 const sweep = new Sweep();
 const blind = new BlindComparison();
 
-const linked = fromFragment(takeFragment());
+const { parameters, ticket } = takeFragment();
+const linked = fromFragment(parameters);
+const linkedJob = parameters.get("job");
 form.write(linked);
 const key = savedKey();
-if (key === null) showAccess("");
-else void useKey(key, linked);
+if (ticket !== null && linkedJob !== null) void comparison.watch(new Api({ ticket }), linkedJob);
+else if (key !== null && linkedJob !== null) void comparison.watch(new Api({ key }), linkedJob);
+if (key !== null) void useKey(key, linked);
+else if (ticket === null) showAccess("");
 
 part("settings").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -71,7 +75,7 @@ function withSettings(action: (settings: Settings) => Promise<void>): void {
 
 /** Reads what the key may do. @param linked settings that need the list of models */
 async function useKey(key: string, linked: Partial<Settings>): Promise<void> {
-  const tried = new Api(key);
+  const tried = new Api({ key });
   try {
     const [models, policy] = await Promise.all([tried.models(), tried.key()]);
     api = tried;
