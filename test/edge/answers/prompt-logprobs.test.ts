@@ -146,7 +146,7 @@ test("a job that is ended by another process counts only its output as generated
   const { attempt } = await claim(id);
   await store.recordPrefill(id, attempt, 3);
   await store.appendTokens(id, attempt, 0, { ids: [], text: "", prompt_logprobs: PROMPT });
-  await store.appendTokens(id, attempt, 3, { ids: [4], text: "x" });
+  await store.appendTokens(id, attempt, 3, { ids: [4], text: "x" }, 1);
   const record = (await store.record(id))!;
   const ended = await store.endWithError(record, "expired", null);
   expect(ended?.outcome).toMatchObject({
