@@ -98,8 +98,9 @@ export class RowCalls {
     void this.#follow(tree, AbortSignal.any([this.#abort.signal, stream.signal]), query)
       .catch(() => {})
       .then(() => {
-        // It failed, or the server sends no rows of tokens that end within a character: rows are called for from now on.
-        if (!stream.signal.aborted && tree.isEmpty) this.canStream = false;
+        // It failed, or the server sends no rows of tokens that end within a character: rows are called for from now on. Other
+        // branches may have rows, but without that of the first position the same stream would be asked for again and again.
+        if (!stream.signal.aborted && !tree.hasFirstRow) this.canStream = false;
         tree.isOpen = false;
         onArrival();
       });

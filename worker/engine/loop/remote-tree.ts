@@ -54,9 +54,9 @@ export class RowTree {
     tokens.push(token);
   }
 
-  /** Whether no row has come. */
-  get isEmpty(): boolean {
-    return this.#branches.every(({ rows }) => rows.length === 0);
+  /** Whether the row of the position has come for which the call was made. */
+  get hasFirstRow(): boolean {
+    return this.#branches[0]!.rows.length > 0;
   }
 
   /** The row of the position; null if it has not arrived. */

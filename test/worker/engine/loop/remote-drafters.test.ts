@@ -138,6 +138,34 @@ test("random requests: every drafter gives the tokens of the local run, and each
   expect(accepted.get("llama.cpp, none: expert")).toBe(0);
 });
 
+test("streams without the row of their first position: rows are called for from then on", async () => {
+  const local = models();
+  for (let first = 0; first < 8; first++) {
+    const routes = llamaRoutes({
+      logits: async (ids) => (local.base as FakeDecoder).logitsOf(ids),
+      vocabSize: VOCAB,
+      isPartial: (id) => id % 2 === 0,
+    });
+    let calls = 0;
+    const counted: typeof routes = (path, body) => {
+      if (++calls > 4 * TOKENS) throw new Error("the base is called without an end");
+      return routes(path, body);
+    };
+    const base = inProcess({ api: llamaCpp(7), routes: counted, vocabSize: VOCAB, top: VOCAB });
+    const options = {
+      prompts: { base: [1, first, 3], expert: [first, 3], antiexpert: [5, first, 3] },
+      maxTokens: TOKENS,
+      sampling: { temperature: 0, logitBias: [NO_EOS] },
+    };
+    const expected = await runTokens({ ...options, models: models() }, { speculate: false });
+    const remote = { ...options, models: { ...models(), base } };
+    const { tokens } = await run(remote, "expert and base");
+    expect(tokens).toEqual(expected);
+    // One for each token, and the streams: the first one without that row is the last.
+    expect(calls).toBeLessThanOrEqual(TOKENS + 1);
+  }
+});
+
 async function run(options: RequestOptions, drafter: BatchOptions["drafter"]) {
   const batch = new Batch({ speculate: true, ...(drafter && { drafter }) });
   const sequence = batch.add(generateRequest(options))!;
