@@ -30,7 +30,7 @@ export class BaseRow {
   readonly vocabSize: number;
   /** Token id -> log-probability. */
   readonly seen: ReadonlyMap<number, number>;
-  /** The tokens of the list of most likely ones; those that were asked for are not counted. */
+  /** Length of the list of most likely tokens that was asked for: some of its entries may be no tokens of their own in the row. */
   readonly topCount: number;
   /** Probability of the tokens of that list together. */
   readonly topMass: number;
@@ -55,6 +55,7 @@ export class BaseRow {
    * @param top the k most likely tokens
    * @param asked other tokens
    * @param unusable log-probabilities of tokens among the k most likely ones that are never sampled, and whose ids are not known
+   * @param topCount length of the list that was asked for, if a server's list may be merged or shorter
    * @throws InvalidRow if no distribution over the vocabulary has these values
    */
   constructor(
@@ -62,6 +63,7 @@ export class BaseRow {
     top: readonly TokenLogprob[],
     asked: readonly TokenLogprob[] = [],
     unusable: readonly number[] = [],
+    topCount = top.length,
   ) {
     const list = readList(vocabSize, top, unusable);
     const { seen, floor, topMass, isPadded } = list;
@@ -93,7 +95,7 @@ export class BaseRow {
     const rounding = HALF_STEP * (vocabSize + VALUE_ROUNDINGS * list.spread);
     this.vocabSize = vocabSize;
     this.seen = seen;
-    this.topCount = top.length;
+    this.topCount = topCount;
     this.topMass = topMass;
     this.rest = unseenCount === 0 ? 0 : rest;
     this.restMax = unseenCount === 0 ? 0 : Math.min(1, rest + rounding);
@@ -107,7 +109,13 @@ export class BaseRow {
   /** The row with more tokens that were asked for. @throws InvalidRow */
   withAsked(more: readonly TokenLogprob[]): BaseRow {
     const asked = [...this.#asked].map((id): TokenLogprob => [id, this.seen.get(id)!]);
-    return new BaseRow(this.vocabSize, this.#top, [...asked, ...more], this.#unusable);
+    return new BaseRow(
+      this.vocabSize,
+      this.#top,
+      [...asked, ...more],
+      this.#unusable,
+      this.topCount,
+    );
   }
 
   /** The most likely token. */

@@ -1,5 +1,7 @@
 /** A hosted base that takes text and tells tokens by their texts. */
 import { describe, expect, onTestFinished, test } from "vitest";
+import { generate } from "../../../../worker/engine/loop/generate.ts";
+import type { Sequence } from "../../../../worker/engine/loop/sequence.ts";
 import { openai } from "../../../../worker/engine/remote/apis/openai.ts";
 import type { PromptForm } from "../../../../worker/engine/remote/api.ts";
 import { Connection } from "../../../../worker/engine/remote/connection.ts";
@@ -7,8 +9,10 @@ import { RemoteBase } from "../../../../worker/engine/remote/remote-base.ts";
 import { TextVocabulary } from "../../../../worker/engine/remote/text-vocabulary.ts";
 import { DEMO_EOS, DEMO_VOCAB, demoTokenizer } from "../../../support/base-server/demo.ts";
 import { openaiRoutes, type HostedModel } from "../../../support/base-server/openai.ts";
+import { inProcess } from "../../../support/base-server/in-process.ts";
 import { BaseServer } from "../../../support/base-server/server.ts";
-import { noiseLogits } from "../../../support/fake-decoder.ts";
+import { generateRequest } from "../../../support/decode-loop.ts";
+import { fakeModels, noiseLogits } from "../../../support/fake-decoder.ts";
 
 const texts = {
   vocabSize: DEMO_VOCAB,
@@ -235,6 +239,23 @@ describe("rows", () => {
     // Both have the same text in a map of texts, so the less likely one is lost and counts as unseen.
     expect(row.restMax).toBeCloseTo(0.21, 3);
     expect(row.unseenMax).toBeCloseTo(Math.log(0.09), 5);
+  });
+
+  test("without certainty no position is asked for again: there is no longer list", async () => {
+    const served = inProcess({
+      api: openai({ model: "hosted", top: 5, prompts: "text", vocabulary, bosId: null }),
+      routes: openaiRoutes(hosted()),
+      vocabSize: DEMO_VOCAB,
+      top: 5,
+    });
+    const models = { ...fakeModels(DEMO_VOCAB), base: served };
+    const prompts = { base: context, expert: [4], antiexpert: [5] };
+    const sampling = { logitBias: vocabulary.unusableIds.map((id) => [id, -100] as const) };
+    const request = generateRequest({ models, prompts, sampling, maxTokens: 12 });
+    let sequence: Sequence | undefined;
+    for await (const step of generate({ ...request, baseErrorMax: 1 })) ({ sequence } = step);
+    expect(sequence!.remote).toMatchObject({ asked: 0 });
+    expect(sequence!.remote!.bounded).toBeGreaterThan(0);
   });
 
   test("a list that is too short is no row", async () => {
