@@ -120,10 +120,11 @@ export class Batch {
    * itself, so that only the one that causes the error ends.
    */
   async step(): Promise<Step[]> {
-    const isAlone = ![...this.#sequences.keys()].some((sequence) => this.#isGenerating(sequence));
-    const { steps, ms: spentMs } = await this.#prefillChunk(this.#budget.prefillTokens(isAlone));
+    const prefillMax = this.#budget.prefillTokens(!this.#hasGenerating());
+    const { steps, ms: spentMs } = await this.#prefillChunk(prefillMax);
     for (const { sequence } of steps) this.remove(sequence);
     const prefilled = [...this.#sequences.keys()].filter(isPrefilled);
+    const hasGenerating = this.#hasGenerating();
     const startedMs = performance.now();
     const local = prefilled.filter((sequence) => !this.#remote.has(sequence));
     const scored = this.#nextScored(local);
@@ -132,12 +133,10 @@ export class Batch {
     const speculator = this.size === 1 && first ? this.speculator(first) : null;
     const drafted = speculator && (await orError(first!, () => speculator.step(first!)));
     steps.push(...(drafted ?? (await this.#decode(generated, prefilled))));
-    if (prefilled.some((sequence) => this.#isGenerating(sequence))) {
-      this.#budget.recordDecode(performance.now() - startedMs);
-    }
+    if (hasGenerating) this.#budget.recordDecode(performance.now() - startedMs);
     if (scored) {
       const { vocabSize } = scored.request.models;
-      const count = this.#budget.scoreTokens(generated.length === 0, vocabSize, spentMs);
+      const count = this.#budget.scoreTokens(!hasGenerating, vocabSize, spentMs);
       steps.push(...(await orError(scored, () => this.#score(scored, count))));
     }
     for (const step of steps) {
@@ -163,9 +162,10 @@ export class Batch {
     return sequence.isForced && !this.#remote.has(sequence);
   }
 
-  /** Whether it waits for its next token. */
-  #isGenerating(sequence: Sequence): boolean {
-    return isPrefilled(sequence) && !this.#isScored(sequence);
+  /** Whether a sequence waits for its next token, over a remote base too. */
+  #hasGenerating(): boolean {
+    const sequences = [...this.#sequences.keys()];
+    return sequences.some((sequence) => isPrefilled(sequence) && !this.#isScored(sequence));
   }
 
   async #score(sequence: Sequence, count: number): Promise<Step[]> {

@@ -223,18 +223,16 @@ async function collect(request: GenerateRequest) {
   return { sequence: sequence!, errors };
 }
 
-test("a slow base makes its own rows slow and no others; an abort ends its call", async () => {
-  const models = fakeModels(VOCAB);
-  let aborted = false;
-  const started = Promise.withResolvers<void>();
+/** A base that never answers. */
+function silentBase(onStart: () => void, onAbort: () => void): RemoteDecoder {
   const base = new RemoteBase({
     api: sglang(),
     connection: {
       call: ({ signal }) =>
         new Promise((_, reject) => {
-          started.resolve();
+          onStart();
           signal.addEventListener("abort", () => {
-            aborted = true;
+            onAbort();
             reject(signal.reason as Error);
           });
         }),
@@ -249,11 +247,17 @@ test("a slow base makes its own rows slow and no others; an abort ends its call"
     top: 5,
     rowsMax: 4,
   });
+  return new RemoteDecoder(base);
+}
+
+test("a slow base makes its own rows slow and no others; an abort ends its call", async () => {
+  const models = fakeModels(VOCAB);
+  let aborted = false;
+  const started = Promise.withResolvers<void>();
+  const base = silentBase(started.resolve, () => (aborted = true));
   const batch = new Batch();
   const options = { maxTokens: 12, sampling: { logitBias: [NO_EOS] } };
-  const slow = batch.add(
-    generateRequest({ ...options, models: { ...models, base: new RemoteDecoder(base) } }),
-  )!;
+  const slow = batch.add(generateRequest({ ...options, models: { ...models, base } }))!;
   const local = batch.add(generateRequest({ ...options, models }))!;
   while (local.tokens.length < 12) if (!(await batch.ready())) await batch.step();
   await started.promise;
@@ -264,4 +268,21 @@ test("a slow base makes its own rows slow and no others; an abort ends its call"
   expect(await waiting).toBe(true);
   batch.remove(slow);
   expect(aborted).toBe(true);
+});
+
+test("a text is scored in small chunks while a sequence waits for its remote base", async () => {
+  const models = fakeModels(VOCAB);
+  const chunksBeside = async (others: readonly GenerateRequest[]) => {
+    const batch = new Batch();
+    for (const request of others) batch.add(request);
+    const text = Array.from({ length: 40 }, () => 7);
+    batch.add({ ...generateRequest({ models, maxTokens: 40 }), forcedTokens: text });
+    return (await batch.step()).length;
+  };
+  const base = silentBase(
+    () => {},
+    () => {},
+  );
+  expect(await chunksBeside([])).toBe(32);
+  expect(await chunksBeside([generateRequest({ models: { ...models, base } })])).toBe(1);
 });
