@@ -51,7 +51,11 @@ export function reportProgress(
     .then((isWanted) => {
       isBusy = !isWanted;
     })
-    .catch(onError);
+    .catch((error: unknown) => {
+      onError(error);
+      // Whether a webhook asks for it is not known, so the next step tries.
+      isBusy = false;
+    });
   run.onLogged = (before, after) => {
     const isStep = Math.floor(before / step) < Math.floor(after / step);
     if (!isStep || isBusy || isStopped || nowMs() - lastMs < PAUSE_MS) return;

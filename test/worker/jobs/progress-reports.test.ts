@@ -191,6 +191,19 @@ test("a message that is being queued delays nothing, and the next step does not 
   stuck.resolve();
 });
 
+test("after a start that could not be published, the next step is published all the same", async () => {
+  const record = await running(["job.progress"]);
+  const publisher = {
+    publishJobStart: vi.fn(() => Promise.reject(new Error("Redis is away"))),
+    publishJobProgress: vi.fn(() => Promise.resolve()),
+  };
+  const run = new JobRun(record);
+  reportProgress({ publisher, log, nowMs: () => 0 }, record, run);
+  await new Promise(setImmediate);
+  run.onLogged(0, 100);
+  expect(publisher.publishJobProgress).toHaveBeenCalledTimes(1);
+});
+
 test("deleting a job deletes the messages about it, and none of another choice of its request", async () => {
   const events: WebhookEvent[] = ["job.started", "job.progress"];
   const record = await running(events);
