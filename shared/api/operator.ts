@@ -19,7 +19,7 @@ export const OperatorQueue = v.strictObject({
     count,
     "Jobs whose worker was lost before their first token: they may have crashed it, and an idle worker runs them.",
   ),
-  workers: field(count, "Live workers that serve all of these models."),
+  workers: field(count, "Live workers that can serve all of these models now."),
   slots: field(count, "Jobs that these workers can run at the same time."),
   tenants: field(
     v.array(
@@ -45,7 +45,10 @@ export const OperatorQueue = v.strictObject({
 /** `GET /v1/operator/queues` */
 export const OperatorQueueList = v.strictObject({
   ...listSchema(OperatorQueue).entries,
-  more_queues: field(count, "Queues that are not in the list."),
+  more_queues: field(
+    count,
+    "Queues that are not in the list. With more than 10,000 queues it is a lower bound.",
+  ),
 });
 
 /** A worker that generates. */

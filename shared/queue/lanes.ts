@@ -7,6 +7,7 @@
  * (fair-queue.ts, eta.ts). It has Lua functions for the scripts of jobs/, and knows no job's content.
  */
 import { sha256Hex } from "../ids.ts";
+import { NAME_SEPARATOR } from "../redis/keys.ts";
 import { JOB_VERSION } from "../redis/version.ts";
 
 /** Separates the ensembles of a lane. The manifest allows no id that contains it. */
@@ -48,6 +49,10 @@ const isVersion = (part: string) => part.startsWith(VERSION_MARK);
 /** The ensembles of a lane. */
 export const modelsOfLane = (lane: string): string[] =>
   lane.split(LANE_SEPARATOR).filter((part) => !isVersion(part));
+
+/** The lane whose running jobs are in a group of leases. The group's name is that of lease-lua.ts: fingerprint, separator, lane. */
+export const laneOfGroup = (group: string): string =>
+  group.slice(group.indexOf(NAME_SEPARATOR) + NAME_SEPARATOR.length);
 
 /** Whether only workers of a newer release serve the lane. */
 export function isNewerLane(lane: string): boolean {

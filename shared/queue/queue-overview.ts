@@ -3,18 +3,12 @@ import { estimateStart } from "./eta.ts";
 import { FairQueue } from "./fair-queue.ts";
 import { FAIR_QUEUE_LUA, tenantOf } from "./fair-queue-lua.ts";
 import { LEASE_LUA } from "./lease-lua.ts";
-import { modelsOfLane } from "./lanes.ts";
+import { laneOfGroup, modelsOfLane } from "./lanes.ts";
 import type { Eta } from "../api/queue.ts";
 import type { RedisClient } from "../redis/client.ts";
-import {
-  LANES_KEY,
-  LEASE_GROUPS_KEY,
-  LEASES_PREFIX,
-  NAME_SEPARATOR,
-  SUSPECTS_PREFIX,
-} from "../redis/keys.ts";
+import { LANES_KEY, LEASE_GROUPS_KEY, LEASES_PREFIX, SUSPECTS_PREFIX } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
-import { liveWorkers } from "../workers/registry.ts";
+import { canServe, liveWorkers } from "../workers/registry.ts";
 
 /** Lanes of a report, and flows that are read of each: those that are served next. */
 const LANES_MAX = 200;
@@ -77,6 +71,7 @@ export interface LaneOverview {
   readonly running: number;
   /** Jobs whose worker was lost before their first token. */
   readonly suspects: number;
+  /** Those that can serve the lane now: none of its bases is away. */
   readonly workers: number;
   readonly slots: number;
   readonly tenants: readonly WaitingTenant[];
@@ -86,7 +81,7 @@ export interface LaneOverview {
 
 export interface QueueOverview {
   readonly lanes: readonly LaneOverview[];
-  /** Lanes that are not among these. */
+  /** Lanes that are not among these; with more than 10,000 of either kind of names, a lower bound. */
   readonly moreLanes: number;
 }
 
@@ -104,9 +99,7 @@ export async function queueOverview(redis: RedisClient): Promise<QueueOverview> 
   const overviews: LaneOverview[] = [];
   for (const lane of lanes) {
     const models = modelsOfLane(lane);
-    const serving = workers.filter((worker) =>
-      models.every((id) => worker.models.some((model) => model.id === id)),
-    );
+    const serving = workers.filter((worker) => canServe(worker, models));
     overviews.push({
       models,
       ...(await runningJobs(redis, groupsByLane.get(lane) ?? [])),
@@ -117,9 +110,6 @@ export async function queueOverview(redis: RedisClient): Promise<QueueOverview> 
   }
   return { lanes: overviews, moreLanes: names.length - lanes.length };
 }
-
-const laneOfGroup = (group: string) =>
-  group.slice(group.indexOf(NAME_SEPARATOR) + NAME_SEPARATOR.length);
 
 /** Each item is among them with the same probability. */
 function sampleOf<T>(items: readonly T[], countMax: number): T[] {

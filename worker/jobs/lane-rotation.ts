@@ -3,8 +3,7 @@
  * share the slots of a worker in turn. Lanes of several ensembles come before or after all others in turn: clients choose how
  * many of them there are, and they must not take more than half of a worker's turns from the others.
  */
-import { modelsOfLane, serveLane, type ServedLane } from "../../shared/queue/lanes.ts";
-import { NAME_SEPARATOR } from "../../shared/redis/keys.ts";
+import { laneOfGroup, modelsOfLane, serveLane, type ServedLane } from "../../shared/queue/lanes.ts";
 
 /** Lanes of several ensembles that are looked at in one step, at most. */
 const COMBINED_MAX = 64;
@@ -67,10 +66,7 @@ export class LaneRotation {
    * @param leaseGroups of jobs that run
    */
   async refresh(lanes: readonly string[], leaseGroups: readonly string[]): Promise<void> {
-    const leased = leaseGroups.map((group) =>
-      group.slice(group.indexOf(NAME_SEPARATOR) + NAME_SEPARATOR.length),
-    );
-    const active = new Set([...lanes, ...leased]);
+    const active = new Set([...lanes, ...leaseGroups.map(laneOfGroup)]);
     this.#combined = this.#combined.filter(({ lane }) => active.has(lane));
     for (const lane of active) await this.add(lane);
   }

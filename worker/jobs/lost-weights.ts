@@ -4,6 +4,7 @@
  */
 import type { Redis } from "ioredis";
 import { expiredLeases } from "../../shared/jobs/sweep-script.ts";
+import { laneOfGroup } from "../../shared/queue/lanes.ts";
 import { hasWeights } from "../../shared/queue/lost-lease.ts";
 import { LEASE_GROUPS_KEY, NAME_SEPARATOR } from "../../shared/redis/keys.ts";
 import { liveWorkers, type LiveWorker } from "../../shared/workers/registry.ts";
@@ -54,9 +55,7 @@ export class LostWeights {
 
 /** Whether jobs of the group can continue at one of the workers, or must be left to others. */
 async function isContinued(group: string, workers: readonly LiveWorker[]): Promise<boolean> {
-  const end = group.indexOf(NAME_SEPARATOR);
-  const fingerprint = group.slice(0, end);
-  const lane = group.slice(end + NAME_SEPARATOR.length);
+  const fingerprint = group.slice(0, group.indexOf(NAME_SEPARATOR));
   // Jobs without a token run with any weights.
-  return fingerprint === "" || hasWeights(workers, { lane, fingerprint });
+  return fingerprint === "" || hasWeights(workers, { lane: laneOfGroup(group), fingerprint });
 }

@@ -6,7 +6,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { AppError } from "../../../shared/api/errors.ts";
 import type { BaseRow } from "./base-row.ts";
-import { haveSameRows, isSame, probe, type ProbeResult } from "./probe.ts";
+import { haveSameRows, isAway, isSame, probe, type ProbeResult } from "./probe.ts";
 import type { Expected, Prober } from "./prober.ts";
 
 /** A server that closes each connection is not compared more often than this. */
@@ -185,6 +185,3 @@ export class BaseWatch {
     this.#options.onChange();
   }
 }
-
-const isAway = (error: unknown): error is AppError =>
-  error instanceof AppError && error.code === "base_unavailable";

@@ -201,7 +201,8 @@ async function checkTogether(
   }
 }
 
-const isAway = (error: unknown): error is AppError =>
+/** Whether the base did not answer, and may again later. */
+export const isAway = (error: unknown): error is AppError =>
   error instanceof AppError && error.code === "base_unavailable";
 
 async function checkPrefixCache(
