@@ -1,6 +1,6 @@
 /**
- * Where many bytes in a row need no look one by one: inside a string, nearly all characters lead from a place to one and the same next
- * place, and so on. Most of a vocabulary is allowed there as a whole.
+ * Runs. A run is a place from which all plain bytes lead to the same next place, as inside a string. Tokens of such bytes are
+ * allowed together, without a look at each byte.
  */
 import { ALL_PLAIN, PLAIN_CLASSES } from "./byte-classes.ts";
 import type { Frame } from "./call-stack.ts";

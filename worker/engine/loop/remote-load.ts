@@ -1,5 +1,5 @@
 /**
- * What a remote base can do at the moment, measured on its calls and shared by all its sequences.
+ * The present speed of a remote base, measured on its calls and shared by all its sequences.
  *
  * A call takes a constant (network, one step of the server) and a part for each row that the server computes at the same time,
  * also those of other calls. So more rows in a call make the calls of all sequences slower, and a sequence that looked only at

@@ -1,5 +1,5 @@
 /**
- * How far the pair's models are ahead of the output: along drafts. Their logits are known after the output and after each draft
+ * The drafts that the pair's models have run ahead of the output. Their logits are known after the output and after each draft
  * that they have run.
  */
 import type { ModelState } from "./sequence.ts";

@@ -1,4 +1,4 @@
-/** What a base is checked with. */
+/** The calls that check a remote base, and the properties that it is expected to have. */
 import type { IdsQuery, PromptForm, RowsQuery } from "./api.ts";
 import type { BaseRow, TokenLogprob } from "./base-row.ts";
 
