@@ -101,7 +101,7 @@ export class ResponseEvents {
     const opening = this.#item === null ? this.#openMessage() : [];
     if (this.#item?.kind !== "message") return [];
     this.#item.text += text;
-    return [...opening, this.#textDelta(text, this.#messageTokens.take(this.#item.text))];
+    return [...opening, this.#textDelta(text, this.#messageTokens.take(text))];
   }
 
   /** The details of tokens that have completed no text. */

@@ -29,6 +29,8 @@ export class MessageTokens {
   readonly #pending: { readonly startsAt: number; readonly details: TokenDetails }[] = [];
   /** Bytes of all tokens so far. */
   #bytes = 0;
+  /** Bytes of the message's text so far. */
+  #textBytes = 0;
 
   push({ logprobs = [], trace = [] }: TokenDetails): void {
     for (let i = 0; i < Math.max(logprobs.length, trace.length); i++) {
@@ -39,10 +41,14 @@ export class MessageTokens {
     }
   }
 
-  /** The details that were not taken yet of the tokens that begin within this text of the message. */
-  take(text: string): TokenDetails {
-    const textBytes = bytesOf(text);
-    const end = this.#pending.findIndex(({ startsAt }) => startsAt >= textBytes);
+  /**
+   * The details that were not taken yet of the tokens that begin within the text of the message.
+   * @param delta what this text has more than at the call before
+   */
+  take(delta: string): TokenDetails {
+    this.#textBytes += bytesOf(delta);
+    if (this.#pending.length === 0) return {};
+    const end = this.#pending.findIndex(({ startsAt }) => startsAt >= this.#textBytes);
     return joined(this.#pending.splice(0, end === -1 ? this.#pending.length : end));
   }
 
