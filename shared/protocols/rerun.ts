@@ -8,6 +8,7 @@ import type { Generation, JobRecord, NewJob, ValidGeneration } from "../jobs/rec
 import { withSentRequest } from "../jobs/sent-request.ts";
 import { jobSteering } from "./job-reply.ts";
 import { admissionOf } from "../submission/admission.ts";
+import type { GenerationSteering } from "../submission/steering.ts";
 import {
   requireAllowedUrl,
   requireModel,
@@ -18,7 +19,15 @@ import {
 import { toGenerations } from "../submission/validate.ts";
 
 /** The members of a generation that come from the request's `steering`. */
-const STEERING = ["alpha", "schedule", "pairs", "guards", "trace"] as const;
+const STEERING: Readonly<Record<keyof GenerationSteering | "trace", true>> = {
+  alpha: true,
+  schedule: true,
+  pairs: true,
+  guards: true,
+  baseErrorMax: true,
+  baseErrorAction: true,
+  trace: true,
+};
 
 /**
  * @param job the job that is run again
@@ -122,6 +131,6 @@ function withoutNull<T extends object>(fields: T): Partial<T> {
 
 function withoutSteering(generation: Generation): Partial<Generation> {
   return Object.fromEntries(
-    Object.entries(generation).filter(([name]) => !(STEERING as readonly string[]).includes(name)),
+    Object.entries(generation).filter(([name]) => !Object.hasOwn(STEERING, name)),
   );
 }

@@ -6,7 +6,7 @@ import type { ModelCard } from "../workers/model-card.ts";
 import type { KeyLimits } from "../api/keys.ts";
 
 type SteeringRequest = JobRequest["steering"];
-type GenerationSteering = Pick<
+export type GenerationSteering = Pick<
   Generation,
   "alpha" | "schedule" | "guards" | "pairs" | "baseErrorMax" | "baseErrorAction"
 >;

@@ -118,6 +118,18 @@ test("a rerun changes what its body says, within the limits of its key", async (
   expect(new Set(ids).size).toBe(1);
 });
 
+test("a rerun with other steering keeps nothing of the job's", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit({
+    steering: { alpha: 1, base_error_max: 0.5, base_error_action: "base" },
+  });
+  const rerun = async (steering: object) =>
+    (await (await client.post(`/v1/jobs/${id}/rerun`, { steering })).json<Job>()).steering;
+  const fails = { alpha: 1, base_error_max: 0, base_error_action: "fail" };
+  expect(await rerun(fails)).toEqual({ alpha: 1 });
+  expect(await rerun({ alpha: 0.5 })).toEqual({ alpha: 0.5 });
+});
+
 test("metadata is replaced in any state, and lists find the job by the new one", async () => {
   const client = await newTenant();
   const { id } = await client.submit({ metadata: { run: "7" } });
