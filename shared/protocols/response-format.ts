@@ -13,8 +13,8 @@ export function toResponseFormat(format: TextFormat): ResponseFormat {
 /** With every member, as the Open Responses specification requires. */
 export function toTextFormat(format: ResponseFormat): TextFormat {
   if (format.type !== "json_schema") return format;
-  const { description = null, strict = null, ...json_schema } = format.json_schema;
-  return { type: format.type, description, strict: strict ?? true, ...json_schema };
+  const { description = null, strict, ...json_schema } = format.json_schema;
+  return { type: format.type, description, strict: strict ?? false, ...json_schema };
 }
 
 const RESPONSE_FIELD_NAMES: FieldNames = [

@@ -217,6 +217,12 @@ test("the job gets the output format, and the response shows it", async () => {
   expect((await openai.responses.retrieve(id)).text).toEqual(response.text);
 });
 
+test("an output format that does not say whether it is strict is shown as not strict", async () => {
+  const format = { type: "json_schema" as const, name: "answer", schema: { type: "object" } };
+  const { response } = await respond({ text: { format } }, "{}");
+  expect(response.text).toEqual({ format: { ...format, description: null, strict: false } });
+});
+
 test("empty fields that clients send are accepted", async () => {
   const neutral = {
     tools: [],
