@@ -159,9 +159,14 @@ class Parser {
     if (scanner.take("+")) return repeat(part, 1, null);
     if (scanner.take("?")) return repeat(part, 0, 1);
     if (!scanner.take("{")) return part;
-    const min = this.#count() ?? 0;
-    const max = scanner.take(",") ? (this.#count() ?? null) : min;
-    if (!scanner.take("}")) throw scanner.error("expected a repetition, such as {2,5}");
+    const count = this.#count();
+    const isRange = scanner.take(",");
+    const min = count ?? 0;
+    const max = isRange ? (this.#count() ?? null) : min;
+    const isCount = isRange || count !== undefined;
+    if (!isCount || !scanner.take("}")) {
+      throw scanner.error("expected a repetition, such as {2,5}");
+    }
     if (max !== null && max < min) throw scanner.error("a repetition ends before it begins");
     return repeat(part, min, max);
   }
