@@ -26,7 +26,7 @@ export function redisOptions(url: string) {
   const sentinel = SENTINEL_URL.exec(url)?.groups;
   if (sentinel === undefined) return { reconnectOnError, ...serverOptions(url) };
   const { tls, username = "", password = "", hosts, name, db } = sentinel;
-  const query = new URLSearchParams(sentinel["query"]);
+  const query = queryOf(sentinel["query"] ?? "");
   const sentinelUsername = query.get("sentinel_username");
   const sentinelPassword = query.get("sentinel_password");
   return {
@@ -37,10 +37,20 @@ export function redisOptions(url: string) {
     sentinels: hosts!
       .split(",")
       .map((host) => hostAndPort(new URL(`redis://${host}`), SENTINEL_PORT)),
-    ...(sentinelUsername !== null && { sentinelUsername }),
-    ...(sentinelPassword !== null && { sentinelPassword }),
+    ...(sentinelUsername !== undefined && { sentinelUsername }),
+    ...(sentinelPassword !== undefined && { sentinelPassword }),
     ...(tls !== "" && { tls: {}, sentinelTLS: {}, enableTLSForSentinelMode: true }),
   };
+}
+
+/** The members of a query. As in the other parts of the URL, and unlike in a form, `+` stands for itself. */
+function queryOf(query: string): ReadonlyMap<string, string> {
+  return new Map(
+    query.split("&").map((member) => {
+      const [name = "", value = ""] = member.split(/=(.*)/s, 2).map(decodeURIComponent);
+      return [name, value];
+    }),
+  );
 }
 
 function serverOptions(urlText: string) {

@@ -11,13 +11,13 @@ test.each([
   ],
   ["rediss://10.0.0.1", { host: "10.0.0.1", port: 6379, db: 0, tls: {} }],
   [
-    "rediss+sentinel://a/main?sentinel_username=s&sentinel_password=p%40",
+    "rediss+sentinel://a/main?sentinel_username=s&sentinel_password=p%40+=",
     {
       name: "main",
       db: 0,
       sentinels: [{ host: "a", port: 26379 }],
       sentinelUsername: "s",
-      sentinelPassword: "p@",
+      sentinelPassword: "p@+=",
       tls: {},
       sentinelTLS: {},
       enableTLSForSentinelMode: true,
