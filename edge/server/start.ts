@@ -5,9 +5,9 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { RedisClient } from "../../shared/redis/client.ts";
-import { checkServer, UNCHECKED } from "../../shared/redis/server-check.ts";
+import { checkServer } from "../../shared/redis/server-check.ts";
 import { createApp } from "../app.ts";
+import type { MarkingRedis } from "../redis/connection.ts";
 import { connectShared } from "../redis/shared-connection.ts";
 import { logsOver } from "../redis/shared-logs.ts";
 import { RequestStores } from "../redis/stores.ts";
@@ -39,7 +39,7 @@ export async function start(stop: AbortSignal): Promise<void> {
     // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
     connectsMax: 1,
   });
-  commands.on("ready", () => void requireUsable(commands));
+  requireUsable(commands);
   // A stream outlives the replacement of a connection that did not reply.
   const streams = connectShared(env, {
     commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
@@ -84,12 +84,23 @@ export async function start(stop: AbortSignal): Promise<void> {
   else stop.addEventListener("abort", () => void end());
 }
 
-/** Ends the process if the server cannot hold the data. Checked with each new connection: a failover may lead to another server. */
-async function requireUsable(redis: RedisClient): Promise<void> {
-  // If the connection is lost, the next one is checked.
-  const { refusal, warning } = await checkServer(redis).catch(() => UNCHECKED);
-  if (refusal !== null) exitWith(refusal);
-  if (warning !== null) log({ event: warning, level: "warn" });
+/**
+ * Ends the process if the first server that it reaches cannot hold the data. A failover may lead to another server, so each new
+ * connection is checked; later a refusal is only logged, because other requests are in progress.
+ */
+function requireUsable(redis: MarkingRedis): void {
+  let wasUsable = false;
+  const check = async () => {
+    // If the connection is lost, the next one is checked.
+    const result = await checkServer(redis).catch(() => null);
+    if (result === null) return;
+    const { refusal, warning } = result;
+    if (refusal !== null && !wasUsable) exitWith(refusal);
+    if (refusal !== null) log({ event: refusal });
+    if (warning !== null) log({ event: warning, level: "warn" });
+    wasUsable = true;
+  };
+  redis.on("ready", () => void check());
 }
 
 function exitWith(message: string): never {

@@ -13,7 +13,7 @@ export interface ServerCheck {
 }
 
 /** Nothing is known against the server. */
-export const UNCHECKED: ServerCheck = { refusal: null, warning: null };
+const UNCHECKED: ServerCheck = { refusal: null, warning: null };
 
 /** Checks a server. One that does not permit INFO counts as fine. @throws an error of the connection */
 export async function checkServer(redis: RedisClient): Promise<ServerCheck> {
@@ -42,7 +42,7 @@ function refusalOf(fields: ReadonlyMap<string, string>): string | null {
     return `Redis ${version} is too old: version ${VERSION_MIN.join(".")} or newer is needed`;
   }
   if (fields.get("cluster_enabled") === "1") {
-    return "Redis runs in cluster mode, which has no client here: use one server, or Sentinels";
+    return "trimtab does not support Redis in cluster mode: use one server, or Sentinels";
   }
   return null;
 }
