@@ -88,13 +88,15 @@ export const LIMITS = {
   schemaCharsMax: 262_144,
   regexCharsMax: 1_024,
   /**
-   * Characters of a grammar in GBNF and of all choices together, its rules, and repetitions of one part: none can be of use beyond
-   * the tokens of an output, and rules that refer to each other are compiled recursively.
+   * Characters of a grammar in GBNF, its rules, and repetitions of one part: none can be of use beyond the tokens of an output, and
+   * rules that refer to each other are compiled recursively.
    */
   grammarCharsMax: 65_536,
   grammarRulesMax: 1_024,
-  grammarChoicesMax: 4_096,
   grammarRepetitionsMax: 1_000_000,
+  /** Choices, and bytes of UTF-8 of all of them together. A byte takes 10 of grammarStepsMax. */
+  grammarChoicesMax: 4_096,
+  grammarChoiceBytesMax: 20_000,
   /**
    * Functions of one request, characters of a name and of a description, and of all functions as JSON: the prompt contains them, and
    * a tenant's grammars are compiled within grammarStepsMax for all functions together.

@@ -12,9 +12,13 @@ const json = v.union(
 );
 const regex = nonEmpty(LIMITS.regexCharsMax);
 const choice = v.pipe(
-  v.array(text(LIMITS.grammarCharsMax)),
+  v.array(v.string()),
   v.minLength(1),
   v.maxLength(LIMITS.grammarChoicesMax),
+  v.check(
+    (choices) => new TextEncoder().encode(choices.join("")).length <= LIMITS.grammarChoiceBytesMax,
+    `Expected at most ${LIMITS.grammarChoiceBytesMax} bytes of UTF-8 in all choices together`,
+  ),
 );
 const grammar = nonEmpty(LIMITS.grammarCharsMax);
 
@@ -27,7 +31,7 @@ const StructuredOutputs = requestObject({
   }),
   choice: optional(
     choice,
-    `Texts, of which the output is one: up to ${LIMITS.grammarChoicesMax}, with ${LIMITS.grammarCharsMax} characters together.`,
+    `Texts, of which the output is one: up to ${LIMITS.grammarChoicesMax}, with ${LIMITS.grammarChoiceBytesMax} bytes of UTF-8 together.`,
     { examples: [["positive", "negative"]] },
   ),
   grammar: optional(

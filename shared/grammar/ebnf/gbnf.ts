@@ -1,5 +1,4 @@
 /** From a grammar in GBNF to the expression of its outputs. */
-import { LIMITS } from "../../api/limits.ts";
 import type { Rules } from "../rules/expressions.ts";
 import type { Expression } from "../rules/grammar.ts";
 import { GrammarError, type Path } from "../rules/grammar-error.ts";
@@ -15,9 +14,6 @@ const CIRCLE_MAX = 8;
  * @throws GrammarError for a syntax error, a rule that is not defined, left recursion, and if the budget is exceeded
  */
 export function gbnfExpression(text: string, rules: Rules, path: Path): Expression {
-  if (text.length > LIMITS.grammarCharsMax) {
-    throw new GrammarError(path, `must have at most ${LIMITS.grammarCharsMax} characters`);
-  }
   const named = parseRules(text, rules, path);
   const root = named.get("root");
   if (root === undefined) {

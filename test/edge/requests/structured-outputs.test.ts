@@ -1,5 +1,6 @@
 /** vLLM's fields for the format of the output: in each protocol, and that errors name the field that was sent. */
 import { beforeAll, expect, test } from "vitest";
+import { LIMITS } from "../../../shared/api/limits.ts";
 import { card, errorOf, newTenant, store, type Client } from "../harness.ts";
 
 let client: Client;
@@ -80,9 +81,14 @@ test.each<[fields: object, param: string, message: RegExp, code?: string]>([
   ],
   [{ guided_regex: "(" }, "guided_regex", /^guided_regex must be a regular expression/],
   [
-    { guided_choice: ["a".repeat(65_536)] },
+    { guided_choice: ["é", "a".repeat(LIMITS.grammarChoiceBytesMax - 1)] },
     "guided_choice",
-    /^guided_choice must have at most 65536/,
+    /^guided_choice must be at most 20000 bytes of UTF-8 in all choices together/,
+  ],
+  [
+    { guided_grammar: "a".repeat(LIMITS.grammarCharsMax + 1) },
+    "guided_grammar",
+    /^guided_grammar must have at most 65536 characters/,
   ],
   [
     { guided_grammar: 'root ::= root "a"' },
@@ -142,6 +148,17 @@ test("they are refused beside the protocol's own format, unless that is any text
   const text = { response_format: { type: "text" }, guided_regex: "a" };
   const format = { type: "regex", pattern: "a" };
   expect(await formatOfJob(chat[0], { ...chat[1], ...text })).toEqual(format);
+});
+
+test("choices are compiled up to their limit, also where their grammar has more characters than a request's may", async () => {
+  // An account's time for compiling is limited.
+  const own = await newTenant();
+  for (const choice of ["a".repeat(LIMITS.grammarChoiceBytesMax), "\n".repeat(17_000)]) {
+    const fields = { messages, model: card.id, stream: true, guided_choice: [choice] };
+    const reply = await own.post("/v1/chat/completions", fields);
+    expect(reply.status).toBe(200);
+    await reply.body!.cancel();
+  }
 });
 
 test("a job has a grammar as its own format", async () => {
