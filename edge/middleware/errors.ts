@@ -29,7 +29,7 @@ export function methodNotAllowed(c: AppContext, allowed: string[]): Response {
   c.header("Allow", allowed.join(", "));
   const isWebSocket = c.req.header("upgrade")?.toLowerCase() === "websocket";
   const message = isWebSocket
-    ? "There are no WebSockets here: send each request with POST and `stream: true`, and read its server-sent events"
+    ? "WebSockets are not supported: send each request with POST and `stream: true`, and read its server-sent events"
     : `Expected ${allowed.join(" or ")}`;
   return replyError(c, new AppError("method_not_allowed", message));
 }

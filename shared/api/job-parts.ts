@@ -39,7 +39,7 @@ export const RemoteBaseUsage = v.strictObject({
     { examples: [12] },
   ),
   bounded_tokens: field(count, "Tokens that are not proven, but within `steering.base_error_max`."),
-  fallback_tokens: field(
+  base_alone_tokens: field(
     count,
     "Tokens that were drawn from the base alone, because their bound was larger than `steering.base_error_max`. Each is a certified or a bounded one as well.",
   ),

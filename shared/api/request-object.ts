@@ -58,7 +58,7 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   truncation: ["auto", "disabled"],
   include_obfuscation: [false],
   continuous_usage_stats: [false],
-  // How a constraint is held. JSON may have single spaces here, and the properties that its schema allows.
+  // Settings of vLLM that are accepted with these values only, because they ask for what happens here anyway.
   disable_fallback: [true, false],
   disable_any_whitespace: [false],
   disable_additional_properties: [false],

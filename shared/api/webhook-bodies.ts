@@ -43,7 +43,7 @@ export const JobWebhookBody = v.strictObject({
 export type JobWebhookBody = Reply<typeof JobWebhookBody>;
 
 /** Of a job that has not ended. It has no output. */
-export const JobProgressWebhookBody = v.strictObject({
+export const JobRunningWebhookBody = v.strictObject({
   type: field(
     v.picklist(["job.started", "job.progress"]),
     "`job.started`: a worker has started the job for the first time. `job.progress`: it has more tokens. Only receivers whose `events` name them get these messages.",
@@ -67,7 +67,7 @@ export const JobProgressWebhookBody = v.strictObject({
     "The job.",
   ),
 });
-export type JobProgressWebhookBody = Reply<typeof JobProgressWebhookBody>;
+export type JobRunningWebhookBody = Reply<typeof JobRunningWebhookBody>;
 
 /** As OpenAI's API sends it: its clients know these types (`webhooks.unwrap`). */
 export const ResponseWebhookBody = v.strictObject({
@@ -119,7 +119,7 @@ export const TestWebhookBody = v.strictObject({
 
 export const WebhookBody = v.variant("type", [
   JobWebhookBody,
-  JobProgressWebhookBody,
+  JobRunningWebhookBody,
   ResponseWebhookBody,
   BatchWebhookBody,
   TestWebhookBody,

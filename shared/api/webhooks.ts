@@ -16,10 +16,10 @@ export const WebhookUrl = v.pipe(
 );
 
 /** Events of jobs that have not ended: only receivers that name them get them. */
-const PROGRESS_EVENTS = ["job.started", "job.progress"] as const;
+const EVENTS_BEFORE_END = ["job.started", "job.progress"] as const;
 /** Events about one job. */
 const JOB_EVENTS = [
-  ...PROGRESS_EVENTS,
+  ...EVENTS_BEFORE_END,
   "job.succeeded",
   "job.failed",
   "job.cancelled",
@@ -44,10 +44,10 @@ export const WebhookEvent = v.pipe(
 );
 export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];
 
-export const isProgressEvent = (event: WebhookEvent) =>
-  (PROGRESS_EVENTS as readonly WebhookEvent[]).includes(event);
+export const isEventBeforeEnd = (event: WebhookEvent) =>
+  (EVENTS_BEFORE_END as readonly WebhookEvent[]).includes(event);
 
-const PROGRESS_NOTE = `\`job.started\` and \`job.progress\` are sent only if they are named. A job has progress messages at equal steps, at most ${LIMITS.progressMessagesMax} in all and one a second; a tenant has at most ${LIMITS.progressMessagesPerMinuteMax} a minute, and further ones are left out.`;
+const BEFORE_END_NOTE = `\`job.started\` and \`job.progress\` are sent only if they are named. A job has progress messages at equal steps, at most ${LIMITS.progressMessagesMax} in all and one a second; a tenant has at most ${LIMITS.progressMessagesPerMinuteMax} a minute, and further ones are left out.`;
 
 /** The `webhook` of a request. */
 export const webhookFields = {
@@ -56,7 +56,7 @@ export const webhookFields = {
   }),
   events: optional(
     v.pipe(v.array(v.picklist(JOB_EVENTS)), v.minLength(1), v.maxLength(JOB_EVENTS.length)),
-    `The events that are sent. The default, null, sends the job's end. ${PROGRESS_NOTE}`,
+    `The events that are sent. The default, null, sends the job's end. ${BEFORE_END_NOTE}`,
     { examples: [["job.started", "job.succeeded", "job.failed"]] },
   ),
 };
@@ -67,7 +67,7 @@ const endpointFields = {
   }),
   events: optional(
     v.pipe(v.array(WebhookEvent), v.minLength(1), v.maxLength(WEBHOOK_EVENTS.length)),
-    `The events that are sent. The default, null, sends every end. ${PROGRESS_NOTE}`,
+    `The events that are sent. The default, null, sends every end. ${BEFORE_END_NOTE}`,
     { examples: [["job.failed"]] },
   ),
   description: optional(

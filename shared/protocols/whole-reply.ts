@@ -60,7 +60,7 @@ function addRemoteBase(one: RemoteBaseUsage, other: RemoteBaseUsage): RemoteBase
     asked_again: one.asked_again + other.asked_again,
     certified_tokens: one.certified_tokens + other.certified_tokens,
     bounded_tokens: one.bounded_tokens + other.bounded_tokens,
-    fallback_tokens: one.fallback_tokens + other.fallback_tokens,
+    base_alone_tokens: one.base_alone_tokens + other.base_alone_tokens,
     error_max: Math.max(one.error_max, other.error_max),
     bytes: one.bytes + other.bytes,
   };

@@ -8,7 +8,7 @@ import { parseRecord, versionField } from "../redis/version.ts";
 import type { Script } from "../redis/script.ts";
 import * as scripts from "./scripts.ts";
 import { endpointHealthKey, endpointsKey } from "../redis/keys.ts";
-import { isProgressEvent, WEBHOOK_EVENTS } from "../api/webhooks.ts";
+import { isEventBeforeEnd, WEBHOOK_EVENTS } from "../api/webhooks.ts";
 
 /** An endpoint is disabled when every attempt has failed for this long: about as long as one delivery is attempted. */
 const FAILING_MAX_MS = 72 * 3_600_000;
@@ -121,7 +121,7 @@ export class EndpointStore {
 
 function toJson(record: EndpointRecord): string {
   const isNew = record.events?.some(
-    (event) => event.startsWith("response.") || isProgressEvent(event),
+    (event) => event.startsWith("response.") || isEventBeforeEnd(event),
   );
   return JSON.stringify({ ...record, version: isNew ? ENDPOINT_VERSION : ENDPOINT_VERSION_BEFORE });
 }

@@ -7,7 +7,7 @@ import type { FinishReason } from "../api/job-parts.ts";
 import { isTerminal, type Job, type JobState } from "../api/jobs.ts";
 import type {
   BatchWebhookBody,
-  JobProgressWebhookBody,
+  JobRunningWebhookBody,
   JobWebhookBody,
   ResponseWebhookBody,
   WebhookBody,
@@ -107,7 +107,7 @@ export const runningJob = (record: JobRecord): RunningJob => ({
 /** The message that a worker has started a job. */
 export function startMessage(job: RunningJob): WebhookMessage {
   const timestamp = new Date((job.started_at ?? job.created_at) * 1000).toISOString();
-  return progressReport(startMessageId(job.id), "job.started", timestamp, job);
+  return runningMessage(startMessageId(job.id), "job.started", timestamp, job);
 }
 
 /** The message that a job has so many tokens. */
@@ -115,14 +115,14 @@ export function progressMessage(record: JobRecord, completionTokens: number): We
   const id = `${messageId(record.id)}-progress-${completionTokens}`;
   const tokens = { completion_tokens: completionTokens, max_tokens: record.generation.maxTokens };
   const timestamp = new Date().toISOString();
-  return progressReport(id, "job.progress", timestamp, { ...runningJob(record), ...tokens });
+  return runningMessage(id, "job.progress", timestamp, { ...runningJob(record), ...tokens });
 }
 
-function progressReport(
+function runningMessage(
   id: string,
-  type: JobProgressWebhookBody["type"],
+  type: JobRunningWebhookBody["type"],
   timestamp: string,
-  job: RunningJob & Pick<JobProgressWebhookBody["data"], "completion_tokens" | "max_tokens">,
+  job: RunningJob & Pick<JobRunningWebhookBody["data"], "completion_tokens" | "max_tokens">,
 ): WebhookMessage {
   const { id: jobId, model, created_at, started_at, metadata, completion_tokens, max_tokens } = job;
   const tokens = { completion_tokens, max_tokens };

@@ -30,7 +30,7 @@ import {
   type WebhookMessage,
 } from "./message.ts";
 import { markStartPublished, takeProgressTurn } from "./progress-scripts.ts";
-import { isProgressEvent, type WebhookEvent } from "../api/webhooks.ts";
+import { isEventBeforeEnd, type WebhookEvent } from "../api/webhooks.ts";
 
 /** The part of a BullMQ queue that is used here. */
 export interface DeliveryQueue {
@@ -168,7 +168,7 @@ export class WebhookPublisher {
     const type = message.type as WebhookEvent;
     const sent = { ...message, ...(origin && { origin }) };
     await Promise.all([
-      hasInbox && !isProgressEvent(type) && this.#inbox.append(tenant, sent),
+      hasInbox && !isEventBeforeEnd(type) && this.#inbox.append(tenant, sent),
       ...receivers
         .filter(({ events }) => wants(events, type))
         .map((receiver) => this.#deliver(tenant, sent, receiver)),
@@ -221,7 +221,7 @@ export class WebhookPublisher {
 }
 
 const wants = (events: Wanted, type: WebhookEvent) =>
-  events?.includes(type) ?? !isProgressEvent(type);
+  events?.includes(type) ?? !isEventBeforeEnd(type);
 
 const isWanted = ({ receivers }: Audience, type: WebhookEvent) =>
   receivers.some(({ events }) => wants(events, type));

@@ -90,7 +90,7 @@ test("a WebSocket is refused with the way that works, and its connection serves 
     "sec-websocket-version": "13",
   });
   expect(refused).toMatchObject({ status: 405, allow: "POST" });
-  expect(refused.body).toMatch(/no WebSockets .*server-sent events/);
+  expect(refused.body).toMatch(/WebSockets are not supported: .*server-sent events/);
   expect(await get("/healthz", {})).toMatchObject({ status: 200 });
 });
 

@@ -181,7 +181,7 @@ function remoteUsage(counts: RemoteCounts) {
     asked_again: counts.asked,
     certified_tokens: counts.certified,
     bounded_tokens: counts.bounded,
-    fallback_tokens: counts.fellBack,
+    base_alone_tokens: counts.fellBack,
     error_max: counts.errorMax,
     bytes: counts.bytes,
   };

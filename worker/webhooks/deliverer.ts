@@ -21,7 +21,7 @@ import { nextAttemptDelayMs } from "../../shared/webhooks/retry-schedule.ts";
 import { SigningStore } from "../../shared/webhooks/signing-store.ts";
 import { signedHeaders, type SigningKey } from "../../shared/webhooks/signing.ts";
 import {
-  isProgressEvent,
+  isEventBeforeEnd,
   type DeliveryAttempt,
   type DeliveryState,
   type WebhookEvent,
@@ -44,7 +44,7 @@ const WAKE_TRIES = 5;
 /** A delivery that only a worker of a newer release can send is put back for this time. */
 const NEWER_DELAY_MS = 5_000;
 /** A message about a job that has not ended is of no use later: it is sent at most this often. */
-const PROGRESS_ATTEMPTS_MAX = 2;
+const BEFORE_END_ATTEMPTS_MAX = 2;
 /** Status 410: the receiver wants no more webhooks. */
 const GONE = 410;
 
@@ -292,7 +292,7 @@ function toAttemptResult(
   failures: number,
 ): AttemptResult {
   if (isAccepted(sent)) return { state: "delivered", delayMs: null };
-  const isLast = isProgressEvent(type as WebhookEvent) && failures >= PROGRESS_ATTEMPTS_MAX;
+  const isLast = isEventBeforeEnd(type as WebhookEvent) && failures >= BEFORE_END_ATTEMPTS_MAX;
   if (isLast || sent.status === GONE) return FAILED;
   const delayMs = nextAttemptDelayMs(failures, sent.retryAfter, Math.random());
   return delayMs === null ? FAILED : { state: "pending", delayMs };

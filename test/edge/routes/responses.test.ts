@@ -166,7 +166,9 @@ test("a WebSocket is refused in words of its own, which name the way that works"
   expect(reply.headers.get("allow")).toBe("POST");
   const error = await errorOf(reply);
   expect(error).toMatchObject({ status: 405, code: "method_not_allowed" });
-  expect(error.message).toMatch(/no WebSockets .* `stream: true`.* server-sent events/);
+  expect(error.message).toMatch(
+    /WebSockets are not supported: .* `stream: true`.* server-sent events/,
+  );
 });
 
 test("another tenant's response is not found", async () => {
