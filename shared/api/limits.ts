@@ -116,8 +116,7 @@ export const LIMITS = {
    */
   grammarStepsMax: 250_000,
   /**
-   * Webhook messages about the progress of one job, and those of a tenant within a minute: they must not displace those about ends,
-   * of which a tenant's list holds the last 1,000.
+   * Webhook messages about the progress of one job, and those of a tenant within a minute: each is sent to up to 17 receivers.
    */
   progressMessagesMax: 16,
   progressMessagesPerMinuteMax: 60,
@@ -171,7 +170,10 @@ export const LIMITS = {
   webhookDescriptionCharsMax: 256,
   /** Seconds for which a replaced signing key may still sign: a week. */
   signingOverlapSecondsMax: 7 * 24 * 3600,
-  /** The newest webhook deliveries of a tenant that are listed, and the latest attempts of each that are kept. */
+  /**
+   * The newest webhook deliveries of a tenant that are listed (about ends, and as many others about jobs that have not ended), and the
+   * latest attempts of each that are kept.
+   */
   deliveriesListedMax: 1_000,
   deliveryAttemptsKeptMax: 50,
   /** Objects on one page of a list, as in the OpenAI API. */

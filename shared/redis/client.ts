@@ -32,6 +32,8 @@ export interface RedisClient {
   ): Promise<[id: string, fields: string[]][]>;
   zcard(key: string): Promise<number>;
   zpopmin(key: string): Promise<string[]>;
+  /** @returns each member followed by its score */
+  zrange(key: string, start: number, stop: string, scores: "WITHSCORES"): Promise<string[]>;
   zrangebyscore(
     key: string,
     min: number,

@@ -180,6 +180,9 @@ export const endpointsKey = (tenant: string) => `{trimtab}:endpoints:${tenant}`;
 export const endpointHealthKey = (tenant: string) => `{trimtab}:endpoint-health:${tenant}`;
 /** Sorted set: a tenant's webhook deliveries by creation time. Expires 7 days after the newest. */
 export const deliveriesKey = (tenant: string) => `{trimtab}:deliveries:${tenant}`;
+/** The same of its deliveries about jobs that have not ended, which are not in the other set. */
+export const deliveriesBeforeEndKey = (tenant: string) =>
+  `{trimtab}:deliveries-before-end:${tenant}`;
 /** Hash: a delivery with its body (webhooks/delivery-store.ts). Expires 7 days after it was created or replayed. */
 export const deliveryKey = (tenant: string, id: string) => `{trimtab}:delivery:${tenant}:${id}`;
 /** List: the latest attempts of a delivery (JSON). Expires with the delivery. */

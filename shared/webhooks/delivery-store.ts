@@ -7,10 +7,21 @@ import { count, countOrNull, fromJson } from "../redis/fields.ts";
 import { LIMITS } from "../api/limits.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { redisNow } from "../redis/clock.ts";
-import { attemptsKey, deliveriesKey, deliveryKey, waitingDeliveriesKey } from "../redis/keys.ts";
+import {
+  attemptsKey,
+  deliveriesBeforeEndKey,
+  deliveriesKey,
+  deliveryKey,
+  waitingDeliveriesKey,
+} from "../redis/keys.ts";
 import { versionField } from "../redis/version.ts";
 import { deliveryIdOf, type WebhookMessage, type RequestOrigin } from "./message.ts";
-import type { DeliveryAttempt, DeliveryState } from "../api/webhooks.ts";
+import {
+  isEventBeforeEnd,
+  type DeliveryAttempt,
+  type DeliveryState,
+  type WebhookEvent,
+} from "../api/webhooks.ts";
 import * as scripts from "./scripts.ts";
 
 /** How long a delivery can be read and replayed: 7 days, which is longer than all attempts take (75 hours). */
@@ -86,7 +97,7 @@ export class DeliveryStore {
     };
     const [state, round] = (await scripts.createDelivery(
       this.#redis,
-      [deliveryKey(tenant, id), deliveriesKey(tenant)],
+      [deliveryKey(tenant, id), listKey(tenant, message)],
       [
         id,
         nowMs,
@@ -120,11 +131,17 @@ export class DeliveryStore {
 
   /** Ids of the tenant's deliveries, newest first. */
   async ids(tenant: string): Promise<string[]> {
-    const anyTime = [0, Number.MAX_SAFE_INTEGER] as const;
-    const page = ["LIMIT", 0, LIMITS.deliveriesListedMax] as const;
-    return (
-      await this.#redis.zrangebyscore(deliveriesKey(tenant), ...anyTime, ...page)
-    ).toReversed();
+    const keys = [deliveriesKey(tenant), deliveriesBeforeEndKey(tenant)];
+    const lists = await Promise.all(
+      keys.map((key) => this.#redis.zrange(key, 0, "-1", "WITHSCORES")),
+    );
+    const timed = lists.flatMap((list) =>
+      list.flatMap((id, i) => (i % 2 === 0 ? { id, createdAtMs: Number(list[i + 1]) } : [])),
+    );
+    // Those of one millisecond have an order too, because pages follow each other.
+    return timed
+      .toSorted((a, b) => b.createdAtMs - a.createdAtMs || (a.id < b.id ? 1 : -1))
+      .map(({ id }) => id);
   }
 
   async delete(tenant: string, id: string): Promise<void> {
@@ -132,6 +149,7 @@ export class DeliveryStore {
       this.#redis.del(deliveryKey(tenant, id)),
       this.#redis.del(attemptsKey(tenant, id)),
       this.#redis.zrem(deliveriesKey(tenant), id),
+      this.#redis.zrem(deliveriesBeforeEndKey(tenant), id),
     ]);
   }
 
@@ -146,7 +164,8 @@ export class DeliveryStore {
     state: DeliveryState,
     nextAtMs: number | null,
   ): Promise<void> {
-    const keys = [deliveryKey(tenant, id), attemptsKey(tenant, id), deliveriesKey(tenant)];
+    const lists = [deliveriesKey(tenant), deliveriesBeforeEndKey(tenant)];
+    const keys = [deliveryKey(tenant, id), attemptsKey(tenant, id), ...lists];
     const json = JSON.stringify(attempt);
     const args = [id, round, json, state, nextAtMs ?? "", LIMITS.deliveryAttemptsKeptMax];
     await scripts.recordAttempt(this.#redis, keys, args);
@@ -180,6 +199,12 @@ export class DeliveryStore {
     const round = Number(await scripts.replayDelivery(this.#redis, keys, args));
     return round === 0 ? null : round;
   }
+}
+
+/** The list of deliveries with this message. A job may have many messages before its end, and they must not displace ends. */
+function listKey(tenant: string, { type }: WebhookMessage): string {
+  const isBeforeEnd = isEventBeforeEnd(type as WebhookEvent);
+  return isBeforeEnd ? deliveriesBeforeEndKey(tenant) : deliveriesKey(tenant);
 }
 
 async function readAttempts(

@@ -5,7 +5,7 @@ import { defineScript } from "../redis/script.ts";
  * Creates a delivery, unless it exists. A delivery that is no longer among the newest is deleted, unless it is pending.
  * Only the script knows that delivery, so the names of its keys are not among KEYS, but made from prefixes.
  *
- * KEYS: delivery, the tenant's deliveries.
+ * KEYS: delivery, the tenant's deliveries (one of its two lists).
  * ARGV: id, nowMs, retention in ms, listed deliveries at most, prefixes of the tenant's deliveries and of their attempts, then
  * field, value, ... of the delivery.
  * Returns {state, round} of the new or the existing delivery.
@@ -32,11 +32,11 @@ return redis.call('HMGET', delivery, 'state', 'round')
  * Records an attempt and the state after it. An attempt of an earlier round than the current one is recorded, but changes no
  * state. A delivery that has ended and is not listed any more is deleted.
  *
- * KEYS: delivery, its attempts, the tenant's deliveries.
+ * KEYS: delivery, its attempts, the tenant's two lists of deliveries.
  * ARGV: id, round, attempt (JSON), state, nextAtMs or '', attempts kept at most.
  */
 export const recordAttempt = defineScript(`
-local delivery, attempts, deliveries = unpack(KEYS)
+local delivery, attempts, deliveries, beforeEnd = unpack(KEYS)
 local id, round, attempt, state, nextAtMs, keptMax = unpack(ARGV)
 local ttlMs = redis.call('PTTL', delivery)
 if ttlMs < 0 then return end
@@ -49,7 +49,9 @@ if redis.call('LINDEX', attempts, -1) ~= attempt then
 end
 if redis.call('HGET', delivery, 'round') ~= round then return end
 redis.call('HSET', delivery, 'state', state, 'nextAtMs', nextAtMs)
-if state ~= 'pending' and not redis.call('ZSCORE', deliveries, id) then redis.call('DEL', delivery, attempts) end
+-- A release before has all deliveries in one list.
+local isListed = redis.call('ZSCORE', deliveries, id) or redis.call('ZSCORE', beforeEnd, id)
+if state ~= 'pending' and not isListed then redis.call('DEL', delivery, attempts) end
 `);
 
 /**

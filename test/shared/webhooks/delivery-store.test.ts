@@ -3,7 +3,7 @@ import { afterAll, expect, inject, test } from "vitest";
 import { newId } from "../../../shared/ids.ts";
 import { DeliveryStore } from "../../../shared/webhooks/delivery-store.ts";
 import { LIMITS } from "../../../shared/api/limits.ts";
-import { deliveriesKey } from "../../../shared/redis/keys.ts";
+import { deliveriesBeforeEndKey, deliveriesKey } from "../../../shared/redis/keys.ts";
 import { testMessage } from "../../../shared/webhooks/message.ts";
 
 const redis = new Redis(inject("redisUrl"));
@@ -12,8 +12,8 @@ const attempt = { attempt: 1, at: 2, status: 200, error: null, duration_ms: 3 };
 
 afterAll(() => redis.disconnect());
 
-const create = (tenant: string) =>
-  store.create(tenant, testMessage("ep_a"), { endpointId: "ep_a", url: "https://example.com/" });
+const TO = { endpointId: "ep_a", url: "https://example.com/" };
+const create = (tenant: string) => store.create(tenant, testMessage("ep_a"), TO);
 
 test("the newest deliveries are listed; older ones are deleted when they have ended", async () => {
   const tenant = newId("tenant");
@@ -36,6 +36,29 @@ test("the newest deliveries are listed; older ones are deleted when they have en
   expect(await store.attempts(tenant, pending.id)).toHaveLength(1);
   await store.recordAttempt(tenant, pending, { ...attempt, attempt: 2 }, "delivered", null);
   expect(await store.get(tenant, pending.id)).toBeNull();
+});
+
+test("messages about jobs that have not ended do not displace those about ends", async () => {
+  const tenant = newId("tenant");
+  const { id } = await create(tenant);
+  const begin = (jobId: string) =>
+    store.create(
+      tenant,
+      { id: `msg_${jobId}-started`, type: "job.started", body: "{}", jobId },
+      TO,
+    );
+  const first = await begin("first");
+  await redis.zadd(deliveriesKey(tenant), 0, id);
+  await redis.zadd(deliveriesBeforeEndKey(tenant), 0, first.id);
+  await Promise.all(Array.from({ length: LIMITS.deliveriesListedMax }, (_, i) => begin(String(i))));
+  const ids = await store.ids(tenant);
+  expect(ids).toHaveLength(LIMITS.deliveriesListedMax + 1);
+  expect(ids.at(-1)).toBe(id);
+  expect(ids).not.toContain(first.id);
+  await store.recordAttempt(tenant, { id: ids[0]!, round: 1 }, attempt, "delivered", null);
+  expect(await store.get(tenant, ids[0]!)).toMatchObject({ state: "delivered" });
+  await store.delete(tenant, ids[0]!);
+  expect(await store.ids(tenant)).toEqual(ids.slice(1));
 });
 
 test("only the latest attempts are kept", async () => {
