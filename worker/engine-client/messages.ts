@@ -221,6 +221,8 @@ export interface RemoteBaseState {
   readonly problem: string | null;
   /** What its last check found, for the log. */
   readonly warnings: readonly string[];
+  /** The text of its server's last error, for the log alone: clients must not see it. */
+  readonly serverText: string | null;
 }
 
 export type FromEngine =
@@ -231,7 +233,7 @@ export type FromEngine =
       readonly warnings: readonly string[];
       readonly bases: readonly RemoteBaseState[];
     }
-  /** A base can be used again, or cannot any more. */
+  /** A base can be used again, or cannot any more, or its server has answered an error. */
   | { readonly type: "bases"; readonly bases: readonly RemoteBaseState[] }
   | { readonly type: "startFailed"; readonly reason: string }
   | { readonly type: "run"; readonly run: number; readonly event: RunEvent }

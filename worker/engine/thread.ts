@@ -97,9 +97,11 @@ try {
 }
 
 function remoteBases(ensembles: readonly Ensemble[]): RemoteBaseState[] {
-  return ensembles.flatMap(({ id, remoteBase }) =>
-    remoteBase ? [{ model: id, problem: remoteBase.problem, warnings: remoteBase.warnings }] : [],
-  );
+  return ensembles.flatMap(({ id, remoteBase }) => {
+    if (!remoteBase) return [];
+    const { problem, warnings, serverText } = remoteBase;
+    return [{ model: id, problem, warnings, serverText }];
+  });
 }
 
 /** Creates the task of a prepared generation. If it cannot run, emits a `failed` event and returns null. */

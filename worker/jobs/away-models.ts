@@ -5,6 +5,8 @@ import type { RemoteBaseState } from "../engine-client/messages.ts";
 export class AwayModels {
   readonly #log: Logger;
   #reasons: ReadonlyMap<string, string> = new Map();
+  /** Texts that are logged, by model. */
+  readonly #serverTexts = new Map<string, string>();
   readonly #warned = new Set<string>();
 
   constructor(log: Logger) {
@@ -22,11 +24,15 @@ export class AwayModels {
     this.#reasons = new Map(
       bases.flatMap(({ model, problem }) => (problem === null ? [] : [[model, problem]])),
     );
-    for (const { model, problem, warnings } of bases) {
+    for (const { model, problem, warnings, serverText } of bases) {
       if (problem !== null && problem !== before.get(model)) {
         this.#log.warn({ model, reason: problem }, "The base cannot be used: its jobs wait");
       }
       if (problem === null && before.has(model)) this.#log.info({ model }, "The base can be used");
+      if (serverText !== null && serverText !== this.#serverTexts.get(model)) {
+        this.#serverTexts.set(model, serverText);
+        this.#log.warn({ model, text: serverText }, "The base's server has answered an error");
+      }
       for (const warning of warnings) this.#warn(`${model}: the base: ${warning}`);
     }
   }

@@ -70,6 +70,7 @@ test("a base that is away at the start does not end it: the other ensemble is se
       model: "remote",
       problem: expect.stringMatching(/^The base model big: the connection failed \(ECONNREFUSED\)/),
       warnings: [],
+      serverText: null,
     },
   ]);
   const job = { temperature: 0, maxTokens: 12 };

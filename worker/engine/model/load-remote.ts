@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { baseApi } from "../remote/apis/apis.ts";
 import { Connection } from "../remote/connection.ts";
 import { RemoteBase } from "../remote/remote-base.ts";
+import { serverTextOf } from "../remote/server-text.ts";
 import { RemoteDecoder } from "../remote/remote-decoder.ts";
 import type { EnsembleTokenizers } from "./ensemble-tokenizers.ts";
 import type { RemoteEntry } from "./manifest.ts";
@@ -59,7 +60,9 @@ export async function loadRemote(
   } catch (error) {
     await base.close();
     const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`base ${model} at ${url}: ${reason}`, { cause: error });
+    const text = serverTextOf(error);
+    const said = text === null ? "" : ` (the server: ${text})`;
+    throw new Error(`base ${model} at ${url}: ${reason}${said}`, { cause: error });
   }
 }
 

@@ -8,6 +8,7 @@ import { AppError } from "../../../shared/api/errors.ts";
 import { InvalidRow } from "./base-row.ts";
 import { CallQueue, type CallKind } from "./call-queue.ts";
 import { jsonEvents, type JsonEvent } from "./event-stream.ts";
+import { answerOf, serverTextOf } from "./server-text.ts";
 
 export interface ConnectionOptions {
   /** Of the server, without a path below which its API begins; credentials are refused by the manifest. */
@@ -62,8 +63,13 @@ class Passing extends Error {
   /** Whether the connection or the process may be another one afterwards. */
   readonly isAway: boolean;
 
-  constructor(message: string, isAway: boolean, retryAfterMs: number | null = null) {
-    super(message);
+  constructor(
+    message: string,
+    isAway: boolean,
+    retryAfterMs: number | null = null,
+    options: ErrorOptions = {},
+  ) {
+    super(message, options);
     this.isAway = isAway;
     this.retryAfterMs = retryAfterMs;
   }
@@ -75,7 +81,6 @@ const RETRY_AFTER_MAX_MS = 60_000;
 /** Shorter failures, as of a restarted proxy, only make calls slower. */
 const AWAY_AFTER_MS = 2_000;
 const WRONG_REPLIES_MAX = 3;
-const ERROR_CHARS_MAX = 200;
 
 export class Connection {
   readonly #options: ConnectionOptions;
@@ -90,6 +95,8 @@ export class Connection {
   onFailure: () => void = () => {};
   /** Called with the reason when a call that is no probe has failed for a while. */
   onAway: (reason: string) => void = () => {};
+  /** Called with the text of an error that the server answers to a call, for the log. */
+  onServerText: (text: string) => void = () => {};
   /** Called when a connection ends: behind the next one may be another process. */
   onDisconnect: () => void = () => {};
 
@@ -141,6 +148,8 @@ export class Connection {
    * @throws the error of the call if it is not
    */
   #pauseAfter(error: unknown, call: Call<unknown>, tries: Tries): number {
+    const text = serverTextOf(error);
+    if (text !== null) this.onServerText(text);
     const failure = this.#classify(error);
     if (!(failure instanceof Passing)) throw failure;
     const message = this.#message(failure.message);
@@ -217,7 +226,9 @@ export class Connection {
     });
     const { statusCode } = response;
     const bytes = await bodyOf(response.body, statusCode === 200 ? bytesMax : 2 ** 16);
-    if (statusCode !== 200) throw statusError(statusCode, response.headers, errorText(bytes, key));
+    if (statusCode !== 200) {
+      throw statusError(statusCode, response.headers, answerOf(statusCode, bytes, key));
+    }
     let reply: unknown;
     try {
       reply = JSON.parse(bytes.toString("utf8"));
@@ -242,7 +253,8 @@ export class Connection {
     }
     if (error instanceof AppError) {
       // The base did not answer its check.
-      if (error.code === "base_unavailable") return new Passing(this.#reasonOf(error), true);
+      if (error.code === "base_unavailable")
+        return new Passing(this.#reasonOf(error), true, null, { cause: error });
       return error;
     }
     const { name, code } = error as { name?: string; code?: string };
@@ -270,12 +282,11 @@ class Refused extends Error {}
 function statusError(
   status: number,
   headers: Readonly<Record<string, string | string[] | undefined>>,
-  text: string,
+  { message, ...options }: ReturnType<typeof answerOf>,
 ): Error {
-  const reason = `it answered ${status}${text}`;
   const passing = status === 408 || status === 425 || status === 429 || status >= 500;
-  if (!passing) return new Refused(reason);
-  return new Passing(reason, status >= 500, retryAfterMs(headers["retry-after"]));
+  if (!passing) return new Refused(message, options);
+  return new Passing(message, status >= 500, retryAfterMs(headers["retry-after"]), options);
 }
 
 /** Retry-After is a number of seconds or a date. */
@@ -284,21 +295,6 @@ function retryAfterMs(header: string | string[] | undefined): number | null {
   const seconds = Number(header);
   const ms = Number.isFinite(seconds) ? seconds * 1000 : Date.parse(header) - Date.now();
   return Number.isNaN(ms) ? null : Math.min(RETRY_AFTER_MAX_MS, Math.max(0, ms));
-}
-
-/**
- * The message of an error body, in the forms of OpenAI, vLLM and FastAPI. A server may repeat the key in it, so it is taken out
- * before the text is cut.
- */
-function errorText(body: Buffer, key: string | null): string {
-  try {
-    const { error, message, detail } = JSON.parse(body.toString("utf8")) as Record<string, unknown>;
-    const text = (error as { message?: unknown } | null)?.message ?? error ?? message ?? detail;
-    if (typeof text !== "string") return "";
-    return `: ${(key ? text.replaceAll(key, "***") : text).slice(0, ERROR_CHARS_MAX)}`;
-  } catch {
-    return "";
-  }
 }
 
 /** @throws the signal's reason, if it is aborted before the promise is settled */

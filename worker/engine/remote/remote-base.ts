@@ -24,6 +24,8 @@ const EVENT_BYTES = 1024;
 const OPEN_MS = 10_000;
 /** How long one call of a check is repeated. */
 const PROBE_PATIENCE_MS = 5_000;
+/** Time between two texts of a server's errors for the log: each may be another one. */
+const SERVER_TEXT_MS = 60_000;
 
 export interface RemoteBaseOptions {
   readonly api: BaseApi;
@@ -31,7 +33,7 @@ export interface RemoteBaseOptions {
     Connection,
     "call" | "close" | "beforeTry" | "onFailure" | "onAway" | "onDisconnect"
   > &
-    Partial<Pick<Connection, "events">>;
+    Partial<Pick<Connection, "events" | "onServerText">>;
   /** The model's name in errors. */
   readonly name: string;
   readonly vocabSize: number;
@@ -64,7 +66,9 @@ export class RemoteBase {
   #api: BaseApi;
   /** Null if the base is never checked. */
   #watch: BaseWatch | null = null;
-  /** Called when the base can be used again, or cannot any more. */
+  #serverText: string | null = null;
+  #serverTextMs = Number.NEGATIVE_INFINITY;
+  /** Called when the base can be used again, or cannot any more, or `serverText` has changed. */
   onChange: () => void = () => {};
 
   constructor(options: RemoteBaseOptions) {
@@ -82,6 +86,7 @@ export class RemoteBase {
     options.connection.beforeTry = async () => this.#watch?.ready();
     options.connection.onFailure = () => this.#watch?.suspect();
     options.connection.onAway = (reason) => this.#watch?.away(reason);
+    options.connection.onServerText = (text) => this.#keepServerText(text);
     options.connection.onDisconnect = () => this.#watch?.disconnected();
   }
 
@@ -115,6 +120,11 @@ export class RemoteBase {
   /** What its last check found, for the log. */
   get warnings(): readonly string[] {
     return this.#watch?.warnings ?? [];
+  }
+
+  /** The text of the last error that its server has answered, for the log alone; null if there is none. */
+  get serverText(): string | null {
+    return this.#serverText;
   }
 
   /**
@@ -215,6 +225,14 @@ export class RemoteBase {
       if (!(error instanceof NoText)) throw error;
       throw new AppError("base_failed", `The base model ${this.name}: ${error.message}`);
     }
+  }
+
+  #keepServerText(text: string): void {
+    const nowMs = performance.now();
+    if (text === this.#serverText || nowMs - this.#serverTextMs < SERVER_TEXT_MS) return;
+    this.#serverText = text;
+    this.#serverTextMs = nowMs;
+    this.onChange();
   }
 
   #proberOf(api: BaseApi): Prober {

@@ -6,6 +6,7 @@ import { openai } from "../../../../worker/engine/remote/apis/openai.ts";
 import type { PromptForm } from "../../../../worker/engine/remote/api.ts";
 import { Connection } from "../../../../worker/engine/remote/connection.ts";
 import { RemoteBase } from "../../../../worker/engine/remote/remote-base.ts";
+import { serverTextOf } from "../../../../worker/engine/remote/server-text.ts";
 import { TextVocabulary } from "../../../../worker/engine/remote/text-vocabulary.ts";
 import { DEMO_EOS, DEMO_VOCAB, demoTokenizer } from "../../../support/base-server/demo.ts";
 import { openaiRoutes, type HostedModel } from "../../../support/base-server/openai.ts";
@@ -196,7 +197,9 @@ describe("the check at the start", () => {
 
   test("a list that is longer than the server allows", async () => {
     const { open } = await serve(hosted({ topMax: 3 }), "text");
-    await expect(open()).rejects.toThrow(/'logprobs': must be less.*Set "top" to what/);
+    const error: unknown = await open().catch((error: unknown) => error);
+    expect(error).toMatchObject({ message: expect.stringMatching(/400.*Set "top" to what/) });
+    expect(serverTextOf(error)).toContain("'logprobs': must be less");
   });
 
   test("a server that takes one prompt in a call is used with rows 1", async () => {
