@@ -2,8 +2,7 @@
 import * as v from "valibot";
 import { field } from "../../shared/api/schema.ts";
 import { WebhookDelivery, WebhookDeliveryPage } from "../../shared/api/webhooks.ts";
-import { messageId } from "../../shared/jobs/ids.ts";
-import { deliveryIdParts } from "../../shared/webhooks/message.ts";
+import { deliveryIdParts, isAboutJob } from "../../shared/webhooks/message.ts";
 import { PAGE_QUERY, pageOf } from "../http/page.ts";
 import { route, type Route } from "../http/route.ts";
 import {
@@ -47,7 +46,7 @@ export function deliveryRoutes(): Route[] {
         const listed = (await deliveries.ids(tenant)).filter((id) => {
           const parts = deliveryIdParts(id);
           const isOfEndpoint = !endpoint || parts.endpointId === endpoint;
-          return isOfEndpoint && (!job || parts.messageId === messageId(job));
+          return isOfEndpoint && (!job || isAboutJob(parts.messageId, job));
         });
         const { page, has_more } = pageOf(listed, query, (id) => id);
         const records = await Promise.all(page.map((id) => deliveries.get(tenant, id)));
