@@ -12,6 +12,7 @@ interface CompletionBody {
   readonly temperature: number;
   readonly max_tokens: number;
   readonly stream?: boolean;
+  readonly stream_options?: { readonly continuous_usage_stats?: boolean };
 }
 
 /** @param maxLogprobs the server's `--max-logprobs` */
@@ -74,7 +75,7 @@ export function vllmRoutes(model: ServedModel, maxLogprobs = 20): BaseRoutes {
 /** Chunks with one token, and with two where the server is faster than its reader. */
 async function* stream(
   model: ServedModel,
-  { prompt: prompts, logprobs, max_tokens, temperature }: CompletionBody,
+  { prompt: prompts, logprobs, max_tokens, temperature, stream_options }: CompletionBody,
 ) {
   const name = (id: number) => `token_id:${id}`;
   for (const [index, prompt] of prompts.entries()) {
@@ -93,6 +94,13 @@ async function* stream(
       yield {
         id: "cmpl-1",
         choices: [{ index, text: "", logprobs: { tokens, top_logprobs: lists } }],
+        ...(stream_options?.continuous_usage_stats && {
+          usage: {
+            prompt_tokens: prompt.length,
+            completion_tokens: max_tokens - left,
+            total_tokens: ids.length,
+          },
+        }),
       };
     }
   }

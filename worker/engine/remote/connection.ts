@@ -200,6 +200,10 @@ export class Connection {
         throw new InvalidRow(`its stream has the status ${response.statusCode}`);
       }
       yield* jsonEvents(response.body, bytesMax);
+    } catch (error) {
+      // Its connection broke and was not left: the next one may lead to another process.
+      if (!signal.aborted && !(error instanceof InvalidRow)) this.onFailure();
+      throw error;
     } finally {
       leave();
     }

@@ -20,6 +20,8 @@ interface StreamChunk {
       readonly top_logprobs: readonly Readonly<Record<string, number>>[];
     } | null;
   }[];
+  /** Of the choice: the tokens of its prompt, and those that it has so far. */
+  readonly usage?: { readonly prompt_tokens: number; readonly completion_tokens: number };
 }
 
 interface Completion {
@@ -77,6 +79,7 @@ export function vllm(model: string, top: number): BaseApi {
           prompt: promptsOf(query),
           logprobs: query.top,
           stream: true,
+          stream_options: { include_usage: true, continuous_usage_stats: true },
         },
       }),
       parser: streamParser,
@@ -113,16 +116,26 @@ function rowOf(entries: readonly TokenLogprob[], top: number, vocabSize: number)
   return new BaseRow(vocabSize, entries.slice(0, listed), entries.slice(listed));
 }
 
-/** A chunk has one token or more of one branch. */
-function streamParser({ top }: StreamQuery, vocabSize: number) {
-  return (event: unknown) =>
-    (event as StreamChunk).choices.flatMap(({ index, logprobs }) =>
-      (logprobs?.top_logprobs ?? []).map((entries, i) => ({
+/** A chunk has one token or more of one branch. The counts show rows of another prompt, and missing ones. */
+function streamParser({ context, top }: StreamQuery, vocabSize: number) {
+  const counts: number[] = [];
+  return (event: unknown) => {
+    const { choices, usage } = event as StreamChunk;
+    return choices.flatMap(({ index, logprobs }) => {
+      const lists = logprobs?.top_logprobs ?? [];
+      if (lists.length === 0) return [];
+      const count = (counts[index] ?? 0) + lists.length;
+      counts[index] = count;
+      if (usage?.prompt_tokens !== context.length + index || usage.completion_tokens !== count) {
+        throw new InvalidRow(`row ${count} of a stream is missing, or of another prompt`);
+      }
+      return lists.map((entries, i) => ({
         branch: index,
         row: rowOf(rankedEntries(entries), top, vocabSize),
         token: idOf(logprobs!.tokens[i]!),
-      })),
-    );
+      }));
+    });
+  };
 }
 
 function rankedEntries(entries: Readonly<Record<string, number>>): TokenLogprob[] {
