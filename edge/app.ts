@@ -97,7 +97,8 @@ export function createApp({
     if (otlp) c.set("otlp", otlp);
     return next();
   });
-  app.use("/v1/:path{.+}", authenticate);
+  // Not `.`: that leaves out paths with a line end (`%0A`).
+  app.use("/v1/:path{[^]+}", authenticate);
   for (const route of routes.filter(needsKey)) app.use(honoPath(route), authenticate);
   app.use(methodNotAllowed({ app, onMethodNotAllowed: errors.methodNotAllowed }));
 

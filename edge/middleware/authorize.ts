@@ -5,14 +5,21 @@ import type { Scope } from "../../shared/api/keys.ts";
 import type { AppContext, AppEnv } from "../http/context.ts";
 import type { Access } from "../http/route.ts";
 
-/** Middleware of one route. @throws AppError permission_denied */
+/** Middleware of one route. @throws AppError permission_denied, invalid_api_key */
 export function authorize(access: Access): MiddlewareHandler<AppEnv> {
   return async function authorize(c, next) {
-    if (access === "any_key") requireKey(c);
-    else if (access !== "public") requireAccess(c, access);
+    if (access !== "public") {
+      // A route is never open because its path was not authenticated.
+      if (!isAuthenticated(c)) throw new AppError("invalid_api_key", "Expected an API key");
+      if (access === "any_key") requireKey(c);
+      else requireAccess(c, access);
+    }
     await next();
   };
 }
+
+const isAuthenticated = (c: AppContext) =>
+  (c.var as Partial<AppContext["var"]>).principal !== undefined;
 
 /** Whether the request may see a job's text: a key that only submits and a ticket that cancels may not. */
 export function mayRead(c: AppContext): boolean {

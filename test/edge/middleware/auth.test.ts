@@ -23,6 +23,15 @@ test.each(["Bearer tt_unknown", "Basic dDp0", "Bearer", "Bearer a b", `Bearer ${
   },
 );
 
+// A line end in a path is not matched by `.` in a pattern.
+test.each(["/v1/jobs/a%0Ab", "/v1/models/%0A", "/v1/responses/%E2%80%A8/input_items", "/v1/%0A"])(
+  "%s needs a key, and is not found with one",
+  async (path) => {
+    expect((await send(path)).status).toBe(401);
+    expect((await (await newTenant()).get(path)).status).toBe(404);
+  },
+);
+
 test("another tenant's job gets the same reply as a job that does not exist", async () => {
   const owner = await newTenant();
   const stranger = await newTenant();
