@@ -157,7 +157,8 @@ test("the error for an invalid Redis URL is one line without the URL", async () 
   expect(await keys(["list"], "secret")).toEqual({
     code: 1,
     out: "",
-    error: "Redis URL: Expected a redis://, rediss:// or redis+sentinel://host:port,…/master URL\n",
+    error:
+      "Redis URL: Expected a redis://, rediss://, redis+sentinel://host:port,…/master or rediss+sentinel://… URL\n",
   });
   expect((await keys(["list"], "redis://:%zz@host")).error).toBe("Redis URL: URI malformed\n");
 });

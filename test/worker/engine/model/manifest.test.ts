@@ -34,7 +34,6 @@ test("a base may be a server, with the folder of its tokenizer and a file with i
     ...SERVER,
     path: join(folder, "t"),
     key: { file: join(folder, "key") },
-    top: 64,
     patienceSeconds: 120,
   });
 });
