@@ -1,4 +1,4 @@
-/** Three test projects: `unit` runs in Node, `edge` in workerd like the deployed edge, `stack` with all real processes. */
+/** Test projects: `unit` runs in Node, `edge` and `edge-hub` in workerd like the deployed edge, `stack` with all real processes. */
 import { builtinModules } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -26,6 +26,33 @@ const TEST_TIMEOUT_MS = 60_000;
  */
 const CHILD_ENV = { NODE_COMPILE_CACHE: join(root, ".trimtab/compile-cache") };
 
+const HUB_TEST = "test/edge/redis/stream-hub.test.ts";
+
+function edgeProject(test: {
+  name: string;
+  include?: string[];
+  exclude?: string[];
+  isolate?: boolean;
+}) {
+  return {
+    root,
+    plugins: [
+      cloudflareTest(({ inject }) => ({
+        wrangler: { configPath: "./wrangler.toml" },
+        miniflare: {
+          bindings: { REDIS_URL: inject("redisUrl"), STREAM_HEARTBEAT_SECONDS: 0.2 },
+        },
+      })),
+    ],
+    test: {
+      include: ["test/edge/**/*.test.ts"],
+      testTimeout: TEST_TIMEOUT_MS,
+      deps: { optimizer: { ssr: redisClientBundle } },
+      ...test,
+    },
+  };
+}
+
 export default defineConfig({
   root,
   test: {
@@ -43,23 +70,9 @@ export default defineConfig({
           testTimeout: TEST_TIMEOUT_MS,
         },
       },
-      {
-        root,
-        plugins: [
-          cloudflareTest(({ inject }) => ({
-            wrangler: { configPath: "./wrangler.toml" },
-            miniflare: {
-              bindings: { REDIS_URL: inject("redisUrl"), STREAM_HEARTBEAT_SECONDS: 0.2 },
-            },
-          })),
-        ],
-        test: {
-          name: "edge",
-          include: ["test/edge/**/*.test.ts"],
-          testTimeout: TEST_TIMEOUT_MS,
-          deps: { optimizer: { ssr: redisClientBundle } },
-        },
-      },
+      // In one runtime per process, which halves the processor time; but hubs keep connections, which their test counts.
+      edgeProject({ name: "edge", isolate: false, exclude: [HUB_TEST] }),
+      edgeProject({ name: "edge-hub", include: [HUB_TEST] }),
       {
         root,
         test: {
