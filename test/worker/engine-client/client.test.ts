@@ -51,10 +51,7 @@ async function run(
 /** Without usage: the number of drafts depends on the clock. */
 /** Without the counts of the base's runs, which depend on drafts. */
 const withoutUsage = (events: readonly RunEvent[]) =>
-  events.map((event) => {
-    if (event.type === "end") return { ...event, usage: null };
-    return event.type === "token" ? { ...event, baseCalls: 0 } : event;
-  });
+  events.map((event) => ({ ...event, usage: null, baseCalls: 0 }));
 
 const tokensOf = (events: readonly RunEvent[]) =>
   events.flatMap((event) => (event.type === "token" ? [event.token] : []));
