@@ -49,7 +49,6 @@ async function run(
 }
 
 /** Without usage: the number of drafts depends on the clock. */
-/** Without the counts of the base's runs, which depend on drafts. */
 const withoutUsage = (events: readonly RunEvent[]) =>
   events.map((event) => ({ ...event, usage: null, baseCalls: 0 }));
 
