@@ -134,7 +134,8 @@ async function transferPart(
     for await (const chunk of response.body) {
       clearTimeout(timer);
       timer = setTimeout(() => stall.abort(), STALL_MS);
-      await handle.write(chunk as Uint8Array);
+      // Writes the whole chunk, which `write` may not.
+      await handle.appendFile(chunk as Uint8Array);
       bytes += (chunk as Uint8Array).length;
       onProgress(file, bytes);
     }

@@ -22,7 +22,7 @@ export interface HubOptions {
 /** What the servers do to the next requests for contents, the first entry first. */
 export type Trouble =
   | { readonly kind: "status"; readonly status: number; readonly retryAfter?: string }
-  /** The connection breaks after so many bytes. */
+  /** The connection breaks after so many bytes, once the client has them (`clientHas`): it may lose those that it has not read. */
   | { readonly kind: "break"; readonly bytes: number }
   /** Ranges are ignored. */
   | { readonly kind: "whole" }
@@ -35,6 +35,7 @@ export class HubServer {
   readonly transfers: { readonly path: string; readonly range: string | undefined }[] = [];
   /** Count of replies of the API with status 429 that are still to be given. */
   apiRefusals = 0;
+  #break: { readonly bytes: number; readonly end: () => void } | null = null;
   readonly #options: HubOptions;
   readonly #hub: Server;
   readonly #store: Server;
@@ -43,6 +44,13 @@ export class HubServer {
     this.#options = options;
     this.#hub = createServer((request, response) => this.#answer(request, response));
     this.#store = createServer((request, response) => this.#answerStore(request, response));
+  }
+
+  /** Called with the bytes that the client has of the file whose transfer is to break. */
+  clientHas(bytes: number): void {
+    if (this.#break === null || bytes < this.#break.bytes) return;
+    this.#break.end();
+    this.#break = null;
   }
 
   async start(): Promise<void> {
@@ -144,7 +152,8 @@ export class HubServer {
       }),
     });
     if (trouble?.kind === "break") {
-      response.write(part.subarray(0, trouble.bytes), () => response.destroy());
+      response.write(part.subarray(0, trouble.bytes));
+      this.#break = { bytes: start + trouble.bytes, end: () => response.destroy() };
     } else response.end(trouble?.kind === "corrupt" ? Buffer.alloc(part.length, "x") : part);
   }
 }

@@ -98,7 +98,10 @@ describe("transfers", () => {
     const { folder } = await pull(NAME, {
       ...options,
       onProgress: ({ path }, bytes) => {
-        if (path === DATA) progress.push(bytes);
+        if (path === DATA) {
+          progress.push(bytes);
+          server.clientHas(bytes);
+        }
         // The next request for contents is that of the weights.
         if (path === "onnx/model.onnx" && bytes === FILES[path]!.length) {
           server.troubles.push({ kind: "break", bytes: 4_000 }, { kind: "break", bytes: 3_000 });
@@ -117,6 +120,7 @@ describe("transfers", () => {
     const first = pull(NAME, {
       ...options,
       onProgress: ({ path }, bytes) => {
+        if (path === DATA) server.clientHas(bytes);
         if (path !== "onnx/model.onnx" || bytes < FILES[path]!.length) return;
         server.troubles.push({ kind: "break", bytes: 4_000 }, { kind: "status", status: 403 });
       },
