@@ -82,7 +82,7 @@ async function asUserErrors<T>(hub: Hub, what: string, ask: () => Promise<T>): P
   }
 }
 
-/** What to do about a status of the hub. */
+/** The error for a status of the hub, with its remedy. */
 export function refusalText({ endpoint, token }: Hub, what: string, status: number): string {
   if (status === 401 || status === 403) {
     const remedy =

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
 import { optional, record, text } from "./schema.ts";
 
-/** What a template always gets from the server. */
+/** Variables that the server sets for every template. */
 const RESERVED = ["messages", "tools", "documents", "add_generation_prompt"];
 
 const kwargs = v.pipe(

@@ -96,7 +96,7 @@ export class JobLists {
     return { ids, last: last === page.after ? null : last, hasMore };
   }
 
-  /** What lists show of these jobs. Those that were deleted meanwhile, or that only a newer release can read, are left out. */
+  /** The entries of these jobs in a list. Jobs that were deleted meanwhile, or that only a newer release can read, are left out. */
   async read(ids: readonly string[]): Promise<ListedJob[]> {
     const all = await Promise.all(ids.map((id) => this.#redis.hmget(jobKey(id), ...LISTED_FIELDS)));
     return all.flatMap((values) => {

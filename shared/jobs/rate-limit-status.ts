@@ -1,4 +1,4 @@
-/** What is left of an API key's limits now. Reading it counts towards none of them. */
+/** The rest of an API key's limits. Reading it counts towards none of them. */
 import { keyLimit, type LimitName, type LimitPool } from "./admission.ts";
 import { LEASE_LUA } from "../queue/lease-lua.ts";
 import type { RedisClient } from "../redis/client.ts";

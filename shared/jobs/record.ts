@@ -328,7 +328,7 @@ export type JobRecord = v.InferOutput<typeof JobRecord>;
 /** The fields of a job's hash that its output consists of. The text is empty until the job has ended. */
 export const JobOutput = v.object({
   ...v.pick(JobRecord, ["tenant", "state", "text", "outcome"]).entries,
-  /** What finds the calls in the text; absent if it can have none (stored-jobs.ts). */
+  /** Settings for finding the calls in the text; absent if it can have none (stored-jobs.ts). */
   outputTools: v.optional(json<ToolSettings>()),
 });
 export type JobOutput = v.InferOutput<typeof JobOutput>;

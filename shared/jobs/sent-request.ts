@@ -53,7 +53,7 @@ export function requestFields({
   return { request: JSON.stringify({ endpoint, body: rest, prompt }) };
 }
 
-/** What a body has as its prompt if it is the whole input. */
+/** The prompt of a body whose prompt is the whole input. */
 function promptOf(input: Input): unknown {
   if (input.kind === "text") return input.text;
   return input.kind === "tokens" ? input.ids : input.messages;

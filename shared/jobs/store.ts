@@ -259,7 +259,7 @@ export class JobStore {
     return toJobRecord({ ...fields, sharedGeneration, sharedRequestOptions });
   }
 
-  /** What a job has generated, without its prompt; null if there is no such job. */
+  /** The output of a job, without its prompt; null if there is no such job. */
   async output(jobId: string): Promise<JobOutput | null> {
     const fields = ["tenant", "state", "text", "outcome", "outputTools"] as const;
     const values = await this.#redis.hmget(jobKey(jobId), ...fields);

@@ -68,7 +68,7 @@ export function jobFields(
   };
 }
 
-/** What the parser of calls needs. The generation has it too, but with the input, which may be large. */
+/** The settings of the parser of calls. The generation has them too, but with the input, which may be large. */
 function outputTools({ tools }: Generation) {
   if (!tools || tools.choice === "none") return {};
   const functions = tools.functions.map(({ name }) => ({ name }));

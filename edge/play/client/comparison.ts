@@ -12,7 +12,7 @@ import { interventionOf, nameOf, type Token } from "./tokens.ts";
 /** Published measurements found that pairs which change more tokens than this share often fail on hard tasks (arXiv 2606.11201). */
 const INTERVENTION_USUAL = 0.2;
 
-/** What a column shows: the settings and the job that made its answer. */
+/** The content of a column: the settings and the job that made its answer. */
 interface Shown {
   readonly settings: Settings;
   readonly alpha: number;

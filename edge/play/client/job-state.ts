@@ -20,7 +20,7 @@ function queueText({ queue }: Job): string {
   return `In the queue at place ${queue.position}${eta}`;
 }
 
-/** What an ended job cost. */
+/** The cost of an ended job, in tokens and seconds. */
 export function costText({ usage, timings }: Job): string {
   if (usage === null) return "";
   const { prompt_tokens, completion_tokens, prompt_tokens_details, speculation } = usage;

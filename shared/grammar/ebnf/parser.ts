@@ -17,7 +17,7 @@ export interface NamedRule {
   readonly path: Path;
   /** An expression that stands for the rule. */
   readonly reference: Expression;
-  /** What it stands for; absent if the grammar does not define the rule. */
+  /** Its definition; absent if the grammar has none. */
   expression?: Expression;
   /** The first rule that uses it. */
   readonly user: string;

@@ -20,7 +20,7 @@ export interface TextState {
 /** States of one automaton, at most. */
 export const STATES_MAX = 4_000;
 
-/** What the next character must be: a member of the set, or the end of the text. */
+/** The next character must be a member of the set, or the text must end. */
 interface Next {
   readonly set: CharSet;
   readonly mayEnd: boolean;
