@@ -3,6 +3,8 @@
  * internal details, and no line contains a prompt, an output, a key, a ticket, or a URL's query.
  */
 
+import { loggedError } from "../../shared/logged-error.ts";
+
 /** pino's numbers, which the worker's lines have. */
 const LEVELS = { debug: 20, info: 30, warn: 40, error: 50 };
 
@@ -29,21 +31,7 @@ export const log: Log = ({ event, level = "error", requestId, jobId, error, deta
       ...(jobId && { job: jobId }),
       ...(requestId && { request: requestId }),
       ...details,
-      ...(error !== undefined && { err: serializeError(error) }),
+      ...(error !== undefined && { err: loggedError(error) }),
     }),
   );
 };
-
-interface SerializedError {
-  readonly type: string;
-  readonly message: string;
-  readonly stack?: string | undefined;
-  readonly cause?: SerializedError;
-}
-
-/** Without the other fields of an error: one from Redis has the command as a field. */
-function serializeError(error: unknown): SerializedError {
-  if (!(error instanceof Error)) return { type: typeof error, message: String(error) };
-  const { name: type, message, stack, cause } = error;
-  return { type, message, stack, ...(cause !== undefined && { cause: serializeError(cause) }) };
-}
