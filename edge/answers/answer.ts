@@ -213,9 +213,7 @@ async function* chunkFrames(
   } finally {
     stopped.abort();
   }
-  if (Object.keys(ends).length < ids.length) {
-    throw new Error("The log of a job ended before the job did");
-  }
+  if (Object.keys(ends).length < ids.length) throw jobNotFound();
   if (includeUsage) yield { data: JSON.stringify(replies.usageChunk(totalUsage(ends, n))) };
   yield { data: "[DONE]" };
 }

@@ -9,6 +9,7 @@ import {
   toolUse,
 } from "../../shared/protocols/messages.ts";
 import { requireSuccess } from "../../shared/protocols/whole-reply.ts";
+import { jobNotFound } from "../../shared/submission/submission.ts";
 import { OutputParser, type OutputPart } from "../../shared/tools/parser.ts";
 import { toEvent } from "../../shared/jobs/log-entry.ts";
 import type { AppContext } from "../http/context.ts";
@@ -48,7 +49,7 @@ async function* messageFrames(
     yield frame("message_stop", {});
     return;
   }
-  throw new Error("The log of a job ended before the job did");
+  throw jobNotFound();
 }
 
 const EMPTY_TEXT = { type: "text", text: "", citations: null } as const;

@@ -3,8 +3,8 @@
  * the log is complete. A message on the log's channel announces that the log has grown; it may contain the new entry, which
  * saves reading the log.
  */
-import { isTerminal, JOB_STATES } from "../../shared/api/jobs.ts";
-import type { LogEntry } from "../../shared/jobs/log-entry.ts";
+import { isTerminal } from "../../shared/api/jobs.ts";
+import { isLastType, type LogEntry } from "../../shared/jobs/log-entry.ts";
 import type { JobStore } from "../../shared/jobs/store.ts";
 import type { KeyRegistry } from "../../shared/keys/registry.ts";
 import { eventChannel, inboxChannel } from "../../shared/redis/keys.ts";
@@ -56,9 +56,6 @@ export interface LogReader {
 const PENDING_MAX = 100;
 /** Entries that are read from the log at once. */
 const PAGE = 100;
-
-/** Types of a job's last event: the terminal states. */
-const LAST_TYPES: ReadonlySet<string> = new Set(JOB_STATES.filter(isTerminal));
 
 /** The content of a channel message: an entry, "more" (the log has new entries), or "nothing" for this reader. */
 type Content<T> = T | "more" | "nothing";
@@ -112,7 +109,7 @@ export class RedisLogs implements LogReader {
         return last === null || (entry.type === last.type && entry.data === last.data);
       },
       fromMessage: parseMessage,
-      isLast: ({ type }) => LAST_TYPES.has(type),
+      isLast: ({ type }) => isLastType(type),
       isDeleted: async () => (await this.#jobs.record(jobId)) === null,
     });
   }
@@ -128,7 +125,7 @@ export class RedisLogs implements LogReader {
           return job === null || isTerminal(job.state) ? [{ seq: 1 }] : [];
         },
         has: async () => true,
-        fromMessage: (message) => (LAST_TYPES.has(messageType(message)) ? "more" : "nothing"),
+        fromMessage: (message) => (isLastType(messageType(message)) ? "more" : "nothing"),
         isLast: () => true,
         isDeleted: async () => false,
       },

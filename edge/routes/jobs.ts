@@ -12,7 +12,7 @@ import { JobEvent } from "../../shared/api/job-events.ts";
 import { Quote } from "../../shared/api/queue.ts";
 import { field } from "../../shared/api/schema.ts";
 import { ScoreRequest } from "../../shared/api/score.ts";
-import { eventJson } from "../../shared/jobs/log-entry.ts";
+import { eventJson, isLastType } from "../../shared/jobs/log-entry.ts";
 import { jobNotFound, type GenerationRequest } from "../../shared/submission/submission.ts";
 import { inputOf } from "../../shared/submission/validate.ts";
 import { fromScore } from "../answers/score.ts";
@@ -229,6 +229,7 @@ function toGenerationRequest(body: JobRequest | ScoreRequest): GenerationRequest
   return { request: body, inputs: [inputOf(body)], n: 1 };
 }
 
+/** @throws AppError not_found if the job is deleted before its last event was read */
 async function* eventFrames(
   c: AppContext,
   jobId: string,
@@ -238,5 +239,7 @@ async function* eventFrames(
   const request = { after, signal, onIdle: heartbeat };
   for await (const entry of c.var.stores.followJob(jobId, request)) {
     yield { id: entry.seq, event: entry.type, data: eventJson(entry) };
+    if (isLastType(entry.type)) return;
   }
+  throw jobNotFound();
 }

@@ -267,7 +267,7 @@ async function* responseFrames(
       if (id > after) yield { id, event: type, data: JSON.stringify(responseEvent) };
     }
   }
-  if (last === null || !isEnd(last)) throw new Error("The job's events ended before the job did");
+  if (last === null || !isEnd(last)) throw jobNotFound();
   // The Open Responses specification requires this, and OpenAI's clients accept it.
   yield { data: "[DONE]" };
 }

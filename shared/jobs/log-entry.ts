@@ -1,4 +1,5 @@
 /** The entries of a job's event log. */
+import { isTerminal, JOB_STATES } from "../api/jobs.ts";
 import type { JobEvent } from "../api/job-events.ts";
 
 /** An event in the form in which the log holds it. */
@@ -18,4 +19,12 @@ export function toEvent({ seq, type, data }: LogEntry): JobEvent {
 export function eventJson({ seq, type, data }: LogEntry): string {
   const head = `{"seq":${seq},"type":"${type}"`;
   return data === "{}" ? `${head}}` : `${head},${data.slice(1)}`;
+}
+
+/** Types of a job's last event: the terminal states. */
+const LAST_TYPES: ReadonlySet<string> = new Set(JOB_STATES.filter(isTerminal));
+
+/** Whether an event of this type is the last one of its job. */
+export function isLastType(type: string): boolean {
+  return LAST_TYPES.has(type);
 }

@@ -1,6 +1,6 @@
 /** A job's events as a stream: each once and in order, from the reader's cursor on. */
 import { expect, test } from "vitest";
-import { eventChannel } from "../../../shared/redis/keys.ts";
+import { eventChannel, jobKey, logKey } from "../../../shared/redis/keys.ts";
 import {
   claim,
   errorOf,
@@ -106,6 +106,18 @@ test.each(["queued", "ended"])(
     expect(await errorOf(header)).toMatchObject({ ...lost, param: "Last-Event-ID" });
   },
 );
+
+test("the stream of a job whose last event cannot be read any more ends with not_found", async () => {
+  const client = await newTenant();
+  const { id } = await client.submit();
+  const events = sse(await client.get(`/v1/jobs/${id}/events`));
+  await events.next();
+  await redis.del(jobKey(id), logKey(id));
+  const { value } = await events.next();
+  expect(value).toMatchObject({ event: "error" });
+  expect(JSON.parse(value!.data)).toMatchObject({ error: { code: "not_found" } });
+  expect((await events.next()).done).toBe(true);
+});
 
 test("a stream without events sends heartbeats", async () => {
   const client = await newTenant();
