@@ -1,8 +1,8 @@
 /**
  * The job consumer: takes jobs from the lanes that this worker serves and runs each in a slot. Which job is next is decided by
  * the fair queues and the leases in Redis (shared/queue/), and how a job runs by run-job.ts.
- * It keeps its jobs by renewing their leases. A channel tells it of new jobs and of running jobs that must stop; as a message may
- * be lost, it also polls, and each renewal reports what has become of a job.
+ * It keeps its jobs by renewing their leases (running-jobs.ts). A channel carries signals: a lane has work, a running job must
+ * stop. As a signal may be lost, it also polls.
  * The folder jobs/ also owns the heartbeat of a worker that generates, and two control loops that each worker with the role `sweep`
  * runs: the sweeper and the repair of the queue. It knows the stores and the border to the engine (engine-client/), not the models
  * and not HTTP.
@@ -12,7 +12,7 @@ import type { Logger } from "pino";
 import type { Job } from "../../shared/api/jobs.ts";
 import type { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
 import { fenceOf } from "../../shared/jobs/fence.ts";
-import { JobLeases, type ClaimedJob, type LeaseState } from "../../shared/jobs/leases.ts";
+import { JobLeases, type ClaimedJob } from "../../shared/jobs/leases.ts";
 import type { JobRecord } from "../../shared/jobs/record.ts";
 import { LANES_KEY, LEASE_GROUPS_KEY, SIGNALS_CHANNEL } from "../../shared/redis/keys.ts";
 import { AttemptWatch, type AttemptWatchDeps } from "../telemetry/attempt-watch.ts";
@@ -24,7 +24,8 @@ import { LaneRotation } from "./lane-rotation.ts";
 import { reportProgress, type ProgressPublisher } from "./progress-reports.ts";
 import type { ThroughputMeter } from "./throughput.ts";
 import { endUnrun, runJob, type RunJobDeps } from "./run-job.ts";
-import { JobRun, type StopReason } from "./job-run.ts";
+import { JobRun } from "./job-run.ts";
+import { RunningJobs } from "./running-jobs.ts";
 
 /** Interval at which jobs are looked for without a signal. */
 const POLL_MS = 1_000;
@@ -34,11 +35,6 @@ const RETRY_MS = 1_000;
 const RELEASE_MS = 1_000;
 /** Ids of reported jobs that are remembered. */
 const NEWER_IDS_MAX = 1_000;
-/**
- * A busy worker takes a suspect this long after it was lost. An idle one takes it at once, because no other job is harmed if it
- * crashes the worker.
- */
-const SUSPECT_WAIT_MS = 30_000;
 
 export interface JobConsumerDeps extends RunJobDeps {
   readonly connection: Redis;
@@ -71,18 +67,14 @@ export class JobConsumer {
   readonly #lanes: LaneRotation;
   readonly #subscriber: Redis;
   readonly #subscribed: Promise<unknown>;
-  readonly #renewal: NodeJS.Timeout;
-  readonly #runs = new Map<string, JobRun>();
+  readonly #running: RunningJobs;
   readonly #ends = new Set<Promise<void>>();
-  /** Stop signals for jobs that do not run here. The reply to a claim may arrive after the signal. */
-  readonly #earlySignals = new Map<string, StopReason>();
   /** Jobs of a newer release that were reported. */
   readonly #newerIds = new Set<string>();
   #wake = Promise.withResolvers<void>();
   #isClosing = false;
   /** Whether running jobs are given up. */
   #isReleasing = false;
-  #isRenewing = false;
   #refreshedMs = 0;
   readonly #loop: Promise<void>;
 
@@ -90,6 +82,7 @@ export class JobConsumer {
     this.#deps = deps;
     this.#leases = new JobLeases(deps.connection);
     this.#lanes = new LaneRotation(deps.served);
+    this.#running = new RunningJobs(this.#leases, deps.leaseMs, deps.log);
     this.#subscriber = duplicateConnection(deps.connection, deps.log);
     this.#subscriber.on("message", (_, message) => {
       this.#onSignal(message).catch((error: unknown) =>
@@ -99,24 +92,21 @@ export class JobConsumer {
     // Signals may have been lost before.
     this.#subscriber.on("ready", () => {
       this.#wake.resolve();
-      void this.#renew();
+      void this.#running.renew();
     });
     this.#subscribed = this.#subscriber.subscribe(SIGNALS_CHANNEL);
     this.#subscribed.catch(() => {});
-    this.#renewal = setInterval(() => void this.#renew(), Math.ceil(deps.leaseMs / 3));
     this.#loop = this.#takeJobs();
   }
 
   /** Count of jobs that run. */
   get running(): number {
-    return this.#runs.size;
+    return this.#running.size;
   }
 
   /** Where each job that runs stands, for the log. */
-  standing(): { job: string; attempt: number; phase: JobRun["phase"]; tokens: number }[] {
-    return Array.from(this.#runs.values(), ({ id, attempt, phase, tokens }) => {
-      return { job: id, attempt, phase, tokens };
-    });
+  standing(): ReturnType<RunningJobs["standing"]> {
+    return this.#running.standing();
   }
 
   /** Resolves when it receives signals. */
@@ -130,7 +120,7 @@ export class JobConsumer {
     this.#wake.resolve();
     await this.#loop;
     await Promise.all(this.#ends);
-    clearInterval(this.#renewal);
+    this.#running.stopRenewing();
     this.#subscriber.disconnect();
   }
 
@@ -139,9 +129,7 @@ export class JobConsumer {
     this.#isClosing = true;
     this.#isReleasing = true;
     this.#wake.resolve();
-    clearInterval(this.#renewal);
-    const runs = [...this.#runs.values()];
-    for (const run of runs) run.stop("fenced");
+    const runs = this.#running.fenceAll();
     // The loop gives up a job whose claim is on its way.
     const given = Promise.all([runs.length > 0 && this.#leases.release(runs), this.#loop]);
     await raceTimeout(given, RELEASE_MS).catch((error: unknown) =>
@@ -166,9 +154,9 @@ export class JobConsumer {
     await this.#refreshLanes();
     if (this.#isClosing) return 0;
     const lanes = this.#lanes.next(away?.reasons);
-    const hasSlot = this.#runs.size < slots && !isPaused();
-    const suspectAfterMs = hasSlot ? this.#suspectAfterMs() : null;
-    this.#earlySignals.clear();
+    const hasSlot = this.running < slots && !isPaused();
+    const suspectAfterMs = hasSlot ? this.#running.suspectAfterMs() : null;
+    this.#running.expectJob();
     const { job, newer, waitMs } = await this.#leases.take({
       lanes,
       takesJobs: hasSlot,
@@ -196,15 +184,6 @@ export class JobConsumer {
     this.#deps.log.warn({ job: id, reason }, "A worker of a newer release must run a job");
   }
 
-  /**
-   * How long a suspect must have waited to be taken now; null if none may be taken, because another job, which may be a suspect
-   * too, has no token yet.
-   */
-  #suspectAfterMs(): number | null {
-    if (this.#runs.size === 0) return 0;
-    return [...this.#runs.values()].every((run) => run.tokens > 0) ? SUSPECT_WAIT_MS : null;
-  }
-
   async #refreshLanes(): Promise<void> {
     const nowMs = performance.now();
     if (nowMs - this.#refreshedMs < POLL_MS) return;
@@ -219,16 +198,11 @@ export class JobConsumer {
 
   #start(claim: ClaimedJob): void {
     const run = new JobRun(claim.record);
-    const { id } = run;
-    const signalled = this.#earlySignals.get(id);
-    if (signalled !== undefined) run.stop(signalled);
-    // A job that this worker lost and has taken again: the older run is fenced.
-    this.#runs.get(id)?.stop("fenced");
-    this.#runs.set(id, run);
+    this.#running.add(run);
     this.#deps.throughput.slotTaken();
     const end = this.#run(claim, run).then(() => {
       this.#deps.throughput.slotFreed();
-      if (this.#runs.get(id) === run) this.#runs.delete(id);
+      this.#running.remove(run);
       this.#ends.delete(end);
       this.#wake.resolve();
     });
@@ -277,43 +251,14 @@ export class JobConsumer {
   async #onSignal(message: string): Promise<void> {
     const [kind, subject = ""] = message.split(/ (.*)/s);
     if (kind === "work") {
-      if (this.#runs.size < this.#deps.slots && (await this.#lanes.add(subject))) {
+      if (this.running < this.#deps.slots && (await this.#lanes.add(subject))) {
         this.#wake.resolve();
       }
       return;
     }
-    const reason = kind === "cancel" ? "cancelled" : "fenced";
-    const run = this.#runs.get(subject);
-    if (run === undefined) this.#earlySignals.set(subject, reason);
-    else run.stop(reason);
-  }
-
-  /** Renews the leases of all running jobs, and stops those that must not run any more. */
-  async #renew(): Promise<void> {
-    // A fenced run was given up, or has another worker: a renewal must not take its lease back.
-    const runs = [...this.#runs.values()].filter(({ stopReason }) => stopReason !== "fenced");
-    if (this.#isRenewing || runs.length === 0) return;
-    this.#isRenewing = true;
-    try {
-      const states = await this.#leases.renew(runs, this.#deps.leaseMs);
-      for (const [i, run] of runs.entries()) {
-        const reason = STOP_REASONS[states[i]!];
-        if (reason !== null) run.stop(reason);
-      }
-    } catch (error) {
-      this.#deps.log.warn({ err: error }, "Could not renew the leases of running jobs");
-    } finally {
-      this.#isRenewing = false;
-    }
+    this.#running.stop(subject, kind === "cancel" ? "cancelled" : "fenced");
   }
 }
-
-const STOP_REASONS: Readonly<Record<LeaseState, StopReason | null>> = {
-  kept: null,
-  cancelled: "cancelled",
-  expired: "expired",
-  lost: "fenced",
-};
 
 async function raceTimeout(promise: Promise<unknown>, ms: number): Promise<void> {
   const timeout = Promise.withResolvers<void>();

@@ -6,7 +6,7 @@
  *
  * One token of one sequence, in order:
  *
- *     prefill         Batch.#prefillChunk        prompt tokens into the models' KV caches, 16 to 128 tokens a step
+ *     prefill         prefill.ts                 prompt tokens into the models' KV caches, 16 to 128 tokens a step
  *     decode          decodeAll                  one run per model, for all sequences that use it
  *                     verify.ts, speculate.ts    several tokens of one sequence in one run
  *     average         decode/weighted-sum.ts     several experts (or antiexperts) as one
@@ -21,6 +21,7 @@
  */
 import { RemoteDecoder } from "../remote/remote-decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
+import { isPrefilled, Prefill } from "./prefill.ts";
 import type { ModelInput } from "./remote-path.ts";
 import type { ForcedDrafter } from "./remote-policy.ts";
 import { RemoteRuns } from "./remote-runs.ts";
@@ -42,7 +43,7 @@ export interface BatchOptions {
 export class Batch {
   readonly #sequences = new Map<Sequence, Speculator | null>();
   readonly #speculate: boolean;
-  readonly #prefixCache: PrefixCache | null;
+  readonly #prefill: Prefill;
   /** Sequences that took part in a failed run: each of them now runs by itself. */
   readonly #alone = new Set<Sequence>();
   readonly #remote: RemoteRuns;
@@ -51,7 +52,7 @@ export class Batch {
 
   constructor({ speculate, drafter, prefixCache }: BatchOptions = { speculate: true }) {
     this.#speculate = speculate;
-    this.#prefixCache = prefixCache ?? null;
+    this.#prefill = new Prefill(prefixCache ?? null);
     this.#remote = new RemoteRuns(speculate ? (drafter ?? null) : "none");
   }
 
@@ -142,9 +143,7 @@ export class Batch {
     for (const step of steps) {
       const { sequence } = step;
       if (!("error" in step) && !step.finish) continue;
-      // The next prompt of a conversation contains this output.
-      if (!("error" in step))
-        for (const model of sequence.modelStates) this.#storePrefix(sequence, model);
+      if (!("error" in step)) this.#prefill.storeAll(sequence);
       this.remove(sequence);
     }
     return steps;
@@ -183,7 +182,7 @@ export class Batch {
     const startedMs = performance.now();
     for (const sequence of this.#sequences.keys()) {
       const errors = await orError(sequence, async () => {
-        tokensLeft -= await this.#prefill(sequence, tokensLeft);
+        tokensLeft -= await this.#prefill.run(sequence, tokensLeft);
         return [];
       });
       steps.push(...errors);
@@ -191,42 +190,6 @@ export class Batch {
     const ms = performance.now() - startedMs;
     this.#budget.recordPrefill(ms, tokensMax - tokensLeft);
     return { steps, ms };
-  }
-
-  /** @returns how many tokens were prefilled */
-  async #prefill(sequence: Sequence, tokensMax: number): Promise<number> {
-    let tokensLeft = tokensMax;
-    for (const model of sequence.modelStates) {
-      // Restored just before the prefill and not in add(): an earlier sequence may have stored the same prefix meanwhile.
-      if (tokensLeft > 0) this.#restorePrefix(sequence, model);
-      const count = Math.min(tokensLeft, model.pendingTokens.length - 1);
-      if (count === 0) continue;
-      await model.decoder.prefill(model.decoderSequence, model.pendingTokens.slice(0, count));
-      sequence.countRun(model);
-      model.pendingTokens = model.pendingTokens.slice(count);
-      tokensLeft -= count;
-      if (model.pendingTokens.length === 1) this.#storePrefix(sequence, model);
-    }
-    return tokensMax - tokensLeft;
-  }
-
-  #restorePrefix(sequence: Sequence, model: ModelState): void {
-    const { tenant } = sequence.request;
-    const { decoder, decoderSequence, pendingTokens } = model;
-    if (!this.#prefixCache || tenant === undefined) return;
-    if (pendingTokens.length === 1 || sequence.tokensInCache(model).length > 0) return;
-    const count = this.#prefixCache.restore(tenant, decoder, decoderSequence, pendingTokens);
-    model.pendingTokens = pendingTokens.slice(count);
-    if (model === sequence.modelStates[0]) {
-      sequence.cachedTokens = Math.min(count, model.prompt.length);
-    }
-  }
-
-  #storePrefix(sequence: Sequence, model: ModelState): void {
-    const { tenant } = sequence.request;
-    if (tenant === undefined) return;
-    const tokens = sequence.tokensInCache(model);
-    this.#prefixCache?.store(tenant, model.decoder, model.decoderSequence, tokens);
   }
 
   /** One token of each local sequence, and what can be done of the remote ones. */
@@ -300,10 +263,6 @@ async function orError<T extends Step[] | null>(
 }
 
 const asError = (error: unknown) => (error instanceof Error ? error : new Error(String(error)));
-
-function isPrefilled({ modelStates }: Sequence): boolean {
-  return modelStates.every(({ pendingTokens }) => pendingTokens.length === 1);
-}
 
 /** Decodes one token of each model state: one run per model. Running models in parallel is slower. */
 async function decodeAll(inputs: readonly ModelInput[]): Promise<Map<ModelState, Float32Array>> {
