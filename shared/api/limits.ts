@@ -88,7 +88,7 @@ export const LIMITS = {
   schemaCharsMax: 262_144,
   regexCharsMax: 1_024,
   /**
-   * Characters of a grammar in GBNF, its rules, and repetitions of one part: none can be of use beyond the tokens of an output, and
+   * Characters of a grammar in GBNF or Lark, its rules, and repetitions of one part: none can be of use beyond the tokens of an output, and
    * rules that refer to each other are compiled recursively.
    */
   grammarCharsMax: 65_536,

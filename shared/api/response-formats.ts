@@ -73,7 +73,7 @@ const commonFormats = [
     ),
     grammar: field(
       nonEmpty(LIMITS.grammarCharsMax),
-      `A grammar in GBNF, the syntax of llama.cpp: rules such as \`root ::= "yes" | "no"\`, with literals, sets of characters, groups, \`* + ? {m,n}\`, references to rules, which may be recursive, and comments. The output is a text of the rule \`root\`. Up to ${LIMITS.grammarCharsMax} characters and ${LIMITS.grammarRulesMax} rules. Left recursion is not supported.`,
+      `A grammar in GBNF or Lark, up to ${LIMITS.grammarCharsMax} characters and ${LIMITS.grammarRulesMax} rules. It is GBNF, the syntax of llama.cpp, if it has \`::=\`: rules such as \`root ::= "yes" | "no"\`, with literals, sets of characters, groups, \`* + ? {m,n}\`, references to rules, which may be recursive, and comments. The output is a text of the rule \`root\`. Otherwise it is Lark: rules and terminals such as \`start: "yes"i | /no+/\`, with strings, patterns of JavaScript with the flags i, s and u, ranges, groups, \`* + ? ~m..n\`, \`%ignore\` and \`%import common.NAME\`. The output is a text of the rule \`start\`, or of the first rule without it, split into terminals in any way. Not supported: templates, other directives and libraries, assertions at the edges of a terminal. In both a rule may begin with itself, but not by way of other rules.`,
       { examples: ['root ::= "yes" | "no"'] },
     ),
   }),

@@ -36,7 +36,7 @@ const StructuredOutputs = requestObject({
   ),
   grammar: optional(
     grammar,
-    "A grammar in GBNF, as in a `response_format` of the type `grammar`.",
+    "A grammar in GBNF or Lark, as in a `response_format` of the type `grammar`.",
     {
       examples: ['root ::= "yes" | "no"'],
     },

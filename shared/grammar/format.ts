@@ -9,7 +9,7 @@
 import type { ResponseFormat } from "../api/response-formats.ts";
 import { AppError } from "../api/errors.ts";
 import { compileGrammar } from "./automaton/compile.ts";
-import { gbnfExpression } from "./ebnf/gbnf.ts";
+import { grammarExpression } from "./ebnf/ebnf.ts";
 import { prune } from "./rules/prune.ts";
 import { Rules } from "./rules/expressions.ts";
 import { BudgetError, GrammarError } from "./rules/grammar-error.ts";
@@ -49,7 +49,7 @@ export function formatExpression(format: ResponseFormat, rules: Rules): Expressi
       return rules.add(regexExpression(format.pattern, { alphabet: PLAIN, rules, path }), path);
     }
     case "grammar":
-      return gbnfExpression(format.grammar, rules, [field, "grammar"]);
+      return grammarExpression(format.grammar, rules, [field, "grammar"]);
   }
 }
 

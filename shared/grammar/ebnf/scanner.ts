@@ -1,33 +1,34 @@
 /** Reads the characters of a grammar's text: spaces, comments, names, numbers, and characters that may be escaped. */
+import { LIMITS } from "../../api/limits.ts";
 import { GrammarError, type Path } from "../rules/grammar-error.ts";
 
-/** A comment ends with its line, so that no part of it is taken for grammar. */
-const SPACE = /(?:\s|#[^\r\n]*(?:[\r\n]|$))*/uy;
-const NAME = /[A-Za-z_][\w-]*/uy;
-const DEFINES = new RegExp(`${SPACE.source}::=`, SPACE.flags);
-const DIGITS = /\d{1,16}/uy;
-const HEX_DIGITS = { x: 2, u: 4, U: 8 } as const;
-const ESCAPES: Readonly<Record<string, string>> = {
-  n: "\n",
-  r: "\r",
-  t: "\t",
-  '"': '"',
-  "\\": "\\",
-  "[": "[",
-  "]": "]",
-  "-": "-",
-  "^": "^",
-};
+/** The spelling of a language of grammars. Its patterns are sticky. */
+export interface Syntax {
+  /** As messages name it. */
+  readonly name: string;
+  /** Spaces and comments. */
+  readonly space: RegExp;
+  readonly ruleName: RegExp;
+  /** The start of a rule, up to its content. */
+  readonly definition: RegExp;
+  /** The characters that escape sequences of one letter stand for. */
+  readonly escapes: Readonly<Record<string, string>>;
+}
 
+const DIGITS = /\d{1,16}/uy;
+const COUNTS = /^\{\s*(?:\d|,)/u;
+const HEX_DIGITS = { x: 2, u: 4, U: 8 } as const;
 export class Scanner {
   readonly #text: string;
   readonly #path: Path;
+  readonly #syntax: Syntax;
   #at = 0;
 
   /** @param path keys from the top of the format to the grammar */
-  constructor(text: string, path: Path) {
+  constructor(text: string, path: Path, syntax: Syntax) {
     this.#text = text;
     this.#path = path;
+    this.#syntax = syntax;
   }
 
   get isAtEnd(): boolean {
@@ -47,25 +48,52 @@ export class Scanner {
   }
 
   skipSpace(): void {
-    this.#match(SPACE);
+    this.match(this.#syntax.space);
   }
 
   /** The name of a rule; undefined if none comes next. */
   name(): string | undefined {
-    return this.#match(NAME);
+    return this.match(this.#syntax.ruleName);
   }
 
   /** Whether the definition of a rule comes next. */
   isDefinition(): boolean {
-    const at = this.#at;
-    const isDefinition = this.name() !== undefined && this.#match(DEFINES) !== undefined;
-    this.#at = at;
-    return isDefinition;
+    const { definition } = this.#syntax;
+    definition.lastIndex = this.#at;
+    return definition.test(this.#text);
   }
 
-  number(): number | undefined {
-    const digits = this.#match(DIGITS);
-    return digits === undefined ? undefined : Number(digits);
+  /** Whether the counts of a repetition come next. */
+  isCount(): boolean {
+    return COUNTS.test(this.#text.slice(this.#at, this.#at + 64));
+  }
+
+  /** The counts of a repetition, such as 2,5}. @throws GrammarError */
+  counts(): { readonly min: number; readonly max: number | null } {
+    const count = this.repetitions();
+    const isRange = this.take(",");
+    const max = isRange ? (this.repetitions() ?? null) : count;
+    if (max === undefined || !this.take("}")) {
+      throw this.error("expected a repetition, such as {2,5}");
+    }
+    return this.inOrder(count ?? 0, max);
+  }
+
+  /** @throws GrammarError */
+  inOrder(min: number, max: number | null) {
+    if (max !== null && max < min) throw this.error("a repetition ends before it begins");
+    return { min, max };
+  }
+
+  /** How often a part is repeated, with spaces around it; undefined if no number comes next. @throws GrammarError */
+  repetitions(): number | undefined {
+    this.skipSpace();
+    const digits = this.match(DIGITS);
+    this.skipSpace();
+    if (digits === undefined || Number(digits) <= LIMITS.grammarRepetitionsMax) {
+      return digits === undefined ? undefined : Number(digits);
+    }
+    throw this.error(`a part is repeated at most ${LIMITS.grammarRepetitionsMax} times`);
   }
 
   /** One character of a literal or a set, which may be written as an escape sequence. @throws GrammarError */
@@ -80,7 +108,8 @@ export class Scanner {
     if (Object.hasOwn(HEX_DIGITS, character)) {
       return this.#hexadecimal(HEX_DIGITS[character as keyof typeof HEX_DIGITS]);
     }
-    const escaped = Object.hasOwn(ESCAPES, character) ? ESCAPES[character] : undefined;
+    const { escapes } = this.#syntax;
+    const escaped = Object.hasOwn(escapes, character) ? escapes[character] : undefined;
     if (escaped === undefined) throw this.error("there is no such escape sequence");
     return escaped.codePointAt(0)!;
   }
@@ -89,7 +118,10 @@ export class Scanner {
   error(problem: string): GrammarError {
     const lines = this.#text.slice(0, this.#at).split("\n");
     const place = `line ${lines.length}, column ${lines.at(-1)!.length + 1}`;
-    return new GrammarError(this.#path, `must be a grammar in GBNF: ${problem} (${place})`);
+    return new GrammarError(
+      this.#path,
+      `must be a grammar in ${this.#syntax.name}: ${problem} (${place})`,
+    );
   }
 
   #hexadecimal(length: number): number {
@@ -107,7 +139,8 @@ export class Scanner {
     return code;
   }
 
-  #match(pattern: RegExp): string | undefined {
+  /** Reads the text that a sticky pattern matches here; undefined if it does not. */
+  match(pattern: RegExp): string | undefined {
     pattern.lastIndex = this.#at;
     const match = pattern.exec(this.#text);
     if (match === null) return undefined;

@@ -1,5 +1,12 @@
 /** Reads the patterns of JSON Schemas: JavaScript regular expressions that match anywhere in a text. */
-import { JS, TooManyNodesError, type CharSet, type NoParent, type Node } from "refa";
+import {
+  JS,
+  TooManyNodesError,
+  type CharSet,
+  type Concatenation,
+  type NoParent,
+  type Node,
+} from "refa";
 import { LIMITS } from "../../api/limits.ts";
 import { GrammarError, type Path } from "../rules/grammar-error.ts";
 import { ANY_CHARACTER, characters, NO_CHARACTER } from "./characters.ts";
@@ -9,13 +16,16 @@ export type Alternatives = readonly { readonly elements: readonly PatternNode[] 
 
 /** A parsed pattern. */
 export interface Pattern {
-  readonly alternatives: Alternatives;
+  readonly alternatives: readonly NoParent<Concatenation>[];
   /** All characters that the pattern knows: without the flag `u`, only those of one UTF-16 unit. */
   readonly alphabet: CharSet;
 }
 
-/** @throws GrammarError for a syntax error, back references, and a pattern that is too large */
-export function parsePattern(source: string, path: Path): Pattern {
+/**
+ * @param known the flags; by default u, or none for a pattern that has an error with it
+ * @throws GrammarError for a syntax error, back references, and a pattern that is too large
+ */
+export function parsePattern(source: string, path: Path, known?: string): Pattern {
   if (source.length > LIMITS.regexCharsMax) {
     throw new GrammarError(path, `must be at most ${LIMITS.regexCharsMax} characters`);
   }
@@ -23,8 +33,8 @@ export function parsePattern(source: string, path: Path): Pattern {
     const message = `is nested too deep: at most ${LIMITS.regexDepthMax} groups within each other`;
     throw new GrammarError(path, message);
   }
-  const flags = isValid(source, "u") ? "u" : isValid(source, "") ? "" : null;
-  if (flags === null) {
+  const flags = (known === undefined ? ["u", ""] : [known]).find((flags) => isValid(source, flags));
+  if (flags === undefined) {
     throw new GrammarError(path, "must be a regular expression of JavaScript with the flag u");
   }
   try {

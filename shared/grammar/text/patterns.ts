@@ -15,7 +15,7 @@ export class Patterns {
 
   /** @throws GrammarError */
   regex(source: string, path: Path): Regex {
-    const regex = this.#regexes.get(source) ?? new Regex(source, this.#rules, path);
+    const regex = this.#regexes.get(source) ?? Regex.parse(source, this.#rules, path);
     this.#regexes.set(source, regex);
     return regex;
   }

@@ -14,6 +14,7 @@ import {
   isAnchor,
   parsePattern,
   type Alternatives,
+  type Pattern,
   type PatternNode,
 } from "./pattern.ts";
 import { textDfa, type TextDfa } from "./text-dfa.ts";
@@ -40,15 +41,7 @@ export interface RegexOptions {
  * @throws GrammarError for a syntax error, for syntax that is not supported, and if the budget is exceeded
  */
 export function regexExpression(source: string, options: RegexOptions): Expression {
-  const regex = new Regex(source, options.rules, options.path);
-  const direct = regex.expression(options.alphabet, "whole");
-  if (direct !== null) return direct;
-  const { rules } = options;
-  const lengths = { min: 0, max: null };
-  const dfa = regex.dfa("whole");
-  const isPossible = dfa.states.some(({ outcome }) => outcome > 0);
-  if (!isPossible) throw new GrammarError(options.path, "matches no text");
-  return textOfLength(dfa, lengths, options.alphabet, { rules, meter: regex.meter });
+  return Regex.parse(source, options.rules, options.path).whole(options.alphabet);
 }
 
 /** A parsed pattern. */
@@ -60,15 +53,38 @@ export class Regex {
   readonly #branches: readonly Branch[];
 
   /** @throws GrammarError */
-  constructor(source: string, rules: Rules, path: Path) {
+  static parse(source: string, rules: Rules, path: Path): Regex {
+    const steps = PARSE_STEPS * Math.min(source.length, LIMITS.regexCharsMax);
+    meterOf(rules, path).spend(steps);
+    return new Regex(parsePattern(source, path), rules, path);
+  }
+
+  /** @throws GrammarError */
+  constructor({ alternatives, alphabet }: Pattern, rules: Rules, path: Path) {
     this.meter = meterOf(rules, path);
     this.#rules = rules;
-    this.meter.spend(PARSE_STEPS * Math.min(source.length, LIMITS.regexCharsMax));
-    const { alternatives, alphabet } = parsePattern(source, path);
     if (alternatives.length === 0) throw new GrammarError(path, "matches no text");
     this.#alternatives = alternatives;
     this.#alphabet = alphabet;
     this.#branches = alternatives.map(({ elements }) => branchOf(elements));
+  }
+
+  /**
+   * The texts that the pattern matches as a whole.
+   * @param options.isShortest leaves out texts that begin with another one
+   * @throws GrammarError
+   */
+  whole(alphabet: Alphabet, { isShortest = false } = {}): Expression {
+    const direct = isShortest ? null : this.expression(alphabet, "whole");
+    if (direct !== null) return direct;
+    const { states } = this.dfa("whole");
+    if (!states.some(({ outcome }) => outcome > 0)) {
+      throw new GrammarError(this.meter.path, "matches no text");
+    }
+    const ended = states.map((state) => (state.outcome > 0 ? { ...state, edges: [] } : state));
+    const dfa = { states: isShortest ? ended : states };
+    const lengths = { min: 0, max: null };
+    return textOfLength(dfa, lengths, alphabet, { rules: this.#rules, meter: this.meter });
   }
 
   /**

@@ -96,7 +96,7 @@ test.each<[fields: object, param: string, message: RegExp, code?: string]>([
     /begins with itself/,
     unsupported,
   ],
-  [{ structured_outputs: { grammar: "x" } }, "structured_outputs.grammar", /in GBNF: expected/],
+  [{ structured_outputs: { grammar: "x" } }, "structured_outputs.grammar", /in Lark: expected/],
   [
     { structured_outputs: { structural_tag: "{}" } },
     "structured_outputs.structural_tag",

@@ -279,10 +279,10 @@ describe("a grammar is refused, with the rule that is wrong:", () => {
   const left = /begins with itself \(a, b, a\): left recursion is not supported/;
   test.each<[grammar: string, path: string, message: RegExp]>([
     ['root ::= a\na ::= b "x"\nb ::= ("y"? a) | "z"', ".a", left],
-    ['root ::= root "a" | "a"', ".root", /begins with itself \(root, root\)/],
+    ['root ::= (root) "a" | "x"? root "b" | "a"', ".root", /begins with itself \(root, root\)/],
     ['root ::= "a" x', ".root", /uses the rule x, which the grammar does not define/],
     ['start ::= "a"', "", /defines the rule root/],
-    ['start: "a"', "", /expected a rule, such as root ::= … \(line 1, column 1\)/],
+    ['start: "a" ::=', "", /expected a rule, such as root ::= … \(line 1, column 1\)/],
     ['root ::= "a', "", /not closed \(line 1, column 12\)/],
     ['root ::= "a" )', "", /expected a rule/],
     ['root ::= ("a"', "", /a group is not closed/],

@@ -8,77 +8,63 @@ import { choice, repeat, sequence, type Rules } from "../rules/expressions.ts";
 import type { Expression } from "../rules/grammar.ts";
 import type { Path } from "../rules/grammar-error.ts";
 import { ANY_CHARACTER, characters, PLAIN, setOf } from "../text/characters.ts";
-import { Scanner } from "./scanner.ts";
+import { NamedRules } from "./named-rules.ts";
+import { Scanner, type Syntax } from "./scanner.ts";
 
-/** A rule of the grammar. */
-export interface NamedRule {
-  readonly name: string;
-  /** Keys from the top of the format to the rule, which end with its name. */
-  readonly path: Path;
-  /** An expression that stands for the rule. */
-  readonly reference: Expression;
-  /** Its definition; absent if the grammar has none. */
-  expression?: Expression;
-  /** The first rule that uses it. */
-  readonly user: string;
-}
-
-type OpenRule = NamedRule & { readonly define: (of: Expression) => void };
+/** A comment ends with its line, so that no part of it is taken for grammar. */
+const GBNF: Syntax = {
+  name: "GBNF",
+  space: /(?:\s|#[^\r\n]*(?:[\r\n]|$))*/uy,
+  ruleName: /[A-Za-z_][\w-]*/uy,
+  definition: /[A-Za-z_][\w-]*(?:\s|#[^\r\n]*(?:[\r\n]|$))*::=/uy,
+  escapes: {
+    n: "\n",
+    r: "\r",
+    t: "\t",
+    '"': '"',
+    "\\": "\\",
+    "[": "[",
+    "]": "]",
+    "-": "-",
+    "^": "^",
+  },
+};
 
 /** A set with more ranges of characters becomes a rule of its own, which all its occurrences share. */
 const INLINE_RANGES_MAX = 8;
 
-/**
- * The rules that a grammar defines or uses, by name.
- * @param path keys from the top of the format to the grammar
- * @throws GrammarError for a syntax error, and if the budget is exceeded
- */
-export function parseRules(text: string, rules: Rules, path: Path): Map<string, NamedRule> {
-  rules.spend(text.length, path);
-  return new Parser(text, rules, path).rules();
-}
-
-class Parser {
+/** @param path keys from the top of the format to the grammar */
+export class GbnfParser {
   readonly #scanner: Scanner;
   readonly #rules: Rules;
   readonly #path: Path;
-  readonly #named = new Map<string, OpenRule>();
+  readonly #named: NamedRules;
   /** The rule that is being read. */
   #current = "";
   #depth = 0;
 
   constructor(text: string, rules: Rules, path: Path) {
-    this.#scanner = new Scanner(text, path);
+    this.#scanner = new Scanner(text, path, GBNF);
     this.#rules = rules;
     this.#path = path;
+    this.#named = new NamedRules(rules, path, (problem) => this.#scanner.error(problem));
   }
 
-  rules(): Map<string, NamedRule> {
+  /**
+   * The rules that the grammar defines or uses.
+   * @throws GrammarError for a syntax error, and if the budget is exceeded
+   */
+  rules(): NamedRules {
     const scanner = this.#scanner;
     for (scanner.skipSpace(); !scanner.isAtEnd; scanner.skipSpace()) {
       if (!scanner.isDefinition()) throw scanner.error("expected a rule, such as root ::= …");
       this.#current = scanner.name()!;
       scanner.skipSpace();
       scanner.take("::=");
-      const rule = this.#rule(this.#current);
-      if (rule.expression !== undefined) throw scanner.error("the rule is defined twice");
-      const expression = this.#alternatives();
-      rule.expression = expression;
-      rule.define(expression);
+      this.#named.rule(this.#current, this.#current);
+      this.#named.define(this.#current, this.#alternatives());
     }
     return this.#named;
-  }
-
-  #rule(name: string): OpenRule {
-    const known = this.#named.get(name);
-    if (known) return known;
-    if (this.#named.size === LIMITS.grammarRulesMax) {
-      throw this.#scanner.error(`there are more than ${LIMITS.grammarRulesMax} rules`);
-    }
-    const path = [...this.#path, name];
-    const rule: OpenRule = { name, path, user: this.#current, ...this.#rules.reserve(path) };
-    this.#named.set(name, rule);
-    return rule;
   }
 
   /** Up to a closing parenthesis, the next rule, or the end. */
@@ -109,7 +95,7 @@ class Parser {
     if (scanner.take(".")) return this.#characters(ANY_CHARACTER);
     if (scanner.take("(")) return this.#group();
     const name = scanner.name();
-    if (name !== undefined) return this.#rule(name).reference;
+    if (name !== undefined) return this.#named.rule(name, this.#current).reference;
     throw scanner.error("expected a literal, a set, a group or the name of a rule");
   }
 
@@ -159,26 +145,7 @@ class Parser {
     if (scanner.take("+")) return repeat(part, 1, null);
     if (scanner.take("?")) return repeat(part, 0, 1);
     if (!scanner.take("{")) return part;
-    const count = this.#count();
-    const isRange = scanner.take(",");
-    const min = count ?? 0;
-    const max = isRange ? (this.#count() ?? null) : min;
-    const isCount = isRange || count !== undefined;
-    if (!isCount || !scanner.take("}")) {
-      throw scanner.error("expected a repetition, such as {2,5}");
-    }
-    if (max !== null && max < min) throw scanner.error("a repetition ends before it begins");
+    const { min, max } = scanner.counts();
     return repeat(part, min, max);
-  }
-
-  #count(): number | undefined {
-    this.#scanner.skipSpace();
-    const count = this.#scanner.number();
-    this.#scanner.skipSpace();
-    if (count !== undefined && count > LIMITS.grammarRepetitionsMax) {
-      const message = `a part is repeated at most ${LIMITS.grammarRepetitionsMax} times`;
-      throw this.#scanner.error(message);
-    }
-    return count;
   }
 }
