@@ -6,6 +6,7 @@ import type { WorkerEnv } from "./env.ts";
 import { startJobConsumer } from "./jobs/consumer.ts";
 import { TokenizerRequests } from "./jobs/tokenizer-requests.ts";
 import { AwayModels } from "./jobs/away-models.ts";
+import { EngineMeter } from "./jobs/engine-meter.ts";
 import { startHeartbeat } from "./jobs/heartbeat.ts";
 import { ThroughputMeter } from "./jobs/throughput.ts";
 import type { Part, PartDeps } from "./part.ts";
@@ -22,6 +23,7 @@ const LOG_MS = 200;
 export interface StartedEngine {
   readonly engine: EngineClient;
   readonly away: AwayModels;
+  readonly engineMeter: EngineMeter;
 }
 
 /** Loads and checks the models. It needs no Redis. @throws Error with the reason if an ensemble cannot be served */
@@ -30,6 +32,8 @@ export async function startEngine(
   { log, metrics }: { readonly log: Logger; readonly metrics: Metrics },
 ): Promise<StartedEngine> {
   const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
+  const prefixBytesMax = env.PREFIX_CACHE_MIB * 2 ** 20;
+  const engineMeter = new EngineMeter({ cacheBytesMax, prefixBytesMax });
   metrics.setLimits({ slots: env.SLOTS, cacheBytesMax });
   const engine = await EngineClient.start(
     {
@@ -37,46 +41,59 @@ export async function startEngine(
       intraOpThreads: env.INTRA_OP_THREADS,
       executionProvider: env.EXECUTION_PROVIDER,
       cacheBytesMax,
-      prefixBytesMax: env.PREFIX_CACHE_MIB * 2 ** 20,
+      prefixBytesMax,
     },
     (error) => {
       // Other workers take over this process's jobs, or this worker does after its restart.
       log.fatal({ err: error }, "The engine thread stopped unexpectedly");
       process.exit(1);
     },
-    (stats) => metrics.addEngineStats(stats),
+    (stats) => {
+      metrics.addEngineStats(stats);
+      engineMeter.add(stats);
+    },
   );
   for (const warning of engine.warnings) log.warn(warning);
   const away = new AwayModels(log);
   away.update(engine.bases);
   engine.onBases = (bases) => away.update(bases);
-  return { engine, away };
+  return { engine, away, engineMeter };
 }
 
 /** Announces the models and starts taking jobs. */
 export async function startGeneration(
   env: WorkerEnv,
-  { engine, away }: StartedEngine,
+  { engine, away, engineMeter }: StartedEngine,
   deps: PartDeps,
 ): Promise<Part> {
+  const workerId = newId("worker");
   const throughput = new ThroughputMeter(env.SLOTS);
+  let isDraining = false;
   const stopHeartbeat = await startHeartbeat({
     ...deps,
     redis: deps.connection,
-    workerId: newId("worker"),
+    workerId,
     version: packageJson.version,
     cards: engine.cards,
     away,
     throughput,
+    engineMeter,
+    onDrain: () => {
+      isDraining = true;
+      deps.log.info(
+        "The operator drains this worker: it takes no more jobs until its process ends",
+      );
+    },
   });
   const jobs = startJobConsumer({
     ...deps,
+    workerId,
     leaseMs: deps.lockMs,
     throughput,
     engine,
     away,
     served: new Map(engine.cards.map(({ id, fingerprint }) => [id, fingerprint])),
-    isPaused: () => deps.clock.problem !== null,
+    isPaused: () => isDraining || deps.clock.problem !== null,
     attemptsMax: env.ATTEMPTS_MAX,
     slots: env.SLOTS,
   });

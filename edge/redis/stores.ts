@@ -15,15 +15,6 @@ import { bucketOf } from "../../shared/files/bucket.ts";
 import { FileStore } from "../../shared/files/store.ts";
 import type { Admission, AdmissionResult, LimitPool } from "../../shared/jobs/admission.ts";
 import { chargeRefusal } from "../../shared/jobs/refusals.ts";
-import type { ModelCard } from "../../shared/workers/model-card.ts";
-import {
-  listModels,
-  liveWorkers,
-  readModel,
-  workersServing,
-  type KnownModel,
-  type LiveWorker,
-} from "../../shared/workers/registry.ts";
 import { rateLimitStatus } from "../../shared/jobs/rate-limit-status.ts";
 import { UsageStore } from "../../shared/usage/store.ts";
 import type { LogEntry } from "../../shared/jobs/log-entry.ts";
@@ -34,6 +25,7 @@ import {
   type SubmitResult,
   type TokenizerRequest,
 } from "../../shared/workers/tokenizer-requests.ts";
+import { runningJobs } from "../../shared/jobs/running-jobs.ts";
 import { JobLists } from "../../shared/jobs/job-lists.ts";
 import { setMetadata } from "../../shared/jobs/metadata.ts";
 import { readSentRequest, type SentRequest } from "../../shared/jobs/sent-request.ts";
@@ -57,6 +49,7 @@ import { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
 import { SigningStore } from "../../shared/webhooks/signing-store.ts";
 import type { Env } from "../runtime/env.ts";
 import { connect } from "./connection.ts";
+import { Fleet } from "./fleet.ts";
 import type { Authority } from "./key-watch.ts";
 import type { FollowRequest, LogReader, WaitRequest } from "./follow.ts";
 import { keepAlive } from "./keep-alive.ts";
@@ -148,29 +141,19 @@ export class RequestStores {
     return new QueueEstimate(this.#redis);
   }
 
-  /** The ensembles that workers serve, or have served within the last day. */
-  models(): Promise<KnownModel[]> {
-    return listModels(this.#redis);
-  }
-
-  /** The card of a known model. */
-  model(id: string): Promise<ModelCard | null> {
-    return readModel(this.#redis, id);
-  }
-
-  /** The live workers that serve a model. */
-  workersOf(modelId: string): Promise<LiveWorker[]> {
-    return workersServing(this.#redis, [modelId]);
-  }
-
-  /** All live workers. */
-  workers(): Promise<LiveWorker[]> {
-    return liveWorkers(this.#redis);
+  /** Workers and models. */
+  get fleet(): Fleet {
+    return new Fleet(this.#redis);
   }
 
   /** The queues of all tenants. */
   queueOverview(): Promise<QueueOverview> {
     return queueOverview(this.#redis);
+  }
+
+  /** The running jobs of all tenants. */
+  runningJobs() {
+    return runningJobs(this.#redis);
   }
 
   /** Records and queues the jobs of a request, all or none. Once this has resolved, they run even if the edge stops. */

@@ -38,7 +38,7 @@ export function requestContext(c: AppContext): RequestContext {
   const { principal, stores, webhookAllow } = c.var;
   return {
     principal,
-    models: stores,
+    models: stores.fleet,
     jobs: stores.jobs,
     webhookAllow,
     compile: (rules) => compileTime.spend(principal.tenant, () => compileOutputRules(rules)),

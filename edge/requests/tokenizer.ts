@@ -40,7 +40,7 @@ export async function tokenizerModel(
   name: string | null | undefined,
 ): Promise<ModelCard> {
   if (name != null) return requireModel(requestContext(c), name);
-  const models = await c.var.stores.models();
+  const models = await c.var.stores.fleet.models();
   const usable = models.filter(({ card }) => mayUseModel(c.var.principal, card.id));
   const [first] = usable.toSorted((a, b) => b.workers.length - a.workers.length);
   if (first && usable.every(({ card }) => card.base === first.card.base)) return first.card;
@@ -66,7 +66,7 @@ export async function askTokenizer<const Question extends TokenizerQuestion>(
 ): Promise<AnswerTo<Question>> {
   const { principal, stores } = c.var;
   const { tenant } = principal;
-  if ((await stores.workersOf(model)).length === 0) throw unavailable(model);
+  if ((await stores.fleet.workersOf(model)).length === 0) throw unavailable(model);
   const pools = [{ id: principal.id, limits: principal.limits }, ...principal.within].flatMap(
     (pool) => {
       const requestsPerMinute = keyLimit(pool.limits, "requests");

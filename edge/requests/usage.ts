@@ -1,8 +1,14 @@
 /** Reports of the use of the service: their days, their groups, and their rows as the API returns them. */
+import type { Activity } from "../../shared/api/activity.ts";
 import { AppError } from "../../shared/api/errors.ts";
 import { dayDate, dayNumber, type UsageSums } from "../../shared/api/usage.ts";
 import { DAY_MS, OTHERS } from "../../shared/usage/usage-lua.ts";
-import { groupUsage, type Days, type UsageEntry } from "../../shared/usage/store.ts";
+import {
+  groupUsage,
+  type ActivityMinute,
+  type Days,
+  type UsageEntry,
+} from "../../shared/usage/store.ts";
 
 /** Days of a report that names none. */
 const DAYS_DEFAULT = 30;
@@ -107,6 +113,19 @@ function usageSums(entry: UsageEntry): UsageSums {
     base_calls: entry.baseCalls,
     seconds: entry.ms / 1000,
   };
+}
+
+/** The minutes of a report of the activity. */
+export function toActivity(minutes: readonly ActivityMinute[]): Activity {
+  const data = minutes.map(({ atMs, promptTokens, completionTokens, ms, waitMs, ...counts }) => ({
+    at: atMs / 1000,
+    ...counts,
+    prompt_tokens: promptTokens,
+    completion_tokens: completionTokens,
+    seconds: ms / 1000,
+    wait_seconds: waitMs / 1000,
+  }));
+  return { object: "activity", data };
 }
 
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);

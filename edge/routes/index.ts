@@ -13,6 +13,7 @@ import { messageRoutes } from "./messages.ts";
 import { modelRoutes } from "./models.ts";
 import { documentRoutes } from "./openapi.ts";
 import { playgroundRoutes } from "./playground.ts";
+import { operatorFleetRoutes } from "./operator-fleet.ts";
 import { operatorRoutes } from "./operator.ts";
 import { responseRoutes } from "./responses.ts";
 import { scoreRoutes } from "./score.ts";
@@ -49,6 +50,7 @@ export function allRoutes(settings: RouteSettings): readonly Route[] {
     ...keyRoutes(),
     ...usageRoutes(),
     ...operatorRoutes(),
+    ...operatorFleetRoutes(),
     ...healthRoutes(settings),
     ...documentRoutes(settings),
     ...playgroundRoutes(settings),

@@ -11,6 +11,9 @@ const MODEL_ID = field(v.string(), "The name of a model. It may contain slashes.
   examples: ["atlas-qa"],
 });
 
+/** Models that the operator has paused, by their id. */
+type PausedModels = Pick<ReadonlyMap<string, unknown>, "has">;
+
 export function modelRoutes(): Route[] {
   return [
     route(
@@ -28,9 +31,10 @@ export function modelRoutes(): Route[] {
         },
       },
       async (c, { json }) => {
-        const models = await c.var.stores.models();
+        const { fleet } = c.var.stores;
+        const [models, paused] = await Promise.all([fleet.models(), fleet.pausedModels()]);
         const usable = models.filter(({ card }) => mayUseModel(c.var.principal, card.id));
-        return json(200, { object: "list", data: usable.map(toModel) });
+        return json(200, { object: "list", data: usable.map((model) => toModel(model, paused)) });
       },
     ),
     route(
@@ -49,17 +53,24 @@ export function modelRoutes(): Route[] {
       },
       async (c, { params, json }) => {
         const card = await requireModel(requestContext(c), params.id);
-        const workers = await c.var.stores.workersOf(card.id);
-        return json(200, toModel({ card, workers }));
+        const { fleet } = c.var.stores;
+        const [workers, paused] = await Promise.all([
+          fleet.workersOf(card.id),
+          fleet.pausedModels(),
+        ]);
+        return json(200, toModel({ card, workers }, paused));
       },
     ),
   ];
 }
 
-function modelStatus(
+/** Whether jobs of a model can start now. @param workers those that take jobs for it */
+export function modelStatus(
   id: string,
   workers: KnownModel["workers"],
+  paused: PausedModels,
 ): Pick<Model, "status" | "status_reason"> {
+  if (paused.has(id)) return { status: "paused", status_reason: null };
   const reasons = workers.map(({ models }) => models.find((model) => model.id === id)?.away);
   if (reasons.length === 0) return { status: "no_worker", status_reason: null };
   const isAway = !reasons.includes(undefined);
@@ -68,7 +79,11 @@ function modelStatus(
     : { status: "available", status_reason: null };
 }
 
-function toModel({ card, workers }: KnownModel): Model {
+/** Jobs that workers can run at the same time, together. */
+export const slotsOf = (workers: KnownModel["workers"]) =>
+  workers.reduce((sum, { throughput }) => sum + throughput.slots, 0);
+
+function toModel({ card, workers }: KnownModel, paused: PausedModels): Model {
   const served = workers.flatMap(({ models }) => models.filter(({ id }) => id === card.id));
   const { fingerprint, reproducible } = card;
   const variants = served.length === 0 ? [{ fingerprint, reproducible }] : served;
@@ -83,13 +98,13 @@ function toModel({ card, workers }: KnownModel): Model {
     context_length: card.contextTokens,
     max_model_len: card.contextTokens,
     alpha: { default: card.alphaDefault, max: card.alphaMax },
-    ...modelStatus(card.id, workers),
+    ...modelStatus(card.id, workers, paused),
     since:
       workers.length === 0
         ? null
         : Math.floor(Math.min(...workers.map(({ sinceMs }) => sinceMs)) / 1000),
     workers: workers.length,
-    slots: workers.reduce((sum, { throughput }) => sum + throughput.slots, 0),
+    slots: slotsOf(workers),
     fingerprints,
     reproducible: fingerprints.length === 1 && variants.every((variant) => variant.reproducible),
   };

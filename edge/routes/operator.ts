@@ -1,6 +1,7 @@
-/** `/v1/operator`: the use, the queues and the workers of all tenants, for keys with the scope `operator`. */
+/** `/v1/operator`: the use, the failures and the queues of all tenants, for keys with the scope `operator`. */
+import { Activity } from "../../shared/api/activity.ts";
 import { LIMITS } from "../../shared/api/limits.ts";
-import { OperatorQueueList, OperatorWorkerList } from "../../shared/api/operator.ts";
+import { OperatorQueueList } from "../../shared/api/operator.ts";
 import {
   dayDate,
   FailureList,
@@ -10,7 +11,7 @@ import {
 } from "../../shared/api/usage.ts";
 import type { ErrorCode } from "../../shared/api/error-codes.ts";
 import { route, type Route } from "../http/route.ts";
-import { report, reportDays } from "../requests/usage.ts";
+import { report, reportDays, toActivity } from "../requests/usage.ts";
 
 const access = { scope: "operator" } as const;
 
@@ -77,6 +78,7 @@ export function operatorRoutes(): Route[] {
         const queues = lanes.map(({ models, running, suspects, workers, slots, ...lane }) => ({
           object: "queue" as const,
           models,
+          paused: lane.isPaused,
           running,
           suspects,
           workers,
@@ -97,28 +99,15 @@ export function operatorRoutes(): Route[] {
     route(
       {
         method: "GET",
-        path: "/v1/operator/workers",
-        operationId: "listWorkers",
+        path: "/v1/operator/activity",
+        operationId: "getOperatorActivity",
         tag: "Operator",
-        summary: "List the live workers that generate",
-        description: "A worker that has sent no heartbeat for 10 s is not listed.",
+        summary: "Read the last hour of all tenants",
+        description: "The jobs of all tenants that ended within the last 60 minutes, by minute.",
         access,
-        replies: { 200: { description: "The workers.", schema: OperatorWorkerList } },
+        replies: { 200: { description: "The minutes.", schema: Activity } },
       },
-      async (c, { json }) => {
-        const workers = (await c.var.stores.workers()).map((worker) => ({
-          id: worker.id,
-          object: "worker" as const,
-          version: worker.version,
-          started_at: worker.sinceMs / 1000,
-          heartbeat_at: worker.heartbeatMs / 1000,
-          slots: worker.throughput.slots,
-          busy: worker.throughput.busy,
-          tokens_per_second: worker.throughput.tokensPerSecond,
-          models: worker.models,
-        }));
-        return json(200, { object: "list", data: workers });
-      },
+      async (c, { json }) => json(200, toActivity(await c.var.stores.usage.activity(null))),
     ),
   ];
 }

@@ -1,10 +1,11 @@
-/** `/v1/usage` and `/v1/keys/me`: what the caller's key, or all keys of its tenant, used, and what is left of its limits. */
+/** `/v1/usage`, `/v1/activity` and `/v1/keys/me`: what the caller's key, or all keys of its tenant, used, and what is left of its limits. */
+import { Activity } from "../../shared/api/activity.ts";
 import { CurrentApiKey } from "../../shared/api/keys.ts";
 import { LIMITS } from "../../shared/api/limits.ts";
 import { AppError } from "../../shared/api/errors.ts";
 import { USAGE_QUERY, UsageReport } from "../../shared/api/usage.ts";
 import { route, type Route } from "../http/route.ts";
-import { report, reportDays, today, totalUsage } from "../requests/usage.ts";
+import { report, reportDays, toActivity, today, totalUsage } from "../requests/usage.ts";
 import { toApiKey } from "./keys.ts";
 
 export function usageRoutes(): Route[] {
@@ -33,6 +34,22 @@ export function usageRoutes(): Route[] {
         const filter = { owner: seesAll ? query.key : principal.id, model: query.model };
         const all = await usage.ofTenant(principal.tenant, days);
         return json(200, report(all, filter, days, query.group_by, "key"));
+      },
+    ),
+    route(
+      {
+        method: "GET",
+        path: "/v1/activity",
+        operationId: "getActivity",
+        tag: "Keys",
+        summary: "Read the tenant's last hour",
+        description: "The tenant's jobs that ended within the last 60 minutes, by minute.",
+        access: { scope: "admin" },
+        replies: { 200: { description: "The minutes.", schema: Activity } },
+      },
+      async (c, { json }) => {
+        const { principal, stores } = c.var;
+        return json(200, toActivity(await stores.usage.activity(principal.tenant)));
       },
     ),
     route(

@@ -28,7 +28,7 @@ export const TenantScope = v.pipe(v.picklist(TENANT_SCOPES), v.description(TENAN
 export const Scope = v.pipe(
   v.picklist([...TENANT_SCOPES, "operator"]),
   v.description(
-    `${TENANT_SCOPES_TEXT} \`operator\` reads the use and the queues of all tenants; only the command line creates such a key.`,
+    `${TENANT_SCOPES_TEXT} \`operator\` sees the use, the queues, the running jobs and the workers of all tenants, cancels jobs, drains workers and pauses models; only the command line creates such a key.`,
   ),
 );
 export type Scope = v.InferOutput<typeof Scope>;

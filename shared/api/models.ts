@@ -49,8 +49,8 @@ export const Model = v.strictObject({
     "The steering strengths that the model allows.",
   ),
   status: field(
-    v.picklist(["available", "base_away", "no_worker"]),
-    "`available`: a live worker serves the model. `base_away`: workers serve it, but its base is on another server that answers none of them. `no_worker`: no worker serves it now. Requests for the model are accepted, and their jobs wait for a worker. A model that no worker has served for a day is not listed any more, and requests for it are refused with `model_not_found`.",
+    v.picklist(["available", "base_away", "no_worker", "paused"]),
+    "`available`: a live worker serves the model. `base_away`: workers serve it, but its base is on another server that answers none of them. `no_worker`: no worker serves it now. `paused`: the operator lets its jobs wait. Requests for the model are accepted, and their jobs wait for a worker. A model that no worker has served for a day is not listed any more, and requests for it are refused with `model_not_found`.",
   ),
   status_reason: field(
     v.nullable(v.string()),

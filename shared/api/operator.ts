@@ -1,6 +1,8 @@
-/** The operator's view of all tenants: queues and workers. Their use is in usage.ts. */
+/** The operator's view of all tenants: queues, running jobs, workers and models. Their use is in usage.ts. */
 import * as v from "valibot";
+import { Job } from "./jobs.ts";
 import { listSchema } from "./lists.ts";
+import { Model } from "./models.ts";
 import { Eta } from "./queue.ts";
 import { count, EXAMPLE_TIME, field, type Reply } from "./schema.ts";
 
@@ -19,6 +21,7 @@ export const OperatorQueue = v.strictObject({
     count,
     "Jobs whose worker was lost before their first token: they may have crashed it, and an idle worker runs them.",
   ),
+  paused: field(v.boolean(), "Whether one of these models is paused: none of its jobs starts."),
   workers: field(count, "Live workers that can serve all of these models now."),
   slots: field(count, "Jobs that these workers can run at the same time."),
   tenants: field(
@@ -33,7 +36,7 @@ export const OperatorQueue = v.strictObject({
         }),
         eta: field(
           v.nullable(Eta),
-          "Estimated seconds until a job that the tenant submits now would start. Null without a live worker, while none has measured its speed, and for all but the first 10 tenants.",
+          "Estimated seconds until a job that the tenant submits now would start. Null without a live worker, while none has measured its speed, while a model is paused, and for all but the first 10 tenants.",
         ),
       }),
     ),
@@ -51,6 +54,29 @@ export const OperatorQueueList = v.strictObject({
   ),
 });
 
+const share = (text: string) => field(v.nullable(v.number()), text, { examples: [0.82] });
+const bytes = (text: string) => field(count, text, { examples: [67_108_864] });
+
+/** The engine of a worker. */
+const EngineLoad = v.strictObject({
+  tokens_per_second: field(
+    v.number(),
+    "Generated tokens per second of all its jobs together, in the last minute.",
+    { examples: [120.5] },
+  ),
+  acceptance: share(
+    "The share of drafted tokens that were accepted (speculative decoding), of the jobs that ended in the last minute. Null if none was drafted.",
+  ),
+  cached_share: share(
+    "The share of the prompts' tokens that came from the prefix cache, of the jobs that ended in the last minute. Null without one.",
+  ),
+  waiting: field(count, "Jobs that it has taken and that wait until its KV cache has room."),
+  kv_cache_bytes: bytes("Bytes of the KV caches of all models and jobs."),
+  kv_cache_bytes_max: bytes("The limit of these bytes."),
+  prefix_cache_bytes: bytes("Bytes of the prefix cache: KV caches of earlier prompts."),
+  prefix_cache_bytes_max: bytes("The limit of these bytes."),
+});
+
 /** A worker that generates. */
 export const OperatorWorker = v.strictObject({
   id: field(v.string(), "A random id of the worker's process."),
@@ -66,10 +92,18 @@ export const OperatorWorker = v.strictObject({
   ),
   slots: field(count, "Jobs that it can run at the same time."),
   busy: field(count, "Jobs that it runs."),
+  draining: field(
+    v.boolean(),
+    "Whether it takes no more jobs, because it is drained. With `busy: 0` it can be stopped without a delay of any job.",
+  ),
   tokens_per_second: field(
     v.nullable(v.number()),
-    "Tokens per second of one slot. Null until a job has ended.",
+    "Tokens per second of one slot, prompts included, in the last 50 jobs. Null until a job has ended.",
     { examples: [38.5] },
+  ),
+  engine: field(
+    v.nullable(EngineLoad),
+    "The last minute of its engine, and its memory. Null for a worker of an older release.",
   ),
   models: field(
     v.array(
@@ -82,6 +116,11 @@ export const OperatorWorker = v.strictObject({
           v.boolean(),
           "Whether the same request with the same seed always gives the same text.",
         ),
+        remote_base: field(v.boolean(), "Whether its base is on another server."),
+        problem: field(
+          v.nullable(v.string()),
+          "Why this worker cannot serve it now: its base on another server cannot be used. Null if it can.",
+        ),
       }),
     ),
     "The models that it serves.",
@@ -91,3 +130,55 @@ export type OperatorWorker = Reply<typeof OperatorWorker>;
 
 /** `GET /v1/operator/workers` */
 export const OperatorWorkerList = listSchema(OperatorWorker);
+
+const { id, status, status_reason, workers, slots } = Model.entries;
+
+/** A model as the operator sees it. */
+export const OperatorModel = v.strictObject({
+  id,
+  object: field(v.literal("operator_model"), "The type of this object: `operator_model`."),
+  status,
+  status_reason,
+  workers,
+  slots,
+  paused_at: field(
+    v.nullable(v.number()),
+    "Since when its jobs are kept waiting, as a Unix time in seconds. Null if it is not paused.",
+    { examples: [EXAMPLE_TIME] },
+  ),
+});
+export type OperatorModel = Reply<typeof OperatorModel>;
+
+/** `GET /v1/operator/models` */
+export const OperatorModelList = listSchema(OperatorModel);
+
+const { state, phase, attempts, cancel_requested, created_at, started_at } = Job.entries;
+
+/** A job that runs. No text of it is shown, nor its metadata. */
+export const OperatorJob = v.strictObject({
+  id: Job.entries.id,
+  object: Job.entries.object,
+  tenant: field(v.string(), "The tenant.", { examples: ["acme"] }),
+  model: Job.entries.model,
+  state,
+  phase,
+  worker: field(
+    v.nullable(v.string()),
+    "The id of the worker that runs it. Null if that worker was lost, until another one takes the job over.",
+    { examples: ["worker_0198c2f4e5b07a31"] },
+  ),
+  attempts,
+  tokens: field(count, "Tokens that it has generated, and those of its prompt that were scored.", {
+    examples: [17],
+  }),
+  cancel_requested,
+  created_at,
+  started_at,
+});
+export type OperatorJob = Reply<typeof OperatorJob>;
+
+/** `GET /v1/operator/jobs` */
+export const OperatorJobList = v.strictObject({
+  ...listSchema(OperatorJob).entries,
+  more_jobs: field(count, "Running jobs that are not in the list."),
+});

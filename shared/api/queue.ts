@@ -32,8 +32,8 @@ export const QueuePlace = v.strictObject({
     "Estimated seconds until the job starts. Only workers that serve the job's models count. Null while there is none, and while none of them has measured its speed.",
   ),
   reason: field(
-    v.nullable(v.picklist(["no_worker", "base_away"])),
-    "Why the job cannot start at present, although it is accepted. `no_worker`: no live worker serves all models of the job. `base_away`: workers serve them, but a base on another server does not answer any of them. It waits until one can run it, or until its deadline. Null: a worker can run it.",
+    v.nullable(v.picklist(["no_worker", "base_away", "paused"])),
+    "Why the job cannot start at present, although it is accepted. `no_worker`: no live worker serves all models of the job. `base_away`: workers serve them, but a base on another server does not answer any of them. `paused`: the operator has paused one of the models. It waits until one can run it, or until its deadline. Null: a worker can run it.",
   ),
 });
 export type QueuePlace = Reply<typeof QueuePlace>;

@@ -74,13 +74,15 @@ type TakeReply = [
 
 export class JobLeases {
   readonly #redis: RedisClient;
-  readonly #worker = crypto.randomUUID();
+  readonly #worker: string;
   #claims = 0;
   /** Id of a claim whose reply was lost with an error. */
   #unanswered: string | null = null;
 
-  constructor(redis: RedisClient) {
+  /** @param workerId random id of the worker's process, as in the registry of workers */
+  constructor(redis: RedisClient, workerId: string = crypto.randomUUID()) {
     this.#redis = redis;
+    this.#worker = workerId;
   }
 
   /**

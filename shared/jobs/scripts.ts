@@ -179,8 +179,8 @@ local function lastSeenMs()
 end
 -- \`ended\` is the outcome; \`workedUntilMs\` is nil if the job's worker ends it now.
 local function endJob(state, text, outcome, usedTokens, ended, workedUntilMs)
-  local id, keepMs, tenant, facets, createdAtMs, pools, keyId, claimedAtMs = unpack(
-    redis.call('HMGET', job, 'id', 'keepMs', 'tenant', 'facets', 'createdAtMs', 'pools', 'keyId', 'claimedAtMs'), 1, 8)
+  local id, keepMs, tenant, facets, createdAtMs, pools, keyId, claimedAtMs, startedAtMs = unpack(
+    redis.call('HMGET', job, 'id', 'keepMs', 'tenant', 'facets', 'createdAtMs', 'pools', 'keyId', 'claimedAtMs', 'startedAtMs'), 1, 9)
   local nowMs, ttlMs = redisNowMs(), math.min(retentionMs, tonumber(keepMs or retentionMs))
   releaseReservations(id, usedTokens)
   -- The log has the outcome too.
@@ -196,7 +196,8 @@ local function endJob(state, text, outcome, usedTokens, ended, workedUntilMs)
   if not facets then tenant, facets, createdAtMs = indexed(job, id) end
   indexEnded(id, tenant, facets, createdAtMs, state, claimedAtMs, nowMs, string.format('%.0f', nowMs + ttlMs))
   local workedMs = claimedAtMs and math.max(0, (workedUntilMs or nowMs) - claimedAtMs) or 0
-  countUsage(tenant, string.match(facets, '^model:([^\\n]*)'), pools or keyId or '', state, ended, workedMs, nowMs)
+  local waitMs = startedAtMs and math.max(0, startedAtMs - createdAtMs)
+  countUsage(tenant, string.match(facets, '^model:([^\\n]*)'), pools or keyId or '', state, ended, workedMs, waitMs, nowMs)
 end
 local function signal(kind) redis.call('PUBLISH', '${SIGNALS_CHANNEL}', kind .. ' ' .. redis.call('HGET', job, 'id')) end
 ${WRITE_WHEN_FULL_LUA}

@@ -6,8 +6,15 @@ import { CLAIM_LUA } from "./claim-lua.ts";
 import { EVENT_LOG_LUA, WRITE_WHEN_FULL_LUA } from "./event-log.ts";
 import { FAIR_QUEUE_LUA } from "../queue/fair-queue-lua.ts";
 import { LEASE_LUA } from "../queue/lease-lua.ts";
-import { VERSION_SUFFIX } from "../queue/lanes.ts";
-import { LAST_CLAIM_PREFIX, LEASES_PREFIX, SHARED_PREFIX, SUSPECTS_PREFIX } from "../redis/keys.ts";
+import { LANE_SEPARATOR, VERSION_SUFFIX } from "../queue/lanes.ts";
+import {
+  DRAINING_WORKERS_KEY,
+  LAST_CLAIM_PREFIX,
+  LEASES_PREFIX,
+  PAUSED_MODELS_KEY,
+  SHARED_PREFIX,
+  SUSPECTS_PREFIX,
+} from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
 /** Expired leases of a lane that one call looks at, at most. */
@@ -44,6 +51,7 @@ export interface TakeOrder {
  * Status: 'none'; or 'claimed', 'exhausted' (too many attempts were lost) or 'late' (its deadline or `start_by` has passed), and
  * then the reply goes on: when the attempt before was claimed, when it last logged a token ('' for none), 1 if its worker gave it
  * up, fields of the job.
+ * A drained worker gets none, and none is taken from a lane with a paused model.
  * A job that is exhausted or late is not claimed: the caller ends it. If the caller is lost, the job is found again.
  * A client that lost its connection before the reply sends the same order again. It gets the job that it has claimed, as long
  * as no other worker has claimed that job.
@@ -125,6 +133,19 @@ end
 
 local before = claimedBefore()
 if before then return before end
+if redis.call('SISMEMBER', '${DRAINING_WORKERS_KEY}', order.worker) == 1 then return reply('none') end
+if redis.call('EXISTS', '${PAUSED_MODELS_KEY}') == 1 then
+  local function isPaused(lane)
+    for model in string.gmatch(lane, '[^${LANE_SEPARATOR}]+') do
+      if redis.call('HEXISTS', '${PAUSED_MODELS_KEY}', model) == 1 then return true end
+    end
+  end
+  local lanes = {}
+  for _, served in ipairs(order.lanes) do
+    if not isPaused(served[1]) then lanes[#lanes + 1] = served end
+  end
+  order.lanes = lanes
+end
 
 for _, served in ipairs(order.lanes) do
   local lane, fingerprint = unpack(served)

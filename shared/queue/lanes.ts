@@ -11,7 +11,7 @@ import { NAME_SEPARATOR } from "../redis/keys.ts";
 import { JOB_VERSION } from "../redis/version.ts";
 
 /** Separates the ensembles of a lane. The manifest allows no id that contains it. */
-const LANE_SEPARATOR = "+";
+export const LANE_SEPARATOR = "+";
 
 /**
  * Marks a part of a lane's name as a version: jobs that only workers of that release understand wait in a lane of their own.

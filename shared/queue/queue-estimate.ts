@@ -5,6 +5,7 @@ import { laneOf } from "./lanes.ts";
 import { waitingFor, type LeasedJob } from "./lost-lease.ts";
 import type { QueuePlace } from "../api/queue.ts";
 import type { RedisClient } from "../redis/client.ts";
+import { pausedModels } from "../workers/model-pauses.ts";
 import { canServe, workersServing, type LiveWorker } from "../workers/registry.ts";
 
 /** The estimate for a job that is submitted now. */
@@ -31,12 +32,12 @@ export class QueueEstimate {
 
   /** The place of a job; null if it does not wait. */
   async forJob(job: WaitingJob & { readonly generation: UsedModels }): Promise<QueuePlace | null> {
-    // At the same time: a submission waits for both.
-    const [ahead, workers] = await Promise.all([
+    // At the same time: a submission waits for all.
+    const [ahead, fleet] = await Promise.all([
       this.#queue.workAhead(job),
-      this.#workersFor(job.generation),
+      this.#fleetFor(job.generation),
     ]);
-    return ahead && estimate(ahead, job.generation, workers).place;
+    return ahead && estimate(ahead, fleet).place;
   }
 
   /** What a running job waits for whose worker was lost; null if a worker runs it. */
@@ -50,29 +51,34 @@ export class QueueEstimate {
     tenant: string,
     priority: number,
   ): Promise<NewJobEstimate> {
-    const [ahead, workers] = await Promise.all([
+    const [ahead, fleet] = await Promise.all([
       this.#queue.workAheadOfNewJob(laneOf(generation), tenant, priority),
-      this.#workersFor(generation),
+      this.#fleetFor(generation),
     ]);
-    return estimate(ahead, generation, workers);
+    return estimate(ahead, fleet);
   }
 
   /** Only workers that serve all models of the job count. */
-  #workersFor(generation: UsedModels): Promise<LiveWorker[]> {
-    return workersServing(this.#redis, idsOf(generation));
+  async #fleetFor(generation: UsedModels): Promise<Fleet> {
+    const models = [generation.model, ...(generation.pairs ?? []).map((pair) => pair.model)];
+    const [serving, paused] = await Promise.all([
+      workersServing(this.#redis, models),
+      pausedModels(this.#redis),
+    ]);
+    const usable = serving.filter((worker) => canServe(worker, models));
+    if (models.some((id) => paused.has(id))) return { workers: [], reason: "paused" };
+    if (serving.length === 0) return { workers: [], reason: "no_worker" };
+    return { workers: usable, reason: usable.length === 0 ? "base_away" : null };
   }
 }
 
-const idsOf = ({ model, pairs = [] }: UsedModels) => [model, ...pairs.map((pair) => pair.model)];
+/** The workers that can run a job now; if there is none, the reason. */
+interface Fleet {
+  readonly workers: readonly LiveWorker[];
+  readonly reason: QueuePlace["reason"];
+}
 
-/** @param serving the workers that serve the models, some of which may have no base for them now */
-function estimate(
-  ahead: WorkAhead,
-  generation: UsedModels,
-  serving: readonly LiveWorker[],
-): NewJobEstimate {
-  const workers = serving.filter((worker) => canServe(worker, idsOf(generation)));
-  const missing = serving.length === 0 ? "no_worker" : "base_away";
+function estimate(ahead: WorkAhead, { workers, reason }: Fleet): NewJobEstimate {
   const eta = estimateStart(
     ahead,
     workers.map(({ throughput }) => throughput),
@@ -82,7 +88,7 @@ function estimate(
       position: ahead.jobs + 1,
       tokens_ahead: ahead.tokens,
       eta: eta && { p50: eta.p50, p90: eta.p90 },
-      reason: workers.length === 0 ? missing : null,
+      reason,
     },
     p10Seconds: eta?.p10 ?? null,
   };

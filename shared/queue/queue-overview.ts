@@ -8,6 +8,7 @@ import type { Eta } from "../api/queue.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { LANES_KEY, LEASE_GROUPS_KEY, LEASES_PREFIX, SUSPECTS_PREFIX } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
+import { pausedModels } from "../workers/model-pauses.ts";
 import { canServe, liveWorkers } from "../workers/registry.ts";
 
 /** Lanes of a report, and flows that are read of each: those that are served next. */
@@ -71,7 +72,9 @@ export interface LaneOverview {
   readonly running: number;
   /** Jobs whose worker was lost before their first token. */
   readonly suspects: number;
-  /** Those that can serve the lane now: none of its bases is away. */
+  /** Whether the operator has paused one of its models. */
+  readonly isPaused: boolean;
+  /** Those that can serve the lane now: they are not drained, and none of its bases is away. */
   readonly workers: number;
   readonly slots: number;
   readonly tenants: readonly WaitingTenant[];
@@ -95,17 +98,19 @@ export async function queueOverview(redis: RedisClient): Promise<QueueOverview> 
   const groupsByLane = Map.groupBy(groups, laneOfGroup);
   const names = [...new Set([...waiting, ...groupsByLane.keys()])];
   const lanes = sampleOf(names, LANES_MAX).toSorted();
-  const workers = await liveWorkers(redis);
+  const [workers, paused] = await Promise.all([liveWorkers(redis), pausedModels(redis)]);
   const overviews: LaneOverview[] = [];
   for (const lane of lanes) {
     const models = modelsOfLane(lane);
     const serving = workers.filter((worker) => canServe(worker, models));
+    const isPaused = models.some((id) => paused.has(id));
     overviews.push({
       models,
+      isPaused,
       ...(await runningJobs(redis, groupsByLane.get(lane) ?? [])),
       workers: serving.length,
       slots: serving.reduce((sum, { throughput }) => sum + throughput.slots, 0),
-      ...(await waitingTenants(redis, lane, serving)),
+      ...(await waitingTenants(redis, lane, isPaused ? [] : serving)),
     });
   }
   return { lanes: overviews, moreLanes: names.length - lanes.length };

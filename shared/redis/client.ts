@@ -19,6 +19,7 @@ export interface RedisClient {
   lrange(key: string, start: number, stop: number): Promise<string[]>;
   pexpireat(key: string, atMs: number): Promise<number>;
   smembers(key: string): Promise<string[]>;
+  srem(key: string, member: string): Promise<number>;
   time(): Promise<readonly (number | string)[]>;
   set(key: string, value: string, px: "PX", ms: number): Promise<unknown>;
   xdel(key: string, id: string): Promise<number>;

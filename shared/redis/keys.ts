@@ -63,6 +63,11 @@ export const USAGE_PREFIX = "{trimtab}:usage:";
 export const USAGE_TENANTS_PREFIX = "{trimtab}:usage-tenants:";
 /** Hash: the jobs that ended with an error on a day, by error code. The name ends with the day. Expires. */
 export const FAILURES_PREFIX = "{trimtab}:failures:";
+/**
+ * Hash: the sums of a tenant's jobs that ended within an hour, by minute. The name ends with hour, ":" and tenant; without a tenant it has
+ * those of all tenants. Expires an hour after that hour.
+ */
+export const ACTIVITY_PREFIX = "{trimtab}:activity:";
 
 // The queue: fair queues by lane (queue/fair-queue-lua.ts) and leases (queue/lease-lua.ts)
 
@@ -125,6 +130,10 @@ export const OLD_QUEUE = {
 export const WORKERS_KEY = "{trimtab}:workers";
 /** Hash: the time of a worker's first heartbeat, a space, and its last report (JSON, workers/worker-report.ts), by worker. */
 export const WORKER_REPORTS_KEY = "{trimtab}:worker-reports";
+/** Set: the workers that take no more jobs, because the operator drains them. A worker leaves it when it stops or is lost. */
+export const DRAINING_WORKERS_KEY = "{trimtab}:draining-workers";
+/** Hash: the models whose jobs the operator lets wait, with the time since when (Unix ms), by model id. */
+export const PAUSED_MODELS_KEY = "{trimtab}:paused-models";
 /** Hash: the known models (JSON, workers/model-card.ts), by model id. */
 export const MODELS_KEY = "{trimtab}:models";
 /** Sorted set: the known models by the time of the last heartbeat of a worker that served it. */

@@ -1,8 +1,16 @@
 /** Reads the use of the service, which usage-lua.ts counts. This is the folder's main file; the folder knows no HTTP. */
-import { FAILURES_PREFIX, USAGE_PREFIX, USAGE_TENANTS_PREFIX } from "../redis/keys.ts";
+import {
+  ACTIVITY_PREFIX,
+  FAILURES_PREFIX,
+  USAGE_PREFIX,
+  USAGE_TENANTS_PREFIX,
+} from "../redis/keys.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { redisNow } from "../redis/clock.ts";
-import { NAME_SEPARATOR, USAGE_SUMS } from "./usage-lua.ts";
+import { ACTIVITY_SUMS, HOUR_MS, MINUTE_MS, NAME_SEPARATOR, USAGE_SUMS } from "./usage-lua.ts";
+
+/** Minutes of a report of the activity. */
+const ACTIVITY_MINUTES = 60;
 
 /** Days, and tenants of one day, that are read at the same time. */
 const DAYS_AT_ONCE = 10;
@@ -20,6 +28,12 @@ export interface UsageEntry extends UsageSums {
   /** The API key, or the tenant in the operator's view; with the model, empty for the entry of all others. */
   readonly owner: string;
   readonly model: string;
+}
+
+/** What jobs that ended within one minute used. */
+export interface ActivityMinute extends Readonly<Record<(typeof ACTIVITY_SUMS)[number], number>> {
+  /** Its beginning, in Unix milliseconds. */
+  readonly atMs: number;
 }
 
 export class UsageStore {
@@ -66,6 +80,25 @@ export class UsageStore {
         found.push({ day, code, jobs: Number(jobs) });
     }
     return found;
+  }
+
+  /** The last 60 minutes, the one that is not over included. @param tenant null for all tenants together */
+  async activity(tenant: string | null): Promise<ActivityMinute[]> {
+    const nowMs = await this.nowMs();
+    const hour = Math.floor(nowMs / HOUR_MS);
+    const [before, now] = await Promise.all(
+      [hour - 1, hour].map((each) =>
+        this.#redis.hgetall(`${ACTIVITY_PREFIX}${each}:${tenant ?? ""}`),
+      ),
+    );
+    const counted = { ...before, ...now };
+    const last = Math.floor(nowMs / MINUTE_MS);
+    return Array.from({ length: ACTIVITY_MINUTES }, (_, i) => {
+      const minute = last - (ACTIVITY_MINUTES - 1) + i;
+      const sums = JSON.parse(counted[minute] ?? "[]") as number[];
+      const named = Object.fromEntries(ACTIVITY_SUMS.map((sum, k) => [sum, sums[k] ?? 0]));
+      return { ...(named as Omit<ActivityMinute, "atMs">), atMs: minute * MINUTE_MS };
+    });
   }
 
   async #read(prefix: string, [first, last]: Days): Promise<UsageEntry[]> {

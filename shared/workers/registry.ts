@@ -6,7 +6,13 @@
  */
 import * as v from "valibot";
 import type { RedisClient } from "../redis/client.ts";
-import { MODELS_KEY, MODELS_SEEN_KEY, WORKER_REPORTS_KEY, WORKERS_KEY } from "../redis/keys.ts";
+import {
+  DRAINING_WORKERS_KEY,
+  MODELS_KEY,
+  MODELS_SEEN_KEY,
+  WORKER_REPORTS_KEY,
+  WORKERS_KEY,
+} from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 import { ModelCardJson, type ModelCard } from "./model-card.ts";
 import { WorkerReportJson, type WorkerReport } from "./worker-report.ts";
@@ -26,22 +32,26 @@ export interface LiveWorker extends WorkerReport {
   readonly heartbeatMs: number;
   /** Unix ms of its first heartbeat. */
   readonly sinceMs: number;
+  /** Whether it takes no more jobs, because the operator drains it. */
+  readonly isDraining: boolean;
 }
 
 /** A model that some worker serves, or has served within the last day. */
 export interface KnownModel {
   readonly card: ModelCard;
-  /** The live workers that serve it; empty if there is none. */
+  /** The live workers that take jobs for it; empty if there is none. */
   readonly workers: readonly LiveWorker[];
 }
 
 /**
- * KEYS: workers, their reports, models, models by last heartbeat.
- * ARGV: id of the worker, report (JSON), then id and card (JSON) of each of its models.
- * Returns the ids of those of these models that another worker served with another fingerprint within the last 10 s.
+ * KEYS: workers, their reports, models, models by last heartbeat, draining workers.
+ * ARGV: id of the worker, report (JSON), 1 if it knows that it is drained (it was lost meanwhile), then id and card (JSON) of each of its
+ * models.
+ * Returns 1 if the worker is drained, then the ids of those of these models that another worker served with another fingerprint
+ * within the last 10 s.
  */
 const heartbeatScript = defineScript(`
-local workers, reports, models, seen = unpack(KEYS)
+local workers, reports, models, seen, draining = unpack(KEYS)
 local worker = ARGV[1]
 -- Redis refuses the first write of a script when its memory is full, unless that write needs none, as this one.
 redis.call('ZREM', workers, '')
@@ -51,15 +61,16 @@ local previous = redis.call('HGET', reports, worker)
 local sinceMs = previous and string.match(previous, '^%d+') or string.format('%d', nowMs)
 redis.call('HSET', reports, worker, sinceMs .. ' ' .. ARGV[2])
 redis.call('ZADD', workers, nowMs, worker)
-local differing = {}
-for i = 3, #ARGV, 2 do
+if ARGV[3] == '1' then redis.call('SADD', draining, worker) end
+local reply = {redis.call('SISMEMBER', draining, worker)}
+for i = 4, #ARGV, 2 do
   local id, card = ARGV[i], ARGV[i + 1]
   local known = redis.call('HGET', models, id)
   if known ~= card then
     local seenMs = tonumber(redis.call('ZSCORE', seen, id) or 0)
     local isServed = known and seenMs > nowMs - ${LOST_AFTER_MS}
     if isServed and cjson.decode(known).fingerprint ~= cjson.decode(card).fingerprint then
-      table.insert(differing, id)
+      table.insert(reply, id)
     end
     redis.call('HSET', models, id, card)
   end
@@ -68,48 +79,88 @@ end
 for _, lost in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', nowMs - ${LOST_AFTER_MS})) do
   redis.call('HDEL', reports, lost)
   redis.call('ZREM', workers, lost)
+  redis.call('SREM', draining, lost)
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', nowMs - ${MODEL_TTL_MS})) do
   redis.call('HDEL', models, id)
   redis.call('ZREM', seen, id)
 end
-return differing
-`);
-
-/** KEYS: workers, their reports. Returns of each live worker: id, time of its last heartbeat, `since report`. */
-const liveWorkersScript = defineScript(`
-local time = redis.call('TIME')
-local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-local found, reply = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. (nowMs - ${LOST_AFTER_MS}), '+inf', 'WITHSCORES'), {}
-for i = 1, #found, 2 do reply[#reply + 1] = {found[i], found[i + 1], redis.call('HGET', KEYS[2], found[i])} end
 return reply
 `);
 
 /**
+ * KEYS: workers, their reports, draining workers. Returns of each live worker: id, time of its last heartbeat, `since report`, 1 if it
+ * is drained.
+ */
+const liveWorkersScript = defineScript(`
+local time = redis.call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+local found, reply = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. (nowMs - ${LOST_AFTER_MS}), '+inf', 'WITHSCORES'), {}
+for i = 1, #found, 2 do
+  local worker = found[i]
+  local isDraining = redis.call('SISMEMBER', KEYS[3], worker)
+  reply[#reply + 1] = {worker, found[i + 1], redis.call('HGET', KEYS[2], worker), isDraining}
+end
+return reply
+`);
+
+/**
+ * KEYS: workers, draining workers. ARGV: id of a worker. Returns 0 if it does not live.
+ * A worker that stops at the same time removes itself afterwards, or does not live any more.
+ */
+const drainScript = defineScript(`
+local workers, draining = unpack(KEYS)
+-- As in a heartbeat.
+redis.call('ZREM', workers, '')
+if not redis.call('ZSCORE', workers, ARGV[1]) then return 0 end
+redis.call('SADD', draining, ARGV[1])
+return 1
+`);
+
+/** What a worker learns from its heartbeat. */
+export interface HeartbeatReply {
+  /** Whether the operator drains it. */
+  readonly isDraining: boolean;
+  /** The ids of those of its models that another worker serves with other weights. */
+  readonly differing: readonly string[];
+}
+
+/**
  * Reports that a worker lives and what it serves. It works also when Redis is full.
- * @returns the ids of those of its models that another worker serves with other weights
+ * @param isDraining whether it knows that it is drained, which Redis forgets of a worker that was lost
  */
 export async function sendHeartbeat(
   redis: RedisClient,
   workerId: string,
   report: WorkerReport,
   cards: readonly ModelCard[],
-): Promise<string[]> {
+  isDraining = false,
+): Promise<HeartbeatReply> {
   const models = cards.flatMap((card) => [card.id, JSON.stringify(card)]);
-  return (await heartbeatScript(
+  const [drained, ...differing] = (await heartbeatScript(
     redis,
-    [WORKERS_KEY, WORKER_REPORTS_KEY, MODELS_KEY, MODELS_SEEN_KEY],
-    [workerId, JSON.stringify(report), ...models],
-  )) as string[];
+    [WORKERS_KEY, WORKER_REPORTS_KEY, MODELS_KEY, MODELS_SEEN_KEY, DRAINING_WORKERS_KEY],
+    [workerId, JSON.stringify(report), isDraining ? 1 : 0, ...models],
+  )) as [0 | 1, ...string[]];
+  return { isDraining: drained === 1, differing };
+}
+
+/**
+ * From now on the worker takes no jobs, until its process ends; those that it has go on.
+ * @returns false if no such worker lives
+ */
+export async function drainWorker(redis: RedisClient, workerId: string): Promise<boolean> {
+  return (await drainScript(redis, [WORKERS_KEY, DRAINING_WORKERS_KEY], [workerId])) === 1;
 }
 
 /** Removes a worker that stops. Its models stay known. */
 export async function removeWorker(redis: RedisClient, workerId: string): Promise<void> {
   await redis.zrem(WORKERS_KEY, workerId);
   await redis.hdel(WORKER_REPORTS_KEY, workerId);
+  await redis.srem(DRAINING_WORKERS_KEY, workerId);
 }
 
-/** The live workers that serve every one of the models. */
+/** The live workers that take jobs for every one of the models. */
 export async function workersServing(
   redis: RedisClient,
   modelIds: readonly string[],
@@ -139,21 +190,31 @@ export async function readModel(redis: RedisClient, id: string): Promise<ModelCa
 
 /** The workers whose last heartbeat is recent. */
 export async function liveWorkers(redis: RedisClient): Promise<LiveWorker[]> {
-  const keys = [WORKERS_KEY, WORKER_REPORTS_KEY];
-  type Entry = [id: string, heartbeatMs: string, entry: string | null];
+  const keys = [WORKERS_KEY, WORKER_REPORTS_KEY, DRAINING_WORKERS_KEY];
+  type Entry = [id: string, heartbeatMs: string, entry: string | null, isDraining: 0 | 1];
   const entries = (await liveWorkersScript(redis, keys)) as Entry[];
-  return entries.flatMap(([id, heartbeatMs, entry]) => {
+  return entries.flatMap(([id, heartbeatMs, entry, isDraining]) => {
     if (entry === null) return [];
     const space = entry.indexOf(" ");
     const report = v.parse(WorkerReportJson, entry.slice(space + 1));
     const sinceMs = Number(entry.slice(0, space));
-    return { ...report, id, heartbeatMs: Number(heartbeatMs), sinceMs };
+    return {
+      ...report,
+      id,
+      heartbeatMs: Number(heartbeatMs),
+      sinceMs,
+      isDraining: isDraining === 1,
+    };
   });
 }
 
-/** Whether the worker can serve all these models now: none of their bases is away. */
-export const canServe = ({ models }: LiveWorker, ids: readonly string[]) =>
+/** Whether the worker can serve all these models now: it is not drained, and none of their bases is away. */
+export const canServe = ({ isDraining, models }: LiveWorker, ids: readonly string[]) =>
+  !isDraining &&
   ids.every((id) => models.some((model) => model.id === id && model.away === undefined));
 
 const servingAll = (workers: readonly LiveWorker[], ids: readonly string[]) =>
-  workers.filter(({ models }) => ids.every((id) => models.some((model) => model.id === id)));
+  workers.filter(
+    ({ isDraining, models }) =>
+      !isDraining && ids.every((id) => models.some((model) => model.id === id)),
+  );

@@ -19,11 +19,30 @@ export const Throughput = v.object({
 });
 export type Throughput = v.InferOutput<typeof Throughput>;
 
+/** What a worker's engine has done within the last minute, and its memory. */
+export const EngineLoad = v.object({
+  /** Generated tokens per second, of all jobs together. */
+  tokensPerSecond: v.number(),
+  /** Accepted ones of the drafted tokens; null if none was drafted. */
+  acceptance: v.nullable(v.number()),
+  /** The prompts' tokens that came from the prefix cache, of all; null if no prompt ended. */
+  cachedShare: v.nullable(v.number()),
+  /** Jobs that wait until the KV cache has room. */
+  waiting: v.number(),
+  cacheBytes: v.number(),
+  cacheBytesMax: v.number(),
+  prefixBytes: v.number(),
+  prefixBytesMax: v.number(),
+});
+export type EngineLoad = v.InferOutput<typeof EngineLoad>;
+
 /** A model at one worker. */
 const ServedModel = v.object({
   id: v.string(),
   fingerprint: v.string(),
   reproducible: v.boolean(),
+  /** Whether its base is on another server. Absent if not, and in a report of an older worker. */
+  isRemote: v.exactOptional(v.boolean()),
   /** Why the worker cannot serve it now: its base is on another server that does not answer. Absent if it can. */
   away: v.exactOptional(v.string()),
 });
@@ -32,6 +51,8 @@ export const WorkerReport = v.object({
   /** The version of trimtab that it runs. */
   version: v.string(),
   throughput: Throughput,
+  /** Absent in a report of an older worker. */
+  engine: v.exactOptional(EngineLoad),
   /** The models that it serves. */
   models: v.array(ServedModel),
 });

@@ -5,6 +5,7 @@ import type { RemoteBaseState } from "../engine-client/messages.ts";
 export class AwayModels {
   readonly #log: Logger;
   #reasons: ReadonlyMap<string, string> = new Map();
+  #remote: ReadonlySet<string> = new Set();
   /** Texts that are logged, by model. */
   readonly #serverTexts = new Map<string, string>();
   readonly #warned = new Set<string>();
@@ -18,9 +19,15 @@ export class AwayModels {
     return this.#reasons;
   }
 
+  /** The models whose base is on another server. */
+  get remote(): ReadonlySet<string> {
+    return this.#remote;
+  }
+
   /** Takes over what the engine says of its bases, and logs what has changed. */
   update(bases: readonly RemoteBaseState[]): void {
     const before = this.#reasons;
+    this.#remote = new Set(bases.map(({ model }) => model));
     this.#reasons = new Map(
       bases.flatMap(({ model, problem }) => (problem === null ? [] : [[model, problem]])),
     );

@@ -38,6 +38,8 @@ const NEWER_IDS_MAX = 1_000;
 
 export interface JobConsumerDeps extends RunJobDeps {
   readonly connection: Redis;
+  /** Names this worker in Redis, as its heartbeat does. */
+  readonly workerId: string;
   /** Fingerprints by the id of each ensemble that the engine serves. */
   readonly served: ReadonlyMap<string, string>;
   /** Those of them that cannot be served now. */
@@ -80,7 +82,7 @@ export class JobConsumer {
 
   constructor(deps: JobConsumerDeps) {
     this.#deps = deps;
-    this.#leases = new JobLeases(deps.connection);
+    this.#leases = new JobLeases(deps.connection, deps.workerId);
     this.#lanes = new LaneRotation(deps.served);
     this.#running = new RunningJobs(this.#leases, deps.leaseMs, deps.log);
     this.#subscriber = duplicateConnection(deps.connection, deps.log);

@@ -11,6 +11,7 @@ import {
 import type { Clock } from "../../shared/redis/clock.ts";
 import { repeat } from "../redis/repeat.ts";
 import type { AwayModels } from "./away-models.ts";
+import type { EngineMeter } from "./engine-meter.ts";
 import type { ThroughputMeter } from "./throughput.ts";
 
 export interface HeartbeatDeps {
@@ -19,8 +20,11 @@ export interface HeartbeatDeps {
   readonly workerId: string;
   readonly version: string;
   readonly cards: readonly ModelCard[];
-  readonly away: Pick<AwayModels, "reasons">;
+  readonly away: Pick<AwayModels, "reasons" | "remote">;
   readonly throughput: Pick<ThroughputMeter, "report">;
+  readonly engineMeter: Pick<EngineMeter, "report">;
+  /** Called once, when the operator drains this worker. */
+  readonly onDrain: () => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -32,16 +36,29 @@ export interface HeartbeatDeps {
 export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
   const { redis, workerId, version, throughput, log } = deps;
   let cards: readonly ModelCard[] | null = null;
+  let isDraining = false;
   const warned = new Set<string>();
   const send = async () => {
     cards ??= await Promise.all(deps.cards.map((card) => withFirstTime(deps, card)));
     const models = deps.cards.map(({ id, fingerprint, reproducible }) => {
       const away = deps.away.reasons.get(id);
-      return { id, fingerprint, reproducible, ...(away !== undefined && { away }) };
+      const isRemote = deps.away.remote.has(id);
+      return {
+        id,
+        fingerprint,
+        reproducible,
+        ...(isRemote && { isRemote }),
+        ...(away !== undefined && { away }),
+      };
     });
-    const report = { version, throughput: throughput.report(), models };
-    const differing = await sendHeartbeat(redis, workerId, report, cards);
-    for (const model of differing.filter((id) => !warned.has(id))) {
+    const engine = deps.engineMeter.report();
+    const report = { version, throughput: throughput.report(), engine, models };
+    const reply = await sendHeartbeat(redis, workerId, report, cards, isDraining);
+    if (reply.isDraining && !isDraining) {
+      isDraining = true;
+      deps.onDrain();
+    }
+    for (const model of reply.differing.filter((id) => !warned.has(id))) {
       warned.add(model);
       log.warn(
         { model },

@@ -16,6 +16,7 @@ export function stateText(job: Job): string {
 function queueText({ queue }: Job): string {
   if (queue === null) return "In the queue";
   if (queue.reason === "no_worker") return "In the queue: no worker serves this model now";
+  if (queue.reason === "paused") return "In the queue: the operator has paused this model";
   const eta = queue.eta === null ? "" : `, starts in about ${Math.ceil(queue.eta.p50)} s`;
   return `In the queue at place ${queue.position}${eta}`;
 }

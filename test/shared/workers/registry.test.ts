@@ -2,10 +2,18 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeEach, expect, test } from "vitest";
 import { startRedis } from "../../../infra/stack/redis.ts";
-import { MODELS_SEEN_KEY, WORKER_REPORTS_KEY, WORKERS_KEY } from "../../../shared/redis/keys.ts";
+import {
+  DRAINING_WORKERS_KEY,
+  MODELS_SEEN_KEY,
+  WORKER_REPORTS_KEY,
+  WORKERS_KEY,
+} from "../../../shared/redis/keys.ts";
 import type { ModelCard } from "../../../shared/workers/model-card.ts";
 import {
+  canServe,
+  drainWorker,
   listModels,
+  liveWorkers,
   readModel,
   removeWorker,
   sendHeartbeat,
@@ -41,8 +49,9 @@ const card = (id: string, fingerprint = "weights"): ModelCard => ({
   fingerprint,
   reproducible: true,
 });
-const beat = (worker: string, ...cards: ModelCard[]) =>
-  sendHeartbeat(redis, worker, { version: "1", throughput, models: cards }, cards);
+const report = (cards: ModelCard[]) => ({ version: "1", throughput, models: cards });
+const beat = async (worker: string, ...cards: ModelCard[]) =>
+  (await sendHeartbeat(redis, worker, report(cards), cards)).differing;
 const serving = async (...ids: string[]) => (await workersServing(redis, ids)).length;
 
 /** Plays that a worker's last heartbeat, or the last one with a model, is older by this. */
@@ -97,4 +106,30 @@ test("a heartbeat is accepted when Redis is full", async () => {
   await beat("a", card("x"));
   expect(await serving("x")).toBe(1);
   await redis.config("SET", "maxmemory", "0");
+});
+
+test("a drained worker serves nothing until its process ends, although it is lost meanwhile", async () => {
+  const cards = [card("x")];
+  await beat("a", ...cards);
+  await beat("b", ...cards);
+  expect(await drainWorker(redis, "gone")).toBe(false);
+  expect(await drainWorker(redis, "a")).toBe(true);
+  const drained = async () =>
+    (await liveWorkers(redis)).filter(({ isDraining }) => isDraining).map(({ id }) => id);
+  expect(await drained()).toEqual(["a"]);
+  const usable = (await liveWorkers(redis)).filter((worker) => canServe(worker, ["x"]));
+  expect(usable.map(({ id }) => id)).toEqual(["b"]);
+  expect(await serving("x")).toBe(1);
+  const reply = await sendHeartbeat(redis, "a", report(cards), cards);
+  expect(reply.isDraining).toBe(true);
+
+  await silence(WORKERS_KEY, "a", 11);
+  await beat("b", ...cards);
+  expect(await redis.exists(DRAINING_WORKERS_KEY)).toBe(0);
+  await sendHeartbeat(redis, "a", report(cards), cards, reply.isDraining);
+  expect(await drained()).toEqual(["a"]);
+
+  await removeWorker(redis, "a");
+  await beat("a", ...cards);
+  expect(await drained()).toEqual([]);
 });

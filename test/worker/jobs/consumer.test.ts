@@ -65,6 +65,7 @@ function consume(
   const { publisher } = webhooks;
   consumer = startJobConsumer({
     connection: redis,
+    workerId: crypto.randomUUID(),
     served: new Map([["atlas-qa", "weights"]]),
     throughput: new ThroughputMeter(1),
     store,
