@@ -11,7 +11,6 @@ import * as v from "valibot";
 import { stopOnInterrupt } from "../stack/interrupt.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { Child, stopAllChildren } from "../stack/process.ts";
-import { ensureRedisServer } from "../stack/redis.ts";
 import { runChecks } from "./check.ts";
 import { neverIfAborted, secondsSince } from "./steps.ts";
 import { COUNTS_FILE_VARIABLE, TestCounts } from "./test-counts.ts";
@@ -45,7 +44,6 @@ async function main(args: readonly string[]): Promise<boolean> {
       return false;
     }
   }
-  ensureRedisServer(console.log);
   return args.includes("--watch") ? watchTests(args) : runTests(args);
 }
 

@@ -13,7 +13,7 @@ import { errorText, UserError } from "../stack/user-error.ts";
 import { startWorker } from "../stack/worker.ts";
 import { JobClient, type JobInput } from "./job-client.ts";
 import { createTemporaryKey, redisForCommand } from "./redis-and-key.ts";
-import { Paragraph, printLabelled, toPort } from "./terminal.ts";
+import { Paragraph, portOption, printLabelled } from "./terminal.ts";
 import {
   startWebhookReceiver,
   type ReceivedWebhook,
@@ -50,7 +50,7 @@ let questionsDone = false;
 const options = new Command("npm run demo --")
   .description("run all parts on this machine and show what they do, until Ctrl-C")
   .option("--once", "end after the answers")
-  .option("--port <number>", "port of the edge", toPort, 8787)
+  .addOption(portOption())
   .parse()
   .opts<{ once?: boolean; port: number }>();
 

@@ -11,7 +11,7 @@ import { errorText, UserError } from "../stack/user-error.ts";
 import { startWorker } from "../stack/worker.ts";
 import { createTemporaryKey, redisForCommand } from "./redis-and-key.ts";
 import { watchSources } from "./source-watch.ts";
-import { printLabelled, toPort } from "./terminal.ts";
+import { portOption, printLabelled } from "./terminal.ts";
 
 /** An editor or git changes several files at once; they cause one restart. */
 const SETTLE_MS = 100;
@@ -22,7 +22,7 @@ const WORKER_ENV = { ...ENV, LOG_LEVEL: process.env["LOG_LEVEL"] ?? "warn", DRAI
 
 const { port } = new Command("npm run dev --")
   .description("run all parts on this machine and restart them when their files change")
-  .option("--port <number>", "port of the edge", toPort, 8787)
+  .addOption(portOption())
   .parse()
   .opts<{ port: number }>();
 

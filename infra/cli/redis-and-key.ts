@@ -1,7 +1,7 @@
 /** Finds a Redis and creates an API key for `npm run demo` and `npm run dev`. */
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import type { Child } from "../stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis, withoutPassword } from "../stack/redis.ts";
+import { connectRedis, startRedis, withoutPassword } from "../stack/redis.ts";
 import { printLabelled } from "./terminal.ts";
 
 /**
@@ -15,7 +15,6 @@ export async function redisForCommand(): Promise<{ redisUrl: string; child: Chil
     printLabelled("redis", `${withoutPassword(url)} (REDIS_URL)`);
     return { redisUrl: url, child: null };
   }
-  ensureRedisServer(console.log);
   const server = await startRedis();
   printLabelled("redis", `${server.url}, deleted with its data at the end`);
   return { redisUrl: server.url, child: server.child };

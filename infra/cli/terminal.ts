@@ -1,5 +1,5 @@
 /** Output of commands on a terminal, and arguments that several commands have. */
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 
 /** Columns left free at the right, because a piece of text that continues a word stays on the word's line. */
 const MARGIN_COLUMNS = 12;
@@ -49,7 +49,15 @@ export function toHttpUrl(value: string): string {
   throw new InvalidArgumentError("Expected an http:// or https:// URL without user and password.");
 }
 
-export function toPort(value: string): number {
+/** The port of the edge, which the variable PORT also sets. */
+export function portOption(): Option {
+  return new Option("--port <number>", "port of the edge")
+    .env("PORT")
+    .default(8787)
+    .argParser(toPort);
+}
+
+function toPort(value: string): number {
   const port = Number(value);
   if (Number.isInteger(port) && port > 0 && port < 65_536) return port;
   throw new InvalidArgumentError("Expected a number from 1 to 65535.");

@@ -6,7 +6,7 @@
 FROM node:24-bookworm-slim AS packages
 WORKDIR /app
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
-COPY package.json package-lock.json .npmrc ./
+COPY package.json package-lock.json ./
 RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --no-audit --no-fund
 # The scripts of the pages are made with packages that the server does not need.
 COPY shared shared

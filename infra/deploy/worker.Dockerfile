@@ -12,7 +12,7 @@ ARG ONNXRUNTIME=cuda12
 WORKDIR /app
 # onnxruntime's install script downloads the CUDA libraries over HTTPS; they are too large for the npm registry.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
-COPY package.json package-lock.json .npmrc ./
+COPY package.json package-lock.json ./
 # The install script runs after `npm ci`, because package.json does not allow it to run inside (allowScripts).
 RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --omit=dev --no-audit --no-fund \
  && ONNXRUNTIME_NODE_INSTALL=$ONNXRUNTIME node node_modules/onnxruntime-node/script/install.js

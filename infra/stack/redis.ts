@@ -1,6 +1,6 @@
 /**
- * Starts Redis servers on free ports and connects to existing ones.
- * If redis-server is missing, it is installed where this needs no password.
+ * Starts Redis servers on free ports and connects to existing ones. bootstrap.mjs has installed redis-server; the variable
+ * REDIS_SERVER names another command, such as valkey-server.
  */
 import { copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -8,13 +8,13 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import * as v from "valibot";
 import { redisOptions, RedisUrl } from "../../shared/redis/url.ts";
-import { ensureProgram } from "./debian-package.ts";
 import { freePort } from "./port.ts";
 import { UserError } from "./user-error.ts";
 import { Child } from "./process.ts";
 
 const CONFIG_NAME = "redis.conf";
 const CONFIG = join(import.meta.dirname, "../deploy", CONFIG_NAME);
+export const REDIS_COMMAND = process.env["REDIS_SERVER"] || "redis-server";
 const ANSWER_MS = 5_000;
 const START_MS = 10_000;
 /** Another process may take a free port before the server binds it; then the start is repeated. */
@@ -94,8 +94,8 @@ export class RedisServer {
       ...(this.#replicaOf !== undefined && { replicaof: `127.0.0.1 ${this.#replicaOf}` }),
     };
     return new Child({
-      name: "redis-server",
-      command: "redis-server",
+      name: REDIS_COMMAND,
+      command: REDIS_COMMAND,
       args: [
         join(this.#folder, CONFIG_NAME),
         ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
@@ -146,12 +146,6 @@ export async function connectRedis(url: string): Promise<Redis> {
     redis.disconnect();
     throw new UserError(`Redis at ${withoutPassword(url)} does not answer: ${reason}`);
   }
-}
-
-/** Installs redis-server if it is missing. @throws UserError */
-export function ensureRedisServer(log: (line: string) => void): void {
-  const remedy = "install Redis 6.2 or newer, or set REDIS_URL to a server that runs";
-  ensureProgram({ command: "redis-server", debianPackage: "redis-server", remedy }, log);
 }
 
 /** The URL with its password replaced by ***, for messages. */

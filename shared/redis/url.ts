@@ -13,8 +13,13 @@ const SENTINEL_PORT = 26_379;
 const EXPECTED =
   "Expected a redis://, rediss://, redis+sentinel://host:port,…/master or rediss+sentinel://… URL";
 
+/** `localhost:6379`, as other programs take it. */
+const WITHOUT_SCHEME = /^[A-Za-z\d.-]+(:\d+)?(\/\d+)?$/;
+
+/** Output: with a scheme. */
 export const RedisUrl = v.pipe(
   v.string(),
+  v.transform((url) => (WITHOUT_SCHEME.test(url) ? `redis://${url}` : url)),
   v.check(
     (url) => (/^rediss?:\/\/./.test(url) && URL.canParse(url)) || SENTINEL_URL.test(url),
     EXPECTED,

@@ -8,7 +8,6 @@ import { Command } from "commander";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
 import { errorText } from "../../infra/stack/user-error.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
-import { ensureRedisServer } from "../../infra/stack/redis.ts";
 import { printReport } from "./report.ts";
 import { runChaos } from "./run.ts";
 
@@ -23,10 +22,10 @@ const options = new Command("npm run chaos --")
 
 stopOnInterrupt();
 try {
-  ensureRedisServer(console.log);
   const { minutes, seed, clients } = options;
   const log = (line: string) => process.stderr.write(`${line}\n`);
-  const report = await runChaos({ seed, seconds: minutes * 60, clients, requests: 36, log });
+  const seconds = Math.round(minutes * 60);
+  const report = await runChaos({ seed, seconds, clients, requests: 36, log });
   printReport(report);
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(report, null, 2));

@@ -11,7 +11,7 @@ import { startEdge } from "../../infra/stack/edge.ts";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
 import { errorText } from "../../infra/stack/user-error.ts";
 import { Child, stopAllChildren } from "../../infra/stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis } from "../../infra/stack/redis.ts";
+import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { KeyPolicy } from "../../shared/api/keys.ts";
@@ -37,7 +37,6 @@ try {
   console.log(
     `${await fuzzRequests(seed, requests)} were accepted, the others refused as they must be`,
   );
-  ensureRedisServer(console.log);
   const programs = installPythonTools(`schemathesis-${VERSION}`, [`schemathesis==${VERSION}`]);
   process.exitCode = await fuzz(programs, process.argv.slice(2));
 } catch (error) {

@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { expect, onTestFinished, test } from "vitest";
 
-const BOOTSTRAP = join(import.meta.dirname, "../../infra/bootstrap.mjs");
+const INFRA = join(import.meta.dirname, "../../infra");
 
 /** Writes its arguments to a file and creates the files that npm would. */
 const FAKE_NPM = `#!/bin/sh
 echo "$@" >> npm-runs
+echo "$npm_config_cache" >> npm-cache
 [ -e npm-fails ] && exit 1
 mkdir -p node_modules/.bin
 ln -sf '${process.execPath}' node_modules/.bin/node
@@ -35,17 +36,21 @@ class Repository {
     return writeFile(join(this.folder, name), content);
   }
 
-  start(...args: string[]): ChildProcess {
+  start(args: readonly string[], env: Readonly<Record<string, string>> = {}): ChildProcess {
     const PATH = `${join(this.folder, "bin")}:${process.env["PATH"]}`;
     return spawn(process.execPath, ["infra/bootstrap.mjs", ...args], {
       cwd: this.folder,
-      env: { PATH },
+      env: { PATH, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
   }
 
   run(...args: string[]): Promise<ScriptResult> {
-    return resultOf(this.start(...args));
+    return this.runWith({}, ...args);
+  }
+
+  runWith(env: Readonly<Record<string, string>>, ...args: string[]): Promise<ScriptResult> {
+    return resultOf(this.start(args, env));
   }
 
   async npmRuns(): Promise<string[]> {
@@ -65,7 +70,9 @@ async function newRepository(): Promise<Repository> {
   const repository = new Repository(folder);
   await mkdir(join(folder, "infra"));
   await mkdir(join(folder, "bin"));
-  await copyFile(BOOTSTRAP, join(folder, "infra/bootstrap.mjs"));
+  for (const file of ["infra/bootstrap.mjs", "infra/debian-package.mjs"]) {
+    await copyFile(join(INFRA, "..", file), join(folder, file));
+  }
   await repository.write("bin/npm", FAKE_NPM);
   await chmod(join(folder, "bin/npm"), 0o755);
   await repository.write("package-lock.json", "one");
@@ -81,7 +88,9 @@ test("packages are installed once, and again when the lock file changes", async 
     /^packages: installing.*\npackages: installed in .*\nhello --there\n$/,
   );
   expect(await repository.run("say.ts", "again")).toMatchObject({ output: "again\n" });
-  expect(await repository.npmRuns()).toEqual(["ci --no-audit --no-fund --loglevel=error"]);
+  expect(await repository.npmRuns()).toEqual([
+    "ci --no-install-links --no-audit --no-fund --loglevel=error",
+  ]);
 
   await repository.write("package-lock.json", "two");
   expect((await repository.run("say.ts", "hello")).output).toMatch(/^packages: installing/);
@@ -96,6 +105,22 @@ test("a failed installation is reported, the script does not run, and the next r
   expect(failed.output).toMatch(/packages: npm ci failed \(exit 1\)\n$/);
   await rm(join(repository.folder, "npm-fails"));
   expect((await repository.run("say.ts", "hello")).code).toBe(0);
+});
+
+test("redis-server is looked for before the packages are downloaded", async () => {
+  const repository = await newRepository();
+  const env = { REDIS_SERVER: "no-such-server", PATH: join(repository.folder, "bin") };
+  const { code, output } = await repository.runWith(env, "--redis", "say.ts", "hello");
+  expect(code).toBe(1);
+  expect(output).toMatch(/^no-such-server is not installed: /);
+  await expect(repository.npmRuns()).rejects.toThrow("ENOENT");
+});
+
+test("without a home folder npm keeps its cache in the repository", async () => {
+  const repository = await newRepository();
+  await repository.runWith({ HOME: "/nonexistent" }, "say.ts");
+  const cache = await readFile(join(repository.folder, "npm-cache"), "utf8");
+  expect(cache).toBe(`${join(repository.folder, ".trimtab/npm-cache")}\n`);
 });
 
 test("the script's exit code, or the signal that ended it, is passed on", async () => {
@@ -117,7 +142,7 @@ test("an interrupt reaches the script once, however often it arrives, and the sc
      setInterval(() => {}, 1000);
      console.log("ready");`,
   );
-  const child = repository.start("wait.ts");
+  const child = repository.start(["wait.ts"]);
   const result = resultOf(child);
   await new Promise<void>((resolve) => {
     child.stdout?.on("data", (data: Buffer) => {

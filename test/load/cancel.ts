@@ -10,7 +10,7 @@ import { JobClient, type JobInput } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis } from "../../infra/stack/redis.ts";
+import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { quantile } from "../bench/statistics.ts";
@@ -69,7 +69,6 @@ const PHASES: readonly Phase[] = [
   },
 ];
 
-ensureRedisServer(console.log);
 stopOnInterrupt();
 const { url: redisUrl } = await startRedis({ aof: true });
 const [edge, redis] = await Promise.all([

@@ -8,7 +8,6 @@ import { Command } from "commander";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
 import { errorText } from "../../infra/stack/user-error.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
-import { ensureRedisServer } from "../../infra/stack/redis.ts";
 import { printLoad } from "./report.ts";
 import { runLoad } from "./run.ts";
 
@@ -26,9 +25,8 @@ const options = new Command("npm run load --")
 
 stopOnInterrupt();
 try {
-  ensureRedisServer(console.log);
   const { minutes, streams, workers, tokens } = options;
-  const report = await runLoad({ streams, seconds: minutes * 60, workers, tokens });
+  const report = await runLoad({ streams, seconds: Math.round(minutes * 60), workers, tokens });
   printLoad(report);
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(report, null, 2));

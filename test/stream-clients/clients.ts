@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { Child } from "../../infra/stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis } from "../../infra/stack/redis.ts";
+import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { runCommand } from "../support/command.ts";
@@ -18,7 +18,6 @@ await runCommand(check);
 
 /** @returns 1 if a client read something else than was sent */
 async function check(): Promise<number> {
-  ensureRedisServer(console.log);
   const { url: redisUrl } = await startRedis();
   const [edge, redis, worker] = await Promise.all([
     startEdge({ redisUrl, env: { STREAM_HEARTBEAT_SECONDS: "0.1" } }),

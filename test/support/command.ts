@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis } from "../../infra/stack/redis.ts";
+import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
 import { errorText } from "../../infra/stack/user-error.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
@@ -37,7 +37,6 @@ export async function startApi(
   manifest: string,
   name: string,
 ): Promise<{ readonly url: string; readonly key: string }> {
-  ensureRedisServer(console.log);
   const { url: redisUrl } = await startRedis();
   const [edge, redis] = await Promise.all([
     startEdge({ redisUrl }),

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { freePort } from "../../infra/stack/port.ts";
 import { Child } from "../../infra/stack/process.ts";
+import { REDIS_COMMAND } from "../../infra/stack/redis.ts";
 
 export interface Sentinel {
   readonly port: number;
@@ -29,7 +30,7 @@ export async function startSentinel(master: string, masterPort: number): Promise
   await writeFile(config, lines.join("\n"));
   const child = new Child({
     name: "redis-sentinel",
-    command: "redis-server",
+    command: REDIS_COMMAND,
     args: [config, "--sentinel"],
     cleanUp: () => rm(folder, { recursive: true, force: true }),
   });

@@ -12,7 +12,7 @@ import { stopOnInterrupt } from "../../../infra/stack/interrupt.ts";
 import { freePort } from "../../../infra/stack/port.ts";
 import { errorText } from "../../../infra/stack/user-error.ts";
 import { Child, stopAllChildren } from "../../../infra/stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis } from "../../../infra/stack/redis.ts";
+import { connectRedis, startRedis } from "../../../infra/stack/redis.ts";
 import { JobStore, NEVER_RAN } from "../../../shared/jobs/store.ts";
 import type { ModelCard } from "../../../shared/workers/model-card.ts";
 import { KeyRegistry } from "../../../shared/keys/registry.ts";
@@ -74,7 +74,6 @@ const { json } = new Command("npm run bench:edge --")
 
 stopOnInterrupt();
 try {
-  ensureRedisServer(console.log);
   const report = await bench();
   print(report);
   if (json) {

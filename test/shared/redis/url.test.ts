@@ -48,9 +48,19 @@ test.each([
   );
 });
 
-test.each(["http://h", "redis://", "h:6379", "redis+sentinel://a:1", "redis+sentinel:///main"])(
-  "%s is refused",
-  (url) => {
-    expect(v.is(RedisUrl, url)).toBe(false);
-  },
-);
+test.each([
+  ["localhost", "redis://localhost"],
+  ["10.0.0.1:6380/2", "redis://10.0.0.1:6380/2"],
+])("%s is %s", (url, withScheme) => {
+  expect(v.parse(RedisUrl, url)).toBe(withScheme);
+});
+
+test.each([
+  "http://h",
+  "redis://",
+  "me:pw@h:6379",
+  "redis+sentinel://a:1",
+  "redis+sentinel:///main",
+])("%s is refused", (url) => {
+  expect(v.is(RedisUrl, url)).toBe(false);
+});

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { startEdge } from "../../../../infra/stack/edge.ts";
 import { stopOnInterrupt } from "../../../../infra/stack/interrupt.ts";
 import { Child, stopAllChildren } from "../../../../infra/stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis } from "../../../../infra/stack/redis.ts";
+import { connectRedis, startRedis } from "../../../../infra/stack/redis.ts";
 import { errorText, UserError } from "../../../../infra/stack/user-error.ts";
 import { startWorker } from "../../../../infra/stack/worker.ts";
 import type { KeyPolicy } from "../../../../shared/api/keys.ts";
@@ -29,7 +29,6 @@ const DOCUMENT = join(import.meta.dirname, "../../../../edge/docs/openapi.json")
 stopOnInterrupt();
 const folder = mkdtempSync(join(tmpdir(), "trimtab-clients-"));
 try {
-  ensureRedisServer(console.log);
   const programs = installPythonTools("openapi-clients-1", [...GENERATORS, ...RUNTIME]);
   generate(programs);
   process.exitCode = await check(join(programs, "python"));
