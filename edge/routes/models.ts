@@ -83,6 +83,11 @@ export function modelStatus(
 export const slotsOf = (workers: KnownModel["workers"]) =>
   workers.reduce((sum, { throughput }) => sum + throughput.slots, 0);
 
+function jobTokensMax(served: KnownModel["workers"][number]["models"]): number | null {
+  const known = served.flatMap((model) => model.jobTokensMax?.steered ?? []);
+  return known.length === 0 ? null : Math.max(...known);
+}
+
 function toModel({ card, workers }: KnownModel, paused: PausedModels): Model {
   const served = workers.flatMap(({ models }) => models.filter(({ id }) => id === card.id));
   const { fingerprint, reproducible } = card;
@@ -97,6 +102,7 @@ function toModel({ card, workers }: KnownModel, paused: PausedModels): Model {
     context_tokens: card.contextTokens,
     context_length: card.contextTokens,
     max_model_len: card.contextTokens,
+    job_tokens_max: jobTokensMax(served),
     alpha: { default: card.alphaDefault, max: card.alphaMax },
     ...modelStatus(card.id, workers, paused),
     since:

@@ -38,6 +38,11 @@ export const Model = v.strictObject({
   max_model_len: field(count, "The same as `context_tokens`, under the name that vLLM uses.", {
     examples: [2048],
   }),
+  job_tokens_max: field(
+    v.nullable(count),
+    "Prompt and output of one job can have at most this many tokens together, on the largest of the live workers: its memory for KV caches may hold less than the context. A request that needs more is refused with `context_length_exceeded`. With alpha 0 only the base needs memory, so a job may have more tokens. Null if no live worker has told it.",
+    { examples: [2048] },
+  ),
   alpha: field(
     v.strictObject({
       default: field(v.number(), "The alpha of requests that set none."),

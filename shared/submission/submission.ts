@@ -18,6 +18,7 @@ import { choiceId, toJobId } from "../jobs/ids.ts";
 import type { JobStore } from "../jobs/store.ts";
 import { LIMITS } from "../api/limits.ts";
 import type { RetentionFields } from "../api/generation.ts";
+import { requireRoom, type WorkerLookup } from "./job-room.ts";
 import type { ResolvedPair } from "./steering.ts";
 import { jobParts } from "./job-parts.ts";
 import { toolSettings } from "./tools.ts";
@@ -27,7 +28,7 @@ import { urlProblem, type AddressRanges } from "../webhooks/url.ts";
 /** The API key of a request, and where the models and jobs that it names are read. */
 export interface RequestContext {
   readonly principal: ApiKeyRecord;
-  readonly models: { model(id: string): Promise<ModelCard | null> };
+  readonly models: WorkerLookup & { model(id: string): Promise<ModelCard | null> };
   readonly jobs: Pick<JobStore, "record" | "output">;
   /** Addresses that webhooks may be sent to although they are not public. */
   readonly webhookAllow: AddressRanges;
@@ -120,6 +121,7 @@ async function makeSubmission(
     generation,
     requestOptions: k === 0 && choices > 1 ? { ...options, choices } : options,
   }));
+  await requireRoom(context.models, card, generations, request.max_tokens == null);
   const isOpen = hasOpenOutput(request, fillsContext);
   const admission = admissionOf(principal, generations, card, isOpen);
   return { jobs: jobs as [NewJob, ...NewJob[]], admission };

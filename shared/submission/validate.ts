@@ -165,17 +165,28 @@ function checkTokens(
   }
 }
 
-/** @throws AppError context_length_exceeded */
-function checkBytes(input: Input, textParam: string, card: ModelCard): void {
-  const { contextTokens, tokenBytesMax } = card;
-  if (input.kind === "tokens" || tokenBytesMax === null) return;
+/** Tokens that a text has at least; the count of token ids. */
+export function leastTokens(input: Input, { tokenBytesMax }: ModelCard): number {
+  if (input.kind === "tokens") return input.ids.length;
+  return tokenBytesMax === null ? 0 : Math.ceil(leastBytes(input) / tokenBytesMax);
+}
+
+/** Bytes of a text that certainly reach the tokenizer. */
+function leastBytes(input: Exclude<Input, { kind: "tokens" }>): number {
   const texts =
     input.kind === "text"
       ? [input.text]
       : input.messages.flatMap(({ role, content }) => (role === "user" ? [content] : []));
   // Templates may drop the spaces around a text. A text has at least as many bytes as UTF-16 code units.
+  return texts.reduce((sum, text) => sum + text.trim().length, 0);
+}
+
+/** @throws AppError context_length_exceeded */
+function checkBytes(input: Input, textParam: string, card: ModelCard): void {
+  const { contextTokens, tokenBytesMax } = card;
+  if (input.kind === "tokens" || tokenBytesMax === null) return;
   const bytesMax = contextTokens * tokenBytesMax;
-  const bytes = texts.reduce((sum, text) => sum + text.trim().length, 0);
+  const bytes = leastBytes(input);
   if (bytes <= bytesMax) return;
   const param = input.kind === "chat" ? "messages" : textParam;
   const problem = `However, your ${param} ${param === "messages" ? "have" : "has"} at least ${bytes} bytes, and that many tokens hold at most ${bytesMax}.`;

@@ -2,6 +2,15 @@
 import * as v from "valibot";
 import { fromJson } from "../redis/fields.ts";
 
+/** Most tokens of a job, prompt and output, that the KV caches of a worker hold when it runs alone. */
+export const JobTokensMax = v.object({
+  /** A job that the model's own expert and antiexpert steer. */
+  steered: v.number(),
+  /** A job at alpha 0: only the base runs. */
+  base: v.number(),
+});
+export type JobTokensMax = v.InferOutput<typeof JobTokensMax>;
+
 export const ModelCard = v.object({
   id: v.string(),
   description: v.string(),
@@ -23,6 +32,8 @@ export const ModelCard = v.object({
   toolFormat: v.exactOptional(v.string()),
   /** Whether the same request with the same seed always gives the same text; false in a card of an older worker. */
   reproducible: v.optional(v.boolean(), false),
+  /** Of the worker whose card this is; others may hold more. Absent in a card of an older worker. */
+  jobTokensMax: v.exactOptional(JobTokensMax),
 });
 export type ModelCard = v.InferOutput<typeof ModelCard>;
 

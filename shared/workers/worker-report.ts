@@ -1,6 +1,7 @@
 /** The report that a worker that generates sends with each heartbeat. */
 import * as v from "valibot";
 import { fromJson } from "../redis/fields.ts";
+import { JobTokensMax } from "./model-card.ts";
 
 /** The slots of a worker, and how fast they are. The measured values are null until a job has ended. */
 export const Throughput = v.object({
@@ -45,6 +46,8 @@ const ServedModel = v.object({
   isRemote: v.exactOptional(v.boolean()),
   /** Why the worker cannot serve it now: its base is on another server that does not answer. Absent if it can. */
   away: v.exactOptional(v.string()),
+  /** Absent in a report of an older worker. */
+  jobTokensMax: v.exactOptional(JobTokensMax),
 });
 
 export const WorkerReport = v.object({

@@ -12,7 +12,7 @@ import { BatchStore } from "../../shared/batches/store.ts";
 import type { Bucket } from "../../shared/files/bucket.ts";
 import { FileStore } from "../../shared/files/store.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
-import { hasModels, readModel } from "../../shared/workers/registry.ts";
+import { hasModels, readModel, workersServing } from "../../shared/workers/registry.ts";
 import { BATCH_QUEUE, OPEN_BATCHES_KEY, QUEUE_PREFIX } from "../../shared/redis/keys.ts";
 import { NewerRecord } from "../../shared/redis/version.ts";
 import type { AddressRanges } from "../../shared/webhooks/url.ts";
@@ -99,7 +99,10 @@ function stepDeps({
     keys: new KeyRegistry(connection),
     hasModels: () => hasModels(connection),
     requestContext: {
-      models: { model: (id) => readModel(connection, id) },
+      models: {
+        model: (id) => readModel(connection, id),
+        workersOf: (id) => workersServing(connection, [id]),
+      },
       jobs: store,
       webhookAllow,
     },

@@ -7,6 +7,7 @@
  * the budget even when every sequence reaches its token limit, so a running generation is never paused for lack of memory.
  */
 import { AppError } from "../../shared/api/errors.ts";
+import { cacheBytesNeeded } from "./cache-budget.ts";
 import { Batch } from "./loop/batch.ts";
 import type { PrefixCache } from "./decoder/prefix-cache.ts";
 import { buildModelSet } from "./loop/model-set.ts";
@@ -65,7 +66,7 @@ export class Scheduler {
 
   /** Queues a task. It fails at once if its KV caches exceed the budget even when no other task runs. */
   submit(task: Task): void {
-    const bytes = cacheBytesNeeded([task]);
+    const bytes = bytesNeeded([task]);
     if (bytes > this.#cacheBytesMax) {
       const [needed, available] = [bytes, this.#cacheBytesMax].map((bytes) =>
         Math.ceil(bytes / 2 ** 20),
@@ -127,7 +128,7 @@ export class Scheduler {
 
   #admitWaiting(): void {
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
-      if (cacheBytesNeeded([...this.#running.values(), next]) > this.#cacheBytesMax) return;
+      if (bytesNeeded([...this.#running.values(), next]) > this.#cacheBytesMax) return;
       this.#waiting.shift();
       try {
         const sequence = this.#batch.add(next.request);
@@ -168,13 +169,9 @@ function asError(error: unknown): Error {
 }
 
 /** Bytes of the KV caches of these tasks when each has reached its token limit. */
-function cacheBytesNeeded(tasks: readonly Task[]): number {
-  const models = tasks.flatMap(({ request, cacheTokensMax }) =>
-    buildModelSet(request).models.map(({ decoder }) => ({ decoder, cacheTokensMax })),
+function bytesNeeded(tasks: readonly Task[]): number {
+  const caches = tasks.flatMap(({ request, cacheTokensMax }) =>
+    buildModelSet(request).models.map(({ decoder }) => ({ decoder, tokens: cacheTokensMax })),
   );
-  let bytes = 0;
-  for (const [decoder, group] of Map.groupBy(models, (model) => model.decoder)) {
-    bytes += decoder.cacheBytesFor(group.map(({ cacheTokensMax }) => cacheTokensMax));
-  }
-  return bytes;
+  return cacheBytesNeeded(caches);
 }

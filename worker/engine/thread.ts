@@ -11,8 +11,10 @@
 import { setFlagsFromString } from "node:v8";
 import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../../shared/api/errors.ts";
+import type { ModelCard } from "../../shared/workers/model-card.ts";
 import { Output } from "./decode/output.ts";
 import { Sampler } from "./decode/sampler.ts";
+import { fitToBudget, jobTokensMax } from "./cache-budget.ts";
 import { loadEnsembles, type Ensemble } from "./model/ensemble.ts";
 import { readManifest } from "./model/manifest.ts";
 import type { SteeredModels } from "./loop/model-set.ts";
@@ -86,14 +88,24 @@ try {
   for (const { remoteBase } of loaded) {
     if (remoteBase) remoteBase.onChange = () => send({ type: "bases", bases: remoteBases(loaded) });
   }
+  const cards = loaded.map(({ card, models }) => ({
+    ...card,
+    jobTokensMax: jobTokensMax(models, card.contextTokens, cacheBytesMax),
+  }));
   send({
     type: "ready",
-    cards: loaded.map(({ card }) => card),
-    warnings: loaded.flatMap(({ warnings }) => warnings),
+    cards,
+    warnings: [...loaded.flatMap(({ warnings }) => warnings), ...cards.flatMap(budgetWarning)],
     bases: remoteBases(loaded),
   });
 } catch (error) {
   send({ type: "startFailed", reason: errorMessage(error) });
+}
+
+function budgetWarning({ id, contextTokens, jobTokensMax }: ModelCard): string[] {
+  const tokens = jobTokensMax?.steered ?? contextTokens;
+  if (tokens >= contextTokens) return [];
+  return [`${id}: a job may have ${tokens} of ${contextTokens} tokens: KV_CACHE_MIB holds no more`];
 }
 
 function remoteBases(ensembles: readonly Ensemble[]): RemoteBaseState[] {
@@ -116,8 +128,10 @@ function createTask(
     emit({ type: "failed", code, message: errorMessage(error), usage });
   };
   try {
-    const { generation, grammar, chat, maxTokens, cacheTokensMax } = prepared;
+    const { generation, grammar, chat } = prepared;
     const { ensemble, steered, prompt, eosIds } = steeredModels(ensembles, prepared);
+    const budget = { cacheBytesMax, resumed: resume.length };
+    const { maxTokens, cacheTokensMax } = fitToBudget(prepared, steered, budget);
     const scored = scoredPrompt(prepared, prompt, { ids: resume, promptLogged });
     const forcedTokens = prepared.forcedTokens && Array.from(prepared.forcedTokens);
     const { decode, tokenText, unusedIds, silentIds } = ensemble;

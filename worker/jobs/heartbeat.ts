@@ -40,7 +40,7 @@ export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
   const warned = new Set<string>();
   const send = async () => {
     cards ??= await Promise.all(deps.cards.map((card) => withFirstTime(deps, card)));
-    const models = deps.cards.map(({ id, fingerprint, reproducible }) => {
+    const models = deps.cards.map(({ id, fingerprint, reproducible, jobTokensMax }) => {
       const away = deps.away.reasons.get(id);
       const isRemote = deps.away.remote.has(id);
       return {
@@ -49,6 +49,7 @@ export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
         reproducible,
         ...(isRemote && { isRemote }),
         ...(away !== undefined && { away }),
+        ...(jobTokensMax && { jobTokensMax }),
       };
     });
     const engine = deps.engineMeter.report();

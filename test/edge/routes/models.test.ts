@@ -27,6 +27,7 @@ test("a model that no worker serves is listed as such, and its jobs say that the
     since: null,
     workers: 0,
     slots: 0,
+    job_tokens_max: null,
     fingerprints: ["weights"],
     reproducible: true,
   });

@@ -14,7 +14,7 @@ import { JobStore, NEVER_RAN } from "../../../shared/jobs/store.ts";
 import { KeyRegistry } from "../../../shared/keys/registry.ts";
 import type { KeyLimits } from "../../../shared/api/keys.ts";
 import { contentKey, MODELS_KEY } from "../../../shared/redis/keys.ts";
-import { hasModels, readModel } from "../../../shared/workers/registry.ts";
+import { hasModels, readModel, workersServing } from "../../../shared/workers/registry.ts";
 import { BatchResultFiles } from "../../../worker/batches/result-files.ts";
 import { stepBatch, type BatchStepDeps } from "../../../worker/batches/step.ts";
 import { claimJob } from "../../support/claim.ts";
@@ -68,7 +68,10 @@ beforeAll(async () => {
       publishBatchEnd: async (_, batch) => void published.push(batch),
     },
     requestContext: {
-      models: { model: (id) => readModel(redis, id) },
+      models: {
+        model: (id) => readModel(redis, id),
+        workersOf: (id) => workersServing(redis, [id]),
+      },
       jobs: store,
       webhookAllow: [],
     },

@@ -5,6 +5,7 @@ import { FairQueue } from "../../../shared/queue/fair-queue.ts";
 import { resultFileId } from "../../../shared/batches/store.ts";
 import { NEVER_RAN } from "../../../shared/jobs/store.ts";
 import { batchKey, MODELS_KEY } from "../../../shared/redis/keys.ts";
+import { sendHeartbeat } from "../../../shared/workers/registry.ts";
 import { NewerRecord } from "../../../shared/redis/version.ts";
 import { stepBatch } from "../../../worker/batches/step.ts";
 import {
@@ -210,13 +211,41 @@ test("each line ends by itself, whatever it holds", async () => {
   }
 });
 
+test("a line that no worker has memory for fails; a shorter one runs", async () => {
+  const throughput = {
+    slots: 8,
+    busy: 0,
+    tokensPerSecond: null,
+    tokensMean: null,
+    costShare: null,
+    tokensVariation: null,
+  };
+  const bounded = { ...card, jobTokensMax: { steered: 16, base: 16 } };
+  await sendHeartbeat(redis, "a", { version: "1", throughput, models: [bounded] }, [bounded]);
+  const { id } = await createBatch(
+    `${lines(1, CHAT, { max_tokens: 17 })}\n${lines(1, CHAT, { max_tokens: 8 }).replace("line-1", "line-2")}`,
+  );
+  await run(id);
+  expect(queued).toHaveLength(1);
+  expect(await results(id, "error")).toMatchObject([
+    {
+      custom_id: "line-1",
+      response: {
+        status_code: 400,
+        body: { error: { code: "context_length_exceeded", param: "max_tokens" } },
+      },
+    },
+  ]);
+});
+
 test("a line that makes the server fail gets an internal error, and the next lines run", async () => {
   const { id } = await createBatch(`${lines(1)}\n${lines(1).replace("line-1", "line-2")}`);
   const { requestContext } = deps;
-  const models = { model: vi.fn((id: string) => requestContext.models.model(id)) };
+  const model = vi.fn((id: string) => requestContext.models.model(id));
+  const models = { ...requestContext.models, model };
   // A failure of Redis is tried again; an error that the line itself causes is not.
-  models.model.mockRejectedValueOnce(new Error("Connection is closed."));
-  models.model.mockRejectedValueOnce(new RangeError("Maximum call stack size exceeded"));
+  model.mockRejectedValueOnce(new Error("Connection is closed."));
+  model.mockRejectedValueOnce(new RangeError("Maximum call stack size exceeded"));
   const failing = { ...deps, requestContext: { ...requestContext, models } };
   await stepBatch(failing, id);
   await expect(stepBatch(failing, id)).rejects.toThrow("closed");
