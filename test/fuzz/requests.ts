@@ -40,7 +40,10 @@ const CONTEXT: RequestContext = {
     limits: {},
     within: [],
   },
-  models: { model: async (id) => (id === CARD.id ? CARD : null) },
+  models: {
+    workersOf: () => Promise.resolve([]),
+    model: async (id) => (id === CARD.id ? CARD : null),
+  },
   jobs: { record: async () => null, output: async () => null },
   webhookAllow: [],
 };

@@ -9,8 +9,10 @@ const models = fakeModels(8);
 const steered = { models, prompts: PROMPTS, alpha: 1 };
 const job = (changes: Partial<PreparedGeneration> = {}) =>
   ({ maxTokens: 20, cacheTokensMax: 30, ...changes }) as PreparedGeneration;
-const fit = (cacheBytesMax: number, { resumed = 0, ...changes } = {}) =>
-  fitToBudget(job(changes), steered, { cacheBytesMax, resumed });
+const fit = (
+  cacheBytesMax: number,
+  { resumed = 0, ...changes }: Partial<PreparedGeneration> & { resumed?: number } = {},
+) => fitToBudget(job(changes), steered, { cacheBytesMax, resumed });
 
 test("the longest job shares the budget between its models, and is never longer than the context", () => {
   expect(jobTokensMax(models, 100, 60)).toEqual({ steered: 20, base: 60 });
