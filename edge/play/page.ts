@@ -48,18 +48,26 @@ function header() {
       <a href="/docs">API reference</a>
     </div>
     <p class="lead">
-      A large model, the <strong class="base">base</strong>, was never tuned. A small model was:
-      tuned it is the <strong class="expert">expert</strong>, before its tuning the
-      <strong class="antiexpert">antiexpert</strong>. At every token their difference, which is what
-      the tuning changed, is added to the base, <strong>alpha</strong> times: at 0 the base answers
-      alone, at 1 with the whole change, above 1 with more than that.
+      A small model was tuned for a task; the large one was not. At every token, the large model
+      gets added what the tuning changed in the small one, <strong>alpha</strong> times. Move
+      <strong>alpha</strong> and watch the answer change: at 0 it is the large model's own, at 1 it
+      behaves as if it were tuned itself, above 1 the change is exaggerated.
     </p>
-    <p class="formula">
-      <strong class="steered">steered</strong> = <strong class="base">base</strong> +
-      <strong>alpha</strong> × (<strong class="expert">expert</strong> −
-      <strong class="antiexpert">antiexpert</strong>)
-    </p>
+    <ul class="formula" aria-label="The formula, with its terms">
+      ${term("", "steered", "steered", "the model that you get")}
+      ${term("=", "base", "base", "large, not tuned for the task")}
+      ${term("+", "", "alpha", "how strongly: the slider")}
+      ${term("× (", "expert", "expert", "small, tuned for the task")}
+      ${term("−", "antiexpert", "antiexpert )", "the same small model before its tuning")}
+    </ul>
   </header>`;
+}
+
+function term(operator: string, style: string, name: string, text: string) {
+  return html`<li>
+    <span class="operator">${operator}</span> <strong class="${style}">${name}</strong>
+    <small>${text}</small>
+  </li>`;
 }
 
 function settingsForm() {
@@ -76,30 +84,45 @@ function settingsForm() {
     <div class="inputs">
       <div class="field prompt">
         <label for="prompt">Prompt</label>
-        <textarea id="prompt" rows="3" required></textarea>
+        <textarea id="prompt" rows="2" required></textarea>
         <div id="examples" class="row" role="group" aria-label="Examples of prompts"></div>
       </div>
       <div class="field">
         <label for="model">Model</label>
         <select id="model"></select>
         <p id="model-text" class="hint"></p>
-        <label for="alpha">alpha <output id="alpha-value" for="alpha"></output></label>
-        <input id="alpha" type="range" step="0.05" aria-describedby="alpha-text" />
-        <div id="alpha-marks" class="marks" aria-hidden="true"></div>
-        <p id="alpha-text" class="hint"></p>
       </div>
     </div>
-    <details>
-      <summary>Sampling, length and guards</summary>
-      <div class="grid">
-        ${numberField("temperature", "temperature", "0 always takes the likeliest token")}
-        ${numberField("top-p", "top_p", "keeps the likeliest tokens of this probability")}
-        ${numberField("max-tokens", "max_tokens", "the longest answer")}
-        ${numberField("seed", "seed", "both answers draw from one seed")}
-        ${numberField("kl-budget", "kl_budget", "guard: lowers alpha where the shift is larger, in nats")}
-        ${numberField("base-nucleus", "base_nucleus", "guard: only tokens of the base's nucleus")}
-      </div>
-    </details>
+    <div class="more">
+      <details id="steering">
+        <summary>More steering: schedule, several experts, guards</summary>
+        ${scheduleEditor()} ${pairsEditor()}
+        <fieldset>
+          <legend>Guards</legend>
+          <div class="grid">
+            ${numberField("kl-budget", "kl_budget", "lowers alpha where the shift is larger than this, in nats")}
+            ${numberField("base-nucleus", "base_nucleus", "allows only tokens of the base's nucleus of this probability")}
+            ${numberField("fallback", "fallback", "uses the base alone where expert and antiexpert differ less than this, 0 to 1")}
+          </div>
+        </fieldset>
+      </details>
+      <details id="sampling">
+        <summary>Sampling, length, stop strings, format</summary>
+        <div class="grid">
+          ${numberField("temperature", "temperature", "0 always takes the likeliest token")}
+          ${numberField("top-p", "top_p", "keeps the likeliest tokens of this probability")}
+          ${numberField("max-tokens", "max_tokens", "the longest answer")}
+          ${numberField("seed", "seed", "both answers draw from one seed")} ${outputFields()}
+        </div>
+      </details>
+    </div>
+    <div class="alpha">
+      <label for="alpha">alpha <output id="alpha-value" for="alpha"></output></label>
+      <span id="alpha-text" class="meaning"></span>
+      <input id="alpha" type="range" step="0.05" aria-describedby="alpha-text alpha-range" />
+      <div id="alpha-marks" class="marks" aria-hidden="true"></div>
+      <p id="alpha-range" class="hint"></p>
+    </div>
     <div class="row actions">
       <button id="run" type="submit" class="primary">Run both</button>
       <button id="stop" type="button" disabled>Stop</button>
@@ -109,6 +132,53 @@ function settingsForm() {
       <span id="announcement" class="hint" role="status"></span>
     </div>
   </form>`;
+}
+
+function scheduleEditor() {
+  return html`<fieldset>
+    <legend>Schedule</legend>
+    <p class="hint">
+      Alpha that changes over the answer: linear between the knots, constant outside.
+    </p>
+    <div id="schedule-actions" class="row"></div>
+    <div id="schedule-plot" class="plot" role="img" hidden>
+      <span id="schedule-top"></span>
+      <div id="schedule-curve"></div>
+      <span id="schedule-bottom"></span> <span id="schedule-end"></span>
+    </div>
+    <ul id="schedule-knots" class="rows"></ul>
+  </fieldset>`;
+}
+
+function pairsEditor() {
+  return html`<fieldset>
+    <legend>Experts</legend>
+    <p id="pairs-text" class="hint"></p>
+    <ul id="pairs-rows" class="rows"></ul>
+    <div id="pairs-actions" class="row"></div>
+  </fieldset>`;
+}
+
+function outputFields() {
+  return html`<div class="field">
+      <label for="stop-strings">stop</label>
+      <textarea id="stop-strings" rows="2" aria-describedby="stop-hint"></textarea>
+      <p id="stop-hint" class="hint">strings that end the answer, one a line; \\n is a line end</p>
+    </div>
+    <div class="field">
+      <label for="format">response_format</label>
+      <select id="format">
+        <option value="text">any text</option>
+        <option value="json_object">JSON object</option>
+        <option value="json_schema">JSON by a schema</option>
+        <option value="regex">regular expression</option>
+        <option value="grammar">grammar (GBNF)</option>
+      </select>
+      <div id="format-text-field" hidden>
+        <label for="format-text">Schema, expression or grammar</label>
+        <textarea id="format-text" rows="3" spellcheck="false"></textarea>
+      </div>
+    </div>`;
 }
 
 /** A number input. The script sets its bounds, which come from the API's limits. */
@@ -138,16 +208,34 @@ function column(id: string, title: string, subtitle: string) {
     <h2 id="${id}-title" class="${id}">
       ${title} <span class="hint" id="${id}-alpha">${subtitle}</span>
     </h2>
-    <p class="state" id="${id}-state"></p>
+    <p class="state">
+      <span id="${id}-state"></span>
+      <button
+        id="${id}-job"
+        type="button"
+        class="chip"
+        title="Shows the job's record"
+        hidden
+      ></button>
+    </p>
     <p class="unseen" id="${id}-text"></p>
     <div class="answer" id="${id}-tokens"></div>
-    <div
-      class="strip"
-      id="${id}-strip"
-      role="img"
-      aria-label="No tokens yet"
-      ${id === "base" ? "hidden" : ""}
-    ></div>
+    <figure id="${id}-shift" hidden>
+      <div class="strip" id="${id}-strip" role="img" aria-label="No tokens yet"></div>
+      <figcaption class="hint">
+        How far steering moves the choice of each token (KL, a full bar is 3 nats)
+      </figcaption>
+      <div
+        class="strip alphas"
+        id="${id}-alphas"
+        role="img"
+        aria-label="No tokens yet"
+        hidden
+      ></div>
+      <figcaption class="hint" id="${id}-alphas-text" hidden>
+        alpha at each token, after the schedule and the guards
+      </figcaption>
+    </figure>
     <p class="summary" id="${id}-summary"></p>
   </article>`;
 }
@@ -162,6 +250,12 @@ function tools() {
     <section id="blind-results" class="card" aria-labelledby="blind-title" hidden>
       <h2 id="blind-title">Which answer is better?</h2>
       <div id="blind-body"></div>
+    </section>
+    <section id="record" class="card" aria-labelledby="record-title" hidden>
+      <h2 id="record-title">The job</h2>
+      <p class="hint">Its record, as GET /v1/jobs/{id} gives it.</p>
+      <div id="record-actions" class="row"></div>
+      <div id="record-body"></div>
     </section>
     <section class="card">
       <details id="code">

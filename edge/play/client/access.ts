@@ -4,7 +4,7 @@ const STORAGE_NAME = "trimtab.key";
 
 /**
  * Takes key and ticket out of the fragment, so that no copied address contains them.
- * @returns the ticket, and the fragment's other parameters
+ * @returns the ticket, the fragment's other parameters, and whether a key was among them
  */
 export function takeFragment() {
   const parameters = new URLSearchParams(location.hash.slice(1));
@@ -14,7 +14,7 @@ export function takeFragment() {
   parameters.delete("key");
   parameters.delete("ticket");
   replaceFragment(parameters.toString());
-  return { parameters, ticket };
+  return { parameters, ticket, hasKey: key !== null };
 }
 
 export function replaceFragment(fragment: string): void {

@@ -10,6 +10,7 @@ import { TokenReader, type Token } from "./tokens.ts";
 const SILENCE_MS = 700;
 
 export interface RunListener {
+  onJob(id: string): void;
   onState(text: string): void;
   onTokens(tokens: readonly Token[]): void;
 }
@@ -26,6 +27,7 @@ export async function runJob(
   signal: AbortSignal,
 ): Promise<Job> {
   const job = await api.submit(body, signal);
+  listener.onJob(job.id);
   listener.onState(stateText(job));
   const cancel = () => void api.cancel(job.id).catch(() => {});
   signal.addEventListener("abort", cancel);

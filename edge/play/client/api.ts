@@ -2,6 +2,7 @@
 import type { Job, JobRequest } from "../../../shared/api/jobs.ts";
 import type { ApiKey } from "../../../shared/api/keys.ts";
 import type { Model } from "../../../shared/api/models.ts";
+import type { SentRequest } from "../../../shared/api/reruns.ts";
 import type { ScoreList } from "../../../shared/api/score.ts";
 import type { Tokenization } from "../../../shared/api/tokenizers.ts";
 
@@ -52,6 +53,12 @@ export class Api {
     const headers: Record<string, string> =
       waitSeconds > 0 ? { prefer: `wait=${waitSeconds}` } : {};
     return this.#json(`/v1/jobs/${encodeURIComponent(id)}`, { signal, headers });
+  }
+
+  /** A job's request, as it was sent. */
+  async sentRequest(id: string): Promise<unknown> {
+    const path = `/v1/jobs/${encodeURIComponent(id)}/request`;
+    return (await this.#json<SentRequest>(path)).body;
   }
 
   /** Cancels a job that may have ended already. */

@@ -1,14 +1,14 @@
 /** A blind comparison: two answers without names, a vote, and the votes of this browser as JSONL. */
 import type { Api } from "./api.ts";
 import { button, element, part } from "./dom.ts";
-import type { Settings } from "./settings.ts";
-import { answerAt } from "./sweep.ts";
+import { steeringOf, withAlpha, type Settings } from "./settings.ts";
+import { answerOf } from "./sweep.ts";
 
 const STORAGE_NAME = "trimtab.votes";
 const VOTES_MAX = 1000;
 
 interface Side {
-  readonly alpha: number;
+  readonly steering: ReturnType<typeof steeringOf>;
   readonly text: string;
 }
 
@@ -36,9 +36,9 @@ export class BlindComparison {
     this.#body.replaceChildren(element("p", { class: "state" }, "Both answers are being written"));
     try {
       const sides = await Promise.all(
-        inRandomOrder([0, settings.alpha]).map(async (alpha) => ({
-          alpha,
-          text: await answerAt(api, settings, alpha, signal),
+        inRandomOrder([withAlpha(settings, 0), settings]).map(async (one) => ({
+          steering: steeringOf(one),
+          text: await answerOf(api, one, signal),
         })),
       );
       this.#ask(settings, sides as [Side, Side]);
@@ -68,8 +68,10 @@ export class BlindComparison {
   }
 
   #showVote(left: Side, right: Side): void {
-    const title = (name: string, { alpha }: Side) =>
-      `${name}: ${alpha === 0 ? "base alone" : `steered, alpha ${alpha}`}`;
+    const title = (name: string, { steering }: Side) => {
+      if (!("alpha" in steering)) return `${name}: steered, alpha by schedule`;
+      return `${name}: ${steering.alpha === 0 ? "base alone" : `steered, alpha ${steering.alpha}`}`;
+    };
     const count = savedVotes().length;
     const row = element(
       "div",
@@ -93,9 +95,9 @@ function pairOf(leftTitle: string, left: string, rightTitle: string, right: stri
   return element("div", { class: "columns" }, side(leftTitle, left), side(rightTitle, right));
 }
 
-function inRandomOrder(alphas: readonly [number, number]): readonly number[] {
+function inRandomOrder<T>(both: readonly [T, T]): readonly T[] {
   const [bit] = crypto.getRandomValues(new Uint8Array(1));
-  return bit! % 2 === 0 ? alphas : alphas.toReversed();
+  return bit! % 2 === 0 ? both : both.toReversed();
 }
 
 function savedVotes(): readonly Vote[] {

@@ -17,7 +17,8 @@ export class CodeView {
 
   update(): void {
     if (!this.#details.open) return;
-    const code = codeOf(this.#read(), location.origin);
+    const code = this.#code();
+    if (code === null) return;
     const tabs = (Object.keys(code) as Language[]).map((language) =>
       button(
         language,
@@ -43,5 +44,15 @@ export class CodeView {
       copy,
     );
     this.#body.replaceChildren(row, shown);
+  }
+
+  /** Null, with the reason on the page, if a setting cannot be read. */
+  #code(): ReturnType<typeof codeOf> | null {
+    try {
+      return codeOf(this.#read(), location.origin);
+    } catch (error) {
+      this.#body.replaceChildren(element("p", { class: "notice" }, (error as Error).message));
+      return null;
+    }
   }
 }

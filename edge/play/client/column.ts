@@ -1,9 +1,11 @@
 /** A column: an answer that grows token by token. Its tokens are a list in which the arrow keys move. */
-import { element, part, setVariable } from "./dom.ts";
+import { element, part } from "./dom.ts";
+import { Strip } from "./strip.ts";
 import { firstChange, interventionOf, nameOf, tintOf, type Token } from "./tokens.ts";
 
-/** Nats at which a bar of the strip is full. */
+/** Nats and alpha at which a bar is full. */
 const STRIP_KL_MAX = 3;
+const STRIP_ALPHA_MAX = 2;
 
 export interface ColumnListener {
   /** A token is pointed at, or is the list's active one. */
@@ -11,6 +13,8 @@ export interface ColumnListener {
   /** A token is chosen by a click or by Enter. */
   onChoose(column: Column, position: number): void;
   onLeave(): void;
+  /** The record of the answer's job is asked for. */
+  onRecord(jobId: string): void;
 }
 
 export class Column {
@@ -18,19 +22,24 @@ export class Column {
   readonly tokens: Token[] = [];
   readonly #listener: ColumnListener;
   readonly #list: HTMLElement;
-  readonly #strip: HTMLElement;
+  /** KL and alpha of each token. */
+  readonly #shifts: Strip;
+  readonly #alphas: Strip;
   readonly #spans: HTMLElement[] = [];
   /** The tokens of the run before, which the new ones are compared with. */
   #before: readonly Token[] = [];
   #changedAt: number | null = null;
   #active = -1;
+  #jobId = "";
 
   constructor(name: "base" | "steered", listener: ColumnListener) {
     this.name = name;
     this.#listener = listener;
     this.#list = part(`${name}-tokens`);
-    this.#strip = part(`${name}-strip`);
+    this.#shifts = new Strip(part(`${name}-strip`), STRIP_KL_MAX);
+    this.#alphas = new Strip(part(`${name}-alphas`), STRIP_ALPHA_MAX);
     this.#listen();
+    part(`${name}-job`).addEventListener("click", () => listener.onRecord(this.#jobId));
   }
 
   /** The element of a token. */
@@ -58,6 +67,7 @@ export class Column {
   add(tokens: readonly Token[]): void {
     for (const token of tokens) this.#addOne(token);
     if (this.tokens.length === 0) return;
+    part(`${this.name}-shift`).hidden = this.name === "base";
     this.#list.setAttribute("role", "listbox");
     this.#list.setAttribute("aria-label", `Tokens of the answer: ${this.#title}`);
     this.#list.tabIndex = 0;
@@ -66,14 +76,14 @@ export class Column {
   /** Ends an answer: what is left of the one before disappears. */
   end(): void {
     for (const span of this.#spans.splice(this.tokens.length)) span.remove();
-    while (this.#strip.children.length > this.tokens.length) this.#strip.lastChild?.remove();
     if (this.tokens.length === 0) this.#list.removeAttribute("role");
     this.#list.removeAttribute("aria-busy");
     part(`${this.name}-text`).textContent = this.text;
-    const { tokens, klMean, klMax } = interventionOf(this.tokens);
+    const { tokens, klMean, klMax, alphaMin, alphaMax } = interventionOf(this.tokens);
     const label = `KL of each of ${tokens} tokens: mean ${klMean.toFixed(2)} nats, largest ${klMax.toFixed(2)} nats`;
-    this.#strip.setAttribute("aria-label", label);
-    this.#strip.title = label;
+    this.#shifts.end(this.tokens.length, label);
+    this.#alphas.end(this.tokens.length, `alpha of each token: ${alphaMin} to ${alphaMax}`);
+    this.#showAlphas(alphaMin !== alphaMax);
     if (this.#active >= this.tokens.length) this.#setActive(-1);
   }
 
@@ -88,6 +98,12 @@ export class Column {
 
   setState(text: string): void {
     part(`${this.name}-state`).textContent = text;
+  }
+
+  setJob(id: string): void {
+    this.#jobId = id;
+    part(`${this.name}-job`).textContent = id;
+    part(`${this.name}-job`).hidden = false;
   }
 
   setSummary(...lines: readonly string[]): void {
@@ -118,7 +134,8 @@ export class Column {
     span.className = classes.filter((name) => name !== "").join(" ");
     span.textContent = shownText(token);
     span.setAttribute("aria-label", this.#labelOf(token));
-    this.#addBar(position, trace?.kl ?? 0);
+    this.#shifts.set(position, trace?.kl ?? 0);
+    this.#alphas.set(position, trace?.alpha ?? 0);
   }
 
   #appendSpan(position: number): HTMLElement {
@@ -138,11 +155,10 @@ export class Column {
     return isOther ? `${name}, the base would have said ${nameOf(trace.base_token.token)}` : name;
   }
 
-  #addBar(position: number, kl: number): void {
-    const known = this.#strip.children[position];
-    const bar = known instanceof HTMLElement ? known : element("i");
-    if (bar !== known) this.#strip.append(bar);
-    setVariable(bar, "--share", Math.min(1, kl / STRIP_KL_MAX));
+  /** One alpha for all tokens is in the title already. */
+  #showAlphas(areShown: boolean): void {
+    part(`${this.name}-alphas`).hidden = !areShown;
+    part(`${this.name}-alphas-text`).hidden = !areShown;
   }
 
   #listen(): void {

@@ -3,6 +3,7 @@
  * values come with the answer; those of the others are scored when the figure is open.
  */
 import type { ScoreTotals } from "../../../shared/api/score.ts";
+import type { TokenShift } from "../../../shared/api/token-details.ts";
 import type { Column } from "./column.ts";
 import { button, element, part, percent, setVariable } from "./dom.ts";
 import { nameOf, type Token } from "./tokens.ts";
@@ -34,6 +35,8 @@ export interface FigureActions {
     candidates: readonly Candidate[],
     signal: AbortSignal,
   ): Promise<readonly Logprobs[]>;
+  /** The alpha that the settings ask for at a position; null if they are not known. */
+  alphaAt(column: Column, position: number): number | null;
   /** Generation goes on from this token instead. */
   branch(column: Column, position: number, candidate: Candidate): void;
 }
@@ -105,8 +108,9 @@ export class Figure {
     this.#box.replaceChildren(
       element("h3", {}, `Token ${position + 1}: ${nameOf(token.isEnd ? "" : token.text)}`),
       ...(trace ? [element("p", {}, verdictOf(token, column.name))] : []),
+      ...(trace ? [element("p", { class: "hint" }, reasonOf(trace))] : []),
       table([...rows.values()]),
-      ...detailsOf(token),
+      ...detailsOf(token, this.#actions.alphaAt(column, position)),
       element("p", { class: "hint" }, "Choose a token to go on from there. Esc closes."),
     );
     this.#box.hidden = false;
@@ -204,7 +208,16 @@ function verdictOf({ trace }: Token, column: Column["name"]): string {
   return `The base alone would have said ${nameOf(trace.base_token.token)}.`;
 }
 
-function detailsOf({ trace }: Token): HTMLElement[] {
+/** Without normalization, steered = base * (expert / antiexpert) ^ alpha. */
+function reasonOf({ expert, antiexpert, alpha }: TokenShift): string {
+  if (expert === null || antiexpert === null) return "Expert and antiexpert did not run here.";
+  const ratio = Math.exp(Math.abs(expert - antiexpert));
+  const times = `${ratio < 10 ? ratio.toFixed(1) : ratio.toFixed(0)} times as ${expert < antiexpert ? "unlikely" : "likely"}`;
+  const power = alpha === 1 ? "that factor" : `that factor, to the power of ${roundAlpha(alpha)}`;
+  return `Tuning made this token ${times} in the small model. The base's probability is multiplied by ${power}; then all are scaled to 100%.`;
+}
+
+function detailsOf({ trace }: Token, asked: number | null): HTMLElement[] {
   if (!trace) return [];
   const listed = (tokens: typeof trace.promoted) =>
     tokens.map(
@@ -213,9 +226,9 @@ function detailsOf({ trace }: Token): HTMLElement[] {
   const entries = [
     ["promoted", listed(trace.promoted).join(", ") || "none"],
     ["demoted", listed(trace.demoted).join(", ") || "none"],
-    ["gain", `${trace.gain.toFixed(2)} nats, ${Math.exp(trace.gain).toFixed(2)} times as likely`],
+    ["gain", `${trace.gain.toFixed(2)} nats, ${Math.exp(trace.gain).toFixed(2)} times the base's`],
     ["KL", `${trace.kl.toFixed(2)} nats between steered and base`],
-    ["alpha here", String(Number(trace.alpha.toFixed(3)))],
+    ["alpha here", alphaText(trace.alpha, asked)],
   ];
   return [
     element(
@@ -224,4 +237,12 @@ function detailsOf({ trace }: Token): HTMLElement[] {
       ...entries.flatMap(([name, value]) => [element("dt", {}, name!), element("dd", {}, value!)]),
     ),
   ];
+}
+
+const roundAlpha = (alpha: number) => Number(alpha.toFixed(3));
+
+/** @param asked the alpha before the guards */
+function alphaText(alpha: number, asked: number | null): string {
+  const isLowered = asked !== null && Math.abs(alpha - asked) > 5e-4;
+  return `${roundAlpha(alpha)}${isLowered ? `, a guard lowered it from ${roundAlpha(asked)}` : ""}`;
 }

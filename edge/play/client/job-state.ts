@@ -13,12 +13,18 @@ export function stateText(job: Job): string {
   return "The first token comes next";
 }
 
+/** Why a queued job cannot start at present. */
+const REASONS = {
+  no_worker: "no worker serves this model now",
+  base_away: "the server of the base does not answer",
+  paused: "the operator has paused this model",
+} as const;
+
 function queueText({ queue }: Job): string {
   if (queue === null) return "In the queue";
-  if (queue.reason === "no_worker") return "In the queue: no worker serves this model now";
-  if (queue.reason === "paused") return "In the queue: the operator has paused this model";
-  const eta = queue.eta === null ? "" : `, starts in about ${Math.ceil(queue.eta.p50)} s`;
-  return `In the queue at place ${queue.position}${eta}`;
+  const place = `In the queue at place ${queue.position}`;
+  if (queue.reason !== null) return `${place}: ${REASONS[queue.reason]}`;
+  return queue.eta === null ? place : `${place}, starts in about ${Math.ceil(queue.eta.p50)} s`;
 }
 
 /** The cost of an ended job, in tokens and seconds. */

@@ -1,8 +1,12 @@
 /** The settings as the form has them. */
 import { LIMITS } from "../../../shared/api/limits.ts";
 import type { Model } from "../../../shared/api/models.ts";
+import { AlphaControl, type AlphaBounds } from "./alpha-control.ts";
 import type { Key } from "./api.ts";
-import { byId, element, input, part, setVariable } from "./dom.ts";
+import { byId, element, input, part } from "./dom.ts";
+import { OutputFields } from "./output-fields.ts";
+import { PairsEditor } from "./pairs-editor.ts";
+import { ScheduleEditor } from "./schedule-editor.ts";
 import { NUMBER_NAMES, type NumberName, type Settings } from "./settings.ts";
 
 /** The number inputs by setting, with their bounds and defaults. */
@@ -13,9 +17,8 @@ const NUMBERS = {
   seed: { id: "seed", min: 0, max: Number.MAX_SAFE_INTEGER, start: 7 },
   kl_budget: { id: "kl-budget", min: 0, max: LIMITS.klBudgetMax, start: null },
   base_nucleus: { id: "base-nucleus", min: 0, max: 1, start: null },
+  fallback: { id: "fallback", min: 0, max: 1, start: null },
 } as const satisfies Record<NumberName, object>;
-
-const ALPHA_MARKS = [0, 0.5, 1, 2];
 
 /** For the demo models: a model of one's own has its own questions. */
 const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
@@ -31,7 +34,10 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
 };
 
 export class SettingsForm {
-  readonly #alpha = input("alpha");
+  readonly #alpha: AlphaControl;
+  readonly #schedule: ScheduleEditor;
+  readonly #pairs: PairsEditor;
+  readonly #output: OutputFields;
   readonly #prompt = byId("prompt", HTMLTextAreaElement);
   readonly #model = byId("model", HTMLSelectElement);
   #models: readonly Model[] = [];
@@ -46,12 +52,18 @@ export class SettingsForm {
       field.max = String(max);
       field.value = start === null ? "" : String(start);
       if (start === null) field.placeholder = "off";
-      field.addEventListener("change", () => onChange(name));
+      field.addEventListener("change", () => {
+        if (name === "max_tokens") this.#showScale();
+        onChange(name);
+      });
     }
-    this.#alpha.addEventListener("input", () => {
-      this.#showAlpha();
-      onChange("alpha");
+    this.#alpha = new AlphaControl(() => onChange("alpha"));
+    this.#schedule = new ScheduleEditor(() => {
+      this.#showScheduled();
+      onChange("schedule");
     });
+    this.#pairs = new PairsEditor(() => onChange("pairs"));
+    this.#output = new OutputFields(onChange);
     this.#model.addEventListener("change", () => {
       this.#showModel();
       onChange("model");
@@ -70,36 +82,46 @@ export class SettingsForm {
     this.#showModel();
   }
 
+  /** @throws Error that names the field whose text cannot be read */
   read(): Settings {
     const numbers = Object.fromEntries(NUMBER_NAMES.map((name) => [name, this.#number(name)]));
     return {
       ...(numbers as Pick<Settings, NumberName>),
       model: this.#model.value,
       prompt: this.#prompt.value,
-      alpha: this.#alpha.valueAsNumber,
+      alpha: this.#alpha.value,
+      schedule: this.#schedule.read(),
+      pairs: this.#pairs.read(),
+      stop: this.#output.stop,
+      response_format: this.#output.format,
     };
   }
 
   /** Sets what is given and leaves the rest. A model that is not served is not set. */
   write(settings: Partial<Settings>): void {
-    const { model, prompt, alpha } = settings;
+    const { model, prompt, alpha, schedule, pairs, stop, response_format } = settings;
     if (this.#models.some(({ id }) => id === model)) {
       this.#model.value = model!;
       this.#showModel();
     }
     if (prompt !== undefined) this.#prompt.value = prompt;
-    if (alpha !== undefined) this.#alpha.value = String(alpha);
+    if (alpha !== undefined) this.#alpha.value = alpha;
     for (const name of NUMBER_NAMES) {
       const value = settings[name];
       if (value !== undefined) input(NUMBERS[name].id).value = value === null ? "" : String(value);
     }
-    this.#showAlpha();
+    if (schedule !== undefined) this.#schedule.write(schedule);
+    if (pairs !== undefined) this.#pairs.write(pairs);
+    if (stop !== undefined) this.#output.stop = stop;
+    if (response_format !== undefined) this.#output.format = response_format;
+    this.#showScale();
+    this.#showScheduled();
   }
 
-  /** The range of alpha: that of the key, or from 0 to the model's maximum. */
-  get alphaRange(): { readonly min: number; readonly max: number } {
-    const ofModel = { min: 0, max: this.#chosen?.alpha.max ?? 1 };
-    return this.#key?.limits.alpha ?? ofModel;
+  get alphaBounds(): AlphaBounds {
+    const modelMax = this.#chosen?.alpha.max ?? 1;
+    const ofKey = this.#key?.limits.alpha;
+    return { ...(ofKey ?? { min: 0, max: modelMax }), modelMax, isOfKey: ofKey != null };
   }
 
   get #chosen(): Model | undefined {
@@ -116,21 +138,22 @@ export class SettingsForm {
     const chosen = this.#chosen;
     if (chosen === undefined) return;
     part("model-text").textContent = chosen.description;
-    const { min, max } = this.alphaRange;
-    this.#alpha.min = String(min);
-    this.#alpha.max = String(max);
-    this.#alpha.value = String(chosen.alpha.default);
-    const marks = ALPHA_MARKS.filter((mark) => mark >= min && mark <= max);
-    const bounds = [min, max].filter((bound) => !marks.includes(bound));
-    part("alpha-marks").replaceChildren(
-      ...[...marks, ...bounds].map((mark) => {
-        const label = element("span", {}, String(mark));
-        setVariable(label, "--at", (mark - min) / Math.max(max - min, 0.01));
-        return label;
-      }),
+    this.#alpha.setBounds(this.alphaBounds);
+    this.#alpha.value = chosen.alpha.default;
+    this.#pairs.setModels(
+      this.#models.map(({ id }) => id),
+      chosen.id,
     );
+    this.#showScale();
     this.#showExamples(EXAMPLES[chosen.id] ?? []);
-    this.#showAlpha();
+  }
+
+  #showScale(): void {
+    this.#schedule.setScale(this.alphaBounds, this.#number("max_tokens") ?? 1);
+  }
+
+  #showScheduled(): void {
+    this.#alpha.isScheduled = this.#schedule.read() !== null;
   }
 
   #showExamples(examples: readonly string[]): void {
@@ -150,19 +173,4 @@ export class SettingsForm {
       }),
     );
   }
-
-  #showAlpha(): void {
-    const alpha = this.#alpha.valueAsNumber;
-    part("alpha-value").textContent = String(alpha);
-    part("steered-alpha").textContent = `alpha ${alpha}`;
-    part("alpha-text").textContent = meaningOf(alpha);
-  }
-}
-
-function meaningOf(alpha: number): string {
-  if (alpha < 0) return "Below 0 the base moves away from what the tuning changed.";
-  if (alpha === 0) return "At 0 the base answers alone: both answers are the same.";
-  if (alpha < 1) return "A part of what the tuning changed is added to the base.";
-  if (alpha === 1) return "All that the tuning changed is added to the base.";
-  return "What the tuning changed is added more than once: it is exaggerated.";
 }

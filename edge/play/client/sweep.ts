@@ -1,7 +1,7 @@
 /** The answers of one prompt and seed at several alphas, below each other. */
 import type { Api } from "./api.ts";
 import { element, part } from "./dom.ts";
-import { generationOf, messagesOf, type Settings } from "./settings.ts";
+import { generationOf, messagesOf, withAlpha, type Settings } from "./settings.ts";
 
 const STEPS = 5;
 /** A browser opens at most six connections to a server, and the columns use some of them. */
@@ -34,7 +34,7 @@ export class Sweep {
     const work = async () => {
       for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
         const [i, alpha] = next;
-        const text = await answerAt(api, settings, alpha, signal).catch(
+        const text = await answerOf(api, withAlpha(settings, alpha), signal).catch(
           (error: unknown) => `Failed: ${error instanceof Error ? error.message : "unknown error"}`,
         );
         if (signal.aborted) return;
@@ -47,13 +47,8 @@ export class Sweep {
 }
 
 /** The text of an answer, read when it is complete. */
-export async function answerAt(
-  api: Api,
-  settings: Settings,
-  alpha: number,
-  signal: AbortSignal,
-): Promise<string> {
-  const body = { ...generationOf(settings, alpha), messages: messagesOf(settings) };
+export async function answerOf(api: Api, settings: Settings, signal: AbortSignal): Promise<string> {
+  const body = { ...generationOf(settings), messages: messagesOf(settings) };
   const headers = { prefer: `wait=${WAIT_SECONDS}` };
   const init = { method: "POST", body: JSON.stringify(body), headers, signal };
   let job = (await (await api.request("/v1/jobs", init)).json()) as Awaited<ReturnType<Api["job"]>>;

@@ -59,16 +59,22 @@ export interface Intervention {
   readonly changed: number;
   readonly klMean: number;
   readonly klMax: number;
+  /** Of the tokens' alphas, after the schedule and the guards. */
+  readonly alphaMin: number;
+  readonly alphaMax: number;
 }
 
 export function interventionOf(tokens: readonly Token[]): Intervention {
   const traces = tokens.flatMap(({ trace }) => trace ?? []);
   const kl = traces.map((trace) => trace.kl);
+  const alphas = traces.map(({ alpha }) => Number(alpha.toFixed(3)));
   return {
     tokens: traces.length,
     changed: traces.filter(({ same }) => !same).length,
     klMean: kl.reduce((sum, one) => sum + one, 0) / Math.max(1, kl.length),
     klMax: Math.max(0, ...kl),
+    alphaMin: alphas.length === 0 ? 0 : Math.min(...alphas),
+    alphaMax: alphas.length === 0 ? 0 : Math.max(...alphas),
   };
 }
 

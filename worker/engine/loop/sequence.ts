@@ -15,7 +15,7 @@ import { unpadded } from "../decode/unpadded.ts";
 import { weightedSum } from "../decode/weighted-sum.ts";
 import type { Output, OutputStep } from "../decode/output.ts";
 import type { Sampler } from "../decode/sampler.ts";
-import { alphaAt, type Knot } from "../decode/schedule.ts";
+import { alphaAt, type Knot } from "../../../shared/jobs/alpha-schedule.ts";
 import {
   rankOf,
   roundDecimals,

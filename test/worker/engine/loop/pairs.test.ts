@@ -1,7 +1,7 @@
 /** Several pairs of expert and antiexpert in one generation. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { alphaAt, type Knot } from "../../../../worker/engine/decode/schedule.ts";
+import { alphaAt, type Knot } from "../../../../shared/jobs/alpha-schedule.ts";
 import { generate } from "../../../../worker/engine/loop/generate.ts";
 import type { Pair } from "../../../../worker/engine/loop/model-set.ts";
 import { Sequence, type GenerateRequest } from "../../../../worker/engine/loop/sequence.ts";

@@ -14,3 +14,10 @@ export function alphaAt(knots: readonly Knot[], position: number): number {
   const [to, alphaTo] = knots[next]!;
   return alphaFrom + ((alphaTo - alphaFrom) * (position - from)) / (to - from);
 }
+
+/** The same schedule for what is generated after a position: there the count begins at 0 again. */
+export function scheduleAfter(knots: readonly Knot[], position: number): Knot[] {
+  const later = knots.filter(([at]) => at > position);
+  const start: Knot = [0, alphaAt(knots, position)];
+  return [start, ...later.map(([at, alpha]): Knot => [at - position, alpha])];
+}

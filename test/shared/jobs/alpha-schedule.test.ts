@@ -1,7 +1,7 @@
 /** Alpha schedules. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { alphaAt, type Knot } from "../../../../worker/engine/decode/schedule.ts";
+import { alphaAt, scheduleAfter, type Knot } from "../../../shared/jobs/alpha-schedule.ts";
 
 const knots = fc
   .uniqueArray(fc.tuple(fc.nat(60), fc.double({ min: 0, max: 4, noNaN: true })), {
@@ -31,6 +31,15 @@ test("at a knot, alpha is exactly the knot's", () => {
   fc.assert(
     fc.property(knots, (schedule) => {
       for (const [position, alpha] of schedule) expect(alphaAt(schedule, position)).toBe(alpha);
+    }),
+  );
+});
+
+test("the rest of a schedule has the same alphas, counted from its own start", () => {
+  fc.assert(
+    fc.property(knots, fc.nat(70), fc.nat(20), (schedule, start, position) => {
+      const rest = scheduleAfter(schedule, start);
+      expect(alphaAt(rest, position)).toBeCloseTo(alphaAt(schedule, start + position), 9);
     }),
   );
 });
