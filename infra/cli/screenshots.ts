@@ -11,7 +11,7 @@ import { startChromium } from "../stack/chromium.ts";
 import { startEdge } from "../stack/edge.ts";
 import { stopOnInterrupt } from "../stack/interrupt.ts";
 import { stopAllChildren } from "../stack/process.ts";
-import { connectRedis, ensureRedisServer, startRedis } from "../stack/redis.ts";
+import { connectRedis, startRedis } from "../stack/redis.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { startWorker } from "../stack/worker.ts";
 import { PICTURES, type Picture } from "./pictures.ts";
@@ -41,7 +41,6 @@ async function makePictures(names: readonly string[], folder: string): Promise<v
   const unknown = names.find((name) => PICTURES[name] === undefined);
   if (unknown !== undefined) throw new UserError(`there is no picture "${unknown}"`);
   mkdirSync(folder, { recursive: true });
-  ensureRedisServer(console.log);
   const { url: redisUrl } = await startRedis();
   const [edge, , browser] = await Promise.all([
     startEdge({ redisUrl }),

@@ -33,6 +33,13 @@ const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
+/** Why the jobs of a model wait. */
+const STATUS_TEXTS = {
+  no_worker: "no worker now",
+  base_away: "its base does not answer",
+  paused: "paused by the operator",
+} as const;
+
 export class SettingsForm {
   readonly #alpha: AlphaControl;
   readonly #schedule: ScheduleEditor;
@@ -76,7 +83,11 @@ export class SettingsForm {
     this.#key = key;
     this.#model.replaceChildren(
       ...models.map(({ id, status }) =>
-        element("option", { value: id }, status === "available" ? id : `${id} (no worker now)`),
+        element(
+          "option",
+          { value: id },
+          status === "available" ? id : `${id} (${STATUS_TEXTS[status]})`,
+        ),
       ),
     );
     this.#showModel();
