@@ -1,6 +1,8 @@
 /** The entry of the edge on Cloudflare (self-hosted: server/main.ts). It builds the app once per isolate. Each request opens its own stores. */
 import type { Hono } from "hono";
 import { AppError } from "../shared/api/errors.ts";
+import adminScript from "./admin/script.txt";
+import adminStyle from "./admin/style.txt";
 import { createApp } from "./app.ts";
 import referenceScript from "./docs/reference.txt";
 import playScript from "./play/script.txt";
@@ -31,7 +33,7 @@ function createFromBindings(bindings: Bindings): Hono<AppEnv> {
     publicUrl: env.PUBLIC_URL,
     otlp: otlpOf(env),
     log,
-    pages: { referenceScript, playScript, playStyle },
+    pages: { referenceScript, playScript, playStyle, adminScript, adminStyle },
   });
 }
 

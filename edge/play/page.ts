@@ -1,5 +1,5 @@
 /**
- * The playground as a page. Its script (edge/play/client, bundled by infra/pages/playground.ts) fills it and sets texts of models,
+ * The playground as a page. Its script (edge/play/client, bundled by infra/pages/bundle.ts) fills it and sets texts of models,
  * prompts and errors as text only; Trusted Types make the browser refuse everything else.
  */
 import { html } from "hono/html";

@@ -12,7 +12,7 @@ import { keyRoutes } from "./keys.ts";
 import { messageRoutes } from "./messages.ts";
 import { modelRoutes } from "./models.ts";
 import { documentRoutes } from "./openapi.ts";
-import { playgroundRoutes } from "./playground.ts";
+import { pageRoutes } from "./pages.ts";
 import { operatorFleetRoutes } from "./operator-fleet.ts";
 import { operatorRoutes } from "./operator.ts";
 import { responseRoutes } from "./responses.ts";
@@ -53,6 +53,6 @@ export function allRoutes(settings: RouteSettings): readonly Route[] {
     ...operatorFleetRoutes(),
     ...healthRoutes(settings),
     ...documentRoutes(settings),
-    ...playgroundRoutes(settings),
+    ...pageRoutes(settings),
   ];
 }

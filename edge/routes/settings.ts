@@ -6,9 +6,17 @@ export interface PageFiles {
   readonly referenceScript: string;
   readonly playScript: string;
   readonly playStyle: string;
+  readonly adminScript: string;
+  readonly adminStyle: string;
 }
 
-export const NO_PAGE_FILES: PageFiles = { referenceScript: "", playScript: "", playStyle: "" };
+export const NO_PAGE_FILES: PageFiles = {
+  referenceScript: "",
+  playScript: "",
+  playStyle: "",
+  adminScript: "",
+  adminStyle: "",
+};
 
 export interface RouteSettings {
   /** Seconds from submission to expiry when a request sets no deadline. */

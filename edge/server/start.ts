@@ -57,6 +57,8 @@ export async function start(stop: AbortSignal): Promise<void> {
       referenceScript: pageFile("docs/reference.txt"),
       playScript: pageFile("play/script.txt"),
       playStyle: pageFile("play/style.txt"),
+      adminScript: pageFile("admin/script.txt"),
+      adminStyle: pageFile("admin/style.txt"),
     },
     isStopping: () => server.isStopping,
   });

@@ -20,6 +20,7 @@ const TYPED_FOLDERS = [
   "edge",
   "edge/server",
   "edge/play/client",
+  "edge/admin/client",
   "test/edge",
   ".",
 ];

@@ -1,20 +1,22 @@
 /**
- * Writes the scripts and style sheets of the pages that the edge serves: the API reference and the playground. The edge's bundle
+ * Writes the scripts and style sheets of the pages that the edge serves: the API reference, the playground and the operator's page. The edge's bundle
  * contains them as text: as static assets of the Worker they would cost every request 2 ms in workerd (polls: 7.4 instead of 5.4 ms).
  * Called before an edge starts or is bundled.
  */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { playgroundFiles } from "./playground.ts";
+import { pageFiles } from "./bundle.ts";
 import { referenceScript } from "./reference.ts";
 
 const EDGE = join(import.meta.dirname, "../../edge");
 
 export function writePages(): void {
-  const { script, style } = playgroundFiles();
   write("docs/reference.txt", referenceScript());
-  write("play/script.txt", script);
-  write("play/style.txt", style);
+  for (const page of ["play", "admin"] as const) {
+    const { script, style } = pageFiles(page);
+    write(`${page}/script.txt`, script);
+    write(`${page}/style.txt`, style);
+  }
 }
 
 /** Writes the file unless it already has this content: a watcher of it should not restart the edge. */

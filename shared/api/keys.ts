@@ -157,6 +157,7 @@ export const CurrentApiKey = v.strictObject({
   ),
   usage_today: field(UsageSums, "The use of the key's jobs that ended today (UTC)."),
 });
+export type CurrentApiKey = Reply<typeof CurrentApiKey>;
 
 /** A key with a new secret. */
 export const NewApiKey = v.strictObject({
