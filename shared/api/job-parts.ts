@@ -143,6 +143,17 @@ export const JobGuards = v.strictObject({
   ),
 });
 
+export const JobGate = v.strictObject({
+  min_entropy: field(
+    v.exactOptional(v.number()),
+    "The least entropy of the base's distribution, in nats. Absent without this condition.",
+  ),
+  max_margin: field(
+    v.exactOptional(v.number()),
+    "The largest difference of the base's two largest logits, in nats. Absent without this condition.",
+  ),
+});
+
 export const JobSteering = v.strictObject({
   alpha: field(
     v.number(),
@@ -173,6 +184,10 @@ export const JobSteering = v.strictObject({
     "The expert/antiexpert pairs that steer instead of the model's own pair. Absent if the request names none.",
   ),
   guards: field(v.exactOptional(JobGuards), "The guards of the request. Absent without any."),
+  gate: field(
+    v.exactOptional(JobGate),
+    "Where the shift is applied. Absent if it is applied at every token.",
+  ),
   base_error_max: field(
     v.exactOptional(v.number()),
     "The bound of the request for tokens that a base on another server cannot prove. Absent if it is 0.",

@@ -69,6 +69,10 @@ export const LIMITS = {
    * twice that does not restrict any useful distribution.
    */
   klBudgetMax: 26,
+  /** Nats. The entropy of a uniform distribution over 400,000 tokens is below 13. */
+  gateEntropyMax: 13,
+  /** Nats between the base's two likeliest tokens: beyond it the base is certain. */
+  gateMarginMax: 100,
   /** Tokens at each position, as in the OpenAI API. */
   topLogprobsMax: 20,
   /** Candidates of a score at each position: selecting as many takes about as long as the position's other work. */

@@ -61,6 +61,25 @@ export const Guards = requestObject({
   ),
 });
 
+export const Gate = v.pipe(
+  requestObject({
+    min_entropy: optional(
+      number(0, LIMITS.gateEntropyMax),
+      "The shift is applied only at tokens where the entropy of the base's distribution (at temperature 1) is at least this, in nats.",
+      { examples: [0.5] },
+    ),
+    max_margin: optional(
+      number(0, LIMITS.gateMarginMax),
+      "The shift is applied only at tokens where the base's two largest logits differ by at most this, in nats.",
+      { examples: [2] },
+    ),
+  }),
+  v.check(
+    ({ min_entropy, max_margin }) => (min_entropy ?? max_margin ?? null) !== null,
+    "Expected min_entropy, max_margin or both",
+  ),
+);
+
 export const Steering = v.pipe(
   requestObject({
     alpha: optional(
@@ -85,6 +104,10 @@ export const Steering = v.pipe(
       "Several experts over one base: base + alpha * sum of weight * (expert - antiexpert). The default is the model's own pair with weight 1.",
     ),
     guards: optional(Guards, "Bounds of the shift. The default is no guard."),
+    gate: optional(
+      Gate,
+      "Applies the shift only where the base is unsure: at all other tokens the base is used alone, as with alpha 0, and the experts and antiexperts are not run, which saves their time. With both conditions, both must hold. Scores and log-probabilities of a prompt follow the same rule. Not for a base on another server. The default is no gate.",
+    ),
     base_error_max: optional(
       number(0, 1),
       "Only for a base on another server: the largest bound of the total variation distance between the distribution that a token is drawn from and the exact one, before top_k, top_p and min_p, and at temperature 1 if it is greedy. 0 wants every token proven. `base_error_action` says what happens at a token above the bound.",

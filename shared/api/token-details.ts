@@ -100,7 +100,7 @@ export const TokenShift = v.strictObject({
   id: field(count, "The token's id in the vocabulary of the base model."),
   alpha: field(
     v.number(),
-    "The steering strength at this token, after the schedule and the guards are applied.",
+    "The steering strength at this token, after the schedule, the gate and the guards are applied.",
     { examples: [1] },
   ),
   ...roleLogprobs,

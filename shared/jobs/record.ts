@@ -75,6 +75,8 @@ export interface Generation extends ScoredTokens {
     readonly klBudget?: number;
     readonly fallback?: number;
   };
+  /** Where the shift is applied; absent for everywhere. */
+  readonly gate?: { readonly minEntropy?: number; readonly maxMargin?: number };
   /** Largest bound of a token that a base on another server cannot prove; absent for 0. */
   readonly baseErrorMax?: number;
   /** Draws such a token from the base alone if its bound is larger; absent to fail. */
@@ -113,6 +115,7 @@ const GUARDS: Members<NonNullable<Generation["guards"]>> = {
   klBudget: true,
   fallback: true,
 };
+const GATE: Members<NonNullable<Generation["gate"]>> = { minEntropy: true, maxMargin: true };
 const PAIR: Members<NonNullable<Generation["pairs"]>[number]> = { model: true, weight: true };
 
 /** Every member of a stored generation. A new one raises JOB_VERSION, because an older worker must not ignore it. */
@@ -134,6 +137,7 @@ export const GENERATION: Members<Generation> = {
   schedule: true,
   pairs: true,
   guards: true,
+  gate: true,
   baseErrorMax: true,
   baseErrorAction: true,
   completion: true,
@@ -151,6 +155,7 @@ const INPUT_KINDS = ["chat", "text", "tokens"];
 function requireKnown(generation: Generation): void {
   const {
     guards = {},
+    gate = {},
     pairs = [],
     promptLogprobs = {},
     tools = {},
@@ -160,6 +165,7 @@ function requireKnown(generation: Generation): void {
   requireMembers(GENERATION, generation);
   requireMembers(TOOLS, tools);
   requireMembers(GUARDS, guards);
+  requireMembers(GATE, gate);
   requireMembers(PROMPT_LOGPROBS, promptLogprobs);
   for (const pair of pairs) requireMembers(PAIR, pair);
   if (input.kind === "chat") for (const message of input.messages) requireMembers(MESSAGE, message);

@@ -108,6 +108,7 @@ export function jobSteering({
   schedule,
   pairs,
   guards,
+  gate,
   baseErrorMax,
   baseErrorAction,
   trace,
@@ -117,6 +118,7 @@ export function jobSteering({
     ...(schedule && { schedule }),
     ...(pairs && { pairs }),
     ...(guards && { guards: publicGuards(guards) }),
+    ...(gate && { gate: publicGate(gate) }),
     ...(baseErrorMax !== undefined && { base_error_max: baseErrorMax }),
     ...(baseErrorAction && { base_error_action: baseErrorAction }),
     ...(trace && { trace }),
@@ -128,6 +130,13 @@ function publicGuards({ baseNucleus, klBudget, fallback }: NonNullable<Generatio
     ...(baseNucleus !== undefined && { base_nucleus: baseNucleus }),
     ...(klBudget !== undefined && { kl_budget: klBudget }),
     ...(fallback !== undefined && { fallback }),
+  };
+}
+
+function publicGate({ minEntropy, maxMargin }: NonNullable<Generation["gate"]>) {
+  return {
+    ...(minEntropy !== undefined && { min_entropy: minEntropy }),
+    ...(maxMargin !== undefined && { max_margin: maxMargin }),
   };
 }
 

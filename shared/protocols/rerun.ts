@@ -24,6 +24,7 @@ const STEERING: Readonly<Record<keyof GenerationSteering | "trace", true>> = {
   schedule: true,
   pairs: true,
   guards: true,
+  gate: true,
   baseErrorMax: true,
   baseErrorAction: true,
   trace: true,

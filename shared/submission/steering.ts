@@ -8,7 +8,7 @@ import type { KeyLimits } from "../api/keys.ts";
 type SteeringRequest = JobRequest["steering"];
 export type GenerationSteering = Pick<
   Generation,
-  "alpha" | "schedule" | "guards" | "pairs" | "baseErrorMax" | "baseErrorAction"
+  "alpha" | "schedule" | "guards" | "gate" | "pairs" | "baseErrorMax" | "baseErrorAction"
 >;
 
 /** An expert/antiexpert pair of a request, with the ensemble that it belongs to. */
@@ -41,6 +41,7 @@ export function requestSteering(
     ),
     ...(schedule && { schedule }),
     ...(Object.keys(guards).length > 0 && { guards }),
+    ...(request?.gate && { gate: requestGate(request.gate) }),
     // Only what differs from the default: older workers run the other jobs.
     ...(request?.base_error_max && { baseErrorMax: request.base_error_max }),
     ...(request?.base_error_action === "base" && { baseErrorAction: "base" }),
@@ -54,6 +55,16 @@ function requestGuards(request: NonNullable<SteeringRequest>["guards"]) {
     ...(base_nucleus != null && { baseNucleus: base_nucleus }),
     ...(kl_budget != null && { klBudget: kl_budget }),
     ...(fallback != null && { fallback }),
+  };
+}
+
+function requestGate({
+  min_entropy,
+  max_margin,
+}: NonNullable<NonNullable<SteeringRequest>["gate"]>) {
+  return {
+    ...(min_entropy != null && { minEntropy: min_entropy }),
+    ...(max_margin != null && { maxMargin: max_margin }),
   };
 }
 

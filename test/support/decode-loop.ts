@@ -1,6 +1,7 @@
 /** Requests for the decode loop, and helpers that run them. */
 import { join } from "node:path";
 import { Output, type Finish } from "../../worker/engine/decode/output.ts";
+import type { GateOptions } from "../../worker/engine/decode/gate.ts";
 import type { GuardOptions } from "../../worker/engine/decode/guards.ts";
 import { Sampler, type Constraint, type Sampling } from "../../worker/engine/decode/sampler.ts";
 import type { BatchOptions } from "../../worker/engine/loop/batch.ts";
@@ -28,13 +29,14 @@ export interface RequestOptions {
   readonly maxTokens?: number;
   readonly stop?: readonly string[];
   readonly guards?: GuardOptions;
+  readonly gate?: GateOptions;
   readonly constrain?: () => Constraint;
 }
 
 /** A request with its own sampler and output. A token's text is one letter, "a" for token 0. */
 export function generateRequest(options: RequestOptions): GenerateRequest {
   const { models, prompts = PROMPTS, alpha = 1, resume = [], maxTokens = 24, stop = [] } = options;
-  const { pairs, guards } = options;
+  const { pairs, guards, gate } = options;
   const constraint = options.constrain?.() ?? null;
   const isComplete = () => constraint?.isComplete ?? false;
   const decode = (ids: number[]) => ids.map((id) => String.fromCodePoint(97 + id)).join("");
@@ -44,6 +46,7 @@ export function generateRequest(options: RequestOptions): GenerateRequest {
     alpha,
     ...(pairs && { pairs }),
     ...(guards && { guards }),
+    ...(gate && { gate }),
     resume,
     sampler: new Sampler(sampling(options.sampling), prompts.base, [], constraint),
     output: new Output({ decode, stop, eosIds: new Set([EOS]), maxTokens, isComplete }),

@@ -19,6 +19,7 @@ import { loadEnsembles, type Ensemble } from "./model/ensemble.ts";
 import { readManifest } from "./model/manifest.ts";
 import type { SteeredModels } from "./loop/model-set.ts";
 import { PrefixCache } from "./decoder/prefix-cache.ts";
+import { RemoteDecoder } from "./remote/remote-decoder.ts";
 import { StatsCollector, type RunRecorder } from "./stats.ts";
 import {
   isEndEvent,
@@ -201,12 +202,14 @@ function createTask(
 function shiftLimits({
   schedule,
   guards,
+  gate,
   baseErrorMax,
   baseErrorAction,
 }: PreparedGeneration["generation"]) {
   return {
     ...(schedule && { schedule }),
     ...(guards && { guards }),
+    ...(gate && { gate }),
     ...(baseErrorMax !== undefined && { baseErrorMax }),
     fallsBackToBase: baseErrorAction === "base",
   };
@@ -219,7 +222,7 @@ function shiftLimits({
 function steeredModels(
   ensembles: ReadonlyMap<string, Ensemble>,
   {
-    generation: { model, alpha, pairs },
+    generation: { model, alpha, pairs, gate },
     prompts,
     pairPrompts,
     scoredPromptTokens,
@@ -231,6 +234,10 @@ function steeredModels(
   eosIds: ReadonlySet<number>;
 } {
   const ensemble = ensembles.get(model)!;
+  if (gate && ensemble.models.base instanceof RemoteDecoder) {
+    const message = `steering.gate needs the whole distribution of the base, which the server of ${model}'s base does not give`;
+    throw new AppError("invalid_request", message, { param: "steering.gate" });
+  }
   // Models with the same prompt have the same array, so that it is copied and compared once.
   const arrays = new Map<TokenIds, readonly number[]>();
   const toArray = (ids: TokenIds): readonly number[] => {

@@ -82,6 +82,9 @@ const refusals: Refusal[] = [
   [{ chat_template_kwargs: { tools: [] } }, "chat_template_kwargs", /the server sets these/],
   [{ steering: { guards: { kl_budget: 27 } } }, "steering.guards.kl_budget", /at most 26/],
   [{ steering: { base_error_max: 1.1 } }, "steering.base_error_max", /at most 1/],
+  [{ steering: { gate: {} } }, "steering.gate", /min_entropy, max_margin or both/],
+  [{ steering: { gate: { min_entropy: -1 } } }, "steering.gate.min_entropy", /at least 0/],
+  [{ steering: { gate: { max_margin: 101 } } }, "steering.gate.max_margin", /at most 100/],
   [{ steering: { guards: { base_nucleus: 1.1 } } }, "steering.guards.base_nucleus", /at most 1,/],
   [{ steering: { guards: { fallback: 0 } } }, "steering.guards.fallback", /greater than 0/],
   [
@@ -180,16 +183,17 @@ test("a chat's top_logprobs need logprobs", async () => {
   expect(error.message).toBe("logprobs must be true if top_logprobs is set");
 });
 
-test("the queued job has the schedule and the guards, and the reply shows them", async () => {
+test("the queued job has the schedule, the guards and the gate, and the reply shows them", async () => {
   const schedule = [
     [0, 2],
     [64, 0.25],
   ];
   const guards = { base_nucleus: 0.9, kl_budget: 2, fallback: null };
+  const gate = { min_entropy: 0.5, max_margin: null };
   const base_error_max = 0.25;
   const base_error_action = "base";
   const job = await client.submit({
-    steering: { schedule, guards, base_error_max, base_error_action },
+    steering: { schedule, guards, gate, base_error_max, base_error_action },
   });
   expect((await store.record(job.id))?.generation).toMatchObject({
     alpha: 2,
@@ -197,11 +201,13 @@ test("the queued job has the schedule and the guards, and the reply shows them",
     baseErrorMax: 0.25,
     baseErrorAction: "base",
     guards: { baseNucleus: 0.9, klBudget: 2 },
+    gate: { minEntropy: 0.5 },
   });
   const steering = {
     alpha: 2,
     schedule,
     guards: { base_nucleus: 0.9, kl_budget: 2 },
+    gate: { min_entropy: 0.5 },
     base_error_max,
     base_error_action,
   };

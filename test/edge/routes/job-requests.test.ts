@@ -75,6 +75,7 @@ test("a rerun has the generation of the job, with the same seed, also of what wa
         [4, 0.5],
       ],
       guards: { kl_budget: 2 },
+      gate: { max_margin: 3 },
       trace: true,
     },
     metadata: { run: "7" },

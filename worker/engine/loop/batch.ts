@@ -8,6 +8,7 @@
  *
  *     prefill         prefill.ts                 prompt tokens into the models' KV caches, 16 to 128 tokens a step
  *     decode          decodeAll                  one run per model, for all sequences that use it
+ *     gate            decode/gate.ts             where it is closed, only the base runs and there is no shift
  *                     verify.ts, speculate.ts    several tokens of one sequence in one run
  *     average         decode/weighted-sum.ts     several experts (or antiexperts) as one
  *     combine         decode/combine.ts          logits = base + alpha * (expert - antiexpert)
@@ -21,7 +22,7 @@
  */
 import { RemoteDecoder } from "../remote/remote-decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
-import { isPrefilled, Prefill } from "./prefill.ts";
+import { catchUp, isPrefilled, Prefill } from "./prefill.ts";
 import type { ModelInput } from "./remote-path.ts";
 import type { ForcedDrafter } from "./remote-policy.ts";
 import { RemoteRuns } from "./remote-runs.ts";
@@ -77,6 +78,7 @@ export class Batch {
       this.#speculate &&
       !isGiven &&
       !this.#remote.has(sequence) &&
+      !sequence.isGated &&
       Speculator.isSupported(sequence);
     this.#sequences.set(sequence, canDraft ? new Speculator() : null);
     return sequence;
@@ -209,21 +211,21 @@ export class Batch {
   async #decodeGroup(group: readonly Sequence[]): Promise<Step[]> {
     const remote = group.filter((sequence) => this.#remote.has(sequence));
     const sequences = group.filter((sequence) => !this.#remote.has(sequence));
-    const inputs = [
-      ...sequences.flatMap(({ modelStates }) =>
-        modelStates.map((model) => ({ model, id: model.pendingTokens[0]! })),
-      ),
-      ...this.#remote.pairInputs(remote),
-    ];
+    const first = sequences.flatMap(({ modelStates, isGated }) =>
+      isGated ? modelStates.slice(0, 1) : modelStates,
+    );
     let logits: Map<ModelState, Float32Array>;
     try {
-      logits = await decodeAll(inputs);
+      logits = await decodeAll([...nextInputs(first), ...this.#remote.pairInputs(remote)]);
+      await decodeGated(sequences, logits);
     } catch (error) {
       return this.#separate(group, asError(error));
     }
     const steps = sequences.map((sequence) => {
-      for (const model of sequence.modelStates) sequence.countRun(model);
-      const step = sequence.chooseToken(sequence.modelStates.map((model) => logits.get(model)!));
+      for (const model of sequence.modelStates) if (logits.has(model)) sequence.countRun(model);
+      const step = sequence.chooseToken(
+        sequence.modelStates.map((model) => logits.get(model) ?? null),
+      );
       if (!("error" in step) && this.size === 1) {
         const { draftModel } = sequence;
         this.speculator(sequence)?.observe(
@@ -263,6 +265,30 @@ async function orError<T extends Step[] | null>(
 }
 
 const asError = (error: unknown) => (error instanceof Error ? error : new Error(String(error)));
+
+const nextInputs = (models: readonly ModelState[]): ModelInput[] =>
+  models.map((model) => ({ model, id: model.pendingTokens.at(-1)! }));
+
+/**
+ * Runs the pairs of gated sequences where the shift is applied, after they have caught up, and adds their logits. Elsewhere they
+ * fall behind, up to a limit.
+ */
+async function decodeGated(
+  sequences: readonly Sequence[],
+  logits: Map<ModelState, Float32Array>,
+): Promise<void> {
+  const open: ModelState[] = [];
+  for (const sequence of sequences.filter(({ isGated }) => isGated)) {
+    const [base, ...others] = sequence.modelStates;
+    const isOpen = sequence.needsPairs(logits.get(base!)!);
+    if (isOpen) open.push(...others);
+    for (const model of others) {
+      const isFull = model.pendingTokens.length === sequence.pendingMax(model);
+      if (isOpen || isFull) await catchUp(model);
+    }
+  }
+  for (const [model, row] of await decodeAll(nextInputs(open))) logits.set(model, row);
+}
 
 /** Decodes one token of each model state: one run per model. Running models in parallel is slower. */
 async function decodeAll(inputs: readonly ModelInput[]): Promise<Map<ModelState, Float32Array>> {

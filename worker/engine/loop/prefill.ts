@@ -5,9 +5,19 @@
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
 import type { ModelState, Sequence } from "./sequence.ts";
 
-/** Whether only the last token of the prompt, or the last generated one, has not been run. */
-export function isPrefilled({ modelStates }: Sequence): boolean {
-  return modelStates.every(({ pendingTokens }) => pendingTokens.length === 1);
+/** Whether the next token can be generated: of each model only the last token has not been run, or few of a gated pair. */
+export function isPrefilled(sequence: Sequence): boolean {
+  return sequence.modelStates.every(
+    (model) => model.pendingTokens.length <= sequence.pendingMax(model),
+  );
+}
+
+/** Runs all pending tokens of a model but the last. */
+export async function catchUp(model: ModelState): Promise<void> {
+  const { decoder, decoderSequence, pendingTokens } = model;
+  if (pendingTokens.length === 1) return;
+  await decoder.prefill(decoderSequence, pendingTokens.slice(0, -1));
+  model.pendingTokens = pendingTokens.slice(-1);
 }
 
 export class Prefill {
@@ -25,6 +35,7 @@ export class Prefill {
   async run(sequence: Sequence, tokensMax: number): Promise<number> {
     let tokensLeft = tokensMax;
     for (const model of sequence.modelStates) {
+      if (model.pendingTokens.length <= sequence.pendingMax(model)) continue;
       // Restored just before the prefill and not when the sequence starts: an earlier one may have stored the same prefix meanwhile.
       if (tokensLeft > 0) this.#restore(sequence, model);
       const count = Math.min(tokensLeft, model.pendingTokens.length - 1);

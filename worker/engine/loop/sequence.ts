@@ -2,17 +2,14 @@
  * One running generation: the state of its models, and how their logits become its next token. A new stage between
  * logits and token goes into `chooseToken`.
  */
-import { combineLogits } from "../decode/combine.ts";
 import { RunningMean } from "../decode/draft.ts";
 import {
   emptyDraftCounts,
   type DraftCounts,
   type RemoteCounts,
 } from "../../engine-client/messages.ts";
-import { GuardedCombiner, type GuardOptions } from "../decode/guards.ts";
 import { maskedProbability } from "../decode/masked-probability.ts";
 import { unpadded } from "../decode/unpadded.ts";
-import { weightedSum } from "../decode/weighted-sum.ts";
 import type { Output, OutputStep } from "../decode/output.ts";
 import type { Sampler } from "../decode/sampler.ts";
 import { alphaAt, type Knot } from "../../../shared/jobs/alpha-schedule.ts";
@@ -26,12 +23,18 @@ import {
 } from "../decode/token-analysis.ts";
 import type { BaseMessage } from "../remote/api.ts";
 import type { Decoder } from "../decoder/decoder.ts";
-import { buildModelSet, type SetPair, type SteeredModels } from "./model-set.ts";
+import { buildModelSet, type SteeredModels } from "./model-set.ts";
+import { Shift, type ShiftOptions } from "./shift.ts";
 
-export interface GenerateRequest extends SteeredModels {
+/**
+ * Tokens by which the models of a gated pair fall behind, at most. They catch up in one run, which delays the other sequences no
+ * longer than a chunk of a prompt.
+ */
+const BEHIND_MAX = 64;
+
+export interface GenerateRequest extends SteeredModels, ShiftOptions {
   /** Alpha by position; absent for `alpha` at every position. */
   readonly schedule?: readonly Knot[];
-  readonly guards?: GuardOptions;
   readonly sampler: Sampler;
   readonly output: Output;
   /** Measurements to make for each token; absent for none. */
@@ -65,7 +68,7 @@ export interface ModelState {
   /** The decoder's handle of the sequence's KV cache. */
   decoderSequence: unknown;
   readonly prompt: readonly number[];
-  /** Tokens that are not in the KV cache yet. The last one is always decoded, never prefilled, to get its logits. */
+  /** Tokens that are not in the KV cache yet, one or more. The last one is always decoded, never prefilled, to get its logits. */
   pendingTokens: readonly number[];
   /** Time of a run with one token, in ms. */
   readonly runMs: RunningMean;
@@ -90,6 +93,8 @@ export interface Decision {
   readonly strength: number;
   readonly masked: number | null;
   readonly models: ModelLogits;
+  /** Whether only the base was run. */
+  readonly isBaseOnly: boolean;
 }
 
 export class Sequence {
@@ -108,21 +113,15 @@ export class Sequence {
   /** Null with a local base. */
   remote: RemoteCounts | null = null;
   #baseRuns = 0;
-  /** The pairs, with weights that add up to 1. */
-  readonly #pairs: readonly SetPair[];
-  /** Sum of the pairs' weights, before they were normalized. */
-  readonly #totalWeight: number;
   readonly #scratch: Float32Array;
   #expScratch: Float32Array | null = null;
-  /** [V] weighted means of several experts and of several antiexperts; null with at most one pair. */
-  readonly #means: Readonly<Record<"expert" | "antiexpert", Float32Array>> | null;
-  readonly #guards: GuardedCombiner | null;
+  readonly #shift: Shift;
   readonly #analyzer: TokenAnalyzer | null;
   readonly #promptAnalyzer: TokenAnalyzer | null;
 
   /** Opens a KV cache in every model. @throws the decoder's error if one cannot be opened; the others are closed */
   constructor(request: GenerateRequest) {
-    const { resume, guards, analysis, scoredPrompt } = request;
+    const { resume, analysis, scoredPrompt } = request;
     const { vocabSize } = request.models;
     const { models, pairs } = buildModelSet(request);
     const modelStates: ModelState[] = [];
@@ -146,13 +145,8 @@ export class Sequence {
     this.draftModel = heaviest ? modelStates[heaviest.expert]! : null;
     this.logits = new Float32Array(vocabSize);
     this.tokens = [...resume];
-    const totalWeight = pairs.reduce((sum, { weight }) => sum + weight, 0);
-    this.#totalWeight = totalWeight;
-    this.#pairs = pairs.map((pair) => ({ ...pair, weight: pair.weight / totalWeight }));
     this.#scratch = new Float32Array(vocabSize);
-    const empty = () => new Float32Array(vocabSize);
-    this.#means = pairs.length > 1 ? { expert: empty(), antiexpert: empty() } : null;
-    this.#guards = guards ? new GuardedCombiner(guards, vocabSize) : null;
+    this.#shift = new Shift(pairs, request, vocabSize);
     this.#analyzer = analysis ? new TokenAnalyzer(analysis, vocabSize) : null;
     this.#promptAnalyzer = scoredPrompt
       ? new TokenAnalyzer({ logprobs: scoredPrompt.logprobs, trace: false }, vocabSize)
@@ -190,6 +184,21 @@ export class Sequence {
     return schedule ? alphaAt(schedule, position) : alpha;
   }
 
+  /** Whether the models of the pairs run only at positions where the shift is applied. Given tokens are scored by all models. */
+  get isGated(): boolean {
+    return this.#shift.isGated && !this.isForced;
+  }
+
+  /** How many tokens a model may have pending while the sequence generates. */
+  pendingMax(model: ModelState): number {
+    return this.isGated && model !== this.modelStates[0] ? BEHIND_MAX : 1;
+  }
+
+  /** Whether the shift is applied at the next position. @param base [>= V] logits of the base */
+  needsPairs(base: Float32Array): boolean {
+    return this.#shift.isApplied(unpadded(base, this.request.models.vocabSize));
+  }
+
   /** The tokens whose KV rows are in a model's cache. */
   tokensInCache({ prompt, pendingTokens }: ModelState): number[] {
     return [...prompt, ...this.tokens].slice(0, -pendingTokens.length);
@@ -199,9 +208,9 @@ export class Sequence {
    * Combines the logits of a position and takes its token: the next one of the scored prompt, the next forced one, or a sampled
    * one.
    * Returns an error as a step; other sequences of the batch continue.
-   * @param logits [>= V] of each model, in the order of `modelStates`
+   * @param logits [>= V] of each model, in the order of `modelStates`; null for models of pairs that the position does not need
    */
-  chooseToken(logits: readonly Float32Array[]): Step {
+  chooseToken(logits: readonly (Float32Array | null)[]): Step {
     try {
       return this.take(this.decide(logits));
     } catch (error) {
@@ -210,44 +219,43 @@ export class Sequence {
   }
 
   /** The token of a position, without adding it to the output. @param logits as for `chooseToken` */
-  decide(logits: readonly Float32Array[]): Decision {
-    const rows = logits.map((modelLogits) => unpadded(modelLogits, this.request.models.vocabSize));
-    const models: ModelLogits = {
-      base: rows[0]!,
-      expert: this.#mean(rows, "expert"),
-      antiexpert: this.#mean(rows, "antiexpert"),
-    };
-    let alpha = this.#combine(models);
+  decide(logits: readonly (Float32Array | null)[]): Decision {
+    const { vocabSize } = this.request.models;
+    const rows = logits.map((modelLogits) => modelLogits && unpadded(modelLogits, vocabSize));
+    const isBaseOnly = rows.includes(null);
+    const models = this.#shift.models(rows);
+    let alpha = this.#shift.combine(this.logits, models, this.scheduledAlpha);
+    const { totalWeight } = this.#shift;
     if (this.isScoringPrompt) {
       const [token = 0] = this.nextForcedTokens(1);
-      return { token, alpha, strength: alpha * this.#totalWeight, masked: null, models };
+      return { token, alpha, strength: alpha * totalWeight, masked: null, models, isBaseOnly };
     }
     let masked = this.#maskedProbability();
-    if (masked === 1 && this.#guards) {
+    if (masked === 1 && this.#shift.isGuarded) {
       // The guards left no token that the constraint allows: fall back to the base logits.
       this.logits.set(models.base);
       alpha = 0;
       masked = this.#maskedProbability();
     }
     const token = this.nextForcedTokens(1)[0] ?? this.sample(this.logits);
-    return { token, alpha, strength: alpha * this.#totalWeight, masked, models };
+    return { token, alpha, strength: alpha * totalWeight, masked, models, isBaseOnly };
   }
 
   /** The token that the base alone gives at the position of a decision, as at alpha 0. */
-  decideWithBase({ models }: Decision): Decision {
+  decideWithBase({ models, isBaseOnly }: Decision): Decision {
     this.logits.set(models.base);
     const masked = this.#maskedProbability();
-    return { token: this.sample(this.logits), alpha: 0, strength: 0, masked, models };
+    return { token: this.sample(this.logits), alpha: 0, strength: 0, masked, models, isBaseOnly };
   }
 
   /** Adds the token of the last decision to the output. */
   take(decision: Decision): TokenStep {
     if (this.isScoringPrompt) return this.#takePromptToken(decision);
-    const { token, alpha, masked, models } = decision;
+    const { token, alpha, masked, models, isBaseOnly } = decision;
     const { sampler, output } = this.request;
     const analysis = this.#analyze(token, alpha, masked, models);
     sampler.accept(token);
-    this.#append(token);
+    this.#append(token, isBaseOnly);
     return { sequence: this, token, analysis, ...output.push(token) };
   }
 
@@ -256,14 +264,16 @@ export class Sequence {
     const position = { ...models, steered: this.logits, alpha, token, baseToken: token };
     const { logprobs } = this.#promptAnalyzer!.analyze(position);
     const prompt = { ...logprobs!, rank: rankOf(this.logits, token) };
-    this.#append(token);
+    this.#append(token, false);
     const finish = this.isScoringPrompt ? null : this.request.output.finish;
     return { sequence: this, token, analysis: { prompt }, text: "", finish };
   }
 
-  #append(token: number): void {
+  #append(token: number, isBaseOnly: boolean): void {
     this.tokens.push(token);
-    for (const model of this.modelStates) model.pendingTokens = [token];
+    for (const [i, model] of this.modelStates.entries()) {
+      model.pendingTokens = isBaseOnly && i > 0 ? [...model.pendingTokens, token] : [token];
+    }
   }
 
   /** Up to `count` of the next tokens that are given: those of the scored prompt, or forced ones; [] if tokens are sampled. */
@@ -277,39 +287,6 @@ export class Sequence {
   sample(logits: Float32Array): number {
     this.#scratch.set(logits.subarray(0, this.#scratch.length));
     return this.request.sampler.sample(this.#scratch);
-  }
-
-  /**
-   * The weighted mean of the pairs' logits; null without pairs. A trace reports log-probabilities of the mean; those of a sum
-   * of logits would have no meaning.
-   */
-  #mean(logits: readonly Float32Array[], role: "expert" | "antiexpert"): Float32Array | null {
-    const [only] = this.#pairs;
-    if (!this.#means) return only ? logits[only[role]]! : null;
-    const out = this.#means[role];
-    weightedSum(
-      out,
-      this.#pairs.map((pair) => logits[pair[role]]!),
-      this.#pairs.map(({ weight }) => weight),
-    );
-    return out;
-  }
-
-  /** Fills `logits`. Returns the alpha after the schedule and the guards are applied. */
-  #combine({ base, expert, antiexpert }: ModelLogits): number {
-    const alpha = this.scheduledAlpha;
-    if (!expert || !antiexpert || alpha === 0) {
-      this.logits.set(base);
-      return 0;
-    }
-    // The sum of the weighted shifts is their mean times the sum of the weights.
-    const strength = alpha * this.#totalWeight;
-    if (this.#guards) {
-      const limitedAlpha = this.#guards.combine(this.logits, base, expert, antiexpert, strength);
-      return limitedAlpha / this.#totalWeight;
-    }
-    combineLogits(this.logits, base, expert, antiexpert, strength);
-    return alpha;
   }
 
   /** The probability that `logits` give to tokens which the constraint forbids; null without a constraint. */
