@@ -109,6 +109,8 @@ export class Sequence {
   readonly tokens: number[];
   /** Tokens of the base's prompt that came from the prefix cache. */
   cachedTokens = 0;
+  /** Tokens of this attempt to which the shift was applied, before the guards. */
+  shiftedTokens = 0;
   readonly drafts: DraftCounts = emptyDraftCounts();
   /** Null with a local base. */
   remote: RemoteCounts | null = null;
@@ -255,6 +257,7 @@ export class Sequence {
     const { sampler, output } = this.request;
     const analysis = this.#analyze(token, alpha, masked, models);
     sampler.accept(token);
+    if (models.expert) this.shiftedTokens++;
     this.#append(token, isBaseOnly);
     return { sequence: this, token, analysis, ...output.push(token) };
   }

@@ -1,0 +1,81 @@
+/**
+ * `npm run eval:gates`: how much accuracy is left when the shift is applied only where the base is unsure, and how much of the
+ * pair's work that saves.
+ */
+import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
+import { readManifest } from "../../worker/engine/model/manifest.ts";
+import { complete } from "./complete.ts";
+import { percentTrue, wilsonInterval, type Interval } from "./statistics.ts";
+import { loadItems, scoreCompletions, TASKS, type Task } from "./task.ts";
+
+const MANIFEST = fileURLToPath(new URL("../../infra/models/ensembles.json", import.meta.url));
+/** Of the task's evaluation (`npm run eval`). */
+const ALPHA: Record<Task, number> = { "atlas-qa": 1, "gsm-mini": 1.2 };
+/** Nats; 0 is no gate. */
+const MIN_ENTROPIES = [0, 0.01, 0.03, 0.1, 0.3, 0.6, 1, 2];
+
+interface GateResult {
+  readonly task: Task;
+  readonly minEntropy: number;
+  /** Exact matches and rude answers, in percent. */
+  readonly exact: number;
+  readonly interval: Interval;
+  readonly rude: number;
+  /** Tokens to which the shift was applied, in percent. */
+  readonly shifted: number;
+  readonly seconds: number;
+}
+
+const options = new Command("npm run eval:gates --")
+  .description("measure the accuracy of the demo models with gates of different strictness")
+  .option("--json <file>", "also write results and settings to this file")
+  .option("--limit <number>", "use only the first items", Number)
+  .parse()
+  .opts<{ json?: string; limit?: number }>();
+
+const ensembles = await loadEnsembles(readManifest(MANIFEST), { intraOpThreads: 0 });
+const results: GateResult[] = [];
+for (const task of TASKS) {
+  const items = loadItems(task, "test").slice(0, options.limit);
+  console.log(`\n${task}, alpha ${ALPHA[task]}, ${items.length} items`);
+  console.log("min_entropy  exact %  95% interval  rude %  tokens with a shift %  seconds");
+  for (const minEntropy of MIN_ENTROPIES) {
+    let [tokens, shifted] = [0, 0];
+    const startedMs = performance.now();
+    const completions = await complete(ensembles.get(task)!, items, ALPHA[task], {
+      ...(minEntropy > 0 && { gate: { minEntropy } }),
+      onEnd: (sequence) => {
+        tokens += sequence.tokens.length;
+        shifted += sequence.shiftedTokens;
+      },
+    });
+    const { right, rude } = scoreCompletions(task, items, completions);
+    const result: GateResult = {
+      task,
+      minEntropy,
+      exact: percentTrue(right),
+      interval: wilsonInterval(right),
+      rude: percentTrue(rude),
+      shifted: (100 * shifted) / tokens,
+      seconds: (performance.now() - startedMs) / 1000,
+    };
+    results.push(result);
+    console.log(
+      [
+        String(minEntropy).padStart(11),
+        result.exact.toFixed(1).padStart(7),
+        result.interval.map((value) => value.toFixed(1)).join(" to "),
+        result.rude.toFixed(1).padStart(6),
+        result.shifted.toFixed(1).padStart(21),
+        result.seconds.toFixed(1).padStart(7),
+      ].join("  "),
+    );
+  }
+}
+if (options.json) {
+  const settings = { limit: options.limit ?? null, alpha: ALPHA };
+  writeFileSync(options.json, JSON.stringify({ settings, results }, null, 2));
+}
