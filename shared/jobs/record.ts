@@ -13,6 +13,7 @@ import type { ToolCall, ToolSettings } from "../tools/tools.ts";
 import type { SentRequest } from "./sent-request.ts";
 import { progressFields } from "./phase.ts";
 import { count, countOrNull, fromJson } from "../redis/fields.ts";
+import { requireMembers, type Members } from "./members.ts";
 import { JOB_VERSION, NewerRecord, versionField } from "../redis/version.ts";
 
 export interface ChatMessage {
@@ -93,9 +94,6 @@ export interface Generation extends ScoredTokens {
   readonly trace?: boolean;
 }
 
-/** The members of a type, all of them: the compiler reports one that is missing. */
-type Members<T> = Readonly<Record<keyof T, true>>;
-
 const MESSAGE: Members<ChatMessage> = {
   role: true,
   content: true,
@@ -174,11 +172,6 @@ function requireKnown(generation: Generation): void {
       throw new NewerRecord(`Unknown input ${part.kind}`);
     }
   }
-}
-
-function requireMembers(known: Readonly<Record<string, true>>, value: object): void {
-  const unknown = Object.keys(value).find((name) => !Object.hasOwn(known, name));
-  if (unknown !== undefined) throw new NewerRecord(`Unknown field ${unknown} of a job`);
 }
 
 declare const VALID: unique symbol;

@@ -42,10 +42,16 @@ export function requestSteering(
     ...(schedule && { schedule }),
     ...(Object.keys(guards).length > 0 && { guards }),
     ...(request?.gate && { gate: requestGate(request.gate) }),
-    // Only what differs from the default: older workers run the other jobs.
-    ...(request?.base_error_max && { baseErrorMax: request.base_error_max }),
-    ...(request?.base_error_action === "base" && { baseErrorAction: "base" }),
+    ...baseErrorLimits(request),
     ...(pairs && { pairs: pairs.map(({ card: { id }, weight }) => ({ model: id, weight })) }),
+  };
+}
+
+/** Only what differs from the default: older workers run the other jobs. */
+function baseErrorLimits(request: SteeringRequest) {
+  return {
+    ...(request?.base_error_max && { baseErrorMax: request.base_error_max }),
+    ...(request?.base_error_action === "base" && { baseErrorAction: "base" as const }),
   };
 }
 
