@@ -6,6 +6,7 @@ import { Hono } from "hono";
 import { cors } from "hono/cors";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
+import { matchedRoutes } from "hono/route";
 import { newId } from "../shared/ids.ts";
 import type { AddressRanges } from "../shared/webhooks/url.ts";
 import type { RequestStores } from "./redis/stores.ts";
@@ -44,6 +45,8 @@ export interface AppDeps {
   readonly pages?: PageFiles;
   /** Whether the server is about to end: then it is not ready, and a disconnect is no client's decision. Default: never. */
   readonly isStopping?: () => boolean;
+  /** Called with the path of the route that a request has reached, as the API document has it. Default: not called. */
+  readonly onRoute?: (request: Request, path: string) => void;
 }
 
 const REQUEST_ID_CHARS_MAX = 128;
@@ -74,11 +77,22 @@ export function createApp({
   log,
   pages = NO_PAGE_FILES,
   isStopping = () => false,
+  onRoute,
 }: AppDeps): Hono<AppEnv> {
   // Without `strict`, a slash at the end of a path is the same as none: some clients add one to their base URL.
   const app = new Hono<AppEnv>({ strict: false });
   const routes = allRoutes({ deadlineSeconds, document, pages, log });
 
+  if (onRoute) {
+    const paths = new Map(routes.map((route) => [honoPath(route), route.path]));
+    app.use((c, next) => {
+      const path = matchedRoutes(c)
+        .map(({ path }) => paths.get(path))
+        .findLast(Boolean);
+      if (path !== undefined) onRoute(c.req.raw, path);
+      return next();
+    });
+  }
   app.use(requestId({ limitLength: REQUEST_ID_CHARS_MAX, generator: () => newId("req") }));
   // Any origin is allowed: browsers add cookies to requests automatically, but never an API key.
   app.use(

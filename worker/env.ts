@@ -105,6 +105,8 @@ const Env = v.object({
   OTEL_EXPORTER_OTLP_ENDPOINT: v.optional(
     v.pipe(v.string(), v.regex(/^https?:\/\/./, "Expected an http:// or https:// URL")),
   ),
+  /** The commit that the image was built from, for `trimtab_build_info`. Default: none. */
+  BUILD_COMMIT: v.optional(v.string(), ""),
   /** The lowest level that is logged: trace, debug, info, warn, error or silent. Default: info. */
   LOG_LEVEL: v.optional(v.picklist(["trace", "debug", "info", "warn", "error", "silent"]), "info"),
 });

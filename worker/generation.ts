@@ -53,6 +53,7 @@ export async function startEngine(
       engineMeter.add(stats);
     },
   );
+  metrics.setModels(engine.cards);
   for (const warning of engine.warnings) log.warn(warning);
   const away = new AwayModels(log);
   away.update(engine.bases);

@@ -14,6 +14,7 @@ import { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { AggregatorRegistry } from "prom-client";
+import packageJson from "../package.json" with { type: "json" };
 import type { JobRecord } from "../shared/jobs/record.ts";
 import { JobStore } from "../shared/jobs/store.ts";
 import { jobSources, readJob } from "../shared/protocols/job-reply.ts";
@@ -47,7 +48,7 @@ export async function run(
   stop: AbortSignal,
 ): Promise<void> {
   const startedMs = performance.now();
-  const metrics = new Metrics();
+  const metrics = new Metrics({ version: packageJson.version, commit: env.BUILD_COMMIT });
   const stopTracing = env.OTEL_EXPORTER_OTLP_ENDPOINT ? startTracing() : async () => {};
   const redis = connectRedis(env.REDIS_URL, log);
   let clock: WatchedClock | null = null;

@@ -52,7 +52,11 @@ function startSweep(deps: PartDeps, bucket: Bucket | null): Part {
   const stops = [
     startSweeper(deps),
     startQueueRepair(deps),
-    watchQueueGauges({ ...deps, onGauges: (gauges) => metrics.setQueueGauges(gauges) }),
+    watchQueueGauges({
+      ...deps,
+      onGauges: (gauges) => metrics.setQueueGauges(gauges),
+      onModels: (models) => metrics.setModelJobs(models),
+    }),
   ];
   if (bucket) {
     const uploads = repeat(() => removeLostUploads(connection, bucket), {

@@ -6,7 +6,7 @@ import type { Command } from "ioredis";
 import { redisOptions } from "../../shared/redis/url.ts";
 import type { Env } from "../runtime/env.ts";
 import { keepAlive } from "./keep-alive.ts";
-import { MarkingRedis, replaceReadOnly } from "./connection.ts";
+import { isRedisFailure, MarkingRedis, replaceReadOnly } from "./connection.ts";
 
 const RECONNECT_MS = 100;
 const RECONNECT_MS_MAX = 1_000;
@@ -17,20 +17,29 @@ const RECONNECT_MS_MAX = 1_000;
  */
 class SharedRedis extends MarkingRedis {
   readonly #rejected = new WeakSet<Command>();
+  readonly #sent = new WeakSet<Command>();
+  onReply: ((seconds: number, isError: boolean) => void) | undefined;
 
   override sendCommand(...args: Parameters<MarkingRedis["sendCommand"]>): unknown {
     const command: Command = args[0];
     if (this.#rejected.has(command)) return command.promise;
-    command.promise.catch(() => this.#rejected.add(command));
-    return super.sendCommand(...args);
+    const isRepeated = this.#sent.has(command);
+    this.#sent.add(command);
+    const startMs = performance.now();
+    const result = super.sendCommand(...args);
+    // After a reconnect a command is sent again.
+    if (isRepeated) return result;
+    const replied = (isError: boolean) =>
+      this.onReply?.((performance.now() - startMs) / 1000, isError);
+    command.promise.then(
+      () => replied(false),
+      (error: unknown) => {
+        this.#rejected.add(command);
+        replied(isRedisFailure(error));
+      },
+    );
+    return result;
   }
-}
-
-interface SharedOptions {
-  /** Longest wait for a reply. */
-  readonly commandTimeoutMs: number;
-  /** Failed connects in a row after which the commands that wait for a connection fail; null: they wait until their timeout. */
-  readonly connectsMax: number | null;
 }
 
 /**
@@ -39,7 +48,7 @@ interface SharedOptions {
  */
 export function connectShared(
   { REDIS_URL, REDIS_TIMEOUT_MS }: Env,
-  { commandTimeoutMs, connectsMax }: SharedOptions,
+  { commandTimeoutMs, connectsMax, onReply }: SharedOptions,
 ): MarkingRedis {
   const retryMs = (times: number) => Math.min(times * RECONNECT_MS, RECONNECT_MS_MAX);
   const redis = new SharedRedis({
@@ -55,6 +64,7 @@ export function connectShared(
     // With Redis Sentinel: changes to a new master as soon as it is elected, also if the old one hangs without an error.
     failoverDetector: true,
   });
+  redis.onReply = onReply;
   // Without a listener ioredis logs each error. The commands that fail because of it are rejected anyway.
   redis.on("error", () => {});
   keepAlive(redis, REDIS_TIMEOUT_MS);

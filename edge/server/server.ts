@@ -14,6 +14,7 @@ import {
   rejectConnection,
   rejectHost,
 } from "./raw-errors.ts";
+import type { EndedReply } from "./metrics.ts";
 import type { Settings } from "./settings.ts";
 
 /** How often connections are checked for headers and bodies that have not arrived in time. */
@@ -23,6 +24,24 @@ const END_MS = 2_000;
 /** At most one line for refused connections in this time: an attacker could fill the log. */
 const REFUSED_LOG_MS = 60_000;
 
+/** Is told of requests and streams, for metrics. */
+export interface RequestObserver {
+  /** The route that a request has reached. */
+  readonly routeOf: (request: Request) => string | null;
+  readonly requestStarted: () => void;
+  readonly requestEnded: (reply: EndedReply) => void;
+  readonly streamStarted: () => void;
+  readonly streamEnded: () => void;
+}
+
+/** What is known of a reply that has begun. */
+interface MeasuredReply {
+  readonly request: Request;
+  readonly startMs: number;
+  readonly isStream: boolean;
+  readonly requestId: string | null;
+}
+
 export type Handler = (request: Request, context: ExecutionContext) => Response | Promise<Response>;
 
 export class EdgeServer {
@@ -31,25 +50,36 @@ export class EdgeServer {
   readonly #server: Server;
   /** The replies that are not complete, by their connection. */
   readonly #open = new Map<Socket, ServerResponse>();
+  readonly #measured = new WeakMap<ServerResponse, MeasuredReply>();
+  readonly #observer: RequestObserver;
   /** Work that continues after its request. */
   readonly #background = new Set<Promise<unknown>>();
   readonly #connectionsOf = new Map<string, number>();
   #refusedLogMs = -Infinity;
   #stopping = false;
 
-  constructor(handle: Handler, settings: Settings, log: Log) {
+  constructor(handle: Handler, settings: Settings, log: Log, observer: RequestObserver) {
     this.#settings = settings;
+    this.#observer = observer;
     this.#log = log;
     const context = this.#executionContext();
-    const listener = getRequestListener((request) => handle(request, context), {
-      // A request of HTTP/1.0 may have no Host.
-      hostname: "localhost",
-      errorHandler: (error) => {
-        if (error instanceof Error && error.name === "RequestError") return invalidTarget();
-        log({ event: "internal", error });
-        return new Response(null, { status: 500 });
+    const reply = async (request: Request, outgoing: ServerResponse) => {
+      const response = await handle(request, context);
+      this.#measure(request, outgoing, response);
+      return response;
+    };
+    const listener = getRequestListener(
+      (request, { outgoing }) => reply(request, outgoing as ServerResponse),
+      {
+        // A request of HTTP/1.0 may have no Host.
+        hostname: "localhost",
+        errorHandler: (error) => {
+          if (error instanceof Error && error.name === "RequestError") return invalidTarget();
+          log({ event: "internal", error });
+          return new Response(null, { status: 500 });
+        },
       },
-    });
+    );
     this.#server = createServer({
       maxHeaderSize: settings.HEADER_BYTES_MAX,
       headersTimeout: settings.HEADERS_TIMEOUT_SECONDS * 1000,
@@ -112,27 +142,50 @@ export class EdgeServer {
     const { socket } = incoming;
     const startMs = performance.now();
     this.#open.set(socket, outgoing);
+    this.#observer.requestStarted();
     if (this.#stopping) outgoing.shouldKeepAlive = false;
     // A write after the client has disconnected is no error of the server.
     outgoing.on("error", () => {});
     outgoing.on("close", () => {
       // In a pipeline of requests the next one may have begun.
       if (this.#open.get(socket) === outgoing) this.#open.delete(socket);
-      if (this.#settings.LOG_LEVEL === "debug") this.#logRequest(incoming, outgoing, startMs);
+      this.#end(incoming, outgoing, startMs);
     });
   }
 
-  #logRequest({ method, url }: IncomingMessage, outgoing: ServerResponse, startMs: number): void {
-    const requestId = outgoing.getHeader("x-request-id");
+  #measure(request: Request, outgoing: ServerResponse, response: Response): void {
+    // The client has disconnected, so nothing would end the measurement.
+    if (outgoing.closed) return;
+    const type = response.headers.get("content-type") ?? "";
+    const isStream = type.startsWith("text/event-stream");
+    if (isStream) this.#observer.streamStarted();
+    const requestId = response.headers.get("x-request-id");
+    this.#measured.set(outgoing, { request, startMs: performance.now(), isStream, requestId });
+  }
+
+  #end(incoming: IncomingMessage, outgoing: ServerResponse, startMs: number): void {
+    const reply = this.#measured.get(outgoing);
+    if (reply?.isStream) this.#observer.streamEnded();
+    const route = reply === undefined ? null : this.#observer.routeOf(reply.request);
+    const method = incoming.method ?? "";
+    const status = outgoing.statusCode;
+    this.#observer.requestEnded({
+      route,
+      method,
+      status,
+      firstByteSeconds: reply === undefined ? null : (reply.startMs - startMs) / 1000,
+    });
+    const { ACCESS_LOG, LOG_LEVEL } = this.#settings;
+    if (ACCESS_LOG === "off" && LOG_LEVEL !== "debug") return;
     this.#log({
       event: "request",
-      level: "debug",
-      ...(requestId !== undefined && { requestId: String(requestId) }),
+      level: "info",
+      ...(reply?.requestId && { requestId: reply.requestId }),
       details: {
-        method: method ?? "",
-        // Without the query: it may hold a ticket.
-        path: (url ?? "").split("?", 1)[0]!,
-        status: outgoing.statusCode,
+        method,
+        // Not the path with its query: these may hold a ticket, or anything else that a client sends.
+        route: route ?? "none",
+        status,
         ms: Math.round(performance.now() - startMs),
         complete: String(outgoing.writableFinished),
       },

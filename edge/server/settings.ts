@@ -7,7 +7,16 @@ const Settings = v.object({
   HOST: v.optional(v.pipe(v.string(), v.nonEmpty()), "127.0.0.1"),
   /** Port to listen on. Default 8787; 1 to 65535. */
   PORT: v.pipe(number(8_787, 1, 65_535), v.integer()),
-  /** `info`: starts, stops and errors. `debug`: also a line for each request, without its query. Default: info. */
+  /**
+   * Port of /metrics for Prometheus, on the address of HOST. It must not be reachable for clients. Default 0 (no metrics); up to
+   * 65,535.
+   */
+  METRICS_PORT: v.pipe(number(0, 0, 65_535), v.integer()),
+  /** The commit that the image was built from, for `trimtab_build_info`. Default: none. */
+  BUILD_COMMIT: v.optional(v.string(), ""),
+  /** Whether a line is logged for each request, without its query: `on` or `off`. Default: off; `on` with LOG_LEVEL debug. */
+  ACCESS_LOG: v.optional(v.picklist(["on", "off"]), "off"),
+  /** `info`: starts, stops and errors. `debug`: also ACCESS_LOG. Default: info. */
   LOG_LEVEL: v.optional(v.picklist(["debug", "info"]), "info"),
   /**
    * Seconds for which running requests and streams may continue after SIGTERM. Then they are cut after a whole event, and their

@@ -7,12 +7,14 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkServer } from "../../shared/redis/server-check.ts";
 import { createApp } from "../app.ts";
+import document from "../docs/openapi.json" with { type: "json" };
 import type { MarkingRedis } from "../redis/connection.ts";
 import { connectShared } from "../redis/shared-connection.ts";
 import { logsOver } from "../redis/shared-logs.ts";
 import { RequestStores } from "../redis/stores.ts";
 import { otlpOf, parseEnv, type Env } from "../runtime/env.ts";
 import { log } from "../runtime/log.ts";
+import { EdgeMetrics } from "./metrics.ts";
 import { EdgeServer } from "./server.ts";
 import { parseSettings, type Settings } from "./settings.ts";
 
@@ -30,11 +32,26 @@ function readConfiguration(): [Env, Settings] {
   }
 }
 
+/** The routes that the API document has. */
+function documentRoutes(): { method: string; path: string }[] {
+  return Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.keys(methods)
+      .filter((name) => name !== "parameters")
+      .map((name) => ({ method: name.toUpperCase(), path })),
+  );
+}
+
 /** Starts the edge. It ends the process if it cannot start. @param stop aborted by a signal to end, with its name */
 export async function start(stop: AbortSignal): Promise<void> {
   const [env, settings] = readConfiguration();
   process.on("unhandledRejection", (error) => log({ event: "unhandled_rejection", error }));
+  const routes = new WeakMap<Request, string>();
+  const metrics = new EdgeMetrics(
+    { version: document.info.version, commit: settings.BUILD_COMMIT },
+    documentRoutes(),
+  );
   const commands = connectShared(env, {
+    onReply: (seconds, isError) => metrics.redisReplied(seconds, isError),
     commandTimeoutMs: env.REDIS_TIMEOUT_MS,
     // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
     connectsMax: 1,
@@ -61,19 +78,29 @@ export async function start(stop: AbortSignal): Promise<void> {
       adminStyle: pageFile("admin/style.txt"),
     },
     isStopping: () => server.isStopping,
+    onRoute: (request, path) => void routes.set(request, path),
   });
   const server = new EdgeServer(
     (request, context) => app.fetch(request, {}, context),
     settings,
     log,
+    {
+      routeOf: (request) => routes.get(request) ?? null,
+      requestStarted: () => metrics.requestStarted(),
+      requestEnded: (reply) => metrics.requestEnded(reply),
+      streamStarted: () => metrics.streamStarted(),
+      streamEnded: () => metrics.streamEnded(),
+    },
   );
-  const { HOST, PORT } = settings;
-  const url = await server.listen().catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "EADDRINUSE") {
-      return exitWith(`port ${PORT} is in use: stop the program that uses it or set PORT`);
-    }
-    return exitWith(`port ${PORT} of ${HOST} cannot be used (${error.code}): set HOST or PORT`);
-  });
+  const { HOST, PORT, METRICS_PORT } = settings;
+  const cannotListen = (name: string, port: number) => (error: NodeJS.ErrnoException) =>
+    error.code === "EADDRINUSE"
+      ? exitWith(`port ${port} is in use: stop the program that uses it or set ${name}`)
+      : exitWith(`port ${port} of ${HOST} cannot be used (${error.code}): set HOST or ${name}`);
+  if (METRICS_PORT !== 0) {
+    await metrics.serve(METRICS_PORT, HOST).catch(cannotListen("METRICS_PORT", METRICS_PORT));
+  }
+  const url = await server.listen().catch(cannotListen("PORT", PORT));
   log({ event: "Edge ready", level: "info", details: { url } });
 
   const end = async () => {

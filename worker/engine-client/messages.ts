@@ -239,16 +239,32 @@ export type FromEngine =
   | { readonly type: "run"; readonly run: number; readonly event: RunEvent }
   | { readonly type: "stats"; readonly stats: EngineStats };
 
-/** Counts since the previous report, which is about one second old. */
-export interface EngineCounts {
+/** Counts of the runs of one ensemble. */
+export interface ModelCounts {
   promptTokens: number;
   cachedTokens: number;
   generatedTokens: number;
   readonly drafts: DraftCounts;
-  /** Duration of each step of the batch, in ms. */
-  readonly stepMs: number[];
   /** Time of each run from its start message, when it is prepared, to its first token, in ms. */
   readonly firstTokenMs: number[];
+}
+
+export function emptyModelCounts(): ModelCounts {
+  return {
+    promptTokens: 0,
+    cachedTokens: 0,
+    generatedTokens: 0,
+    drafts: emptyDraftCounts(),
+    firstTokenMs: [],
+  };
+}
+
+/** Counts since the previous report, which is about one second old. */
+export interface EngineCounts {
+  /** By the ids of the ensembles that had runs. */
+  readonly models: Map<string, ModelCounts>;
+  /** Duration of each step of the batch, in ms. */
+  readonly stepMs: number[];
 }
 
 export interface EngineStats extends Readonly<EngineCounts> {

@@ -2,8 +2,8 @@
  * Counts the engine thread's work for metrics. The counts are sent to the main thread once a second: a message for each
  * token would double the number of messages.
  */
-import { emptyDraftCounts } from "../engine-client/messages.ts";
-import type { EngineCounts, RunUsage } from "../engine-client/messages.ts";
+import { emptyModelCounts } from "../engine-client/messages.ts";
+import type { EngineCounts, ModelCounts, RunUsage } from "../engine-client/messages.ts";
 
 /** Counts the tokens of one run. */
 export interface RunRecorder {
@@ -18,21 +18,22 @@ export class StatsCollector {
     this.#counts.stepMs.push(ms);
   }
 
-  /** Starts to measure a run's time to first token. */
-  startRun(): RunRecorder {
+  /** Starts to measure a run's time to first token. @param model id of its ensemble */
+  startRun(model: string): RunRecorder {
     const startedMs = performance.now();
     let isFirst = true;
     return {
       recordToken: () => {
-        this.#counts.generatedTokens++;
-        if (isFirst) this.#counts.firstTokenMs.push(performance.now() - startedMs);
+        const counts = this.#countsOf(model);
+        counts.generatedTokens++;
+        if (isFirst) counts.firstTokenMs.push(performance.now() - startedMs);
         isFirst = false;
       },
       recordEnd: ({ promptTokens, cachedTokens, drafts }) => {
-        const counts = this.#counts;
+        const counts = this.#countsOf(model);
         counts.promptTokens += promptTokens;
         counts.cachedTokens += cachedTokens;
-        for (const source of ["expert", "lookup"] as const) {
+        for (const source of Object.keys(drafts) as (keyof typeof drafts)[]) {
           counts.drafts[source].drafted += drafts[source].drafted;
           counts.drafts[source].accepted += drafts[source].accepted;
         }
@@ -46,15 +47,15 @@ export class StatsCollector {
     this.#counts = emptyCounts();
     return counts;
   }
+
+  #countsOf(model: string): ModelCounts {
+    const { models } = this.#counts;
+    const counts = models.get(model) ?? emptyModelCounts();
+    models.set(model, counts);
+    return counts;
+  }
 }
 
 function emptyCounts(): EngineCounts {
-  return {
-    promptTokens: 0,
-    cachedTokens: 0,
-    generatedTokens: 0,
-    drafts: emptyDraftCounts(),
-    stepMs: [],
-    firstTokenMs: [],
-  };
+  return { models: new Map(), stepMs: [] };
 }

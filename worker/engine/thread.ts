@@ -62,7 +62,8 @@ try {
       if (running) scheduler.stop(running);
       return;
     }
-    const task = createTask(ensembles, message, stats.startRun(), (event) => {
+    const recorder = stats.startRun(message.prepared.generation.model);
+    const task = createTask(ensembles, message, recorder, (event) => {
       if (isEndEvent(event)) tasks.delete(run);
       send({ type: "run", run, event });
     });

@@ -213,7 +213,7 @@ export class JobConsumer {
 
   /** Runs an attempt. It never rejects: a job whose run throws is given up, and fails if that happens too often. */
   async #run(claim: ClaimedJob, run: JobRun): Promise<void> {
-    const watch = new AttemptWatch(this.#deps, run.id);
+    const watch = new AttemptWatch(this.#deps, run.id, claim.record.generation.model);
     const progress = reportProgress(this.#deps, claim.record, run);
     try {
       const ended = await runJob(this.#deps, claim, run, watch);
@@ -244,7 +244,7 @@ export class JobConsumer {
     const { publisher, readJob, metrics, throughput, log } = this.#deps;
     if (ended.outcome !== undefined) throughput.jobEnded(ended);
     await publisher.publishJobEnd(ended, await readJob(ended));
-    metrics.jobEnded(ended.state);
+    metrics.jobEnded(ended.state, ended.generation.model);
     const { state, attempt, startedAtMs, endedAtMs } = ended;
     const ms = (endedAtMs ?? 0) - (startedAtMs ?? endedAtMs ?? 0);
     jobLogger(log, ended, attempt).info({ state, ms }, "Job ended");

@@ -10,7 +10,7 @@ interface Limits {
   readonly prefixBytesMax: number;
 }
 
-/** Counts of one report of the engine, about a second long. */
+/** Counts of an ensemble in one report of the engine, about a second long. */
 interface Counts {
   readonly atMs: number;
   readonly generated: number;
@@ -35,17 +35,19 @@ export class EngineMeter {
   }
 
   /** Adds the engine's counts since its last report. */
-  add({ generatedTokens, promptTokens, cachedTokens, drafts, ...stats }: EngineStats): void {
-    const { waiting, cacheBytes, prefixBytes } = stats;
+  add({ models, waiting, cacheBytes, prefixBytes }: EngineStats): void {
     this.#memory = { waiting, cacheBytes, prefixBytes };
     this.#dropOld();
-    this.#counts.push({
-      atMs: this.#nowMs(),
-      generated: generatedTokens,
-      prompt: promptTokens,
-      cached: cachedTokens,
-      ...totalDrafts(drafts),
-    });
+    const atMs = this.#nowMs();
+    for (const { generatedTokens, promptTokens, cachedTokens, drafts } of models.values()) {
+      this.#counts.push({
+        atMs,
+        generated: generatedTokens,
+        prompt: promptTokens,
+        cached: cachedTokens,
+        ...totalDrafts(drafts),
+      });
+    }
   }
 
   report(): EngineLoad {

@@ -13,6 +13,7 @@ import type { JobRecord } from "../../shared/jobs/record.ts";
 import { JobLists } from "../../shared/jobs/job-lists.ts";
 import { NewerRecord } from "../../shared/redis/version.ts";
 import type { JobStore } from "../../shared/jobs/store.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import { LostWeights, WEIGHTS_LOST } from "./lost-weights.ts";
 import { expiryError } from "./run-job.ts";
 
@@ -35,6 +36,7 @@ export interface SweeperDeps {
   readonly readJob: (record: JobRecord) => Promise<Job>;
   readonly connection: Redis;
   readonly log: Logger;
+  readonly metrics: Pick<Metrics, "jobEnded">;
 }
 
 /** Sweeps five times a second. @returns a function that stops the sweeps */
@@ -97,7 +99,7 @@ class Sweeper {
       ids.map(async (id) => {
         const record = await store.record(id);
         if (record?.state !== "running") return;
-        await this.#publish(await store.endWithError(record, "failed", WEIGHTS_LOST));
+        await this.#publish(await this.#endWithError(record, "failed", WEIGHTS_LOST));
       }),
     );
     const failed = results.find((result) => result.status === "rejected");
@@ -131,9 +133,14 @@ class Sweeper {
 
   /** A cancelled job that is due has lost its worker, or was cancelled at its deadline. */
   #end(record: JobRecord): Promise<JobRecord | null> {
-    const { store } = this.#deps;
-    if (record.cancelRequested) return store.endWithError(record, "cancelled", null);
-    return store.endWithError(record, "expired", expiryError(record));
+    if (record.cancelRequested) return this.#endWithError(record, "cancelled", null);
+    return this.#endWithError(record, "expired", expiryError(record));
+  }
+
+  async #endWithError(...args: Parameters<JobStore["endWithError"]>): Promise<JobRecord | null> {
+    const ended = await this.#deps.store.endWithError(...args);
+    if (ended) this.#deps.metrics.jobEnded(ended.state, ended.generation.model);
+    return ended;
   }
 
   async #publish(ended: JobRecord | null): Promise<void> {

@@ -13,7 +13,7 @@ import { traceContextOf, tracer } from "./tracing.ts";
 
 export interface AttemptWatchDeps {
   readonly log: Logger;
-  readonly metrics: Pick<Metrics, "jobStarted" | "jobTakenOver" | "attemptFailed">;
+  readonly metrics: Pick<Metrics, "jobStarted" | "firstToken" | "jobTakenOver" | "attemptFailed">;
 }
 
 /** Observes one attempt. Each method is called when the event in its name has happened. */
@@ -25,8 +25,13 @@ export class AttemptWatch {
   /** The span of the current phase, `prefill` or `decode`. */
   #phaseSpan: Span | null = null;
   #isDecoding = false;
+  readonly #model: string;
+  /** When the job would have been submitted on this process' clock; null if the time to its first token is not measured. */
+  #submittedMs: number | null = null;
 
-  constructor({ log, metrics }: AttemptWatchDeps, jobId: string) {
+  /** @param model of the job */
+  constructor({ log, metrics }: AttemptWatchDeps, jobId: string, model: string) {
+    this.#model = model;
     this.#workerLog = log;
     this.#log = log.child({ job: jobId });
     this.#metrics = metrics;
@@ -45,12 +50,16 @@ export class AttemptWatch {
     };
     if (previousAttempt === null) {
       // Both times are Redis' own.
-      this.#metrics.jobStarted((record.claimedAtMs ?? nowMs) - record.createdAtMs);
+      const queueMs = (record.claimedAtMs ?? nowMs) - record.createdAtMs;
+      this.#metrics.jobStarted(this.#model, queueMs);
+      // A batch may wait for a day.
+      if (record.requestOptions.batch === undefined)
+        this.#submittedMs = performance.now() - queueMs;
       this.#log.info("Job started");
     } else if (previousAttempt.isGivenUp) {
       this.#log.info("Job continued: its last attempt was given up");
     } else {
-      this.#metrics.jobTakenOver();
+      this.#metrics.jobTakenOver(this.#model);
       this.#log.warn("Job taken over from a lost worker");
       // The lost worker could not end its span.
       const lostAttributes = { ...attributes, "trimtab.attempt": attempt - 1 };
@@ -80,6 +89,9 @@ export class AttemptWatch {
   tokenGenerated(): void {
     if (this.#isDecoding) return;
     this.#isDecoding = true;
+    if (this.#submittedMs !== null) {
+      this.#metrics.firstToken(this.#model, performance.now() - this.#submittedMs);
+    }
     this.#startPhase("decode");
   }
 
@@ -107,7 +119,7 @@ export class AttemptWatch {
   /** The attempt threw. */
   attemptFailed(error: unknown): void {
     this.#log.error({ err: error }, "Job attempt failed");
-    this.#metrics.attemptFailed();
+    this.#metrics.attemptFailed(this.#model);
     this.#markError(error instanceof Error ? error.name : typeof error);
     this.#endSpans();
   }

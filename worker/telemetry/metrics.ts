@@ -4,58 +4,98 @@
  * The folder telemetry/ owns logs, metrics, spans and health checks. Other folders call it; it never changes what they do.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { JobState } from "../../shared/api/jobs.ts";
 import type { DeliveryState } from "../../shared/api/webhooks.ts";
+import { isTerminal, JOB_STATES, type JobState } from "../../shared/api/jobs.ts";
 import type { EngineStats } from "../engine-client/messages.ts";
+import type { LaneCounts } from "../../shared/queue/lane-counts.ts";
 import type { QueueGauges } from "./queue-gauges.ts";
 
 /** Bucket bounds: from a step of the small demo models to a long prefill of a large model on a CPU. */
 const STEP_BUCKETS_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 const FIRST_TOKEN_BUCKETS_SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
 /** Jobs of batches may wait up to a day. */
+/** The same with the time in the queue. */
+const WAIT_BUCKETS_SECONDS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300];
 const QUEUE_BUCKETS_SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400];
+
+/**
+ * On all metrics of jobs: an ensemble, and the start of the fingerprint of its base, by which ensembles on the same base can be added. The
+ * base is empty if this process does not serve the model.
+ */
+const MODEL = ["model", "base"];
+const BASE_CHARS = 12;
+const DELIVERY_STATES: readonly DeliveryState[] = ["delivered", "pending", "failed"];
+
+/** Shown by `trimtab_build_info`. */
+export interface BuildInfo {
+  readonly version: string;
+  readonly commit: string;
+}
 
 export class Metrics {
   readonly registry = new Registry();
+  readonly #bases = new Map<string, string>();
   readonly #counter = (name: string, help: string, ...labelNames: string[]) =>
     new Counter({ name: `trimtab_${name}`, help, labelNames, registers: [this.registry] });
   readonly #gauge = (name: string, help: string, ...labelNames: string[]) =>
     new Gauge({ name: `trimtab_${name}`, help, labelNames, registers: [this.registry] });
-  readonly #histogram = (name: string, help: string, buckets: number[]) =>
-    new Histogram({ name: `trimtab_${name}`, help, buckets, registers: [this.registry] });
+  readonly #histogram = (
+    name: string,
+    help: string,
+    buckets: number[],
+    labelNames: readonly string[] = [],
+  ) =>
+    new Histogram({
+      name: `trimtab_${name}`,
+      help,
+      buckets,
+      labelNames,
+      registers: [this.registry],
+    });
 
   readonly #promptTokens = this.#counter(
     "prompt_tokens_total",
     "Prompt tokens of all jobs, counted by the base model's tokenizer",
+    ...MODEL,
   );
   readonly #cachedTokens = this.#counter(
     "prompt_tokens_cached_total",
     "Prompt tokens served from the prefix cache, without prefill",
+    ...MODEL,
   );
   readonly #generatedTokens = this.#counter(
     "generated_tokens_total",
     "Tokens generated for all jobs",
+    ...MODEL,
   );
   readonly #draftedTokens = this.#counter(
     "drafted_tokens_total",
-    "Drafted tokens that were verified in speculative decoding, by drafter (expert or lookup)",
+    "Drafted tokens that were verified in speculative decoding, by drafter (expert, lookup or base)",
     "drafter",
+    ...MODEL,
   );
   readonly #acceptedTokens = this.#counter(
     "accepted_tokens_total",
-    "Drafted tokens that were accepted in speculative decoding, by drafter (expert or lookup)",
+    "Drafted tokens that were accepted in speculative decoding, by drafter (expert, lookup or base)",
     "drafter",
+    ...MODEL,
   );
   readonly #jobsEnded = this.#counter(
     "jobs_ended_total",
     "Jobs that ended, by terminal state",
     "state",
+    ...MODEL,
   );
   readonly #attemptsFailed = this.#counter(
     "attempts_failed_total",
     "Attempts at a job that failed with an error. The job is tried again unless it was its last attempt",
+    ...MODEL,
   );
-  readonly #takeovers = this.#counter("takeovers_total", "Jobs taken over from a lost worker");
+  readonly #takeovers = this.#counter(
+    "takeovers_total",
+    "Jobs taken over from a lost worker",
+    ...MODEL,
+  );
   readonly #webhookAttempts = this.#counter(
     "webhook_attempts_total",
     "Attempts to deliver a webhook, by the state of the delivery afterwards (delivered, pending, failed)",
@@ -71,6 +111,17 @@ export class Metrics {
     "queue_age_seconds",
     "Age of the oldest waiting entry of a queue, in seconds",
     "queue",
+  );
+  readonly #modelJobs = this.#gauge(
+    "model_jobs",
+    "Jobs of all workers that need a model, by state (waiting, running); a job that combines models counts for each. For scaling",
+    "model",
+    "state",
+  );
+  readonly #modelAgeSeconds = this.#gauge(
+    "model_queue_age_seconds",
+    "Age of the oldest waiting job that needs a model and is not part of a batch, in seconds",
+    "model",
   );
   readonly #slots = this.#gauge("slots", "Jobs that this worker can run at the same time");
   readonly #cacheBytesMax = this.#gauge(
@@ -99,15 +150,70 @@ export class Metrics {
     "first_token_seconds",
     "Time from a job's arrival in the engine to its first token, in seconds",
     FIRST_TOKEN_BUCKETS_SECONDS,
+    MODEL,
   );
   readonly #queueSeconds = this.#histogram(
     "queue_seconds",
     "Time from a job's submission until a worker first claims it, in seconds",
     QUEUE_BUCKETS_SECONDS,
+    MODEL,
   );
 
-  constructor() {
+  readonly #waitSeconds = this.#histogram(
+    "time_to_first_token_seconds",
+    "Time from the submission of a job that is not part of a batch to its first token, in seconds",
+    WAIT_BUCKETS_SECONDS,
+    MODEL,
+  );
+
+  constructor({ version, commit }: BuildInfo) {
     collectDefaultMetrics({ register: this.registry });
+    const buildInfo = new Gauge({
+      name: "trimtab_build_info",
+      help: "Always 1; the labels name the release and its commit",
+      labelNames: ["version", "commit", "node"],
+      registers: [this.registry],
+      // The generating process and its parent report it both.
+      aggregator: "first",
+    });
+    buildInfo.set({ version, commit, node: process.versions.node }, 1);
+    for (const state of DELIVERY_STATES) this.#webhookAttempts.inc({ state }, 0);
+  }
+
+  /** Sets the models that this worker serves. Their counters exist from then on, so that the first increase is seen. */
+  setModels(cards: readonly { readonly id: string; readonly base: string }[]): void {
+    for (const { id, base } of cards) {
+      this.#bases.set(id, base.slice(0, BASE_CHARS));
+      const labels = this.#labelsOf(id);
+      for (const state of JOB_STATES.filter(isTerminal))
+        this.#jobsEnded.inc({ state, ...labels }, 0);
+      const counters = [
+        this.#promptTokens,
+        this.#cachedTokens,
+        this.#generatedTokens,
+        this.#attemptsFailed,
+        this.#takeovers,
+      ];
+      for (const counter of counters) counter.inc(labels, 0);
+      for (const histogram of [this.#firstTokenSeconds, this.#queueSeconds, this.#waitSeconds]) {
+        histogram.zero(labels);
+      }
+    }
+  }
+
+  /** Sets the jobs of all known models. A model that is not among them is not known any more. */
+  setModelJobs(models: ReadonlyMap<string, LaneCounts>): void {
+    this.#modelJobs.reset();
+    this.#modelAgeSeconds.reset();
+    for (const [model, { waiting, running, ageSeconds }] of models) {
+      this.#modelJobs.set({ model, state: "waiting" }, waiting);
+      this.#modelJobs.set({ model, state: "running" }, running);
+      this.#modelAgeSeconds.set({ model }, ageSeconds);
+    }
+  }
+
+  #labelsOf(model: string): { model: string; base: string } {
+    return { model, base: this.#bases.get(model) ?? "" };
   }
 
   /** Sets the worker's configured limits. */
@@ -124,20 +230,25 @@ export class Metrics {
   }
 
   /** A job was claimed for the first time. @param queueMs time since its submission */
-  jobStarted(queueMs: number): void {
-    this.#queueSeconds.observe(queueMs / 1000);
+  jobStarted(model: string, queueMs: number): void {
+    this.#queueSeconds.observe(this.#labelsOf(model), queueMs / 1000);
   }
 
-  jobTakenOver(): void {
-    this.#takeovers.inc();
+  /** @param ms time since the submission */
+  firstToken(model: string, ms: number): void {
+    this.#waitSeconds.observe(this.#labelsOf(model), ms / 1000);
   }
 
-  attemptFailed(): void {
-    this.#attemptsFailed.inc();
+  jobTakenOver(model: string): void {
+    this.#takeovers.inc(this.#labelsOf(model));
   }
 
-  jobEnded(state: JobState): void {
-    this.#jobsEnded.inc({ state });
+  attemptFailed(model: string): void {
+    this.#attemptsFailed.inc(this.#labelsOf(model));
+  }
+
+  jobEnded(state: JobState, model: string): void {
+    this.#jobsEnded.inc({ state, ...this.#labelsOf(model) });
   }
 
   webhookAttempt(state: DeliveryState): void {
@@ -146,18 +257,21 @@ export class Metrics {
 
   /** Adds the engine's counts since the previous call, and sets its gauges. */
   addEngineStats(stats: EngineStats): void {
-    this.#promptTokens.inc(stats.promptTokens);
-    this.#cachedTokens.inc(stats.cachedTokens);
-    this.#generatedTokens.inc(stats.generatedTokens);
-    for (const [drafter, { drafted, accepted }] of Object.entries(stats.drafts)) {
-      this.#draftedTokens.inc({ drafter }, drafted);
-      this.#acceptedTokens.inc({ drafter }, accepted);
+    for (const [model, counts] of stats.models) {
+      const labels = this.#labelsOf(model);
+      this.#promptTokens.inc(labels, counts.promptTokens);
+      this.#cachedTokens.inc(labels, counts.cachedTokens);
+      this.#generatedTokens.inc(labels, counts.generatedTokens);
+      for (const [drafter, { drafted, accepted }] of Object.entries(counts.drafts)) {
+        this.#draftedTokens.inc({ drafter, ...labels }, drafted);
+        this.#acceptedTokens.inc({ drafter, ...labels }, accepted);
+      }
+      for (const ms of counts.firstTokenMs) this.#firstTokenSeconds.observe(labels, ms / 1000);
     }
     this.#jobsRunning.set(stats.running);
     this.#jobsWaiting.set(stats.waiting);
     this.#cacheBytes.set(stats.cacheBytes);
     this.#prefixBytes.set(stats.prefixBytes);
     for (const ms of stats.stepMs) this.#stepSeconds.observe(ms / 1000);
-    for (const ms of stats.firstTokenMs) this.#firstTokenSeconds.observe(ms / 1000);
   }
 }

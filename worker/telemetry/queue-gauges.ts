@@ -5,9 +5,12 @@
 import { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import { laneCounts, type LaneCounts } from "../../shared/queue/lane-counts.ts";
+import { modelsOfLane } from "../../shared/queue/lanes.ts";
 import {
   LEASE_GROUPS_KEY,
   LEASES_PREFIX,
+  MODELS_KEY,
   QUEUES,
   QUEUE_PREFIX,
   SUSPECTS_PREFIX,
@@ -33,10 +36,17 @@ export interface QueueGaugesDeps {
   readonly connection: Redis;
   readonly log: Logger;
   readonly onGauges: (gauges: QueueGauges) => void;
+  /** Called with the jobs that need each known model. */
+  readonly onModels: (models: ReadonlyMap<string, LaneCounts>) => void;
 }
 
 /** Reads the gauges of all queues at intervals. @returns a function that stops the reading */
-export function watchQueueGauges({ connection, log, onGauges }: QueueGaugesDeps): () => void {
+export function watchQueueGauges({
+  connection,
+  log,
+  onGauges,
+  onModels,
+}: QueueGaugesDeps): () => void {
   const queues = QUEUES.map((name) => new Queue(name, { connection, prefix: QUEUE_PREFIX }));
   for (const queue of queues) {
     queue.on("error", (error) => log.warn({ reason: error.message }, "Queue error"));
@@ -46,7 +56,8 @@ export function watchQueueGauges({ connection, log, onGauges }: QueueGaugesDeps)
     if (isReading) return;
     isReading = true;
     const all = [readJobGauges(connection), ...queues.map(readQueueGauges)];
-    Promise.all(all.map(async (gauges) => onGauges(await gauges)))
+    const models = readModelJobs(connection).then(onModels);
+    Promise.all([models, ...all.map(async (gauges) => onGauges(await gauges))])
       .catch((error: unknown) => log.warn({ err: error }, "Could not read the queue lengths"))
       .finally(() => (isReading = false));
   };
@@ -75,6 +86,25 @@ async function readJobGauges(connection: Redis): Promise<QueueGauges> {
     ageSeconds:
       submittedMs === undefined ? 0 : Math.max(0, Number(seconds) - Number(submittedMs) / 1000),
   };
+}
+
+/** Known models without jobs have zeros: a metric that vanishes is no reason to scale to zero. */
+async function readModelJobs(connection: Redis): Promise<ReadonlyMap<string, LaneCounts>> {
+  const [ids, lanes] = await Promise.all([connection.hkeys(MODELS_KEY), laneCounts(connection)]);
+  const models = new Map<string, LaneCounts>(
+    ids.map((id) => [id, { waiting: 0, running: 0, ageSeconds: 0 }]),
+  );
+  for (const [lane, counts] of lanes) {
+    for (const id of modelsOfLane(lane)) {
+      const sum = models.get(id) ?? { waiting: 0, running: 0, ageSeconds: 0 };
+      models.set(id, {
+        waiting: sum.waiting + counts.waiting,
+        running: sum.running + counts.running,
+        ageSeconds: Math.max(sum.ageSeconds, counts.ageSeconds),
+      });
+    }
+  }
+  return models;
 }
 
 async function readQueueGauges(queue: Queue): Promise<QueueGauges> {

@@ -18,7 +18,7 @@ function edge(env: Readonly<Record<string, string>>): Promise<{ code: unknown; e
 
 test.for([
   ["Missing or invalid variables: REDIS_URL", { REDIS_URL: "" }],
-  ["Missing or invalid variables: REDIS_URL", { REDIS_URL: "secret" }],
+  ["Missing or invalid variables: REDIS_URL", { REDIS_URL: "http://secret" }],
   [
     "Missing or invalid variables: REDIS_TIMEOUT_MS",
     { REDIS_URL: "redis://:secret@host", REDIS_TIMEOUT_MS: "soon" },

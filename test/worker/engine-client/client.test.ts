@@ -12,6 +12,7 @@ import {
   type RunEvent,
   totalDrafts,
   type EngineStats,
+  type ModelCounts,
 } from "../../../worker/engine-client/messages.ts";
 import { generation } from "../../support/generation.ts";
 import { folderOf } from "../../support/tokenizers.ts";
@@ -301,8 +302,11 @@ test("the engine reports its statistics regularly", async () => {
       drafts.accepted += accepted;
     }
   }
-  const sum = (count: (stats: EngineStats) => number) =>
-    reports.reduce((total, stats) => total + count(stats), 0);
+  const sum = (count: (stats: ModelCounts) => number) =>
+    reports.reduce((total, { models }) => {
+      const counts = models.get(request.model);
+      return total + (counts ? count(counts) : 0);
+    }, 0);
   while (sum((stats) => stats.promptTokens) < 100) await new Promise<void>((r) => (wake = r));
   expect(sum((stats) => stats.promptTokens)).toBe(100);
   expect(sum((stats) => stats.cachedTokens)).toBe(48);

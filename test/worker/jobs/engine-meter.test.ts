@@ -1,17 +1,18 @@
 /** What a worker reports of its engine's last minute. */
 import { expect, test } from "vitest";
-import { emptyDraftCounts, type EngineStats } from "../../../worker/engine-client/messages.ts";
+import {
+  emptyDraftCounts,
+  emptyModelCounts,
+  type EngineStats,
+  type ModelCounts,
+} from "../../../worker/engine-client/messages.ts";
 import { EngineMeter } from "../../../worker/jobs/engine-meter.ts";
 
 const LIMITS = { cacheBytesMax: 100, prefixBytesMax: 50 };
 
-const stats = (changes: Partial<EngineStats>): EngineStats => ({
-  promptTokens: 0,
-  cachedTokens: 0,
-  generatedTokens: 0,
-  drafts: emptyDraftCounts(),
+const stats = (counts: Partial<ModelCounts>, changes: Partial<EngineStats> = {}): EngineStats => ({
+  models: new Map([["demo", { ...emptyModelCounts(), ...counts }]]),
   stepMs: [],
-  firstTokenMs: [],
   running: 0,
   waiting: 0,
   awaitsBase: false,
@@ -30,14 +31,14 @@ test("tokens count for a minute, shares are those of the sums, and memory is tha
   const drafts = { ...emptyDraftCounts(), expert: { drafted: 8, accepted: 2 } };
   meter.add(stats({ generatedTokens: 300, promptTokens: 10, cachedTokens: 4, drafts }));
   meter.add(
-    stats({
-      generatedTokens: 100,
-      promptTokens: 30,
-      drafts: { ...emptyDraftCounts(), lookup: { drafted: 2, accepted: 2 } },
-      waiting: 3,
-      cacheBytes: 70,
-      prefixBytes: 20,
-    }),
+    stats(
+      {
+        generatedTokens: 100,
+        promptTokens: 30,
+        drafts: { ...emptyDraftCounts(), lookup: { drafted: 2, accepted: 2 } },
+      },
+      { waiting: 3, cacheBytes: 70, prefixBytes: 20 },
+    ),
   );
   expect(meter.report()).toEqual({
     tokensPerSecond: 40,

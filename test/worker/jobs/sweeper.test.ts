@@ -27,6 +27,8 @@ let server: RedisServer;
 let redis: Redis;
 let store: JobStore;
 let published: Job[];
+/** States of the jobs that the metrics count. */
+let counted: string[];
 /** Called before a job is published. */
 let beforePublish: () => Promise<unknown>;
 let stop: () => void;
@@ -39,6 +41,7 @@ beforeAll(async () => {
 
 beforeEach(() => {
   published = [];
+  counted = [];
   beforePublish = async () => {};
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });
   const publisher = {
@@ -55,6 +58,7 @@ beforeEach(() => {
     publisher,
     readJob: (record) => readJob(record, sources),
     log: pino({ level: "silent" }),
+    metrics: { jobEnded: (state) => void counted.push(state) },
   });
 });
 
@@ -93,6 +97,7 @@ test("a queued job past its deadline expires, and its webhook is published", asy
     outcome: { error: { code: "deadline_exceeded" } },
   });
   await vi.waitFor(() => expect(published).toMatchObject([{ id, state: "expired" }]));
+  expect(counted).toEqual(["expired"]);
 });
 
 test("a queued job that has not started by start_by expires", async () => {

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { startHealthServer } from "../../../worker/telemetry/health.ts";
 import { Metrics } from "../../../worker/telemetry/metrics.ts";
 
-const metrics = new Metrics();
+const metrics = new Metrics({ version: "1.2.3", commit: "" });
 let problem: string | null = null;
 let away: Record<string, string> = {};
 const start = (port: number) =>
@@ -43,7 +43,7 @@ test("a port in use is an error", async () => {
 test("/metrics has the engine's counts and those of the process", async () => {
   const server = await start(0);
   const { port } = server.address() as AddressInfo;
-  const stats = {
+  const counts = {
     promptTokens: 30,
     cachedTokens: 16,
     generatedTokens: 8,
@@ -52,37 +52,51 @@ test("/metrics has the engine's counts and those of the process", async () => {
       lookup: { drafted: 2, accepted: 1 },
       base: { drafted: 0, accepted: 0 },
     },
-    stepMs: [4, 40, 400],
     firstTokenMs: [30],
+  };
+  const stats = {
+    models: new Map([["qa", counts]]),
+    stepMs: [4, 40, 400],
     running: 2,
     waiting: 1,
     awaitsBase: false,
     cacheBytes: 1000,
     prefixBytes: 500,
   };
+  metrics.setModels([
+    { id: "qa", base: "big" },
+    { id: "idle", base: "big" },
+  ]);
   metrics.addEngineStats(stats);
-  metrics.addEngineStats({ ...stats, running: 0, stepMs: [], firstTokenMs: [] });
-  metrics.jobEnded("succeeded");
+  const second = new Map([["qa", { ...counts, firstTokenMs: [] }]]);
+  metrics.addEngineStats({ ...stats, models: second, running: 0, stepMs: [] });
+  metrics.jobEnded("succeeded", "qa");
   const response = await fetch(`http://127.0.0.1:${port}/metrics`);
   expect(response.headers.get("content-type")).toMatch(/^text\/plain; version=/);
   const lines = (await response.text()).split("\n");
   // Counters are summed; gauges have the last value.
   expect(lines).toEqual(
     expect.arrayContaining([
-      "trimtab_prompt_tokens_total 60",
-      "trimtab_prompt_tokens_cached_total 32",
-      "trimtab_generated_tokens_total 16",
-      'trimtab_drafted_tokens_total{drafter="expert"} 10',
-      'trimtab_accepted_tokens_total{drafter="expert"} 6',
-      'trimtab_accepted_tokens_total{drafter="lookup"} 2',
+      'trimtab_prompt_tokens_total{model="qa",base="big"} 60',
+      'trimtab_prompt_tokens_cached_total{model="qa",base="big"} 32',
+      'trimtab_generated_tokens_total{model="qa",base="big"} 16',
+      'trimtab_drafted_tokens_total{drafter="expert",model="qa",base="big"} 10',
+      'trimtab_accepted_tokens_total{drafter="expert",model="qa",base="big"} 6',
+      'trimtab_accepted_tokens_total{drafter="lookup",model="qa",base="big"} 2',
       "trimtab_jobs_running 0",
       "trimtab_jobs_waiting 1",
       "trimtab_kv_cache_bytes 1000",
       "trimtab_prefix_cache_bytes 500",
       'trimtab_step_seconds_bucket{le="0.05"} 2',
       "trimtab_step_seconds_count 3",
-      "trimtab_first_token_seconds_sum 0.03",
-      'trimtab_jobs_ended_total{state="succeeded"} 1',
+      'trimtab_first_token_seconds_sum{model="qa",base="big"} 0.03',
+      'trimtab_jobs_ended_total{state="succeeded",model="qa",base="big"} 1',
+      // They exist before the first event, so that Prometheus sees the first increase.
+      'trimtab_jobs_ended_total{state="failed",model="qa",base="big"} 0',
+      'trimtab_generated_tokens_total{model="idle",base="big"} 0',
+      'trimtab_time_to_first_token_seconds_count{model="idle",base="big"} 0',
+      'trimtab_webhook_attempts_total{state="failed"} 0',
+      `trimtab_build_info{version="1.2.3",commit="",node="${process.versions.node}"} 1`,
     ]),
   );
   expect(lines.some((line) => /^process_resident_memory_bytes \d{7}/.test(line))).toBe(true);

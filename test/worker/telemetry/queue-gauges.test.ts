@@ -4,7 +4,14 @@ import { pino } from "pino";
 import { expect, test, vi } from "vitest";
 import { startRedis } from "../../../infra/stack/redis.ts";
 import { JobStore } from "../../../shared/jobs/store.ts";
-import { DELIVERY_QUEUE, QUEUE_PREFIX, WAITING_JOBS_KEY } from "../../../shared/redis/keys.ts";
+import type { LaneCounts } from "../../../shared/queue/lane-counts.ts";
+import {
+  DELIVERY_QUEUE,
+  jobKey,
+  MODELS_KEY,
+  QUEUE_PREFIX,
+  WAITING_JOBS_KEY,
+} from "../../../shared/redis/keys.ts";
 import { watchQueueGauges, type QueueGauges } from "../../../worker/telemetry/queue-gauges.ts";
 import { claimJob } from "../../support/claim.ts";
 import { generation, newJob } from "../../support/generation.ts";
@@ -16,6 +23,17 @@ test("the gauges of a queue hold its counts over all lanes and the age of the ol
   const [old, running] = [newJob(), newJob()];
   const other = newJob({ generation: generation({ model: "gsm-mini" }) });
   for (const job of [old, running, other]) await store.submit(job);
+  // A job that combines two models needs both, and the age of a batch says nothing.
+  const pairs = [{ model: "gsm-mini", weight: 1, maskBound: 0 }];
+  const both = newJob({ generation: generation({ pairs }) });
+  const batched = newJob({
+    generation: generation({ model: "batched" }),
+    requestOptions: { batch: "batch_1" },
+  });
+  for (const job of [both, batched]) await store.submit(job);
+  await connection.hset(jobKey(other.id), { createdAtMs: Date.now() - 30_000 });
+  await connection.hset(jobKey(batched.id), { createdAtMs: Date.now() - 90_000 });
+  await connection.hset(MODELS_KEY, { unused: "{}" });
   await connection.zincrby(WAITING_JOBS_KEY, -90_000, old.id);
   await claimJob(connection, running.id);
   const deliveries = new Queue(DELIVERY_QUEUE, { connection, prefix: QUEUE_PREFIX });
@@ -23,18 +41,29 @@ test("the gauges of a queue hold its counts over all lanes and the age of the ol
 
   const gauges = new Map<string, QueueGauges>();
   const onGauges = (read: QueueGauges) => void gauges.set(read.queue, read);
-  const stop = watchQueueGauges({ connection, log: pino({ level: "silent" }), onGauges });
-  await vi.waitUntil(() => gauges.size === 3);
+  let models = new Map<string, LaneCounts>();
+  const stop = watchQueueGauges({
+    connection,
+    log: pino({ level: "silent" }),
+    onGauges,
+    onModels: (read) => (models = new Map(read)),
+  });
+  await vi.waitUntil(() => gauges.size === 3 && models.size > 0);
   stop();
   const none = { waiting: 0, delayed: 0, active: 0, ageSeconds: 0 };
   const age = gauges.get("jobs")!.ageSeconds;
   expect(gauges.get("jobs")).toEqual({
     queue: "jobs",
-    waiting: 2,
+    waiting: 4,
     delayed: 0,
     active: 1,
     ageSeconds: age,
   });
+  expect(models.get("atlas-qa")).toMatchObject({ waiting: 2, running: 1 });
+  expect(models.get("gsm-mini")).toMatchObject({ waiting: 2, running: 0 });
+  expect(models.get("gsm-mini")!.ageSeconds).toBeGreaterThanOrEqual(29);
+  expect(models.get("batched")).toEqual({ waiting: 1, running: 0, ageSeconds: 0 });
+  expect(models.get("unused")).toEqual({ waiting: 0, running: 0, ageSeconds: 0 });
   // Redis's time is read in whole seconds.
   expect(age).toBeGreaterThanOrEqual(89);
   expect(gauges.get("deliver")).toEqual({ ...none, queue: "deliver", delayed: 1 });

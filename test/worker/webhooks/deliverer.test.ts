@@ -41,7 +41,7 @@ beforeAll(async () => {
     connection: redis,
     postOptions: sending,
     log,
-    metrics: new Metrics(),
+    metrics: new Metrics({ version: "1.2.3", commit: "" }),
     lockMs: 5_000,
   });
 });

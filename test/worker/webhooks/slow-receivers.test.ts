@@ -44,7 +44,7 @@ beforeAll(async () => {
     connection: redis,
     postOptions: { allowed, resolve: (name) => resolver.lookup(name) },
     log,
-    metrics: new Metrics(),
+    metrics: new Metrics({ version: "1.2.3", commit: "" }),
     lockMs: 5_000,
   });
 });
