@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { bucketVariables } from "../shared/files/bucket.ts";
 import { RESULT_TTL } from "../shared/jobs/result-ttl.ts";
 import { STORED_MIB } from "../shared/jobs/stored-limit.ts";
-import { RedisUrl } from "../shared/redis/url.ts";
+import { redisTlsVariables, RedisUrl } from "../shared/redis/url.ts";
 import { AddressList } from "../shared/webhooks/url.ts";
 
 /** An optional whole number. */
@@ -36,6 +36,8 @@ export type Role = (typeof ROLES)[number];
 const Env = v.object({
   /** URL of Redis: redis:// or redis+sentinel://, with TLS rediss:// or rediss+sentinel://. Required. */
   REDIS_URL: RedisUrl,
+  /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Default: none. */
+  ...redisTlsVariables,
   /**
    * What this process does, separated by commas: generate, deliver, batch, sweep. Default: all. With `generate` and another
    * role, jobs run in a child process, which is started again after a crash.

@@ -50,7 +50,7 @@ export async function run(
   const startedMs = performance.now();
   const metrics = new Metrics({ version: packageJson.version, commit: env.BUILD_COMMIT });
   const stopTracing = env.OTEL_EXPORTER_OTLP_ENDPOINT ? startTracing() : async () => {};
-  const redis = connectRedis(env.REDIS_URL, log);
+  const redis = connectRedis(env.REDIS_URL, log, env);
   let clock: WatchedClock | null = null;
   let isStarted = false;
   let started: StartedEngine | null = null;

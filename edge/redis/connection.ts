@@ -69,10 +69,11 @@ export function connectToFollow(env: Env): Redis {
  * A connection that opens with its first command. If the first connect fails, it is not tried again. Once the connection was
  * ready, it reconnects for at most `REDIS_TIMEOUT_MS`, so that streams continue after a restart of Redis.
  */
-export function connect({ REDIS_URL, REDIS_TIMEOUT_MS }: Env): Redis {
+export function connect(env: Env): Redis {
+  const { REDIS_URL, REDIS_TIMEOUT_MS } = env;
   let wasReady = false;
   const redis = new MarkingRedis({
-    ...redisOptions(REDIS_URL),
+    ...redisOptions(REDIS_URL, env),
     reconnectOnError: replaceReadOnly(),
     lazyConnect: true,
     connectTimeout: REDIS_TIMEOUT_MS,

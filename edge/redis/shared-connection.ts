@@ -42,19 +42,28 @@ class SharedRedis extends MarkingRedis {
   }
 }
 
+interface SharedOptions {
+  /** Longest wait for a reply. */
+  readonly commandTimeoutMs: number;
+  /** Failed connects in a row after which the commands that wait for a connection fail; null: they wait until their timeout. */
+  readonly connectsMax: number | null;
+  /** Called after each command. */
+  readonly onReply?: (seconds: number, isError: boolean) => void;
+}
+
 /**
  * Connects at once, and again whenever the connection is lost. A connection that does not reply within `REDIS_TIMEOUT_MS`
  * is replaced.
  */
 export function connectShared(
-  { REDIS_URL, REDIS_TIMEOUT_MS }: Env,
+  env: Env,
   { commandTimeoutMs, connectsMax, onReply }: SharedOptions,
 ): MarkingRedis {
   const retryMs = (times: number) => Math.min(times * RECONNECT_MS, RECONNECT_MS_MAX);
   const redis = new SharedRedis({
-    ...redisOptions(REDIS_URL),
+    ...redisOptions(env.REDIS_URL, env),
     reconnectOnError: replaceReadOnly(),
-    connectTimeout: REDIS_TIMEOUT_MS,
+    connectTimeout: env.REDIS_TIMEOUT_MS,
     commandTimeout: commandTimeoutMs,
     maxRetriesPerRequest: connectsMax,
     retryStrategy: retryMs,
@@ -67,6 +76,6 @@ export function connectShared(
   redis.onReply = onReply;
   // Without a listener ioredis logs each error. The commands that fail because of it are rejected anyway.
   redis.on("error", () => {});
-  keepAlive(redis, REDIS_TIMEOUT_MS);
+  keepAlive(redis, env.REDIS_TIMEOUT_MS);
   return redis;
 }

@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { bucketVariables } from "../../shared/files/bucket.ts";
 import { RESULT_TTL } from "../../shared/jobs/result-ttl.ts";
 import { STORED_MIB } from "../../shared/jobs/stored-limit.ts";
-import { RedisUrl } from "../../shared/redis/url.ts";
+import { redisTlsVariables, RedisUrl } from "../../shared/redis/url.ts";
 import { AddressList } from "../../shared/webhooks/url.ts";
 
 const DAY_SECONDS = 24 * 3600;
@@ -26,6 +26,8 @@ export const number = (fallback: number, min: number, max: number) =>
 const Env = v.object({
   /** URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, or Sentinels. Required, without default; a secret. */
   REDIS_URL: RedisUrl,
+  /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Not on Cloudflare. Default: none. */
+  ...redisTlsVariables,
   /**
    * Origin under which clients reach the API, such as https://api.example.com: links to the API in replies begin with it. Without
    * it they begin with the request's Host, which a client may choose; a Host that is not valid is refused with 400.

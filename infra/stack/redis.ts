@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import * as v from "valibot";
-import { redisOptions, RedisUrl } from "../../shared/redis/url.ts";
+import { redisOptions, redisTlsVariables, RedisUrl } from "../../shared/redis/url.ts";
 import { freePort } from "./port.ts";
 import { UserError } from "./user-error.ts";
 import { Child } from "./process.ts";
@@ -179,7 +179,7 @@ function failFastClient(url: string): Redis {
 
 function parseUrl(url: string): ReturnType<typeof redisOptions> {
   try {
-    return redisOptions(v.parse(RedisUrl, url));
+    return redisOptions(v.parse(RedisUrl, url), v.parse(v.object(redisTlsVariables), process.env));
   } catch (error) {
     throw new UserError(`Redis URL: ${error instanceof Error ? error.message : String(error)}`);
   }

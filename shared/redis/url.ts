@@ -26,11 +26,28 @@ export const RedisUrl = v.pipe(
   ),
 );
 
+const Pem = v.optional(
+  v.pipe(v.string(), v.startsWith("-----BEGIN ", "Expected a PEM file's content")),
+);
+
+/** Environment variables of edge and workers: the contents of PEM files, as a Kubernetes secret has them. They need `rediss`. */
+export const redisTlsVariables = {
+  /** Certificates of the authorities that sign the server's. Default: those that Node trusts, and NODE_EXTRA_CA_CERTS. */
+  REDIS_TLS_CA: Pem,
+  /** The client's certificate, for servers that ask for one. Default: none. */
+  REDIS_TLS_CERT: Pem,
+  /** The key of that certificate, without a passphrase. Default: none; a secret. */
+  REDIS_TLS_KEY: Pem,
+};
+export type RedisTls = v.InferOutput<v.ObjectSchema<typeof redisTlsVariables, undefined>>;
+
 /** Options of an ioredis client. @param url a valid RedisUrl */
-export function redisOptions(url: string) {
+export function redisOptions(url: string, tls: RedisTls = {}) {
+  const { REDIS_TLS_CA: ca, REDIS_TLS_CERT: cert, REDIS_TLS_KEY: key } = tls;
+  const certificates = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
   const sentinel = SENTINEL_URL.exec(url)?.groups;
-  if (sentinel === undefined) return { reconnectOnError, ...serverOptions(url) };
-  const { tls, username = "", password = "", hosts, name, db } = sentinel;
+  if (sentinel === undefined) return { reconnectOnError, ...serverOptions(url, certificates) };
+  const { username = "", password = "", hosts, name, db } = sentinel;
   const query = queryOf(sentinel["query"] ?? "");
   const sentinelUsername = query.get("sentinel_username");
   const sentinelPassword = query.get("sentinel_password");
@@ -44,7 +61,11 @@ export function redisOptions(url: string) {
       .map((host) => hostAndPort(new URL(`redis://${host}`), SENTINEL_PORT)),
     ...(sentinelUsername !== undefined && { sentinelUsername }),
     ...(sentinelPassword !== undefined && { sentinelPassword }),
-    ...(tls !== "" && { tls: {}, sentinelTLS: {}, enableTLSForSentinelMode: true }),
+    ...(sentinel["tls"] !== "" && {
+      tls: certificates,
+      sentinelTLS: certificates,
+      enableTLSForSentinelMode: true,
+    }),
   };
 }
 
@@ -58,7 +79,7 @@ function queryOf(query: string): ReadonlyMap<string, string> {
   );
 }
 
-function serverOptions(urlText: string) {
+function serverOptions(urlText: string, certificates: object) {
   const url = new URL(urlText);
   const family = url.searchParams.get("family");
   return {
@@ -67,7 +88,7 @@ function serverOptions(urlText: string) {
     ...credentials(url.username, url.password),
     // Without a name in the handshake, a proxy in front of several servers cannot tell which one is meant.
     ...(url.protocol === "rediss:" && {
-      tls: isName(url.hostname) ? { servername: url.hostname } : {},
+      tls: { ...certificates, ...(isName(url.hostname) && { servername: url.hostname }) },
     }),
     ...(family !== null && { family: Number(family) }),
   };

@@ -5,7 +5,7 @@
  */
 import { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { redisOptions } from "../../shared/redis/url.ts";
+import { redisOptions, type RedisTls } from "../../shared/redis/url.ts";
 
 const PING_INTERVAL_MS = 1_000;
 /** Redis may be busy with a slow command or a fork for a second or two; a connection that is silent for longer is replaced. */
@@ -23,9 +23,9 @@ const heardAt = new WeakMap<Redis, number>();
  * without a reply are sent again on the next connection, so a script must not change more when it runs twice.
  * ioredis' `duplicate()` gives a connection that is not watched. BullMQ watches those on which it blocks.
  */
-export function connectRedis(url: string, log: Logger): Redis {
+export function connectRedis(url: string, log: Logger, tls: RedisTls = {}): Redis {
   const redis = new Redis({
-    ...redisOptions(url),
+    ...redisOptions(url, tls),
     maxRetriesPerRequest: null,
     enableReadyCheck: true,
     connectTimeout: CONNECT_MS,
