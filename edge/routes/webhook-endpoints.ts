@@ -113,7 +113,7 @@ export function endpointRoutes(): Route[] {
       },
       async (c, { params, body: change, json }) => {
         if (change.url !== undefined) requireAllowedUrl(c.var, change.url, "url");
-        const { disabled: _, ...record } = await requireEndpoint(c, params.id);
+        const record = await requireEndpoint(c, params.id);
         const { tenant } = c.var.principal;
         const { endpoints } = c.var.stores;
         await endpoints.update(tenant, {
@@ -181,7 +181,7 @@ export function endpointRoutes(): Route[] {
 }
 
 function toWebhookEndpoint(endpoint: Endpoint): WebhookEndpoint {
-  const { id, url, events, description, disabled, createdAtMs } = endpoint;
+  const { id, url, events, description, disabled, failingSinceMs, createdAtMs } = endpoint;
   return {
     id,
     object: "webhook_endpoint",
@@ -190,6 +190,7 @@ function toWebhookEndpoint(endpoint: Endpoint): WebhookEndpoint {
     description,
     enabled: disabled === null,
     disabled: disabled && { reason: disabled.reason, at: disabled.atMs / 1000 },
+    failing_since: failingSinceMs === null ? null : failingSinceMs / 1000,
     created_at: createdAtMs / 1000,
   };
 }

@@ -122,6 +122,11 @@ export const WebhookEndpoint = v.strictObject({
     "Why and when the endpoint was disabled: its owner disabled it, it replied 410, or all attempts failed for 72 hours. Null while it is enabled.",
     { examples: [null] },
   ),
+  failing_since: field(
+    v.nullable(v.number()),
+    "Since when every attempt has failed, as a Unix time in seconds. Null if the last one succeeded, or none was made.",
+    { examples: [null] },
+  ),
   created_at: field(v.number(), "When the endpoint was registered, as a Unix time in seconds.", {
     examples: [EXAMPLE_TIME],
   }),

@@ -34,6 +34,8 @@ const Disabled = v.object({ reason: v.string(), atMs: v.number() });
 export interface Endpoint extends EndpointRecord {
   /** Null while it is enabled. */
   readonly disabled: v.InferOutput<typeof Disabled> | null;
+  /** Since when every attempt has failed (Unix ms); null if the last one succeeded. */
+  readonly failingSinceMs: number | null;
 }
 
 const StoredRecord = v.pipe(fromJson, EndpointRecord);
@@ -86,16 +88,16 @@ export class EndpointStore {
       this.#redis.hgetall(endpointHealthKey(tenant)),
     ]);
     return Object.entries(records)
-      .map(([id, record]) => toEndpoint(record, health[`${id}:disabled`]))
+      .map(([id, record]) => toEndpoint(record, health[`${id}:disabled`], health[`${id}:failing`]))
       .sort((a, b) => a.createdAtMs - b.createdAtMs);
   }
 
   async get(tenant: string, id: string): Promise<Endpoint | null> {
-    const [record, disabled] = await Promise.all([
+    const [record, [disabled, failing]] = await Promise.all([
       this.#redis.hget(endpointsKey(tenant), id),
-      this.#redis.hget(endpointHealthKey(tenant), `${id}:disabled`),
+      this.#redis.hmget(endpointHealthKey(tenant), `${id}:disabled`, `${id}:failing`),
     ]);
-    return record === null ? null : toEndpoint(record, disabled);
+    return record === null ? null : toEndpoint(record, disabled, failing);
   }
 
   async disable(tenant: string, id: string, reason: string): Promise<void> {
@@ -119,19 +121,24 @@ export class EndpointStore {
   }
 }
 
-function toJson(record: EndpointRecord): string {
-  const isNew = record.events?.some(
-    (event) => event.startsWith("response.") || isEventBeforeEnd(event),
-  );
-  return JSON.stringify({ ...record, version: isNew ? ENDPOINT_VERSION : ENDPOINT_VERSION_BEFORE });
+/** Only what is of the record: an endpoint also has its health, which is stored beside it. */
+function toJson({ id, url, events, description, createdAtMs }: EndpointRecord): string {
+  const isNew = events?.some((event) => event.startsWith("response.") || isEventBeforeEnd(event));
+  const version = isNew ? ENDPOINT_VERSION : ENDPOINT_VERSION_BEFORE;
+  return JSON.stringify({ id, url, events, description, createdAtMs, version });
 }
 
 /** @throws NewerRecord */
-function toEndpoint(stored: string, disabled: string | null | undefined): Endpoint {
+function toEndpoint(
+  stored: string,
+  disabled: string | null | undefined,
+  failing: string | null | undefined,
+): Endpoint {
   const { version: _, ...record } = parseRecord(StoredRecord, stored);
   return {
     ...record,
     disabled: disabled ? v.parse(StoredDisabled, disabled) : null,
+    failingSinceMs: failing ? Number(failing) : null,
   };
 }
 

@@ -51,10 +51,13 @@ export const endpointsPart: Part = {
   },
 };
 
-function stateOf({ disabled }: WebhookEndpoint) {
-  return disabled === null
+function stateOf({ disabled, failing_since }: WebhookEndpoint) {
+  if (disabled !== null) {
+    return badge(`disabled for ${since(disabled.at)}: ${disabled.reason}`, "bad");
+  }
+  return failing_since === null
     ? badge("enabled", "good")
-    : badge(`disabled for ${since(disabled.at)}: ${disabled.reason}`, "bad");
+    : badge(`fails for ${since(failing_since)}`, "bad");
 }
 
 function enable(viewer: Viewer, { id, url, enabled }: WebhookEndpoint) {

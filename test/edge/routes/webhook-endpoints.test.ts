@@ -42,6 +42,7 @@ test("an endpoint is created, read, listed, changed and deleted", async () => {
     description: "pager",
     enabled: true,
     disabled: null,
+    failing_since: null,
     created_at: expect.any(Number),
   });
   const path = `${ENDPOINTS}/${endpoint.id}`;
@@ -203,6 +204,21 @@ test("webhooks of a deleted job are not kept in the deliveries or the inbox, and
   expect(await webhooks.deliveries.body(client.tenant, id)).toBeNull();
   expect((await client.get(`${DELIVERIES}/${id}`)).status).toBe(404);
   expect(await webhooks.inbox.read(client.tenant, 0, 9)).toMatchObject([{ seq: 2 }]);
+});
+
+test("an endpoint says since when its attempts fail, until one succeeds", async () => {
+  const client = await owner();
+  const { id } = await createEndpoint(client);
+  const since = async () =>
+    (await list<WebhookEndpoint>(client, ENDPOINTS)).data.map((each) => each.failing_since);
+  for (const nowMs of [5_000, 9_000]) {
+    await webhooks.endpoints.recordFailure(client.tenant, id, nowMs);
+  }
+  expect(await since()).toEqual([5]);
+  const read = await client.get(`${ENDPOINTS}/${id}`);
+  expect(await read.json()).toMatchObject({ enabled: true, failing_since: 5 });
+  await webhooks.endpoints.recordSuccess(client.tenant, id);
+  expect(await since()).toEqual([null]);
 });
 
 test("a test is sent to one endpoint, and never to a disabled one", async () => {
