@@ -50,22 +50,23 @@ function header() {
     <p class="lead">
       A small model was tuned for a task; the large one was not. At every token, the large model
       gets added what the tuning changed in the small one, <strong>alpha</strong> times. Move
-      <strong>alpha</strong> and watch the answer change: at 0 it is the large model's own, at 1 it
-      behaves as if it were tuned itself, above 1 the change is exaggerated.
+      <strong>alpha</strong> and watch the answer change: at 0 it is the large model's own, at 1
+      much like that of a tuned large model, above 1 the change is exaggerated.
     </p>
     <ul class="formula" aria-label="The formula, with its terms">
-      ${term("", "steered", "steered", "the model that you get")}
-      ${term("=", "base", "base", "large, not tuned for the task")}
-      ${term("+", "", "alpha", "how strongly: the slider")}
-      ${term("× (", "expert", "expert", "small, tuned for the task")}
-      ${term("−", "antiexpert", "antiexpert )", "the same small model before its tuning")}
+      ${term("", "steered", "the model that you get")}
+      ${term("=", "base", "large, not tuned for the task")}
+      ${term("+", "alpha", "how strongly: the slider")}
+      ${term("× (", "expert", "small, tuned for the task")}
+      ${term("−", "antiexpert", "the same small model before its tuning", ")")}
     </ul>
   </header>`;
 }
 
-function term(operator: string, style: string, name: string, text: string) {
+function term(operator: string, name: string, text: string, after = "") {
   return html`<li>
-    <span class="operator">${operator}</span> <strong class="${style}">${name}</strong>
+    <span class="operator">${operator}</span>
+    <span><strong class="${name}">${name}</strong> <span class="operator">${after}</span></span>
     <small>${text}</small>
   </li>`;
 }
@@ -116,7 +117,7 @@ function settingsForm() {
         </div>
       </details>
     </div>
-    <div class="alpha">
+    <div class="alpha-control">
       <label for="alpha">alpha <output id="alpha-value" for="alpha"></output></label>
       <span id="alpha-text" class="meaning"></span>
       <input id="alpha" type="range" step="0.05" aria-describedby="alpha-text alpha-range" />

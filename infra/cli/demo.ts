@@ -175,7 +175,7 @@ function printCommands({ edgeUrl, apiKey, receiver }: DemoStack): void {
   console.log("and receive every webhook in the terminal, without a server:\n");
   console.log(`TRIMTAB_API_KEY=${apiKey} npm run listen -- --edge ${edgeUrl}\n`);
   console.log("See in a browser what alpha does, token by token (the address contains the key):\n");
-  console.log(`${edgeUrl}/play#key=${apiKey}\n`);
+  console.log(`${edgeUrl}/play#run=1&key=${apiKey}\n`);
 }
 
 /** Rejects when one of the processes has ended. */

@@ -11,23 +11,28 @@ export interface Picture {
   readonly prepare?: (page: Page) => Promise<void>;
 }
 
-const WIDE = { width: 1280, height: 960 };
-const PHONE = { width: 390, height: 844 };
+const WIDE = { width: 1280, height: 1080 };
+/** A phone's width; the height holds both answers. */
+const PHONE = { width: 390, height: 1560 };
 
-const QUESTION = "What currency do people pay with in Belgium?";
 const PLAY = {
   path: "/play",
-  settings: new URLSearchParams({ prompt: QUESTION, max_tokens: "32", run: "1" }).toString(),
+  settings: new URLSearchParams({
+    model: "gsm-mini",
+    prompt: "Rosa has 34 balls and Sam has 28 balls. How many balls do they have together?",
+    max_tokens: "40",
+    run: "1",
+  }).toString(),
 };
 
 export const PICTURES: Readonly<Record<string, Picture>> = {
   play: { ...PLAY, ...WIDE, colorScheme: "light", prepare: showFigure },
-  "play-dark": { ...PLAY, ...WIDE, colorScheme: "dark", prepare: showFigure },
-  "play-phone": { ...PLAY, ...PHONE, colorScheme: "light", prepare: showAnswer },
+  "play-sweep": { ...PLAY, ...WIDE, colorScheme: "dark", prepare: showSweep },
+  "play-phone": { ...PLAY, ...PHONE, colorScheme: "dark", prepare: showAnswers },
   admin: { path: "/admin", ...WIDE, colorScheme: "light", prepare: showAll },
 };
 
-async function showAnswer(page: Page): Promise<void> {
+async function showAnswers(page: Page): Promise<void> {
   for (const name of ["base", "steered"]) {
     await page.locator(`#${name}-state`).getByText("Complete: it stopped").waitFor();
   }
@@ -35,9 +40,16 @@ async function showAnswer(page: Page): Promise<void> {
 
 /** Points at a token that the base would not have chosen. */
 async function showFigure(page: Page): Promise<void> {
-  await showAnswer(page);
+  await showAnswers(page);
   await page.locator("#steered-tokens .other").first().hover();
   await page.locator("#figure[data-scored]").waitFor();
+}
+
+async function showSweep(page: Page): Promise<void> {
+  await showAnswers(page);
+  await page.getByRole("button", { name: "Sweep alpha" }).click();
+  await page.locator("#sweep-table[aria-busy=false]").waitFor();
+  await page.locator("#sweep-results").scrollIntoViewIfNeeded();
 }
 
 async function showAll(page: Page): Promise<void> {

@@ -51,7 +51,7 @@ test.for([
 
 test("without --once the demo ends its output with the playground's address and keeps running; when one of its parts stops, it says so and stops the others", async () => {
   const { child, mark } = startDemo(await freePort());
-  const playground = /http:\/\/[\d.:]+\/play#key=tt_[\w-]{43}/;
+  const playground = /http:\/\/[\d.:]+\/play#run=1&key=tt_[\w-]{43}/;
   await child.waitFor("the last line", DEADLINE_MS, () => playground.test(child.output));
   const worker = (await mark.living("worker/main.ts"))[0] ?? 0;
   process.kill(worker, "SIGKILL");

@@ -1,7 +1,7 @@
 /** A column: an answer that grows token by token. Its tokens are a list in which the arrow keys move. */
 import { element, part } from "./dom.ts";
 import { Strip } from "./strip.ts";
-import { firstChange, interventionOf, nameOf, tintOf, type Token } from "./tokens.ts";
+import { interventionOf, nameOf, tintOf, type Token } from "./tokens.ts";
 
 /** Nats and alpha at which a bar is full. */
 const STRIP_KL_MAX = 3;
@@ -127,7 +127,8 @@ export class Column {
     const classes = ["token", isSteered && trace ? tintOf(trace.gain) : ""];
     if (isSteered && trace && !trace.same) classes.push("other");
     if (isEnd) classes.push("end");
-    if (this.#changedAt === null && firstChange(this.#before, this.tokens) === position) {
+    const before = this.#before[position];
+    if (this.#changedAt === null && before !== undefined && before.id !== token.id) {
       this.#changedAt = position;
       classes.push("changed");
     }

@@ -38,7 +38,7 @@ export class Sweep {
           (error: unknown) => `Failed: ${error instanceof Error ? error.message : "unknown error"}`,
         );
         if (signal.aborted) return;
-        cells[i]!.textContent = text;
+        cells[i]!.textContent = text.trimStart();
       }
     };
     await Promise.all(Array.from({ length: PARALLEL }, work));

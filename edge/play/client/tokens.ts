@@ -77,11 +77,3 @@ export function interventionOf(tokens: readonly Token[]): Intervention {
     alphaMax: alphas.length === 0 ? 0 : Math.max(...alphas),
   };
 }
-
-/** The first position at which two answers differ; null if one begins with the other. */
-export function firstChange(before: readonly Token[], now: readonly Token[]): number | null {
-  const position = now.findIndex(
-    (token, i) => before[i] !== undefined && before[i].id !== token.id,
-  );
-  return position === -1 ? null : position;
-}

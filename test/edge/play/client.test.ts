@@ -11,7 +11,7 @@ import {
   withAlpha,
   type Settings,
 } from "../../../edge/play/client/settings.ts";
-import { firstChange, nameOf, tintOf, TokenReader } from "../../../edge/play/client/tokens.ts";
+import { nameOf, tintOf, TokenReader } from "../../../edge/play/client/tokens.ts";
 import type { Job } from "../../../shared/api/jobs.ts";
 import { JobRequest } from "../../../shared/api/jobs.ts";
 import { parseRequest } from "../../../shared/submission/validate.ts";
@@ -168,12 +168,6 @@ describe("tokens", () => {
       ["é", false],
       ["", true],
     ]);
-  });
-
-  test("the first change is the first position at which both answers have different tokens", () => {
-    const answer = (...ids: number[]) => ids.map((id) => ({ id, text: "", isEnd: false, top: [] }));
-    expect(firstChange(answer(1, 2, 3), answer(1, 2, 4))).toBe(2);
-    expect(firstChange(answer(1, 2), answer(1, 2, 4))).toBe(null);
   });
 
   test("a token's name shows its spaces, and its tint grows with the gain", () => {
