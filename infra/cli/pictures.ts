@@ -8,6 +8,8 @@ export interface Picture {
   readonly width: number;
   readonly height: number;
   readonly colorScheme: "light" | "dark";
+  /** Jobs that run or wait in the meantime. */
+  readonly jobs?: number;
   readonly prepare?: (page: Page) => Promise<void>;
 }
 
@@ -29,7 +31,8 @@ export const PICTURES: Readonly<Record<string, Picture>> = {
   play: { ...PLAY, ...WIDE, colorScheme: "light", prepare: showFigure },
   "play-sweep": { ...PLAY, ...WIDE, colorScheme: "dark", prepare: showSweep },
   "play-phone": { ...PLAY, ...PHONE, colorScheme: "dark", prepare: showAnswers },
-  admin: { path: "/admin", ...WIDE, colorScheme: "light", prepare: showAll },
+  // More than the worker has slots.
+  admin: { path: "/admin", ...WIDE, jobs: 12, colorScheme: "light", prepare: showParts },
 };
 
 async function showAnswers(page: Page): Promise<void> {
@@ -52,6 +55,6 @@ async function showSweep(page: Page): Promise<void> {
   await page.locator("#sweep-results").scrollIntoViewIfNeeded();
 }
 
-async function showAll(page: Page): Promise<void> {
-  await page.waitForLoadState("networkidle");
+async function showParts(page: Page): Promise<void> {
+  await page.getByText(/^Updated /).waitFor();
 }

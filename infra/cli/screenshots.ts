@@ -14,6 +14,7 @@ import { stopAllChildren } from "../stack/process.ts";
 import { connectRedis, startRedis } from "../stack/redis.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { startWorker } from "../stack/worker.ts";
+import { JobClient } from "./job-client.ts";
 import { PICTURES, type Picture } from "./pictures.ts";
 import { printLabelled } from "./terminal.ts";
 
@@ -49,17 +50,27 @@ async function makePictures(names: readonly string[], folder: string): Promise<v
   ]);
   const redis = await connectRedis(redisUrl);
   const key = await new KeyRegistry(redis).create("pictures", "demo", {
-    scopes: ["jobs:write", "jobs:read", "operator"],
+    scopes: ["jobs:write", "jobs:read", "admin", "operator"],
     limits: {},
   });
   for (const name of names.length === 0 ? Object.keys(PICTURES) : names) {
     const file = join(folder, `${name}.webp`);
+    await submitJobs(new JobClient(edge.url, key.key), PICTURES[name]!.jobs ?? 0);
     const isMade = await makePicture(browser, PICTURES[name]!, edge.url, key.key, file);
     const kilobytes = isMade ? Math.ceil(statSync(file).size / 1000) : 0;
     printLabelled(name, isMade ? `${file}, ${kilobytes} kB` : "not made: the page is not served");
   }
   redis.disconnect();
   await browser.close();
+}
+
+/** Submits long jobs of both demo models. */
+async function submitJobs(client: JobClient, count: number): Promise<void> {
+  const models = ["atlas-qa", "gsm-mini"];
+  for (let i = 0; i < count; i++) {
+    const model = models[i % models.length]!;
+    await client.submit({ model, prompt: "question:", max_tokens: 400, steering: { alpha: 0 } });
+  }
 }
 
 /** @returns false if the edge does not serve the page */
