@@ -163,7 +163,17 @@ async function steered(
     askedPerToken: sum(({ asked }) => asked) / tokens,
     bytesPerToken: sum(({ bytes }) => bytes) / tokens,
     ...(drafted > 0 && { acceptedShare: accepted / drafted }),
+    reasons: reasonsPerToken(counts, tokens),
   };
+}
+
+/** Calls for each token by their reason, the most frequent one first. */
+function reasonsPerToken(counts: readonly RemoteCounts[], tokens: number): Record<string, number> {
+  const totals: Record<string, number> = {};
+  for (const [reason, calls] of counts.flatMap(({ reasons }) => Object.entries(reasons))) {
+    totals[reason] = (totals[reason] ?? 0) + calls / tokens;
+  }
+  return Object.fromEntries(Object.entries(totals).toSorted(([, a], [, b]) => b - a));
 }
 
 /** Returns the count of tokens. */
@@ -182,7 +192,7 @@ async function run(batch: Batch): Promise<number> {
 function report(measured: Measured): void {
   results.push(measured);
   const { name, latencyMs, jobs, temperature, tokensPerSecond } = measured;
-  const { callsPerToken, askedPerToken = 0, bytesPerToken, acceptedShare } = measured;
+  const { callsPerToken, askedPerToken = 0, bytesPerToken, acceptedShare, reasons } = measured;
   const details =
     callsPerToken === undefined
       ? ""
@@ -190,4 +200,7 @@ function report(measured: Measured): void {
   console.log(
     `${String(latencyMs).padStart(4)} ms, ${String(jobs).padStart(2)} jobs, temperature ${temperature}: ${name.padEnd(28)} ${tokensPerSecond.toFixed(1).padStart(6)} tokens/s  ${details}`,
   );
+  if (!reasons) return;
+  const parts = Object.entries(reasons).map(([reason, calls]) => `${reason} ${calls.toFixed(2)}`);
+  console.log(`${" ".repeat(8)}calls per token by reason: ${parts.join(", ")}`);
 }

@@ -10,6 +10,8 @@ export interface Measured {
   readonly askedPerToken?: number;
   readonly bytesPerToken?: number;
   readonly acceptedShare?: number;
+  /** Calls per token by their reason. */
+  readonly reasons?: Readonly<Record<string, number>>;
 }
 
 export interface RatedTarget {

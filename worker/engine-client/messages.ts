@@ -164,9 +164,27 @@ export interface RunUsage {
   readonly remote: RemoteCounts | null;
 }
 
+/**
+ * Why a call to a remote base was made. Rows: the prompt's first; after a call without drafts; after one whose drafts were all right,
+ * or one of them wrong; after a stream that ended, or that the output left. Again about one position: tokens by their ids, a
+ * longer list, a list without lifted tokens.
+ */
+export type CallReason =
+  | "first"
+  | "undrafted"
+  | "used"
+  | "rejected"
+  | "streamEnded"
+  | "streamLeft"
+  | "ids"
+  | "longer"
+  | "unlifted";
+
 /** What a remote base has cost a run, and how many of its tokens are proven. */
 export interface RemoteCounts {
   calls: number;
+  /** The same calls. */
+  readonly reasons: Partial<Record<CallReason, number>>;
   /** Calls that asked for more about a position that was known in part. */
   asked: number;
   /** Tokens that are proven to be those of the whole distribution. */
@@ -179,6 +197,19 @@ export interface RemoteCounts {
   errorMax: number;
   /** Bodies of requests and replies. */
   bytes: number;
+}
+
+export function emptyRemoteCounts(): RemoteCounts {
+  return {
+    calls: 0,
+    reasons: {},
+    asked: 0,
+    certified: 0,
+    bounded: 0,
+    fellBack: 0,
+    errorMax: 0,
+    bytes: 0,
+  };
 }
 
 export const NO_USAGE: RunUsage = {

@@ -38,6 +38,8 @@ export interface PartialDraw {
   readonly seenIds: Iterable<number>;
   /** No unseen token has a larger log-probability under the base. */
   readonly unseenMax: number;
+  /** An unseen token's log-probability is at least so many nats below `unseenMax`; absent: 0 for all. */
+  readonly below?: (id: number) => number;
   /**
    * How many unseen tokens could be at their upper bounds at once: the mass of the unseen tokens, divided by the largest
    * probability of one.
@@ -75,13 +77,15 @@ export function certify(draw: PartialDraw): Certificate {
   let winning = Number.NEGATIVE_INFINITY;
   if (isSeen(token)) winning = scoreOf(token);
   else for (const id of seenIds) winning = Math.max(winning, scoreOf(id));
-  const contenders = contendersOf(draw, scale, winning - roundingOf(draw) * scale);
-  if (!contenders) return CERTIFIED;
+  const least = winning - roundingOf(draw) * scale;
+  const atBound = contendersOf(draw, scale, least);
+  if (!atBound) return CERTIFIED;
+  const contenders = atBound.filter((id) => scoreOf(id) - knownGap(draw, id) * scale >= least);
   const { topK, topP, minP } = truncation;
   if (isGreedy || (topK === 0 && topP === 1 && minP === 0)) {
     return contenders.length === 0 ? CERTIFIED : asking(contenders, scoreOf);
   }
-  if (!isSeen(token)) return asking([...new Set([token, ...contenders])], scoreOf);
+  if (!isSeen(token)) return asking([...new Set([token, ...atBound])], scoreOf);
   const survival = new Survival(draw);
   const open = contenders.filter((id) => !survival.isUnseenCut(id));
   if (open.length > 0) return asking(open, scoreOf);
@@ -92,6 +96,14 @@ export function certify(draw: PartialDraw): Certificate {
   );
   if (undecided.length === 0) return CERTIFIED;
   return { certified: false, ask: survival.unseenByWeight(ASKED_MAX) };
+}
+
+/**
+ * An unseen token's logit is at least so far below its upper bound. A repetition penalty multiplies or divides what is below the
+ * bound, so the smaller of both counts.
+ */
+function knownGap({ below, penalty }: PartialDraw, id: number): number {
+  return below ? below(id) * Math.min(penalty, 1 / penalty) : 0;
 }
 
 /** How far two scores, in nats of the logits, may be off together by rounding. */

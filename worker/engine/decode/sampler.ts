@@ -107,6 +107,11 @@ export class Sampler {
     };
   }
 
+  /** Whether a constant that is added to all logits changes the draw. */
+  get isMultiplying(): boolean {
+    return this.#sampling.repetitionPenalty !== 1;
+  }
+
   /** Adds a token to the output: a sampled one, a draft, or one of an earlier attempt. */
   accept(token: number): void {
     this.constraint?.accept(token);

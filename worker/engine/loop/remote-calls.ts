@@ -2,7 +2,7 @@
  * The calls of one sequence to its base, and the rows that have come. A call runs beside the decode loop; `onArrival` is called when
  * something has come.
  */
-import type { RemoteCounts } from "../../engine-client/messages.ts";
+import type { CallReason, RemoteCounts } from "../../engine-client/messages.ts";
 import type { RowsQuery, StreamQuery } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 import type { RemoteBase } from "../remote/remote-base.ts";
@@ -26,6 +26,10 @@ export class RowCalls {
   isWaiting = false;
   error: Error | null = null;
   canStream: boolean;
+  /** False once the server could not tell lifted tokens. */
+  canLift = true;
+  /** Why the next call for rows is made. */
+  #reason: CallReason = "first";
 
   constructor(options: RowCallsOptions) {
     this.#options = options;
@@ -42,6 +46,7 @@ export class RowCalls {
   leave(): void {
     this.#stream?.abort();
     this.#stream = null;
+    this.#reason = this.#tree?.reason ?? this.#reason;
     this.#tree = null;
   }
 
@@ -56,13 +61,11 @@ export class RowCalls {
    * @param onCached called with the count of the context's tokens that the server had in its cache, if it is the first call
    */
   rows(query: RowsQuery, onCached: (tokens: number) => void): void {
-    const { base, load } = this.#options;
+    const { load } = this.#options;
     const count = query.drafts.length + 1;
     const atOnce = load.begin(count);
-    this.#await(async () => {
-      const { rows, cachedTokens, cost } = await base
-        .rows(query, this.#abort.signal)
-        .finally(() => load.end(count));
+    this.#await(this.#reason, async () => {
+      const { rows, cachedTokens, cost } = await this.#rowsOf(query).finally(() => load.end(count));
       if (query.isFirst && cachedTokens !== null) onCached(cachedTokens);
       // The first call computes the prompt too.
       if (!query.isFirst) load.recordCall(cost.ms, atOnce);
@@ -71,9 +74,20 @@ export class RowCalls {
     });
   }
 
+  /** Without the lifted tokens if the server cannot tell them. */
+  async #rowsOf(query: RowsQuery) {
+    const { base } = this.#options;
+    const { lifts, ...plain } = query;
+    const reply = await base.rows(query, this.#abort.signal);
+    if (reply.rows.length > 0 || !lifts?.size) return reply;
+    this.canLift = false;
+    this.#count("unlifted");
+    return base.rows({ ...plain, top: base.top }, this.#abort.signal);
+  }
+
   /** Asks for a longer list of the position. */
   longerRow(query: RowsQuery): void {
-    this.#askAgain(async (signal) => {
+    this.#askAgain("longer", async (signal) => {
       const { rows, cost } = await this.#options.base.rows(query, signal);
       return { row: rows[0]!, bytes: cost.bytes };
     });
@@ -81,7 +95,7 @@ export class RowCalls {
 
   /** Asks for tokens of the position by their ids. */
   ids(row: BaseRow, query: Parameters<RemoteBase["ids"]>[1]): void {
-    this.#askAgain(async (signal) => {
+    this.#askAgain("ids", async (signal) => {
       const { row: fuller, cost } = await this.#options.base.ids(row, query, signal);
       return { row: fuller, bytes: cost.bytes };
     });
@@ -89,12 +103,12 @@ export class RowCalls {
 
   /** Streams the base's continuations of the context and of each draft. If it fails, rows are called for. */
   stream(query: StreamQuery): void {
-    const { counts, onArrival } = this.#options;
+    const { onArrival } = this.#options;
     const stream = new AbortController();
     const tree = RowTree.ofStream(query.drafts, query.tokens);
     this.#stream = stream;
     this.#tree = tree;
-    counts.calls++;
+    this.#count(this.#reason);
     void this.#follow(tree, AbortSignal.any([this.#abort.signal, stream.signal]), query)
       .catch(() => {})
       .then(() => {
@@ -130,10 +144,13 @@ export class RowCalls {
     }
   }
 
-  #askAgain(ask: (signal: AbortSignal) => Promise<{ row: BaseRow; bytes: number }>): void {
+  #askAgain(
+    reason: CallReason,
+    ask: (signal: AbortSignal) => Promise<{ row: BaseRow; bytes: number }>,
+  ): void {
     const tree = this.#tree!;
     this.#options.counts.asked++;
-    this.#await(async () => {
+    this.#await(reason, async () => {
       const { row, bytes } = await ask(this.#abort.signal);
       tree.replaceRow(row);
       return bytes;
@@ -141,10 +158,10 @@ export class RowCalls {
   }
 
   /** Lets a call run beside the loop. @param call returns its bytes */
-  #await(call: () => Promise<number>): void {
+  #await(reason: CallReason, call: () => Promise<number>): void {
     const { counts, onArrival } = this.#options;
     this.isWaiting = true;
-    counts.calls++;
+    this.#count(reason);
     void call()
       .then(
         (bytes) => {
@@ -158,5 +175,11 @@ export class RowCalls {
         this.isWaiting = false;
         onArrival();
       });
+  }
+
+  #count(reason: CallReason): void {
+    const { counts } = this.#options;
+    counts.calls++;
+    counts.reasons[reason] = (counts.reasons[reason] ?? 0) + 1;
   }
 }

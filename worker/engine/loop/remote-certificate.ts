@@ -138,6 +138,7 @@ function drawOf(
     isSeen,
     seenIds: [...row.seen.keys()].filter(isSeen),
     unseenMax: row.unseenMax,
+    below: (id) => row.below(id),
     unseenAtBound: row.restMax / Math.exp(row.unseenMax),
   };
 }

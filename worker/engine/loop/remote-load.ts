@@ -7,10 +7,13 @@
  */
 import { RunningMean } from "../decode/draft.ts";
 import { CostLine } from "./cost-line.ts";
+import { DraftStatistics } from "./draft-statistics.ts";
 
 export class BaseLoad {
   /** Sequences that generate with the base. */
   sequences = 0;
+  /** Of all its sequences: a new one begins with them. */
+  readonly drafts = new DraftStatistics();
   #rowsNow = 0;
   readonly #calls = new CostLine();
   /** Time between two tokens of a stream. */

@@ -7,7 +7,7 @@
  * - `base`: the base's own continuation, streamed with its rows, for as long as the output agrees with it. It may start after a few
  *   of the expert's drafts too, in the same call: the output then follows the expert, and after that the base.
  */
-import { RunningMean } from "../decode/draft.ts";
+import { DraftStatistics, type ListKind } from "./draft-statistics.ts";
 import type { BaseLoad } from "./remote-load.ts";
 
 /** Most drafts of a call without a stream. */
@@ -42,6 +42,8 @@ export interface Choices {
   readonly found: readonly number[];
   readonly hasExpert: boolean;
   readonly canStream: boolean;
+  /** The kind of rows without a stream. */
+  readonly lists: ListKind;
 }
 
 const NONE: Plan = { drafts: 0, found: [], streamed: 0 };
@@ -49,20 +51,17 @@ const NONE: Plan = { drafts: 0, found: [], streamed: 0 };
 export class DraftPolicy {
   readonly #load: BaseLoad;
   readonly #forced: ForcedDrafter | null;
-  /** How often each drafter's token is the output's. */
-  readonly #expert = new RunningMean(0.6, 8);
-  readonly #base = new RunningMean(0.6, 8);
-  readonly #lookup = new RunningMean(0.5, 8);
-  /** How often the base's token is right, and the expert's is not. */
-  readonly #baseOnly = new RunningMean(0.2, 8);
-  /** Time of one draft of the expert, with the pair's other model. */
-  readonly #draftMs = new RunningMean(0, 0);
+  readonly #drafts: DraftStatistics;
+  /** Those of the sequence, and those of all. */
+  readonly #all: readonly DraftStatistics[];
   #sinceTrial = STREAM_TRIAL;
 
   /** @param forced null to choose by what was measured */
   constructor(load: BaseLoad, forced: ForcedDrafter | null) {
     this.#load = load;
     this.#forced = forced;
+    this.#drafts = new DraftStatistics(load.drafts);
+    this.#all = [this.#drafts, load.drafts];
   }
 
   choose(choices: Choices): Plan {
@@ -71,7 +70,7 @@ export class DraftPolicy {
       this.#sinceTrial = 0;
       return { ...NONE, streamed: streamedMax(choices) };
     }
-    let best = { plan: NONE, speed: this.#rowsSpeed(0, 0, 0) };
+    let best = { plan: NONE, speed: this.#rowsSpeed(0, 0, 0, choices) };
     for (const rated of [...this.#rowPlans(choices), ...this.#streamPlans(choices)]) {
       if (rated.speed > best.speed) best = rated;
     }
@@ -82,11 +81,16 @@ export class DraftPolicy {
     const { found, hasExpert } = choices;
     for (let count = 1; count <= draftsMax(choices); count++) {
       if (hasExpert) {
-        const speed = this.#rowsSpeed(count, this.#expert.value, this.#draftMs.value);
+        const speed = this.#rowsSpeed(
+          count,
+          this.#drafts.expert.value,
+          this.#drafts.draftMs.value,
+          choices,
+        );
         yield { plan: { ...NONE, drafts: count }, speed };
       }
       if (count <= found.length) {
-        const speed = this.#rowsSpeed(count, this.#lookup.value, 0);
+        const speed = this.#rowsSpeed(count, this.#drafts.lookup.value, 0, choices);
         yield { plan: { ...NONE, found: found.slice(0, count) }, speed };
       }
     }
@@ -105,26 +109,45 @@ export class DraftPolicy {
 
   /** What each drafter would have given at a position; null if it is not known. */
   observe(expert: boolean | null, lookup: boolean | null, base: boolean): void {
-    this.#base.observe(base ? 1 : 0);
-    if (expert !== null) {
-      this.#expert.observe(expert ? 1 : 0);
-      this.#baseOnly.observe(base && !expert ? 1 : 0);
+    for (const drafts of this.#all) {
+      drafts.base.observe(base ? 1 : 0);
+      if (expert !== null) {
+        drafts.expert.observe(expert ? 1 : 0);
+        drafts.baseOnly.observe(base && !expert ? 1 : 0);
+      }
+      if (lookup !== null) drafts.lookup.observe(lookup ? 1 : 0);
     }
-    if (lookup !== null) this.#lookup.observe(lookup ? 1 : 0);
+  }
+
+  /** Whether the first row of a position was enough. */
+  observeProof(lists: ListKind, isProven: boolean): void {
+    for (const { asks } of this.#all) asks[lists].observe(isProven ? 0 : 1);
   }
 
   /** @param ms from the end of a draft to that of the next one, with what else the loop did meanwhile */
   recordDraft(ms: number): void {
-    this.#draftMs.observe(ms);
+    for (const { draftMs } of this.#all) draftMs.observe(ms);
   }
 
   /** Tokens for each millisecond of a call with drafts. The first wrong one ends it (arXiv 2211.17192). */
-  #rowsSpeed(drafts: number, acceptance: number, draftMs: number): number {
+  #rowsSpeed(drafts: number, acceptance: number, draftMs: number, { lists }: Choices): number {
     const { fixedMs, rowMs } = this.#load.call;
     let tokens = 0;
     for (let i = 0; i <= drafts; i++) tokens += acceptance ** i;
     const callMs = fixedMs + this.#shared(rowMs) * (drafts + 1);
-    return tokens / (callMs * (1 + CALL_PRICE) + draftMs * drafts);
+    // Lifted tokens follow from the pair's logits of each position, also of the last one.
+    const liftMs = lists === "lifted" ? this.#drafts.draftMs.value : 0;
+    return (
+      tokens / (callMs * (1 + CALL_PRICE) + draftMs * drafts + liftMs + this.#asksMs(tokens, lists))
+    );
+  }
+
+  /** Time of the calls that ask again about so many positions. */
+  #asksMs(tokens: number, lists: ListKind): number {
+    const { fixedMs, rowMs } = this.#load.call;
+    return (
+      tokens * this.#drafts.asks[lists].value * (fixedMs + this.#shared(rowMs)) * (1 + CALL_PRICE)
+    );
   }
 
   /**
@@ -136,7 +159,11 @@ export class DraftPolicy {
     const { fixedMs, rowMs } = this.#load.call;
     const { stepMs } = this.#load;
     if (stepMs === null) return 0;
-    const [base, expert, only] = [this.#base.value, this.#expert.value, this.#baseOnly.value];
+    const [base, expert, only] = [
+      this.#drafts.base,
+      this.#drafts.expert,
+      this.#drafts.baseOnly,
+    ].map(({ value }) => value) as [number, number, number];
     const run = (1 - base ** streamed) / Math.max(1e-3, 1 - base);
     let [tokens, steps] = [run, run];
     for (let i = 0; i < drafts; i++) {
@@ -153,7 +180,8 @@ export class DraftPolicy {
       callMs * (1 + CALL_PRICE) +
       (steps - 1) * (stepMs + rowsMs) +
       wasteMs +
-      this.#draftMs.value * drafts;
+      this.#asksMs(tokens, "plain") +
+      this.#drafts.draftMs.value * drafts;
     return tokens / ms;
   }
 

@@ -7,7 +7,7 @@
  * dropped. So drafts change the count of calls, never the tokens.
  */
 import { AppError } from "../../../shared/api/errors.ts";
-import type { DraftSource, RemoteCounts } from "../../engine-client/messages.ts";
+import { emptyRemoteCounts, type DraftSource } from "../../engine-client/messages.ts";
 import { promptLookup } from "../decode/draft.ts";
 import type { RowsQuery } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
@@ -15,8 +15,10 @@ import { tenantSalt, type RemoteBase } from "../remote/remote-base.ts";
 import type { BaseLoad } from "./remote-load.ts";
 import { ListLength } from "./remote-list-length.ts";
 import { PairPath, type ModelInput } from "./remote-path.ts";
+import type { ListKind } from "./draft-statistics.ts";
 import { DraftPolicy, type ForcedDrafter, type Plan } from "./remote-policy.ts";
 import { RowCalls } from "./remote-calls.ts";
+import { propose } from "./remote-proposal.ts";
 import { certifyDecision, certifyForced, type RowCertificate } from "./remote-certificate.ts";
 import type { ModelState, Sequence, Step } from "./sequence.ts";
 
@@ -30,19 +32,11 @@ const FOUND_MAX = 12;
 const OBSERVED_VOCABULARY = 32_768;
 
 export class RemoteRun {
-  readonly counts: RemoteCounts = {
-    calls: 0,
-    asked: 0,
-    certified: 0,
-    bounded: 0,
-    fellBack: 0,
-    errorMax: 0,
-    bytes: 0,
-  };
+  readonly counts = emptyRemoteCounts();
   readonly #sequence: Sequence;
   readonly #base: RemoteBase;
   readonly #policy: DraftPolicy;
-  readonly #listLength: ListLength;
+  readonly #listLengths: Readonly<Record<ListKind, ListLength>>;
   readonly #salt: string;
   readonly #filled: Float32Array;
   readonly #upper: Float32Array;
@@ -50,6 +44,10 @@ export class RemoteRun {
   /** What the next call shall have; null before it is decided. */
   #plan: Plan | null = null;
   #draftSource: DraftSource = "expert";
+  /** Of the positions of the plan. */
+  readonly #lifts = new Map<number, number>();
+  /** The kind of the lists that have come. */
+  #list: ListKind = "plain";
   #draftStartedMs = 0;
   readonly #calls: RowCalls;
   /** How often the base was asked again about this position. */
@@ -70,7 +68,7 @@ export class RemoteRun {
     this.#sequence = sequence;
     this.#base = base;
     this.#policy = new DraftPolicy(load, drafter);
-    this.#listLength = new ListLength(base.top);
+    this.#listLengths = { lifted: new ListLength(base.top), plain: new ListLength(base.top) };
     this.#salt = tenantSalt(sequence.request.tenant);
     this.#filled = new Float32Array(vocabSize);
     this.#upper = new Float32Array(vocabSize);
@@ -140,7 +138,10 @@ export class RemoteRun {
     let certificate = isForced
       ? certifyForced(decision, row, this.#upper)
       : certifyDecision(sequence, decision, row, this.#upper);
-    if (this.#asks === 0 && !isForced) this.#listLength.observe(certificate.certified);
+    if (this.#asks === 0 && !isForced) {
+      this.#listLengths[this.#list].observe(certificate.certified);
+      this.#policy.observeProof(this.#list, certificate.certified);
+    }
     if (!certificate.certified && this.#askMore(row, certificate)) return null;
     if (!isForced && this.#fallsBack(certificate)) {
       decision = sequence.decideWithBase(decision);
@@ -173,8 +174,7 @@ export class RemoteRun {
     let expert = isExpert ? draft === token : null;
     const isSampled = request.models.vocabSize <= OBSERVED_VOCABULARY || tokens.length % 4 === 0;
     if (!isExpert && draftModel && isSampled) {
-      const logits = pairLogits[this.#pair.indexOf(draftModel)]!;
-      expert = sampleOf(this.#sequence, logits) === token;
+      expert = propose(this.#sequence, [], pairLogits, 0)?.token === token;
     }
     const [found] = promptLookup(this.#context, 1);
     this.#policy.observe(
@@ -190,35 +190,59 @@ export class RemoteRun {
       this.#plan = this.#nextPlan();
       this.#draftSource = this.#plan.found.length > 0 ? "lookup" : "expert";
       this.#draftStartedMs = performance.now();
-      for (const token of this.#path.tokens.length === 0 ? this.#plan.found : []) {
-        this.#path.addDraft(token);
-      }
+      this.#lifts.clear();
     }
-    if (this.#path.tokens.length < this.#plan.drafts) {
-      if (!this.#path.last) return;
-      const draft = this.#nextDraft(this.#path.last);
-      if (draft !== null) {
-        this.#path.addDraft(draft);
-        if (this.#path.tokens.length < this.#plan.drafts) return;
-      }
-    }
-    const { drafts, streamed } = this.#plan;
+    const liftMax = this.#plan.streamed > 0 ? 0 : this.#liftMax;
+    if (this.#growPath(this.#plan, liftMax)) return;
+    const { drafts } = this.#plan;
+    const runs = drafts + (liftMax > 0 ? 1 : 0);
+    if (runs > 0) this.#policy.recordDraft((performance.now() - this.#draftStartedMs) / runs);
+    this.#list = liftMax > 0 ? "lifted" : "plain";
+    this.#call(this.#plan);
     this.#plan = null;
-    if (drafts > 0) this.#policy.recordDraft((performance.now() - this.#draftStartedMs) / drafts);
-    const isFirst = this.counts.calls === 0;
+  }
+
+  /** Adds a draft, and the lifted tokens of its position. Returns whether the pair must run first. */
+  #growPath({ drafts, found }: Plan, liftMax: number): boolean {
+    const path = this.#path;
+    if (path.tokens.length < drafts || liftMax > 0) {
+      if (!path.last) return true;
+      const draft = this.#nextDraft(path.last, liftMax);
+      if (draft !== null && path.tokens.length < drafts) {
+        path.addDraft(draft);
+        if (path.tokens.length < drafts || liftMax > 0) return true;
+      }
+    }
+    if (path.tokens.length === 0) for (const token of found) path.addDraft(token);
+    return false;
+  }
+
+  #call({ streamed }: Plan): void {
     const query = {
       ...this.#place,
       drafts: [...this.#path.tokens],
-      top: this.#listLength.value,
-      isFirst,
+      top: this.#listLengths[this.#list].value,
+      isFirst: this.counts.calls === 0,
     };
     if (streamed > 0) this.#calls.stream({ ...query, tokens: streamed });
     else {
-      this.#calls.rows(query, (tokens) => {
+      this.#calls.rows({ ...query, lifts: new Map(this.#lifts) }, (tokens) => {
         const promptTokens = this.#sequence.request.prompts.base.length;
         this.#sequence.cachedTokens = Math.min(tokens, promptTokens);
       });
     }
+  }
+
+  /**
+   * Most lifted tokens of a position. None where more than ratios of probabilities is needed: with guards that depend on the base's
+   * distribution, and with the repetition penalty, which multiplies.
+   */
+  get #liftMax(): number {
+    const { isForced, draftModel, request } = this.#sequence;
+    const { baseNucleus = 1, klBudget } = request.guards ?? {};
+    const needsMore = baseNucleus < 1 || klBudget !== undefined || request.sampler.isMultiplying;
+    if (isForced || !draftModel || needsMore) return 0;
+    return this.#calls.canLift ? Math.floor(this.#base.liftMax / this.#base.rowsMax) : 0;
   }
 
   #nextPlan(): Plan {
@@ -233,43 +257,41 @@ export class RemoteRun {
       return { ...rowsOnly, drafts };
     }
     // Where each draft is a prompt of its own, each would compute the whole prompt, which no slot has yet.
-    if (this.counts.calls === 0) return { ...rowsOnly, drafts: 0 };
+    if (this.counts.calls === 0 && !this.#base.hasOnePrompt) return { ...rowsOnly, drafts: 0 };
     return this.#policy.choose({
       rowsMax,
       tokensLeft: sequence.request.output.tokensLeft,
       found: promptLookup(this.#context, FOUND_MAX),
       hasExpert: sequence.draftModel !== null,
       canStream: this.#calls.canStream,
+      lists: this.#liftMax > 0 ? "lifted" : "plain",
     });
   }
 
-  /** The expert's token at the end of the path, or the next forced token. Null if there is none. */
-  #nextDraft(pairLogits: readonly Float32Array[]): number | null {
-    const { request, isForced, draftModel } = this.#sequence;
-    const at = this.#path.tokens.length;
-    if (isForced) return this.#sequence.nextForcedTokens(at + 1)[at] ?? null;
-    const logits = pairLogits[this.#pair.indexOf(draftModel!)]!;
-    let accepted = 0;
-    try {
-      for (; accepted < at; accepted++) request.sampler.accept(this.#path.tokens[accepted]!);
-      return sampleOf(this.#sequence, logits);
-    } catch {
-      // The response format forbids a token that lookup found.
-      return null;
-    } finally {
-      request.sampler.rewind(accepted);
+  /** A token for the end of the path: the next forced one, or one that the pair proposes. Null if there is none. */
+  #nextDraft(pairLogits: readonly Float32Array[], liftMax: number): number | null {
+    const sequence = this.#sequence;
+    const { tokens } = this.#path;
+    if (sequence.isForced) {
+      return sequence.nextForcedTokens(tokens.length + 1)[tokens.length] ?? null;
     }
+    const proposal = propose(sequence, tokens, pairLogits, liftMax);
+    for (const [id, nats] of proposal?.lifts ?? []) {
+      this.#lifts.set(id, Math.max(nats, this.#lifts.get(id) ?? 0));
+    }
+    return proposal?.token ?? null;
   }
 
   /** Asks for what the certificate needs. Returns false if the base cannot tell it, or was asked often enough. */
   #askMore(row: BaseRow, { ask, deeper }: RowCertificate): boolean {
     const { idsMax, topMax } = this.#base;
-    const isDeeper = deeper || idsMax === 0;
-    const hasQuestion = isDeeper ? row.topCount < topMax : ask.length > 0;
-    if (this.#asks === ASKS_MAX || (ask.length === 0 && !deeper) || !hasQuestion) return false;
+    const needsList = deeper || idsMax === 0;
+    const isWhole = row.topCount >= topMax;
+    if (this.#asks === ASKS_MAX || (needsList ? isWhole : ask.length === 0)) return false;
     this.#asks++;
     const place = this.#place;
-    if (isDeeper) {
+    // A list with all that could win takes one call, where asking for so many by their ids takes several.
+    if (!isWhole && (needsList || ask.length > idsMax)) {
       const top = Math.min(topMax, row.topCount * DEEPER);
       this.#calls.longerRow({ ...place, drafts: [], top });
     } else this.#calls.ids(row, { ...place, ids: ask.slice(0, idsMax) });
@@ -311,15 +333,6 @@ export class RemoteRun {
     const { chat: messages, prompts } = this.#sequence.request;
     const chat = messages && { messages, replyFrom: prompts.base.length };
     return { context: this.#context, salt: this.#salt, ...(chat && { chat }) };
-  }
-}
-
-/** The token that a model alone would give; null if its logits allow none. */
-function sampleOf(sequence: Sequence, logits: Float32Array): number | null {
-  try {
-    return sequence.sample(logits);
-  } catch {
-    return null;
   }
 }
 

@@ -3,6 +3,7 @@
  * follow the base's own continuation from there. A branch without a stream has one row. At each position the output agrees
  * with some branches, and any of these has the row.
  */
+import type { CallReason } from "../../engine-client/messages.ts";
 import type { StreamedRow } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 
@@ -25,11 +26,13 @@ export class RowTree {
   #fuller: BaseRow | null = null;
   /** Whether more rows may come. */
   isOpen: boolean;
+  readonly #isStream: boolean;
 
   private constructor(drafts: readonly number[], length: number, isOpen: boolean) {
     this.#drafts = drafts;
     this.#length = length;
     this.isOpen = isOpen;
+    this.#isStream = isOpen;
     this.#branches = Array.from({ length: drafts.length + 1 }, () => ({
       rows: [],
       tokens: [],
@@ -83,6 +86,13 @@ export class RowTree {
         ({ isLive }, i) => isLive && i <= this.#taken && this.#taken - i < this.#length,
       )
     );
+  }
+
+  /** Why another call is needed. */
+  get reason(): CallReason {
+    if (this.#isStream) return this.isOpen ? "streamLeft" : "streamEnded";
+    if (this.#drafts.length === 0) return "undrafted";
+    return this.#taken > this.#drafts.length ? "used" : "rejected";
   }
 
   /** The position's row after more was asked about it. */

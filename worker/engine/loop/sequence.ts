@@ -103,6 +103,8 @@ export class Sequence {
   readonly modelStates: readonly ModelState[];
   /** The expert of the heaviest pair, whose drafts are the most likely to be right; null at alpha 0. */
   readonly draftModel: ModelState | null;
+  /** The antiexpert of that pair. */
+  readonly draftBase: ModelState | null;
   /** [V] the steered logits of the last step, before sampling. */
   readonly logits: Float32Array;
   /** Tokens so far after the prompts: those of the scored prompt, then the output, including those of an earlier attempt. */
@@ -145,6 +147,7 @@ export class Sequence {
     }
     const heaviest = pairs.toSorted((a, b) => b.weight - a.weight)[0];
     this.draftModel = heaviest ? modelStates[heaviest.expert]! : null;
+    this.draftBase = heaviest ? modelStates[heaviest.antiexpert]! : null;
     this.logits = new Float32Array(vocabSize);
     this.tokens = [...resume];
     this.#scratch = new Float32Array(vocabSize);
@@ -220,33 +223,33 @@ export class Sequence {
     }
   }
 
-  /** The token of a position, without adding it to the output. @param logits as for `chooseToken` */
-  decide(logits: readonly (Float32Array | null)[]): Decision {
+  /** The token of a position, without adding it to the output. @param logits as for `chooseToken` @param out [V] the steered ones */
+  decide(logits: readonly (Float32Array | null)[], out = this.logits): Decision {
     const { vocabSize } = this.request.models;
     const rows = logits.map((modelLogits) => modelLogits && unpadded(modelLogits, vocabSize));
     const isBaseOnly = rows.includes(null);
     const models = this.#shift.models(rows);
-    let alpha = this.#shift.combine(this.logits, models, this.scheduledAlpha);
+    let alpha = this.#shift.combine(out, models, this.scheduledAlpha);
     const { totalWeight } = this.#shift;
     if (this.isScoringPrompt) {
       const [token = 0] = this.nextForcedTokens(1);
       return { token, alpha, strength: alpha * totalWeight, masked: null, models, isBaseOnly };
     }
-    let masked = this.#maskedProbability();
+    let masked = this.#maskedProbability(out);
     if (masked === 1 && this.#shift.isGuarded) {
       // The guards left no token that the constraint allows: fall back to the base logits.
-      this.logits.set(models.base);
+      out.set(models.base);
       alpha = 0;
-      masked = this.#maskedProbability();
+      masked = this.#maskedProbability(out);
     }
-    const token = this.nextForcedTokens(1)[0] ?? this.sample(this.logits);
+    const token = this.nextForcedTokens(1)[0] ?? this.sample(out);
     return { token, alpha, strength: alpha * totalWeight, masked, models, isBaseOnly };
   }
 
   /** The token that the base alone gives at the position of a decision, as at alpha 0. */
   decideWithBase({ models, isBaseOnly }: Decision): Decision {
     this.logits.set(models.base);
-    const masked = this.#maskedProbability();
+    const masked = this.#maskedProbability(this.logits);
     return { token: this.sample(this.logits), alpha: 0, strength: 0, masked, models, isBaseOnly };
   }
 
@@ -292,14 +295,14 @@ export class Sequence {
     return this.request.sampler.sample(this.#scratch);
   }
 
-  /** The probability that `logits` give to tokens which the constraint forbids; null without a constraint. */
-  #maskedProbability(): number | null {
+  /** The probability that logits [V] give to tokens which the constraint forbids; null without a constraint. */
+  #maskedProbability(logits: Float32Array): number | null {
     const { constraint } = this.request.sampler;
     if (!constraint) return null;
-    this.#scratch.set(this.logits);
+    this.#scratch.set(logits);
     constraint.mask(this.#scratch);
-    this.#expScratch ??= new Float32Array(this.logits.length);
-    return maskedProbability(this.logits, this.#scratch, this.#expScratch);
+    this.#expScratch ??= new Float32Array(logits.length);
+    return maskedProbability(logits, this.#scratch, this.#expScratch);
   }
 
   /** Must be called before the sampler accepts the token, because the base's own token is sampled at the same position. */

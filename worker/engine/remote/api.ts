@@ -27,6 +27,11 @@ export interface RowsQuery {
   readonly drafts: readonly number[];
   /** How many most likely tokens each row has. */
   readonly top: number;
+  /**
+   * Tokens that each row tells too if they are likely enough: with a log-probability that is at most so many nats below that of the
+   * last token of the list. Absent for none, and where the API has no `liftMax`.
+   */
+  readonly lifts?: ReadonlyMap<number, number>;
   /** Separates the prefix caches of tenants, where the server can. */
   readonly salt: string;
   /** Whether the server has not seen the context yet, so that the call may take long. */
@@ -67,7 +72,7 @@ export interface ApiCall {
 }
 
 export interface RowsReply {
-  /** One for the context and one for each draft. */
+  /** One for the context and one for each draft; [] if the server cannot tell lifted tokens in this place. */
   readonly rows: readonly BaseRow[];
   /** Tokens of the context that the server had in its cache; null if it does not say. */
   readonly cachedTokens: number | null;
@@ -92,6 +97,10 @@ export interface BaseApi {
   readonly topMax: number | null;
   /** What to do if the server refuses `top`. */
   readonly topRemedy: string;
+  /** Whether the rows of a call come from one prompt, and not from one for each draft. */
+  readonly hasOnePrompt?: boolean;
+  /** Most `lifts` of a query; absent if rows tell no others than the most likely tokens. */
+  readonly liftMax?: number;
   /** Bytes of one token in a reply, at most. */
   readonly entryBytes: number;
   rows(query: RowsQuery): ApiCall;

@@ -8,6 +8,23 @@
 /** A token and its log-probability in nats. */
 export type TokenLogprob = readonly [id: number, logprob: number];
 
+/** What a row is beside its two lists. */
+export interface RowDetails {
+  /** Log-probabilities of tokens among the k most likely ones that are never sampled, and whose ids are not known. */
+  readonly unusable?: readonly number[];
+  /** Length of the list that was asked for, if a server's list may be merged or shorter. */
+  readonly topCount?: number;
+  /** No unseen token has a larger log-probability; absent: than the last of the list. */
+  readonly floor?: number;
+  /**
+   * Tokens that are not listed although they count as so many nats more likely than they are: they are so much below the floor, and have
+   * so much more of the rest.
+   */
+  readonly below?: ReadonlyMap<number, number>;
+  /** Factor of all rounding: the sum of the told values as a multiple of that of the row. */
+  readonly scale?: number;
+}
+
 /** A server prints log-probabilities with rounding; their sum over k tokens is off by no more than this. */
 const SUM_TOLERANCE = 1e-3;
 /** Half of the distance between neighbouring float32 numbers, as a fraction of them. */
@@ -41,12 +58,14 @@ export class BaseRow {
    * be off by V times half a step. Each value is rounded some times more, in proportion to its logarithm.
    */
   readonly restMax: number;
-  /** No unseen token has a larger log-probability: neither than the last of the list, nor than all of them together. */
+  /** No unseen token has a larger log-probability: neither than the floor of the list, nor than all of them together. */
   readonly unseenMax: number;
   /** The most likely token; -1 if only tokens that are never sampled are listed. */
   readonly likeliest: number;
   readonly #top: readonly TokenLogprob[];
   readonly #unusable: readonly number[];
+  readonly #details: RowDetails;
+  readonly #floor: number;
   /** Tokens that are known only because they were asked for. */
   readonly #asked = new Set<number>();
 
@@ -54,45 +73,32 @@ export class BaseRow {
    * @param vocabSize of the tokenizer. The server's may be larger: ids above it are no tokens, but have a part of the mass.
    * @param top the k most likely tokens
    * @param asked other tokens
-   * @param unusable log-probabilities of tokens among the k most likely ones that are never sampled, and whose ids are not known
-   * @param topCount length of the list that was asked for, if a server's list may be merged or shorter
    * @throws InvalidRow if no distribution over the vocabulary has these values
    */
   constructor(
     vocabSize: number,
     top: readonly TokenLogprob[],
     asked: readonly TokenLogprob[] = [],
-    unusable: readonly number[] = [],
-    topCount = top.length,
+    details: RowDetails = {},
   ) {
+    const { unusable = [], topCount = top.length, scale = 1 } = details;
     const list = readList(vocabSize, top, unusable);
-    const { seen, floor, topMass, isPadded } = list;
-    let { mass } = list;
-    for (const [id, logprob] of asked) {
-      checkValue(vocabSize, id, logprob);
-      if (seen.has(id) || id >= vocabSize) continue;
-      if (logprob > floor + ASKED_TOLERANCE) {
-        throw new InvalidRow(
-          `token ${id} has the log-probability ${logprob}, and is not in a list that ends at ${floor}`,
-        );
-      }
-      seen.set(id, logprob);
-      this.#asked.add(id);
-      mass += Math.exp(logprob);
-    }
-    if (mass > 1 + SUM_TOLERANCE) {
+    const { seen, topMass, isPadded } = list;
+    const { floor = list.floor } = details;
+    const mass = list.mass + this.#addAsked(vocabSize, seen, asked, floor, details);
+    if (mass > 1 + SUM_TOLERANCE * scale) {
       throw new InvalidRow(`the probabilities of ${seen.size} tokens add up to ${mass}`);
     }
     const unseenCount = vocabSize - seen.size - unusable.length;
     const unlistedCount = unseenCount + (isPadded ? PADDING_MAX : 0);
     const rest = Math.max(0, 1 - mass);
     // Otherwise the list does not have the most likely tokens, or the values are not of this softmax.
-    if (rest > unlistedCount * Math.exp(floor) + SUM_TOLERANCE) {
+    if (rest > unlistedCount * Math.exp(floor) + SUM_TOLERANCE * scale) {
       throw new InvalidRow(
         `${unseenCount} unlisted tokens would have a probability of ${rest} together, and each at most ${Math.exp(floor)}`,
       );
     }
-    const rounding = HALF_STEP * (vocabSize + VALUE_ROUNDINGS * list.spread);
+    const rounding = HALF_STEP * scale * (vocabSize + VALUE_ROUNDINGS * list.spread);
     this.vocabSize = vocabSize;
     this.seen = seen;
     this.topCount = topCount;
@@ -104,18 +110,45 @@ export class BaseRow {
     this.likeliest = list.likeliest;
     this.#top = top;
     this.#unusable = unusable;
+    this.#details = details;
+    this.#floor = floor;
+  }
+
+  /** Adds tokens that are not listed to the seen ones. Returns their part of the mass that the list leaves. @throws InvalidRow */
+  #addAsked(
+    vocabSize: number,
+    seen: Map<number, number>,
+    asked: readonly TokenLogprob[],
+    floor: number,
+    { below }: RowDetails,
+  ): number {
+    let mass = 0;
+    for (const [id, logprob] of asked) {
+      checkValue(vocabSize, id, logprob);
+      if (seen.has(id) || id >= vocabSize) continue;
+      const nats = below?.get(id) ?? 0;
+      if (logprob + nats > floor + ASKED_TOLERANCE) {
+        throw new InvalidRow(
+          `token ${id} has the log-probability ${logprob}, and is not in a list that ends at ${floor - nats}`,
+        );
+      }
+      seen.set(id, logprob);
+      this.#asked.add(id);
+      mass += Math.exp(logprob + nats);
+    }
+    return mass;
   }
 
   /** The row with more tokens that were asked for. @throws InvalidRow */
   withAsked(more: readonly TokenLogprob[]): BaseRow {
     const asked = [...this.#asked].map((id): TokenLogprob => [id, this.seen.get(id)!]);
-    return new BaseRow(
-      this.vocabSize,
-      this.#top,
-      [...asked, ...more],
-      this.#unusable,
-      this.topCount,
-    );
+    return new BaseRow(this.vocabSize, this.#top, [...asked, ...more], this.#details);
+  }
+
+  /** An unseen token is at least so many nats less likely than `unseenMax` allows. */
+  below(id: number): number {
+    const nats = this.#details.below?.get(id);
+    return nats === undefined ? 0 : Math.max(0, this.unseenMax - this.#floor + nats);
   }
 
   /** The most likely token. */
@@ -129,16 +162,20 @@ export class BaseRow {
   }
 
   /**
-   * [V] the seen log-probabilities; unseen tokens share the rest equally, which is a distribution that fits the row.
+   * [V] the seen log-probabilities; unseen tokens share the rest equally, but none has more than it can have: about a distribution
+   * that fits the row.
    * @param out [V]
    */
   fill(out: Float32Array): void {
     const unseenCount = this.vocabSize - this.seen.size - this.#unusable.length;
     const share = Math.max(this.rest, HALF_STEP) / Math.max(1, unseenCount);
     this.#write(out, Math.min(this.unseenMax, Math.log(share)));
+    for (const [id, nats] of this.#details.below ?? []) {
+      if (!this.seen.has(id)) out[id] = Math.min(out[id]!, this.#floor - nats);
+    }
   }
 
-  /** [V] the seen log-probabilities; unseen tokens have the largest that each of them may have. */
+  /** [V] the seen log-probabilities; unseen tokens have `unseenMax`. */
   fillUpper(out: Float32Array): void {
     this.#write(out, this.unseenMax);
   }

@@ -182,9 +182,16 @@ async function checkTogether(
     row.withAsked(ids.map((id): TokenLogprob => [id, values.get(id)!]));
     return Math.max(...known.map((id) => Math.abs(values.get(id)! - row.seen.get(id)!)));
   };
+  const liftedOf = async (i: number) => {
+    const lifts = new Map([1, 2, 3].map((k) => [(k * 31 + i) % vocabSize, 3]));
+    const query = { ...all[i]!, drafts: [], top, temperature: 1, lifts };
+    const [row] = (await prober.rows(query)).rows;
+    return row ? difference(row, reference[i]!) : 0;
+  };
   const places = all.map((_, i) => i);
   const calls = [
     ...places.map((i) => rowsOf(i, top)),
+    ...places.map(liftedOf),
     ...(prober.ids ? places.map(idsOf) : []),
     ...places.map((i) => rowsOf(i, short)),
     ...places.toReversed().map((i) => rowsOf(i, top)),

@@ -59,6 +59,10 @@ export class RemoteBase {
   /** Most ids of one `ids` call; 0 if tokens cannot be asked for by id. */
   readonly idsMax: number;
   readonly rowsMax: number;
+  /** Most lifted tokens of a query; 0 if rows tell no others than the most likely tokens. */
+  readonly liftMax: number;
+  /** Whether the rows of a call come from one prompt, and not from one for each draft. */
+  readonly hasOnePrompt: boolean;
   /** Tokens that are never sampled. */
   readonly unusableIds: readonly number[];
   readonly #options: RemoteBaseOptions;
@@ -82,6 +86,8 @@ export class RemoteBase {
     this.idsMax = api.ids?.max ?? 0;
     // A chat has one conversation in a call.
     this.rowsMax = api.prompts === "ids" || api.prompts === "text" ? rowsMax : 1;
+    this.liftMax = api.liftMax ?? 0;
+    this.hasOnePrompt = api.hasOnePrompt ?? false;
     this.unusableIds = api.unusableIds ?? [];
     options.connection.beforeTry = async () => this.#watch?.ready();
     options.connection.onFailure = () => this.#watch?.suspect();
@@ -133,8 +139,9 @@ export class RemoteBase {
    */
   async rows(query: RowsQuery, signal: AbortSignal): Promise<RowsReply & { cost: CallCost }> {
     const rows = query.drafts.length + 1;
+    const { lifts } = query;
     const { value, cost } = await this.#call(this.#bodyOf(query), {
-      entries: rows * query.top,
+      entries: rows * (query.top + (lifts?.size ?? 0)),
       kind: query.isFirst ? "first" : "next",
       owner: query.salt,
       signal,

@@ -44,14 +44,18 @@ const OPTIONS: readonly Partial<Sampling>[] = [
 /** A base's log-probabilities that have the seen values, and others of the unseen tokens: in turn, some get what they may. */
 function otherBase(row: BaseRow, next: () => number): Float32Array {
   const unseen = Array.from({ length: VOCAB }, (_, id) => id).filter((id) => !row.seen.has(id));
-  const most = Math.exp(row.unseenMax);
+  const mostOf = (id: number) => Math.exp(row.unseenMax - row.below(id));
   let left = Math.max(0, 1 - [...row.seen.values()].reduce((sum, lp) => sum + Math.exp(lp), 0));
   const mass = new Map<number, number>();
   const order = unseen.toSorted(() => next() - 0.5);
   for (const [i, id] of order.entries()) {
-    const least = Math.max(0, left - most * (order.length - i - 1));
+    const most = mostOf(id);
+    const others = order.slice(i + 1).reduce((sum, other) => sum + mostOf(other), 0);
+    const least = Math.max(0, left - others);
     const share =
-      next() < 0.7 ? Math.min(most, left) : Math.max(least, next() * Math.min(most, left));
+      next() < 0.7
+        ? Math.min(most, left)
+        : Math.max(Math.min(least, most), next() * Math.min(most, left));
     mass.set(id, share);
     left -= share;
   }
@@ -80,7 +84,16 @@ test("a proven token is the token of every base that fits the row; some are prov
       .map((logit, id): TokenLogprob => [id, logit - Math.log(sum)])
       .toSorted(([, a], [, b]) => b - a);
     const count = 1 + Math.floor(next() * 16);
-    const row = new BaseRow(VOCAB, ranked.slice(0, count), ranked.slice(-Math.floor(3 * next())));
+    const unlisted = ranked.slice(count);
+    // Some are known to be below the others.
+    const floor = ranked[count - 1]![1];
+    const below = new Map(
+      unlisted
+        .filter(([id]) => seed % 2 === 1 && id % 3 === 0)
+        .map(([id, lp]) => [id, 0.9 * (floor - lp)]),
+    );
+    const asked = ranked.slice(-Math.floor(3 * next())).filter(([id]) => !below.has(id));
+    const row = new BaseRow(VOCAB, ranked.slice(0, count), asked, { below });
     const steered = (base: Float32Array) => base.map((logit, id) => logit + shift[id]!);
     const [filled, upper] = [new Float32Array(VOCAB), new Float32Array(VOCAB)];
     row.fill(filled);
@@ -92,6 +105,7 @@ test("a proven token is the token of every base that fits the row; some are prov
       isSeen: (id) => row.seen.has(id),
       seenIds: row.seen.keys(),
       unseenMax: row.unseenMax,
+      below: (id) => row.below(id),
       unseenAtBound: row.restMax / Math.exp(row.unseenMax),
     });
     if (!certified) {

@@ -1,36 +1,33 @@
 /**
  * llama.cpp's server (`llama-server`), POST /completion. Token ids in and out. `n_probs` gives the softmax over all logits,
- * before any sampling, unless `post_sampling_probs` is set; it has no cap. Ids are asked for by a bias. Several prompts in a call
- * run in several slots, and a slot keeps the cache of its last prompt.
+ * before any sampling, unless `post_sampling_probs` is set; it has no cap. Ids are asked for by a bias (llama-lifts.ts). Several
+ * prompts in a call run in several slots, and a slot keeps the cache of its last prompt.
  * Source: tools/server/README.md and server-context.cpp of github.com/ggml-org/llama.cpp; seen with build 11549.
  */
 import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
+import { promptsOf, type BaseApi, type RowsQuery, type StreamQuery } from "../api.ts";
 import {
-  promptsOf,
-  type BaseApi,
-  type IdsQuery,
-  type RowsQuery,
-  type StreamQuery,
-} from "../api.ts";
+  idsBody,
+  IDS_MAX,
+  liftedRow,
+  liftingBody,
+  LIFT_MAX,
+  parseIds,
+  type LiftedPosition,
+} from "./llama-lifts.ts";
 
 /** Larger than any difference of logits. */
 const DRAWN_BIAS = 1000;
-/**
- * Ids are asked for by a bias that lifts them above all other tokens; among them, ratios of probabilities stay. Less likely ones
- * than exp(-LIFT) are not lifted that far, and do not come. A larger bias would cost digits: logits are float32.
- */
-const LIFT = 40;
-const IDS_MAX = 128;
 
 interface Completion {
   readonly index: number;
   readonly tokens_evaluated: number;
   readonly "timings/cache_n"?: number;
-  readonly completion_probabilities: readonly {
+  readonly completion_probabilities: readonly (LiftedPosition & {
     readonly id: number;
     readonly logprob: number;
     readonly top_logprobs: readonly { readonly id: number; readonly logprob: number }[];
-  }[];
+  })[];
 }
 
 interface StreamEvent {
@@ -39,12 +36,6 @@ interface StreamEvent {
   readonly tokens_predicted?: number;
   readonly tokens_evaluated?: number;
   readonly completion_probabilities?: Completion["completion_probabilities"];
-}
-
-interface Lifted {
-  readonly completion_probabilities: readonly {
-    readonly top_probs: readonly { readonly id: number; readonly prob: number }[];
-  }[];
 }
 
 /**
@@ -58,10 +49,11 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
     topMax: null,
     topRemedy: 'Set "top" to what the server allows',
     entryBytes: 400,
+    liftMax: LIFT_MAX,
     ids: {
       max: IDS_MAX,
-      call: (query) => ({ path: "/completion", body: liftingBody(query, wholeToken) }),
-      parse: parseLifted,
+      call: (query) => ({ path: "/completion", body: idsBody(query, wholeToken) }),
+      parse: parseIds,
     },
     stream: {
       // The base's own token is its likeliest one: without a seed in common, a drawn one agrees less often.
@@ -87,9 +79,8 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
         n_probs: query.top,
         temperature: query.temperature ?? 1,
         samplers: ["temperature"],
-        ...bias,
+        ...(query.lifts?.size ? liftingBody(query.lifts) : { ...bias, post_sampling_probs: false }),
         cache_prompt: true,
-        post_sampling_probs: false,
         response_fields: [
           "index",
           "tokens_evaluated",
@@ -106,8 +97,13 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
         throw new InvalidRow(`${count} rows were asked for, and ${completions.length} came`);
       }
       const ordered = completions.toSorted((a, b) => a.index - b.index);
+      // Lifted rows are those of what the server draws from, so it cannot be made to draw a token that is whole characters.
+      const isUntold =
+        query.lifts?.size && ordered.some((one) => one.completion_probabilities.length === 0);
       return {
-        rows: ordered.map((completion, i) => rowOf(completion, i, query, vocabSize)),
+        rows: isUntold
+          ? []
+          : ordered.map((completion, i) => rowOf(completion, i, query, vocabSize)),
         cachedTokens: ordered[0]!["timings/cache_n"] ?? null,
       };
     },
@@ -124,12 +120,13 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
 function rowOf(
   { index, tokens_evaluated, completion_probabilities }: Completion,
   i: number,
-  { context, top }: RowsQuery,
+  { context, top, lifts }: RowsQuery,
   vocabSize: number,
 ): BaseRow {
   if (index !== i || tokens_evaluated !== context.length + i) {
     throw new InvalidRow(`row ${i} is of a prompt with ${tokens_evaluated} tokens`);
   }
+  if (lifts?.size) return liftedRow(completion_probabilities, top, lifts, vocabSize);
   return listOf(completion_probabilities, top, vocabSize);
 }
 
@@ -165,39 +162,4 @@ function streamParser({ context, top }: StreamQuery, vocabSize: number) {
     const row = listOf(completion_probabilities, top, vocabSize);
     return [{ branch: index, row, token: tokens[0]! }];
   };
-}
-
-/** The known token is lifted too: the others' probabilities are told as ratios to it. */
-function liftingBody({ context, ids, known: [known] }: IdsQuery, wholeToken: number | null) {
-  const lifted = [...new Set([known, ...ids])];
-  // Twice as far, so that it is drawn; unless its own probability is asked for.
-  const drawn = wholeToken !== null && !lifted.includes(wholeToken) ? [[wholeToken, 2 * LIFT]] : [];
-  return {
-    prompt: [context],
-    n_predict: 1,
-    n_probs: lifted.length + drawn.length,
-    temperature: 1,
-    samplers: ["temperature"],
-    logit_bias: [...lifted.map((id) => [id, LIFT]), ...drawn],
-    cache_prompt: true,
-    post_sampling_probs: true,
-    response_fields: ["tokens_evaluated", "completion_probabilities"],
-  };
-}
-
-function parseLifted(reply: unknown, { context, ids, known }: IdsQuery): TokenLogprob[] {
-  const [completion] = [reply].flat() as (Lifted & Pick<Completion, "tokens_evaluated">)[];
-  const { tokens_evaluated, completion_probabilities } = completion!;
-  if (tokens_evaluated !== context.length) {
-    throw new InvalidRow(`a row of ${tokens_evaluated} tokens came for ${context.length}`);
-  }
-  const told = new Map(completion_probabilities[0]!.top_probs.map(({ id, prob }) => [id, prob]));
-  const [id, logprob] = known;
-  const reference = told.get(id);
-  if (!reference) throw new InvalidRow(`token ${id} was asked for by its id, and did not come`);
-  return ids.map((asked) => {
-    const prob = told.get(asked) ?? 0;
-    const ratio = Math.log(prob / reference);
-    return [asked, Math.max(-LIFT, logprob + ratio)];
-  });
 }

@@ -172,7 +172,7 @@ function rowOf(
     const id = idOf(entry, vocabulary);
     return id === null || known.has(id) ? [] : [[id, entry.logprob]];
   });
-  return new BaseRow(vocabSize, [...known], asked, unusable, wanted);
+  return new BaseRow(vocabSize, [...known], asked, { unusable, topCount: wanted });
 }
 
 /** The most likely tokens, and the one that the server has drawn. */

@@ -13,6 +13,8 @@ import type { BaseApi, RowsQuery } from "../api.ts";
 
 /** SGLang has no cap; a call with more takes longer than another one with the rest. */
 const IDS_MAX = 512;
+/** Lifted tokens are told in each row, likely or not. */
+const LIFT_MAX = 96;
 
 type Entry = readonly [logprob: number, id: number, text: string | null];
 
@@ -20,6 +22,7 @@ interface Generated {
   readonly meta_info: {
     readonly prompt_tokens: number;
     readonly cached_tokens: number;
+    readonly input_token_ids_logprobs?: readonly (readonly Entry[] | null)[] | null;
     /** The input's own tokens from `logprob_start_len` on. */
     readonly input_token_logprobs: readonly (readonly [
       logprob: number | null,
@@ -36,13 +39,14 @@ export function sglang(): BaseApi {
   const body = (
     input: readonly number[],
     start: number,
-    { top, salt, temperature = 1 }: Pick<RowsQuery, "top" | "salt" | "temperature">,
+    { top, salt, temperature = 1, lifts }: Omit<RowsQuery, "context" | "drafts">,
   ) => ({
     input_ids: input,
     sampling_params: { max_new_tokens: 1, temperature, top_p: 1, top_k: -1 },
     return_logprob: true,
     logprob_start_len: start,
     top_logprobs_num: top,
+    ...(lifts?.size && { token_ids_logprob: [...lifts.keys()] }),
     // A part of the key of its prefix cache.
     ...(salt && { extra_key: salt }),
   });
@@ -56,11 +60,13 @@ export function sglang(): BaseApi {
     topMax: null,
     topRemedy: `Set "top" to what the server allows (128 with separate prefill and decode servers)`,
     entryBytes: 100,
+    hasOnePrompt: true,
+    liftMax: LIFT_MAX,
     rows: (query) => ({
       path: "/generate",
       body: body([...query.context, ...query.drafts], query.context.length - 1, query),
     }),
-    parseRows: (reply, { context, drafts, top }, vocabSize) => {
+    parseRows: (reply, { context, drafts, top, lifts }, vocabSize) => {
       const info = parsed(reply, context.length + drafts.length);
       const along = info.input_token_logprobs.slice(1).map(([, id]) => id);
       if (along.join() !== drafts.join()) {
@@ -73,12 +79,19 @@ export function sglang(): BaseApi {
           `${drafts.length + 1} rows were asked for, and ${entries.length} came`,
         );
       }
+      // A row without them is a row all the same.
+      const lifted = lifts?.size
+        ? [
+            ...drafts.map((_, j) => info.input_token_ids_logprobs?.[j + 1]),
+            info.output_token_ids_logprobs[0],
+          ]
+        : [];
       return {
-        rows: entries.map((row) => {
+        rows: entries.map((row, i) => {
           if (row?.length !== Math.min(top, vocabSize)) {
             throw new InvalidRow(`${top} tokens were asked for, and ${row?.length ?? 0} came`);
           }
-          return new BaseRow(vocabSize, row.map(toTokenLogprob));
+          return new BaseRow(vocabSize, row.map(toTokenLogprob), lifted[i]?.map(toTokenLogprob));
         }),
         cachedTokens: info.cached_tokens,
       };
