@@ -147,6 +147,8 @@ test("texts of models, metadata, errors, names and addresses are shown as text",
   expect(await page.locator("img, main b").count()).toBe(0);
   expect(await page.title()).toBe("trimtab operation");
   expect(problems).toEqual([]);
+  // The page goes on reading, and its end would break off a reply that is being changed.
+  await page.unrouteAll({ behavior: "wait" });
 });
 
 /** Adds a text to every text of a reply but to the words by which the page decides. */

@@ -10,7 +10,7 @@ import type { Reply } from "../../../shared/api/schema.ts";
 import { element } from "../../play/client/dom.ts";
 import { bytes, decimal, integer, percent, since } from "./format.ts";
 import type { Part } from "./part.ts";
-import { badge, code, table, type Column } from "./table.ts";
+import { actionColumn, badge, code, table, type Column } from "./table.ts";
 import type { Viewer } from "./viewer.ts";
 
 export const workersPart: Part = {
@@ -43,18 +43,16 @@ function workerColumns(viewer: Viewer): Column<OperatorWorker>[] {
     { name: "Version", cell: ({ version }) => version },
     { name: "Up for", cell: ({ started_at }) => since(started_at) },
     { name: "Heartbeat", cell: ({ heartbeat_at }) => `${since(heartbeat_at)} ago` },
-    {
-      name: "Action",
-      cell: ({ id, draining }) =>
-        draining
-          ? ""
-          : viewer.button("Drain", `drain-${id}`, {
-              subject: id,
-              question: `Drain ${id}? It takes no more jobs until its process is started again.`,
-              path: `/v1/operator/workers/${encodeURIComponent(id)}/drain`,
-              done: `${id} takes no more jobs`,
-            }),
-    },
+    ...actionColumn<OperatorWorker>(true, ({ id, draining }) =>
+      draining
+        ? ""
+        : viewer.button("Drain", `drain-${id}`, {
+            subject: id,
+            question: `Drain ${id}? It takes no more jobs until its process is started again.`,
+            path: `/v1/operator/workers/${encodeURIComponent(id)}/drain`,
+            done: `${id} takes no more jobs`,
+          }),
+    ),
   ];
 }
 
@@ -84,10 +82,9 @@ export const modelsPart: Part = {
       { name: "State", cell: modelState, kind: "text" },
       { name: "Workers", cell: ({ workers }) => integer(workers), kind: "number" },
       { name: "Slots", cell: ({ slots }) => integer(slots), kind: "number" },
+      ...actionColumn<Model | OperatorModel>(isOperator, (model) => pause(viewer, model)),
     ];
-    const action = { name: "Action", cell: (model: Model | OperatorModel) => pause(viewer, model) };
-    const all = isOperator ? [...columns, action] : columns;
-    return [table("Models", all, data, "No worker has served a model within a day.")];
+    return [table("Models", columns, data, "No worker has served a model within a day.")];
   },
 };
 

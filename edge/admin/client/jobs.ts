@@ -6,7 +6,7 @@ import type { FailureList } from "../../../shared/api/usage.ts";
 import { element } from "../../play/client/dom.ts";
 import { integer, since } from "./format.ts";
 import type { Part } from "./part.ts";
-import { badge, code, table, type Column } from "./table.ts";
+import { actionColumn, badge, code, table, type Column } from "./table.ts";
 import type { Viewer } from "./viewer.ts";
 
 /** Failed jobs that are shown one by one. */
@@ -22,26 +22,27 @@ export const jobsPart: Part = {
 
 type AnyJob = Pick<OperatorJob, "id" | "phase" | "attempts" | "started_at" | "cancel_requested">;
 
-function jobColumns(cancelPath: ((id: string) => string) | null, viewer: Viewer) {
-  const columns: Column<AnyJob>[] = [
-    {
-      name: "Phase",
-      cell: ({ phase, cancel_requested }) =>
-        cancel_requested ? badge(`${phase}, cancelled`, "bad") : phase,
-    },
-    { name: "Runs for", cell: ({ started_at }) => since(started_at), kind: "number" },
-    { name: "Attempt", cell: ({ attempts }) => integer(attempts), kind: "number" },
-  ];
-  if (cancelPath === null) return columns;
-  const cancel = ({ id }: AnyJob) =>
+const jobColumns = (
+  viewer: Viewer,
+  mayCancel: boolean,
+  jobs: string,
+): readonly Column<AnyJob>[] => [
+  {
+    name: "Phase",
+    cell: ({ phase, cancel_requested }) =>
+      cancel_requested ? badge(`${phase}, cancelled`, "bad") : phase,
+  },
+  { name: "Runs for", cell: ({ started_at }) => since(started_at), kind: "number" },
+  { name: "Attempt", cell: ({ attempts }) => integer(attempts), kind: "number" },
+  ...actionColumn<AnyJob>(mayCancel, ({ id }) =>
     viewer.button("Cancel", `cancel-${id}`, {
       subject: id,
       question: `Cancel ${id}? Its text so far is kept.`,
-      path: cancelPath(id),
+      path: `${jobs}/${encodeURIComponent(id)}/cancel`,
       done: `${id} is cancelled`,
-    });
-  return [...columns, { name: "Action", cell: cancel }];
-}
+    }),
+  ),
+];
 
 async function allRunning(viewer: Viewer): Promise<readonly Node[]> {
   const { data, more_jobs } = await viewer.get<Reply<typeof OperatorJobList>>("/v1/operator/jobs");
@@ -54,7 +55,7 @@ async function allRunning(viewer: Viewer): Promise<readonly Node[]> {
       cell: ({ worker }) => (worker === null ? badge("lost", "bad") : code(worker)),
     },
     { name: "Tokens", cell: ({ tokens }) => integer(tokens), kind: "number" },
-    ...jobColumns((id) => `/v1/operator/jobs/${encodeURIComponent(id)}/cancel`, viewer),
+    ...jobColumns(viewer, true, "/v1/operator/jobs"),
   ];
   return [
     table("Running jobs", columns, data, "No job runs."),
@@ -66,11 +67,10 @@ async function ownRunning(viewer: Viewer): Promise<readonly Node[]> {
   const { data, has_more } = await viewer.get<Reply<typeof JobPage>>(
     "/v1/jobs?state=running&limit=100",
   );
-  const cancelPath = (id: string) => `/v1/jobs/${encodeURIComponent(id)}/cancel`;
   const columns: Column<JobSummary>[] = [
     { name: "Job", cell: ({ id }) => playgroundLink(id) },
     { name: "Model", cell: ({ model }) => model },
-    ...jobColumns(viewer.may("jobs:write") ? cancelPath : null, viewer),
+    ...jobColumns(viewer, viewer.may("jobs:write"), "/v1/jobs"),
   ];
   return [
     table("Running jobs", columns, data, "No job runs."),
@@ -130,7 +130,7 @@ async function ownFailures(viewer: Viewer): Promise<readonly Node[]> {
     { name: "Model", cell: ({ model }) => model },
     { name: "Ended", cell: ({ ended_at }) => `${since(ended_at)} ago` },
     { name: "Error", cell: errorText, kind: "text" },
-    ...(viewer.may("jobs:write") ? [{ name: "Action", cell: rerun }] : []),
+    ...actionColumn(viewer.may("jobs:write"), rerun),
   ];
   return [
     table(

@@ -6,9 +6,15 @@ type Child = Node | string;
 export interface Column<Row> {
   readonly name: string;
   readonly cell: (row: Row) => Child | readonly Child[];
-  /** Figures are aligned to the right; only texts may have several lines. Absent: neither. */
-  readonly kind?: "number" | "text";
+  /** Figures are aligned to the right; only texts may have several lines; actions stay in view when the table scrolls. */
+  readonly kind?: "number" | "text" | "action";
 }
+
+/** The column of buttons; none if the viewer may not use them. */
+export const actionColumn = <Row>(
+  isAllowed: boolean,
+  cell: Column<Row>["cell"],
+): readonly Column<Row>[] => (isAllowed ? [{ name: "Action", cell, kind: "action" }] : []);
 
 /**
  * A table with a row for each object; the first cell of a row is its header.

@@ -8,7 +8,7 @@ import type {
 import type { Reply } from "../../../shared/api/schema.ts";
 import { integer, since } from "./format.ts";
 import type { Part } from "./part.ts";
-import { badge, code, table, type Column } from "./table.ts";
+import { actionColumn, badge, code, table, type Column } from "./table.ts";
 import type { Viewer } from "./viewer.ts";
 
 /** Deliveries from which the health of endpoints is counted, and those of them that are shown. */
@@ -43,9 +43,7 @@ export const endpointsPart: Part = {
       count("delivered", "Delivered"),
       count("pending", "Pending"),
       count("failed", "Failed"),
-      ...(viewer.may("admin")
-        ? [{ name: "Action", cell: (endpoint: WebhookEndpoint) => enable(viewer, endpoint) }]
-        : []),
+      ...actionColumn<WebhookEndpoint>(viewer.may("admin"), (endpoint) => enable(viewer, endpoint)),
     ];
     return [table("Webhook endpoints", columns, data, "There is no endpoint.")];
   },
@@ -99,7 +97,7 @@ export const deliveriesPart: Part = {
       { name: "Attempts", cell: ({ attempts }) => integer(attempts.length), kind: "number" },
       { name: "Last answer", cell: lastAnswer, kind: "text" },
       { name: "Created", cell: ({ created_at }) => `${since(created_at)} ago` },
-      ...(viewer.may("jobs:write") ? [{ name: "Action", cell: replay }] : []),
+      ...actionColumn(viewer.may("jobs:write"), replay),
     ];
     return [table("Webhook deliveries", columns, shown, "Nothing was sent within a week.")];
   },
