@@ -31,7 +31,7 @@ export const jsonSchemaFields = {
   ),
   schema: field(
     schema,
-    `The JSON Schema of the output (drafts 4 to 2020-12), up to ${LIMITS.schemaCharsMax} characters as JSON. Every keyword that restricts values is held or refused by its path; other keywords are annotations. Not supported: \`$dynamicRef\`, references to other documents, \`unevaluatedItems\`, \`uniqueItems\` of items that are not constants, the format \`regex\`, and negations that no grammar can express.`,
+    `The JSON Schema of the output (drafts 4 to 2020-12), up to ${LIMITS.schemaCharsMax} characters as JSON. Every keyword that restricts values is held or refused by its path; other keywords are annotations. Beside a \`$ref\`, keywords are ignored if \`$schema\` names a draft up to 7; otherwise, also without \`$schema\`, they hold, too. Not supported: \`$dynamicRef\`, references to other documents, \`unevaluatedItems\`, \`uniqueItems\` of items that are not constants, the format \`regex\`, and negations that no grammar can express.`,
     {
       examples: [
         {

@@ -22,8 +22,15 @@ const CONSTANTS = new Set(["enum", "const", "default", "example", "examples"]);
 /** The base of documents without an `$id`. */
 const BASE = "schema:///";
 
+/** Drafts in which the keywords beside a `$ref` are ignored. */
+const OLD_DRAFT = /json-schema\.org\/draft-0[1-7]\b/u;
+
 export class Document {
   readonly top: Claim;
+  /** As it is in the request. */
+  readonly #top: Claim;
+  /** By schemas of old drafts with `$ref`: schemas with nothing else. */
+  readonly #references = new Map<Schema, Schema>();
   /** By absolute URI without a fragment: the resource and its path. */
   #resources: Map<string, Claim> | null = null;
   /** By URI with a plain-name fragment. */
@@ -32,11 +39,33 @@ export class Document {
 
   /** @param path keys from the top of the request to the schema */
   constructor(schema: unknown, path: Path) {
-    this.top = { schema, path, resource: schema, isNegated: false };
+    this.#top = { schema, path, resource: schema, isNegated: false };
+    this.top = this.#effective(this.#top);
   }
 
   /** The schema at keys below a claim. */
-  child({ schema, path, resource }: Claim, keys: readonly string[], isNegated = false): Claim {
+  child(claim: Claim, keys: readonly string[], isNegated = false): Claim {
+    return this.#effective(this.#below(claim, keys, isNegated));
+  }
+
+  /** The keywords that count: beside a `$ref` none, if `$schema` names a draft up to 7. */
+  #effective(claim: Claim): Claim {
+    const { schema } = claim;
+    if (!isObject(schema) || typeof schema["$ref"] !== "string") return claim;
+    if (Object.keys(schema).length === 1 || !this.#isOldDraft(claim)) return claim;
+    const alone = this.#references.get(schema) ?? { $ref: schema["$ref"] };
+    this.#references.set(schema, alone);
+    return { ...claim, schema: alone };
+  }
+
+  #isOldDraft({ resource }: Claim): boolean {
+    const named = [resource, this.#top.schema].map((each) => isObject(each) && each["$schema"]);
+    const draft = named.find((each) => typeof each === "string");
+    return typeof draft === "string" && OLD_DRAFT.test(draft);
+  }
+
+  /** As `child`, as it is in the request. */
+  #below({ schema, path, resource }: Claim, keys: readonly string[], isNegated = false): Claim {
     let found = schema;
     for (const key of keys) found = (found as Schema)[key];
     const inside = { schema: found, path: [...path, ...keys], isNegated };
@@ -50,17 +79,18 @@ export class Document {
     if (typeof reference !== "string") throw new GrammarError(at, "must be a string");
     const [uri, fragment] = splitFragment(reference);
     const resource = this.#resource(uri, claim, at);
-    if (fragment === "") return { ...resource, isNegated: claim.isNegated };
+    const { isNegated } = claim;
+    if (fragment === "") return this.#effective({ ...resource, isNegated });
     if (!fragment.startsWith("/")) return this.#anchor(resource, fragment, claim, at);
     const keys = pointerKeys(fragment, at);
     // Some generators give every schema an id, and point from the top of the document all the same.
-    const found = this.#find(resource, keys) ?? (uri === "" ? this.#find(this.top, keys) : null);
+    const found = this.#find(resource, keys) ?? (uri === "" ? this.#find(this.#top, keys) : null);
     if (!found) throw new GrammarError(at, "points to a schema that does not exist");
-    return { ...found, isNegated: claim.isNegated };
+    return this.#effective({ ...found, isNegated });
   }
 
   #resource(uri: string, claim: Claim, at: Path): Claim {
-    if (uri === "" && claim.resource === this.top.schema) return this.top;
+    if (uri === "" && claim.resource === this.#top.schema) return this.#top;
     const resources = (this.#resources ??= this.#index());
     const base = this.#bases.get(claim.resource) ?? BASE;
     const absolute = uri === "" ? base : resolved(uri, base);
@@ -76,7 +106,7 @@ export class Document {
     const base = this.#bases.get(resource.schema) ?? BASE;
     const found = this.#anchors.get(`${base}#${name}`);
     if (!found) throw new GrammarError(at, "points to an anchor that does not exist");
-    return { ...found, isNegated: claim.isNegated };
+    return this.#effective({ ...found, isNegated: claim.isNegated });
   }
 
   #find(from: Claim, keys: readonly string[]): Claim | null {
@@ -85,7 +115,7 @@ export class Document {
       const { schema } = claim;
       const isInside = typeof schema === "object" && schema !== null && Object.hasOwn(schema, key);
       if (!isInside) return null;
-      claim = this.child(claim, [key]);
+      claim = this.#below(claim, [key]);
     }
     return claim;
   }
@@ -93,12 +123,12 @@ export class Document {
   /** All resources and anchors of the document. */
   #index(): Map<string, Claim> {
     const resources = new Map<string, Claim>();
-    const open: { claim: Claim; base: string }[] = [{ claim: this.top, base: BASE }];
+    const open: { claim: Claim; base: string }[] = [{ claim: this.#top, base: BASE }];
     for (let next = open.pop(); next; next = open.pop()) {
       const { claim } = next;
       const id = idOf(claim.schema);
       const base = id === null ? next.base : (resolved(id, next.base) ?? next.base);
-      const isTop = claim === this.top;
+      const isTop = claim === this.#top;
       if (isTop || id !== null) {
         resources.set(base, claim);
         this.#bases.set(claim.schema, base);
@@ -108,7 +138,7 @@ export class Document {
       if (anchor !== null) this.#anchors.set(`${base}#${anchor}`, claim);
       if (typeof claim.schema !== "object" || claim.schema === null) continue;
       for (const key of Object.keys(claim.schema)) {
-        if (!CONSTANTS.has(key)) open.push({ claim: this.child(claim, [key]), base });
+        if (!CONSTANTS.has(key)) open.push({ claim: this.#below(claim, [key]), base });
       }
     }
     return resources;

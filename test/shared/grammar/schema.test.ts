@@ -182,6 +182,20 @@ test.each<[schema: object, texts: string[], others: string[]]>([
     ["1"],
     ["2"],
   ],
+  [
+    {
+      $schema: "http://json-schema.org/draft-07/schema#",
+      $ref: "#/definitions/a",
+      const: 1,
+      definitions: {
+        a: { type: "array", items: { $ref: "#/definitions/b/definitions/c", maximum: 1 } },
+        b: { $ref: "#/definitions/a", definitions: { c: { type: "integer" } } },
+      },
+    },
+    ["[]", "[2]"],
+    ["1", '["2"]'],
+  ],
+  [{ $ref: "#/$defs/a", maximum: 1, $defs: { a: { type: "integer" } } }, ["1"], ["2"]],
   [{ type: "string", not: { enum: ["a", "ab"] } }, ['""', '"b"', '"abc"'], ['"a"', '"ab"', "1"]],
   [{ type: "string", example: "x", "x-order": 1, format: "int32" }, ['"a"'], ["1"]],
   [{ allOf: [{ $ref: "#/$defs/a" }], $defs: { a: { enum: ["x", 1.5] } } }, ['"x"', "1.5"], ["1"]],
