@@ -7,10 +7,16 @@ import type { HeldBytes } from "./held-bytes.ts";
 /**
  * The content type is ignored, because `curl -d` names another one by default.
  * @param held takes room for the body; the caller gives it back
+ * @param options.mayBeAbsent whether no body means `{}`
  * @throws AppError payload_too_large, invalid_request, request_timeout, rate_limit_exceeded, overloaded
  */
-export async function readJson(request: Request, held: HeldBytes): Promise<unknown> {
-  return parseJson(decode(await readBytes(request, held)), "The body");
+export async function readJson(
+  request: Request,
+  held: HeldBytes,
+  { mayBeAbsent = false }: { readonly mayBeAbsent?: boolean } = {},
+): Promise<unknown> {
+  const bytes = await readBytes(request, held);
+  return mayBeAbsent && bytes.length === 0 ? {} : parseJson(decode(bytes), "The body");
 }
 
 function decode(bytes: Uint8Array): string {

@@ -109,6 +109,8 @@ export interface JsonBody<Body> {
   readonly choose: (body: unknown) => RequestSchema<Body>;
   /** A body that works for each schema, in the same order. */
   readonly examples: readonly object[];
+  /** Whether no body means `{}`. */
+  readonly mayBeAbsent?: boolean;
 }
 
 /** A form that the handler reads itself, because it is stored while it arrives. */
@@ -119,8 +121,13 @@ export interface FormBody {
 }
 
 /** A JSON body with one schema. @param example a body that the route accepts */
-export function jsonBody<Body>(schema: RequestSchema<Body>, example: object): JsonBody<Body> {
+export function jsonBody<Body>(
+  schema: RequestSchema<Body>,
+  example: object,
+  { mayBeAbsent = false } = {},
+): JsonBody<Body> {
   return {
+    mayBeAbsent,
     mediaType: "application/json",
     schemas: [schema],
     choose: () => schema,
@@ -192,7 +199,9 @@ interface HandlerInput<
 /** A declared route with its handler. The document and the registration need no types of inputs. */
 export interface Route extends Omit<Declaration<string, QueryFields, unknown, Replies>, "body"> {
   readonly params?: Readonly<Record<string, v.GenericSchema>>;
-  readonly body?: Pick<JsonBody<unknown>, "mediaType" | "schemas" | "examples"> | FormBody;
+  readonly body?:
+    | Pick<JsonBody<unknown>, "mediaType" | "schemas" | "examples" | "mayBeAbsent">
+    | FormBody;
   /** @throws AppError what checking the inputs or the handler throws */
   readonly handle: (c: AppContext) => Promise<Response>;
 }
@@ -251,7 +260,7 @@ async function readBody<Body>(
   held: HeldBytes,
 ): Promise<Body | undefined> {
   if (declaration?.mediaType !== "application/json") return undefined;
-  const body = await readJson(c.req.raw, held);
+  const body = await readJson(c.req.raw, held, declaration);
   c.set("sentBody", body);
   return parseRequest(declaration.choose(body), body);
 }

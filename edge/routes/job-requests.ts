@@ -48,10 +48,10 @@ export function jobRequestRoutes({ deadlineSeconds }: RouteSettings): Route[] {
         tag: "Jobs",
         summary: "Run a job again",
         description:
-          "Submits a new job with the same input, options and seed: a `reproducible` model gives the same tokens. What the request left to defaults stays as it was then. The body has what the new job has instead, such as another `seed` or `steering`; `{}` changes nothing. One choice of a request is run again as one job. The key also needs the scope `jobs:read`.",
+          "Submits a new job with the same input, options and seed: a `reproducible` model gives the same tokens. What the request left to defaults stays as it was then. The body has what the new job has instead, such as another `seed` or `steering`; `{}` or no body changes nothing. One choice of a request is run again as one job. The key also needs the scope `jobs:read`.",
         access: { scope: "jobs:write" },
         params: { id: JOB_ID },
-        body: jsonBody(RerunRequest, { steering: { alpha: 0 } }),
+        body: jsonBody(RerunRequest, { steering: { alpha: 0 } }, { mayBeAbsent: true }),
         uses: [...SUBMISSION, WAIT],
         replies: {
           200: rerun("The new job has ended."),

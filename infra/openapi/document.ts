@@ -152,13 +152,14 @@ class DocumentGenerator {
     };
   }
 
-  #body({ mediaType, schemas, examples }: NonNullable<Route["body"]>): JsonObject {
+  #body(body: NonNullable<Route["body"]>): JsonObject {
+    const { mediaType, schemas, examples } = body;
     const converted = schemas.map((schema) => this.#schemas.convert(schema, "input"));
     const schema = converted.length === 1 ? converted[0] : { anyOf: converted };
     const named = examples.map((value, i) => [componentName(converted[i]), { value }] as const);
     return {
       description: "The request.",
-      required: true,
+      required: !("mayBeAbsent" in body && body.mayBeAbsent),
       content: { [mediaType]: { schema, examples: Object.fromEntries(named) } },
     };
   }

@@ -45,12 +45,15 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   // Reasoning and its effort, apart from the text.
   reasoning: [{}, { effort: "none" }, { summary: "auto" }],
   reasoning_effort: ["none"],
+  include_reasoning: [true, false],
+  separate_reasoning: [true, false],
   verbosity: ["medium"],
   thinking: [{ type: "disabled" }],
   modalities: [["text"]],
   // Tiers, caches and retention.
   service_tier: ["auto", "default", "standard_only"],
   speed: ["standard"],
+  store: [true],
   prompt_cache_retention: ["in_memory", "in-memory"],
   prompt_cache_options: [{}],
   cache_prompt: [true],

@@ -21,6 +21,7 @@ import {
   text,
   type Reply,
 } from "./schema.ts";
+import { TokenShift } from "./token-details.ts";
 import { responseToolFields, ResponseToolChoice, ShownResponseTool } from "./tools.ts";
 
 /** Details that a request can ask for. All but the first are those of items that no response here has. */
@@ -185,6 +186,10 @@ export const ResponseObject = v.strictObject({
   output: field(
     v.array(OutputItem),
     "The generated message, and the calls of functions after it. Empty while there is no text, unless the response is completed. A response with calls has a message only if there is a text before them.",
+  ),
+  trace: field(
+    v.exactOptional(v.array(TokenShift)),
+    "The steering trace of the tokens of calls: one entry for each token, in order. Those of the message are in its part. Present only if the request sets `steering.trace` and there are such tokens. If a message comes before the calls, the tokens are told apart only with log-probabilities; without them the message has all.",
   ),
   usage: field(
     v.nullable(ResponseUsage),

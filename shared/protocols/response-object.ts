@@ -8,7 +8,7 @@ import type {
   ResponseItemStatus,
 } from "../api/response-items.ts";
 import type { ResponseObject, ResponseStatus, ResponseUsage } from "../api/responses.ts";
-import type { TokenDetails } from "../api/token-details.ts";
+import type { TokenDetails, TokenShift } from "../api/token-details.ts";
 import { messageId, responseId } from "../jobs/ids.ts";
 import type { RequestOptions } from "../jobs/record.ts";
 import type { AnsweredJob } from "./chat-replies.ts";
@@ -56,6 +56,7 @@ export function toResponse(
 ): ResponseObject {
   const { generation, requestOptions } = job;
   const status = responseStatus(snapshot);
+  const { items, callTrace } = outputOf(job, snapshot, message);
   return {
     id: responseId(job.id),
     object: "response",
@@ -66,7 +67,8 @@ export function toResponse(
     incomplete_details: status === "incomplete" ? { reason: "max_output_tokens" } : null,
     instructions: requestInstructions(job),
     model: generation.model,
-    output: outputItems(job, snapshot, message),
+    output: items,
+    ...(callTrace && { trace: callTrace }),
     usage: snapshot.usage && toResponseUsage(snapshot.usage),
     temperature: generation.temperature,
     top_p: generation.topP,
@@ -103,27 +105,28 @@ const CONSTANT_FIELDS = {
   service_tier: "default",
 } as const;
 
-/** The message that a response generates, unless it has only calls, and its calls. */
-function outputItems(
+/** The message that a response generates, unless it has only calls; its calls; and the trace of the tokens of calls. */
+function outputOf(
   { id, generation }: AnsweredJob,
   snapshot: JobSnapshot,
   message?: OutputMessage,
-): OutputItem[] {
+): { readonly items: OutputItem[]; readonly callTrace?: TokenShift[] } {
   const { text: output, ...details } = snapshot.output;
   const status = responseStatus(snapshot);
-  if (output === "" && status !== "completed") return [];
+  if (output === "" && status !== "completed") return { items: [] };
   const { text, calls } = parseOutput(generation.tools, output);
   const last = itemEndStatus(status);
   const textStatus = calls.length === 0 ? last : "completed";
+  const hasMessage = text !== "" || calls.length === 0;
   const ofText = calls.length === 0 ? details : beforeCalls(details, text);
-  const messages =
-    text === "" && calls.length > 0
-      ? []
-      : [message ?? messageItem(id, textStatus, toOutputText({ text, ...ofText }))];
+  const messages = hasMessage
+    ? [message ?? messageItem(id, textStatus, toOutputText({ text, ...ofText }))]
+    : [];
   const items = calls.map((call, i) =>
     callItem(id, i, call, i === calls.length - 1 ? last : "completed"),
   );
-  return [...messages, ...items];
+  const callTrace = details.trace?.slice(hasMessage ? ofText.trace?.length : 0) ?? [];
+  return { items: [...messages, ...items], ...(callTrace.length > 0 && { callTrace }) };
 }
 
 /** The status of the last item of a response. */

@@ -91,7 +91,7 @@ test.each<[fields: object, param: string, message: RegExp, code?: string]>([
     /^guided_grammar must have at most 65536 characters/,
   ],
   [
-    { guided_grammar: 'root ::= root "a"' },
+    { guided_grammar: 'root ::= a\na ::= root "x" | "y"' },
     "guided_grammar.root",
     /begins with itself/,
     unsupported,

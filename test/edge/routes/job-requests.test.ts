@@ -82,7 +82,7 @@ test("a rerun has the generation of the job, with the same seed, also of what wa
   };
   const { id, seed } = await client.submit(fields);
   await play(id, ["123"]);
-  const reply = await client.post(`/v1/jobs/${id}/rerun`, {});
+  const reply = await client.post(`/v1/jobs/${id}/rerun`);
   expect(reply.status).toBe(202);
   const again = await reply.json<Job>();
   expect(reply.headers.get("location")).toBe(`/v1/jobs/${again.id}`);

@@ -23,6 +23,20 @@ const WEATHER = {
 const CALLS =
   '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>' +
   '\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</tool_call>';
+/** How steering changed a token that every model gives the same probability. */
+const SHIFT = {
+  alpha: 1,
+  base: 0,
+  expert: 0,
+  antiexpert: 0,
+  steered: 0,
+  gain: 0,
+  kl: 0,
+  same: true,
+  base_token: { id: 1, token: "a" },
+  promoted: [],
+  demoted: [],
+};
 const called = { ...success, finish_reason: "tool_calls" } as const;
 const ask = { model: card.id, input: "Weather?", tools: [WEATHER] };
 
@@ -230,47 +244,54 @@ describe("the events of a stream", () => {
   test.each([
     ["before calls", ["Hm", "é.", "\n\n<tool", CALLS.slice(5, 60), CALLS.slice(60)], ["Hm", "é."]],
     ["without calls", ["Hm", " <tool", "_x", "\n"], ["Hm", " <tool", "_x", "\n"]],
-  ])(
-    "have the log-probabilities of a text %s that the response has later",
-    async (_, pieces, own) => {
-      const fields = { ...ask, include: ["message.output_text.logprobs"], stream: true };
-      const reply = await tenant.post("/v1/responses", fields);
-      const id = await tenant.queuedJob();
-      const { attempt } = await claim(id);
-      // Two tokens in the first entry of the log.
-      const tokens = [pieces.slice(0, 2), ...pieces.slice(2).map((piece) => [piece])];
-      let at = 0;
-      for (const texts of tokens) {
-        const logprobs = texts.map((token) => ({
-          id: token.length,
-          token,
-          logprob: -0.5,
-          top: [],
-        }));
-        const ids = logprobs.map((entry) => entry.id);
-        await store.appendTokens(id, attempt, at, { ids, text: texts.join(""), logprobs });
-        at += texts.length;
-      }
-      await store.finish(id, attempt, "succeeded", pieces.join(""), called);
-      const frames = await Array.fromAsync(sse(reply));
-      const events = frames
-        .filter(({ data }) => data !== "[DONE]")
-        .map(({ data }) => JSON.parse(data) as OpenAI.Responses.ResponseStreamEvent);
-      const ofType = <Type extends string>(type: Type) =>
-        events.filter(
-          (event): event is Extract<typeof event, { type: Type }> => event.type === type,
-        );
-      const [done] = ofType("response.output_text.done");
-      const [completed] = ofType("response.completed");
-      expect(done!.logprobs.map(({ token }) => token)).toEqual(own);
-      expect(ofType("response.output_text.delta").flatMap(({ logprobs }) => logprobs)).toEqual(
-        done!.logprobs,
-      );
-      const later = await openai.responses.retrieve(id.replace("job_", "resp_"));
-      expect(later.output).toEqual(completed!.response.output);
-      expect(later.output[0]).toMatchObject({ content: [{ logprobs: done!.logprobs }] });
-    },
-  );
+  ])("have the details of a text %s that the response has later", async (_, pieces, own) => {
+    const fields = {
+      ...ask,
+      include: ["message.output_text.logprobs"],
+      steering: { trace: true },
+      stream: true,
+    };
+    const reply = await tenant.post("/v1/responses", fields);
+    const id = await tenant.queuedJob();
+    const { attempt } = await claim(id);
+    // Two tokens in the first entry of the log.
+    const tokens = [pieces.slice(0, 2), ...pieces.slice(2).map((piece) => [piece])];
+    let at = 0;
+    for (const texts of tokens) {
+      const logprobs = texts.map((token) => ({
+        id: token.length,
+        token,
+        logprob: -0.5,
+        top: [],
+      }));
+      const ids = logprobs.map((entry) => entry.id);
+      const trace = ids.map((id) => ({ ...SHIFT, id }));
+      await store.appendTokens(id, attempt, at, { ids, text: texts.join(""), logprobs, trace });
+      at += texts.length;
+    }
+    await store.finish(id, attempt, "succeeded", pieces.join(""), called);
+    const frames = await Array.fromAsync(sse(reply));
+    const events = frames
+      .filter(({ data }) => data !== "[DONE]")
+      .map(({ data }) => JSON.parse(data) as OpenAI.Responses.ResponseStreamEvent);
+    const ofType = <Type extends string>(type: Type) =>
+      events.filter((event): event is Extract<typeof event, { type: Type }> => event.type === type);
+    const [done] = ofType("response.output_text.done");
+    const [completed] = ofType("response.completed");
+    expect(done!.logprobs.map(({ token }) => token)).toEqual(own);
+    expect(ofType("response.output_text.delta").flatMap(({ logprobs }) => logprobs)).toEqual(
+      done!.logprobs,
+    );
+    const later = await openai.responses.retrieve(id.replace("job_", "resp_"));
+    expect(later.output).toEqual(completed!.response.output);
+    const trace = own.map((token) => ({ ...SHIFT, id: token.length }));
+    expect(done).toMatchObject({ trace });
+    expect(later.output[0]).toMatchObject({ content: [{ logprobs: done!.logprobs, trace }] });
+    const ofCalls = pieces.slice(own.length).map((token) => ({ ...SHIFT, id: token.length }));
+    for (const response of [completed!.response, later]) {
+      expect((response as { trace?: unknown }).trace ?? []).toEqual(ofCalls);
+    }
+  });
 
   test("have the same numbers for a reader that resumes", async () => {
     const reply = await tenant.post("/v1/responses", { ...ask, stream: true });
