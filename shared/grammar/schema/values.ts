@@ -1,6 +1,6 @@
 /** The constants of a schema, with exact numbers and the keys in the order of the request's text. */
 import { keysInOrder, numberText } from "../../api/json-source.ts";
-import { sequence } from "../rules/expressions.ts";
+import { choice, sequence } from "../rules/expressions.ts";
 import { GrammarError, type Path } from "../rules/grammar-error.ts";
 import type { Expression } from "../rules/grammar.ts";
 import { COLON, COMMA } from "../text/json.ts";
@@ -50,7 +50,7 @@ export function isEqual(a: Value, b: Value): boolean {
 
 /** A JSON text of a value, with at most one space after a comma or colon. */
 export function valueExpression(value: Value): Expression {
-  if (value instanceof Decimal) return String(value);
+  if (value instanceof Decimal) return numberConstant(value);
   if (Array.isArray(value)) {
     return sequence("[", ...joined(value.map((item) => valueExpression(item))), "]");
   }
@@ -59,6 +59,17 @@ export function valueExpression(value: Value): Expression {
     sequence(JSON.stringify(name), COLON, valueExpression(member)),
   );
   return sequence("{", ...joined(members), "}");
+}
+
+/** Characters of a constant without an exponent, if the schema writes it with one. */
+const PLAIN_CHARS_MAX = 40;
+
+/** As the schema writes it, or without an exponent. */
+function numberConstant(value: Decimal): Expression {
+  const plain = String(value);
+  const { source = plain } = value;
+  if (source === plain) return plain;
+  return plain.length > PLAIN_CHARS_MAX ? source : choice([plain, source]);
 }
 
 function joined(parts: readonly Expression[]): Expression[] {

@@ -7,10 +7,13 @@ const PLACES_MAX = 400;
 export class Decimal {
   readonly digits: bigint;
   readonly scale: number;
+  /** As it was parsed; absent for a computed number. */
+  readonly source: string | undefined;
 
-  private constructor(digits: bigint, scale: number) {
+  private constructor(digits: bigint, scale: number, source?: string) {
     this.digits = digits;
     this.scale = scale;
+    this.source = source;
   }
 
   static of(digits: bigint, scale = 0): Decimal {
@@ -28,7 +31,8 @@ export class Decimal {
     const scale = fraction.length - Number(exponent);
     if (whole.length + fraction.length > PLACES_MAX || Math.abs(scale) > PLACES_MAX) return null;
     const digits = BigInt(whole + fraction);
-    return Decimal.of(sign === "-" ? -digits : digits, scale);
+    const number = Decimal.of(sign === "-" ? -digits : digits, scale);
+    return new Decimal(number.digits, number.scale, text);
   }
 
   get isInteger(): boolean {

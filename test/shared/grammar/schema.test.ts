@@ -1,6 +1,7 @@
 /** JSON Schemas as grammars, checked with an independent validator (ajv). */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { parseJson } from "../../../shared/api/json-text.ts";
 import { compileResponseFormat } from "../../../shared/grammar/format.ts";
 import { accepts, matcherOf, schemaFormat } from "../../support/grammar.ts";
 import { generated, jsonValues, judged, schemas } from "../../support/schemas.ts";
@@ -194,6 +195,11 @@ test.each<[schema: object, texts: string[], others: string[]]>([
     },
     ["[]", "[2]"],
     ["1", '["2"]'],
+  ],
+  [
+    parseJson('{"enum": [1e400, [2.5e1]]}', "The schema", { isSchema: true }) as object,
+    ["1e400", "[2.5e1]", "[25]"],
+    ["1", "[2.5]"],
   ],
   [{ $ref: "#/$defs/a", maximum: 1, $defs: { a: { type: "integer" } } }, ["1"], ["2"]],
   [{ type: "string", not: { enum: ["a", "ab"] } }, ['""', '"b"', '"abc"'], ['"a"', '"ab"', "1"]],
