@@ -66,7 +66,7 @@ export default defineConfig({
         test: {
           name: "unit",
           env: CHILD_ENV,
-          include: ["test/{shared,worker,infra}/**/*.test.ts"],
+          include: ["test/{shared,worker,infra,scorecard}/**/*.test.ts"],
           testTimeout: TEST_TIMEOUT_MS,
         },
       },

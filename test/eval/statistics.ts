@@ -18,7 +18,8 @@ export function wilsonInterval(values: readonly boolean[]): Interval {
   const center = share + z ** 2 / (2 * count);
   const half = z * Math.sqrt((share * (1 - share)) / count + z ** 2 / (4 * count ** 2));
   const scale = 100 / (1 + z ** 2 / count);
-  return [scale * (center - half), scale * (center + half)];
+  // At the ends rounding would give -0 or more than 100.
+  return [Math.max(0, scale * (center - half)), Math.min(100, scale * (center + half))];
 }
 
 /**
