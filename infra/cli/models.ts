@@ -1,14 +1,15 @@
-/** `npm run models -- …`: gets models, checks a manifest, and prepares model folders ahead of time, so that workers start faster. */
+/** `npm run models -- …`: gets and exports models, checks a manifest, and prepares model folders ahead of time, so that workers start faster. */
 import { basename, join } from "node:path";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { DTYPES, dtypesIn, type Dtype } from "../../worker/engine/model/graph-files.ts";
 import { prepareDecoder } from "../../worker/engine/model/model-folder.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { check, type CheckOptions } from "./models-check.ts";
+import { EXPORT_DTYPES, exportModel, type ExportOptions } from "./models-export.ts";
 import { pullModel } from "./models-pull.ts";
 
 const program = new Command("npm run models --")
-  .description("get, check and prepare models")
+  .description("get, export, check and prepare models")
   .helpCommand(false);
 
 program
@@ -33,6 +34,29 @@ program
     "\nHF_ENDPOINT names a mirror, HF_TOKEN a token for private and gated repositories, and\nHF_HUB_CACHE or HF_HOME the cache. A transfer that was broken off goes on.",
   )
   .action((repository: string, { dtype }: { dtype: Dtype[] }) => pullModel(repository, dtype));
+
+program
+  .command("export")
+  .description(
+    "make an ONNX folder of a Hugging Face model, check it against PyTorch, and prepare it",
+  )
+  .argument("<source>", "ORG/NAME, ORG/NAME@REVISION, or a folder with safetensors")
+  .argument("<folder>", "folder to write")
+  .option("--adapter <source>", "a LoRA adapter as peft saves it, to merge into the weights")
+  .addOption(
+    new Option("--dtype <formats...>", "weight formats to write")
+      .choices(EXPORT_DTYPES)
+      .default(["fp32"]),
+  )
+  .option("--prompts <file>", "prompts to compare the logits with, one in each line")
+  .addHelpText(
+    "after",
+    "\nNeeds Python 3.10 or newer. The first run installs PyTorch and optimum-onnx into .trimtab/ (1.3 GB, or\nseveral GB if the registry has PyTorch only with CUDA).",
+  )
+  .action(async (source: string, folder: string, options: ExportOptions) => {
+    exportModel(source, folder, options);
+    await prepare(folder);
+  });
 
 program
   .command("check")

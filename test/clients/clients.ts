@@ -9,7 +9,7 @@ import { parseArgs } from "node:util";
 import { Child } from "../../infra/stack/process.ts";
 import { runCommand, startApi } from "../support/command.ts";
 import { installNodeTools } from "../support/node-tools.ts";
-import { installPythonTools } from "../support/python-tools.ts";
+import { installPythonTools } from "../../infra/stack/python-tools.ts";
 import { SCRIPTED_MODEL, writeScriptedModel } from "../support/scripted-model.ts";
 
 /** A program that lets a framework call `get_weather`, and exits with another code than 0 if something is not as it should be. */

@@ -16,7 +16,7 @@ import { startWorker } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { KeyPolicy } from "../../shared/api/keys.ts";
 import { fuzzRequests } from "./requests.ts";
-import { installPythonTools } from "../support/python-tools.ts";
+import { installPythonTools } from "../../infra/stack/python-tools.ts";
 
 const VERSION = "4.32.5";
 const ROOT = join(import.meta.dirname, "../..");

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { freePort } from "../../infra/stack/port.ts";
 import { Child } from "../../infra/stack/process.ts";
-import { installPythonTools } from "../support/python-tools.ts";
+import { installPythonTools } from "../../infra/stack/python-tools.ts";
 
 const VERSION = "2026.10.11549";
 /** Its threads wait for each other in busy loops: beside other processes one is faster than two. */

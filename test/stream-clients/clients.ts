@@ -9,7 +9,7 @@ import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { runCommand } from "../support/command.ts";
-import { installPythonTools } from "../support/python-tools.ts";
+import { installPythonTools } from "../../infra/stack/python-tools.ts";
 
 const OPENAI_VERSIONS = ["1.109.1", "2.37.0", "3.57.0"];
 const SCRIPT = join(import.meta.dirname, "read_streams.py");

@@ -7,7 +7,7 @@ import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Command } from "commander";
 import { runCommand, startApi } from "../../support/command.ts";
-import { installPythonTools } from "../../support/python-tools.ts";
+import { installPythonTools } from "../../../infra/stack/python-tools.ts";
 import { Api } from "./api.ts";
 import { compareRuns, compareWithScores, type Comparison } from "./compare.ts";
 import { BASE_FOLDER, writeInputs, writeManifest } from "./inputs.ts";

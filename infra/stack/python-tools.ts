@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../../infra/stack/user-error.ts";
+import { UserError } from "./user-error.ts";
 
 const FOLDER = join(import.meta.dirname, "../../.trimtab");
 
