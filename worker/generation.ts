@@ -56,8 +56,12 @@ export async function startEngine(
   metrics.setModels(engine.cards);
   for (const warning of engine.warnings) log.warn(warning);
   const away = new AwayModels(log);
-  away.update(engine.bases);
-  engine.onBases = (bases) => away.update(bases);
+  const setBases = (bases: typeof engine.bases) => {
+    away.update(bases);
+    metrics.setRemoteBases(bases);
+  };
+  setBases(engine.bases);
+  engine.onBases = setBases;
   return { engine, away, engineMeter };
 }
 

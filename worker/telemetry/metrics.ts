@@ -123,6 +123,11 @@ export class Metrics {
     "Age of the oldest waiting job that needs a model and is not part of a batch, in seconds",
     "model",
   );
+  readonly #remoteBaseUp = this.#gauge(
+    "remote_base_up",
+    "1 if a model's base on another server answers and fits, 0 if this worker's jobs for the model wait for it",
+    ...MODEL,
+  );
   readonly #slots = this.#gauge("slots", "Jobs that this worker can run at the same time");
   readonly #cacheBytesMax = this.#gauge(
     "kv_cache_bytes_max",
@@ -198,6 +203,15 @@ export class Metrics {
       for (const histogram of [this.#firstTokenSeconds, this.#queueSeconds, this.#waitSeconds]) {
         histogram.zero(labels);
       }
+    }
+  }
+
+  /** Sets which of the models with a remote base can be used now. */
+  setRemoteBases(
+    bases: readonly { readonly model: string; readonly problem: string | null }[],
+  ): void {
+    for (const { model, problem } of bases) {
+      this.#remoteBaseUp.set(this.#labelsOf(model), problem === null ? 1 : 0);
     }
   }
 

@@ -90,6 +90,7 @@ export function llamaRoutes(model: ServedModel): BaseRoutes {
     if (path === "/tokenize" && model.tokenizer) {
       return { body: { tokens: model.tokenizer.encodeCompletion(String(body["content"])) } };
     }
+    if (path === "/props" && model.slots) return { body: { total_slots: model.slots } };
     if (path !== "/completion") return null;
     const completion = body as unknown as CompletionBody;
     const prompts = (

@@ -7,6 +7,8 @@ export interface ServedModel {
   readonly vocabSize: number;
   /** Absent: a server without a tokenizer route. */
   readonly tokenizer?: Pick<ModelTokenizer, "encodeCompletion">;
+  /** Of llama.cpp; absent: it has no route that tells them. */
+  readonly slots?: number;
   /** Whether log-probabilities are told after the temperature. */
   readonly isTempered?: boolean;
   /** Whether a token's text ends within a character. */

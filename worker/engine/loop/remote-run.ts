@@ -22,8 +22,9 @@ import { propose } from "./remote-proposal.ts";
 import { certifyDecision, certifyForced, type RowCertificate } from "./remote-certificate.ts";
 import type { ModelState, Sequence, Step } from "./sequence.ts";
 
-/** A larger list is this many times as long. */
+/** A longer list is this many times as long, and after each other question that has not helped as many times more. */
 const DEEPER = 4;
+const DEEPER_POWER_MAX = 3;
 /** How often the base is asked again about one position. Then its token counts as not proven. */
 const ASKS_MAX = 6;
 /** Most drafts that prompt lookup finds. */
@@ -35,6 +36,7 @@ export class RemoteRun {
   readonly counts = emptyRemoteCounts();
   readonly #sequence: Sequence;
   readonly #base: RemoteBase;
+  readonly #load: BaseLoad;
   readonly #policy: DraftPolicy;
   readonly #listLengths: Readonly<Record<ListKind, ListLength>>;
   readonly #salt: string;
@@ -67,6 +69,7 @@ export class RemoteRun {
     const { vocabSize } = sequence.request.models;
     this.#sequence = sequence;
     this.#base = base;
+    this.#load = load;
     this.#policy = new DraftPolicy(load, drafter);
     this.#listLengths = { lifted: new ListLength(base.top), plain: new ListLength(base.top) };
     this.#salt = tenantSalt(sequence.request.tenant);
@@ -250,7 +253,7 @@ export class RemoteRun {
     const rowsOnly = { found: [], streamed: 0 };
     if (this.#pair.some(({ decoder }) => decoder.rewind === null))
       return { ...rowsOnly, drafts: 0 };
-    const { rowsMax } = this.#base;
+    const rowsMax = this.#base.rowsFor(this.#load.sequences);
     if (sequence.isForced) {
       const left = sequence.nextForcedTokens(rowsMax).length;
       const drafts = Math.min(rowsMax - 1, sequence.isScoringPrompt ? left : left - 1);
@@ -292,7 +295,8 @@ export class RemoteRun {
     const place = this.#place;
     // A list with all that could win takes one call, where asking for so many by their ids takes several.
     if (!isWhole && (needsList || ask.length > idsMax)) {
-      const top = Math.min(topMax, row.topCount * DEEPER);
+      const factor = DEEPER ** Math.min(DEEPER_POWER_MAX, this.#asks);
+      const top = Math.min(topMax, row.topCount * factor);
       this.#calls.longerRow({ ...place, drafts: [], top });
     } else this.#calls.ids(row, { ...place, ids: ask.slice(0, idsMax) });
     return true;

@@ -121,6 +121,8 @@ export interface BaseApi {
       vocabSize: number,
     ) => (event: unknown) => readonly StreamedRow[];
   };
+  /** How many prompts the server computes at once; absent if it has no such number. */
+  readonly slots?: { readonly path: string; readonly parse: (reply: unknown) => number };
   /** Ids of a text without added special tokens. Null if the API has no such route. */
   readonly tokenize: {
     readonly call: (text: string) => ApiCall;

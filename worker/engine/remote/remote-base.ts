@@ -20,6 +20,8 @@ import { NoText } from "./text-vocabulary.ts";
 const REPLY_BYTES = 2 ** 16;
 /** Members of a stream's event beside its log-probabilities. */
 const EVENT_BYTES = 1024;
+/** A server's properties, its chat template included. */
+const PROPS_BYTES = 2 ** 20;
 /** How long a start waits for the check of a base. */
 const OPEN_MS = 10_000;
 /** How long one call of a check is repeated. */
@@ -70,6 +72,7 @@ export class RemoteBase {
   #api: BaseApi;
   /** Null if the base is never checked. */
   #watch: BaseWatch | null = null;
+  #slots: number | null = null;
   #serverText: string | null = null;
   #serverTextMs = Number.NEGATIVE_INFINITY;
   /** Called when the base can be used again, or cannot any more, or `serverText` has changed. */
@@ -113,9 +116,22 @@ export class RemoteBase {
       onForm: (form) => (this.#api = forms[form]!),
       expected: { ...expected, prompts, vocabSize, top, rowsMax, topRemedy },
       name,
-      onChange: () => this.onChange(),
+      onChange: () => {
+        if (this.problem === null) void this.#readSlots();
+        this.onChange();
+      },
     });
     await this.#watch.open(waitMs);
+    if (this.problem === null) await this.#readSlots();
+  }
+
+  /**
+   * Most rows of one call while so many sequences run. A prompt without a slot of its own would take that of another one, with its
+   * cache, so the sequences share the slots.
+   */
+  rowsFor(sequences: number): number {
+    if (this.#slots === null) return this.rowsMax;
+    return Math.max(1, Math.min(this.rowsMax, Math.floor(this.#slots / Math.max(1, sequences))));
   }
 
   /** Why the base cannot be used now; null if it can. */
@@ -125,7 +141,10 @@ export class RemoteBase {
 
   /** What its last check found, for the log. */
   get warnings(): readonly string[] {
-    return this.#watch?.warnings ?? [];
+    const warnings = this.#watch?.warnings ?? [];
+    if (this.#slots === null || this.#slots >= this.rowsMax) return warnings;
+    const few = `its server has ${this.#slots} slots, so a call has no more rows, and "rows" is ${this.rowsMax}. Start llama.cpp with --parallel ${this.rowsMax} or more`;
+    return [...warnings, few];
   }
 
   /** The text of the last error that its server has answered, for the log alone; null if there is none. */
@@ -232,6 +251,24 @@ export class RemoteBase {
       if (!(error instanceof NoText)) throw error;
       throw new AppError("base_failed", `The base model ${this.name}: ${error.message}`);
     }
+  }
+
+  /** It may have been started again with other slots. A server that does not tell them may have enough. */
+  async #readSlots(): Promise<void> {
+    const { slots } = this.#api;
+    if (!slots) return;
+    const { signal } = new AbortController();
+    const of = { kind: "probe", owner: "", signal, patienceMs: 0 } as const;
+    const call = {
+      ...of,
+      method: "GET",
+      path: slots.path,
+      bytesMax: PROPS_BYTES,
+      parse: slots.parse,
+    } as const;
+    const reply = await this.#options.connection.call(call).catch(() => null);
+    const count = reply?.value;
+    this.#slots = typeof count === "number" && count >= 1 ? count : null;
   }
 
   #keepServerText(text: string): void {

@@ -69,6 +69,17 @@ describe("a base that fits", () => {
     expect([base.problem, base.warnings]).toEqual([null, []]);
   });
 
+  test("llama.cpp's slots are shared by the sequences, and few of them are told in a warning", async () => {
+    const { base } = await llama({ slots: 64 });
+    await base.open(expected);
+    expect([1, 16, 32, 100].map((sequences) => base.rowsFor(sequences))).toEqual([4, 4, 2, 1]);
+    expect(base.warnings).toEqual([]);
+    const { base: small } = await llama({ slots: 2 });
+    await small.open(expected);
+    expect([1, 2, 8].map((sequences) => small.rowsFor(sequences))).toEqual([2, 1, 1]);
+    expect(small.warnings).toEqual([expect.stringContaining("its server has 2 slots")]);
+  });
+
   test("a server without a tokenizer route is used with a warning", async () => {
     const { base } = await llama({ tokenizer: { encodeCompletion: () => [] } });
     await expect(base.open(expected)).rejects.toThrow("tokenizer");

@@ -107,6 +107,10 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
         cachedTokens: ordered[0]!["timings/cache_n"] ?? null,
       };
     },
+    slots: {
+      path: "/props",
+      parse: (reply) => (reply as { total_slots: number }).total_slots,
+    },
     tokenize: {
       call: (text) => ({
         path: "/tokenize",
