@@ -1,12 +1,17 @@
 /**
  * `npm run bench:remote`: the demo base inflated to 98M parameters behind a real llama.cpp server. Steered tokens per second
- * beside the base's own stream and beside one call per token, with added latency and with several jobs at once.
+ * beside the base's own stream and beside one call per token, with added latency and with several jobs at once. Then the time of
+ * a local job's token beside jobs whose base does not answer.
  *
- *     npm run bench:remote -- --latency 0,20,100 --jobs 1,8,32 --tokens 48 --json FILE
+ *     npm run bench:remote -- --latency 0,20,100 --jobs 1,8,32 --text replies --json FILE
  *
- * Times on a busy machine mean nothing; calls and bytes per token still do. The file has the targets, and whether they were met.
+ * Text: `replies` are the demo family's own, with their ends. `long` ones have no end: after the reply the models say what they were
+ * never trained for, and drafts are seldom right. Times on a busy machine mean nothing; calls and bytes per token still do. The file
+ * has the targets, and whether they were met.
  */
 import { writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
@@ -15,6 +20,7 @@ import { errorText } from "../../infra/stack/user-error.ts";
 import { Batch } from "../../worker/engine/loop/batch.ts";
 import { totalDrafts, type RemoteCounts } from "../../worker/engine-client/messages.ts";
 import type { ForcedDrafter } from "../../worker/engine/loop/remote-policy.ts";
+import type { Sequence } from "../../worker/engine/loop/sequence.ts";
 import type { Models } from "../../worker/engine/model/ensemble.ts";
 import { llamaCpp } from "../../worker/engine/remote/apis/llama-cpp.ts";
 import { Connection } from "../../worker/engine/remote/connection.ts";
@@ -22,14 +28,19 @@ import { RemoteBase } from "../../worker/engine/remote/remote-base.ts";
 import { RemoteDecoder } from "../../worker/engine/remote/remote-decoder.ts";
 import { family } from "../bench/models/family.ts";
 import { benchPrompt } from "../bench/prompts.ts";
+import { summarize } from "../bench/statistics.ts";
 import { DEMO_VOCAB, demoModels, demoRequest } from "../support/base-server/demo.ts";
 import { startLatency } from "./latency.ts";
 import { startLlamaServer } from "./llama-server.ts";
 import { ratedTargets, type Measured } from "./targets.ts";
 
 const PROMPT_TOKENS = 100;
-const WARM_UP_TOKENS = 24;
+const WARM_UP_JOBS = 3;
+const BESIDE_ROUNDS = 3;
+const WARM_UP_TOKENS = 16;
 const SLOTS = 40;
+/** With fewer jobs at once, some run in turn. */
+const JOBS_MIN = 6;
 /** A logit bias against the end token, so that every job has as many tokens. */
 const NO_END = [0, -1_000] as const;
 
@@ -38,6 +49,7 @@ const { values: args } = parseArgs({
   options: {
     latency: { type: "string", default: "0,20,100" },
     jobs: { type: "string", default: "1,8,32" },
+    text: { type: "string", default: "replies" },
     tokens: { type: "string", default: "48" },
     top: { type: "string", default: "48" },
     temperature: { type: "string", default: "0,0.7" },
@@ -53,12 +65,14 @@ try {
   const contextTokens = PROMPT_TOKENS + tokensMax + 32;
   const url = await startLlamaServer({ model, slots: SLOTS, contextTokens });
   const models = await demoModels();
+  const jobsMax = Math.max(JOBS_MIN, ...numbers(args.jobs));
+  const lengths = await localLengths(models, jobsMax);
+  // Computes the prompts, which are then in the server's cache.
+  await ownStream(url, { latencyMs: 0, jobs: jobsMax, lengths });
   for (const latencyMs of numbers(args.latency)) {
     const slow = await startLatency(url, latencyMs);
     for (const jobs of numbers(args.jobs)) {
-      // The first run computes the prompts, which are then in the server's cache.
-      await ownStream(slow.url, latencyMs, jobs);
-      report(await ownStream(slow.url, latencyMs, jobs));
+      report(await ownStream(slow.url, { latencyMs, jobs, lengths }));
       for (const temperature of numbers(args.temperature)) {
         for (const speculate of [false, true]) {
           report(await steered(models, slow.url, { latencyMs, jobs, temperature, speculate }));
@@ -67,11 +81,15 @@ try {
     }
     await slow.close();
   }
+  const beside = await besideSilentBase(models);
+  console.log(
+    `a local job: ${beside.aloneMs.toFixed(1)} ms per token alone, ${beside.besideMs.toFixed(1)} beside ${beside.jobs} jobs whose base does not answer`,
+  );
   const targets = ratedTargets(results);
   for (const { name, measured, limit, isMet } of targets) {
     console.log(`${isMet ? "met   " : "missed"} ${name}: ${measured.toFixed(2)} (${limit})`);
   }
-  if (args.json) writeFileSync(args.json, JSON.stringify({ results, targets }, null, 2));
+  if (args.json) writeFileSync(args.json, JSON.stringify({ results, targets, beside }, null, 2));
 } catch (error) {
   console.error(errorText(error));
   process.exitCode = 1;
@@ -80,26 +98,118 @@ try {
 }
 process.exit();
 
+/** Runs each job of the queue, so many at once. */
+async function inTurns(
+  count: number,
+  atOnce: number,
+  job: (index: number) => Promise<void>,
+): Promise<void> {
+  let next = 0;
+  const client = async () => {
+    while (next < count) await job(next++);
+  };
+  await Promise.all(Array.from({ length: atOnce }, client));
+}
+
 /** Clients that stream the base alone, without log-probabilities. */
-async function ownStream(url: string, latencyMs: number, jobs: number): Promise<Measured> {
-  const stream = async (index: number) => {
+async function ownStream(
+  url: string,
+  { latencyMs, jobs, lengths }: { latencyMs: number; jobs: number; lengths: readonly number[] },
+): Promise<Measured> {
+  const count = Math.max(JOBS_MIN, jobs);
+  const startedMs = performance.now();
+  await inTurns(count, jobs, async (index) => {
     const response = await fetch(`${url}/completion`, {
       method: "POST",
       body: JSON.stringify({
         prompt: benchPrompt(PROMPT_TOKENS, index),
-        n_predict: tokensMax,
+        n_predict: lengths[index],
         temperature: 0,
         ignore_eos: true,
         stream: true,
       }),
     });
     await response.text();
-  };
-  const startedMs = performance.now();
-  await Promise.all(Array.from({ length: jobs }, (_, i) => stream(i)));
+  });
   const seconds = (performance.now() - startedMs) / 1000;
-  const tokensPerSecond = (jobs * tokensMax) / seconds;
+  const tokens = lengths.slice(0, count).reduce((sum, length) => sum + length, 0);
+  const tokensPerSecond = tokens / seconds;
   return { name: "base alone, streamed", latencyMs, jobs, temperature: 0, tokensPerSecond };
+}
+
+/** Tokens of each job's greedy text. */
+async function localLengths(models: Models, jobs: number): Promise<number[]> {
+  const batch = new Batch({ speculate: false });
+  const sequences = Array.from({ length: jobs }, (_, i) => batch.add(requestOf(models, i, 0))!);
+  await run(batch);
+  return sequences.map(({ tokens }) => tokens.length);
+}
+
+/** A local job of 48 tokens, by itself and beside jobs that wait for a server which takes calls and never answers. */
+async function besideSilentBase(
+  models: Models,
+): Promise<{ jobs: number; aloneMs: number; besideMs: number }> {
+  const silent = createServer(() => {});
+  await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+  const base = remoteBase(`http://127.0.0.1:${(silent.address() as AddressInfo).port}`);
+  const remote = { ...models, base: new RemoteDecoder(base) };
+  const jobs = 8;
+  const msPerToken = async (others: number) => {
+    const batch = new Batch({ speculate: false });
+    const waiting = Array.from({ length: others }, (_, i) => batch.add(requestOf(remote, i, 0))!);
+    const sampling = { temperature: 0, logitBias: [NO_END] };
+    const prompt = benchPrompt(PROMPT_TOKENS, jobs);
+    const local = batch.add(
+      demoRequest(models, { prompt, sampling, maxTokens: tokensMax, changes: {} }),
+    )!;
+    const stepMs: number[] = [];
+    while (local.tokens.length < tokensMax) {
+      const startedMs = performance.now();
+      const steps = await batch.step();
+      // The first ones prefill the prompts of all.
+      if (steps.length > 0 && local.tokens.length > tokensMax / 2) {
+        stepMs.push(performance.now() - startedMs);
+      }
+    }
+    for (const sequence of waiting) batch.remove(sequence);
+    return stepMs;
+  };
+  const [alone, beside]: [number[], number[]] = [[], []];
+  for (let round = 0; round < BESIDE_ROUNDS; round++) {
+    alone.push(...(await msPerToken(0)));
+    beside.push(...(await msPerToken(jobs)));
+  }
+  const result = { jobs, aloneMs: summarize(alone)!.median, besideMs: summarize(beside)!.median };
+  await base.close();
+  silent.closeAllConnections();
+  silent.close();
+  return result;
+}
+
+function requestOf(models: Models, index: number, temperature: number, maxTokens = tokensMax) {
+  const logitBias = args.text === "long" ? [NO_END] : [];
+  const sampling = { temperature, seed: index, logitBias };
+  const prompt = benchPrompt(PROMPT_TOKENS, index);
+  return demoRequest(models, { prompt, sampling, maxTokens, changes: {} });
+}
+
+function remoteBase(url: string): RemoteBase {
+  const connection = new Connection({
+    url,
+    name: "bench",
+    key: () => null,
+    concurrency: 64,
+    timeoutMs: 60_000,
+    patienceMs: 10_000,
+  });
+  return new RemoteBase({
+    api: llamaCpp(),
+    connection,
+    name: "bench",
+    vocabSize: DEMO_VOCAB,
+    top: Number(args.top),
+    rowsMax: 8,
+  });
 }
 
 interface Setting {
@@ -115,38 +225,27 @@ async function steered(
   url: string,
   { latencyMs, jobs, temperature, speculate }: Setting,
 ): Promise<Measured> {
-  const connection = new Connection({
-    url,
-    name: "bench",
-    key: () => null,
-    concurrency: 64,
-    timeoutMs: 60_000,
-    patienceMs: 10_000,
-  });
-  const base = new RemoteBase({
-    api: llamaCpp(),
-    connection,
-    name: "bench",
-    vocabSize: DEMO_VOCAB,
-    top: Number(args.top),
-    rowsMax: 8,
-  });
+  const base = remoteBase(url);
   const remote = { ...models, base: new RemoteDecoder(base) };
   const drafter = args.drafter as ForcedDrafter | undefined;
   const batch = new Batch({ speculate, ...(drafter && { drafter }) });
-  const add = (index: number, maxTokens: number) => {
-    const sampling = { temperature, seed: index, logitBias: [NO_END] };
-    const prompt = benchPrompt(PROMPT_TOKENS, index);
-    return batch.add(demoRequest(remote, { prompt, sampling, maxTokens, changes: {} }))!;
-  };
-  // A worker knows the times of a base from earlier jobs.
-  add(jobs, WARM_UP_TOKENS);
-  await run(batch);
-  const sequences = Array.from({ length: jobs }, (_, i) => add(i, tokensMax));
-  const counts = sequences.map((sequence) => sequence.remote!);
+  // A worker knows the times of a base, and how often drafts are right, from earlier jobs.
+  for (let i = 0; i < WARM_UP_JOBS; i++) {
+    batch.add(requestOf(remote, i + 1, temperature, WARM_UP_TOKENS));
+    await run(batch);
+  }
+  const sequences: Sequence[] = [];
+  const count = Math.max(JOBS_MIN, jobs);
   const startedMs = performance.now();
-  const tokens = await run(batch);
+  let tokens = 0;
+  while (sequences.length < count || batch.size > 0) {
+    while (sequences.length < count && batch.size < jobs) {
+      sequences.push(batch.add(requestOf(remote, sequences.length, temperature))!);
+    }
+    tokens += await step(batch);
+  }
   const seconds = (performance.now() - startedMs) / 1000;
+  const counts = sequences.map(({ remote: own }) => own!);
   await base.close();
   const sum = (of: (count: RemoteCounts) => number) =>
     counts.reduce((total, count) => total + of(count), 0);
@@ -176,17 +275,16 @@ function reasonsPerToken(counts: readonly RemoteCounts[], tokens: number): Recor
   return Object.fromEntries(Object.entries(totals).toSorted(([, a], [, b]) => b - a));
 }
 
+async function run(batch: Batch): Promise<void> {
+  while (batch.size > 0) await step(batch);
+}
+
 /** Returns the count of tokens. */
-async function run(batch: Batch): Promise<number> {
-  let tokens = 0;
-  while (batch.size > 0) {
-    if (await batch.ready()) continue;
-    for (const step of await batch.step()) {
-      if ("error" in step) throw step.error;
-      tokens++;
-    }
-  }
-  return tokens;
+async function step(batch: Batch): Promise<number> {
+  if (await batch.ready()) return 0;
+  const steps = await batch.step();
+  for (const one of steps) if ("error" in one) throw one.error;
+  return steps.length;
 }
 
 function report(measured: Measured): void {

@@ -13,7 +13,7 @@ import type { BaseLoad } from "./remote-load.ts";
 /** Most drafts of a call without a stream. */
 const DRAFTS_MAX = 12;
 /** Most of the expert's drafts that a stream begins with: each is one more row in each of its steps. */
-const STREAM_DRAFTS_MAX = 2;
+const STREAM_DRAFTS_MAX = 3;
 /** Most tokens of a stream. */
 const STREAM_TOKENS_MAX = 24;
 const FORCED_DRAFTS = 4;
@@ -172,14 +172,13 @@ export class DraftPolicy {
     }
     const rowsMs = this.#shared(rowMs) * (drafts + 1);
     const callMs = fixedMs + rowsMs;
-    // Until the server sees that the stream is left, it goes on; this costs its other calls.
+    // Until the server sees that the stream is left, it goes on; this costs the calls that follow.
     const waitMs = Math.max(0, fixedMs - stepMs);
     const wasted = Math.min(Math.max(0, streamed - steps), 1 + waitMs / (stepMs + rowsMs));
-    const wasteMs = this.#load.sequences > 1 ? wasted * rowsMs : 0;
     const ms =
       callMs * (1 + CALL_PRICE) +
       (steps - 1) * (stepMs + rowsMs) +
-      wasteMs +
+      wasted * rowsMs +
       this.#asksMs(tokens, "plain") +
       this.#drafts.draftMs.value * drafts;
     return tokens / ms;

@@ -140,52 +140,6 @@ test("drafts that the base confirms save calls", async () => {
   expect(await calls(true)).toBeLessThan(12);
 });
 
-test("lifted tokens save most of the calls that ask again", async () => {
-  const runs = async (change: (api: BaseApi) => BaseApi, seed: number) => {
-    const local = fakeModels(VOCAB);
-    const { logitsOf } = local.base;
-    const served = { logits: async (ids: readonly number[]) => logitsOf(ids), vocabSize: VOCAB };
-    const api = change(llamaCpp());
-    const base = inProcess({ api, routes: llamaRoutes(served), vocabSize: VOCAB, top: 16 });
-    const batch = new Batch({ speculate: true, drafter: "expert" });
-    const sampling = { seed, temperature: 0.7, logitBias: [NO_EOS] };
-    const models = { ...local, base };
-    const sequence = batch.add(generateRequest({ models, sampling, maxTokens: 24 }))!;
-    const { remote } = sequence;
-    while (batch.size > 0) if (!(await batch.ready())) await batch.step();
-    expect(remote!.certified).toBe(24);
-    return remote!.asked;
-  };
-  let [lifted, plain] = [0, 0];
-  for (let seed = 0; seed < 8; seed++) {
-    lifted += await runs((api) => api, seed);
-    plain += await runs((api) => ({ ...api, liftMax: 0 }), seed);
-  }
-  expect(plain).toBeGreaterThan(20);
-  expect(lifted).toBeLessThan(plain / 2);
-});
-
-test("a server that tells no lifted tokens where it draws a part of a character: the lists have none from then on", async () => {
-  const local = fakeModels(VOCAB);
-  const { logitsOf } = local.base;
-  const routes = llamaRoutes({
-    logits: async (ids) => logitsOf(ids),
-    vocabSize: VOCAB,
-    isPartial: (id) => id !== 7,
-  });
-  const base = inProcess({ api: llamaCpp(7), routes, vocabSize: VOCAB, top: 16 });
-  const options = { sampling: { temperature: 0, logitBias: [NO_EOS] }, maxTokens: 24 };
-  const expected = await runTokens({ ...options, models: local }, { speculate: false });
-  const batch = new Batch({ speculate: true, drafter: "expert" });
-  const sequence = batch.add(
-    generateRequest({ ...options, models: { ...fakeModels(VOCAB), base } }),
-  )!;
-  const { remote, tokens } = sequence;
-  while (batch.size > 0) if (!(await batch.ready())) await batch.step();
-  expect(tokens).toEqual(expected);
-  expect(remote!.reasons.unlifted).toBe(1);
-});
-
 describe("a server that cannot be asked for more", () => {
   /** It tells the five most likely tokens, and takes no ids. */
   const capped: Serve = (model) => ({
@@ -314,6 +268,26 @@ test("a slow base makes its own rows slow and no others; an abort ends its call"
   expect(await waiting).toBe(true);
   batch.remove(slow);
   expect(aborted).toBe(true);
+});
+
+test("sequences that wait for their base add nothing to the runs of others", async () => {
+  const models = fakeModels(VOCAB);
+  const base = silentBase(
+    () => {},
+    () => {},
+  );
+  const batch = new Batch();
+  const options = { maxTokens: 12, sampling: { logitBias: [NO_EOS] } };
+  for (let i = 0; i < 4; i++) {
+    batch.add(generateRequest({ ...options, models: { ...models, base } }));
+  }
+  for (let step = 0; step < 8; step++) await batch.step();
+  const sizes = [models.base, models.expert, models.antiexpert].map(({ batchSizes }) => batchSizes);
+  expect(sizes[1]).toContain(4);
+  for (const own of sizes) own.length = 0;
+  const local = batch.add(generateRequest({ ...options, models }))!;
+  while (local.tokens.length < 12) await batch.step();
+  expect(sizes).toEqual(sizes.map(() => Array.from({ length: 12 }, () => 1)));
 });
 
 test("a text is scored in small chunks while a sequence waits for its remote base", async () => {
