@@ -36,10 +36,18 @@ test("reads need jobs:read, changes need jobs:write; keys and changes of webhook
     "GET /v1/keys admin",
     "DELETE /v1/keys/{id} admin",
     "POST /v1/keys/{id}/rotate admin",
+    "GET /v1/activity admin",
     "GET /v1/operator/usage operator",
     "GET /v1/operator/failures operator",
     "GET /v1/operator/queues operator",
+    "GET /v1/operator/activity operator",
     "GET /v1/operator/workers operator",
+    "POST /v1/operator/workers/{id}/drain operator",
+    "GET /v1/operator/models operator",
+    "POST /v1/operator/models/{id}/pause operator",
+    "POST /v1/operator/models/{id}/resume operator",
+    "GET /v1/operator/jobs operator",
+    "POST /v1/operator/jobs/{id}/cancel operator",
   ]);
 });
 
@@ -59,6 +67,9 @@ test("only health checks, the documentation and public keys need no API key", ()
     "GET /play",
     "GET /play/script.js",
     "GET /play/style.css",
+    "GET /admin",
+    "GET /admin/script.js",
+    "GET /admin/style.css",
   ]);
 });
 
