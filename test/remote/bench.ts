@@ -39,6 +39,7 @@ const WARM_UP_JOBS = 3;
 const BESIDE_ROUNDS = 3;
 const WARM_UP_TOKENS = 16;
 const SLOTS = 40;
+const ROWS_MAX = 8;
 /** With fewer jobs at once, some run in turn. */
 const JOBS_MIN = 6;
 /** A logit bias against the end token, so that every job has as many tokens. */
@@ -151,9 +152,9 @@ async function besideSilentBase(
 ): Promise<{ jobs: number; aloneMs: number; besideMs: number }> {
   const silent = createServer(() => {});
   await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
-  const base = remoteBase(`http://127.0.0.1:${(silent.address() as AddressInfo).port}`);
-  const remote = { ...models, base: new RemoteDecoder(base) };
   const jobs = 8;
+  const base = remoteBase(`http://127.0.0.1:${(silent.address() as AddressInfo).port}`, jobs);
+  const remote = { ...models, base: new RemoteDecoder(base) };
   const msPerToken = async (others: number) => {
     const batch = new Batch({ speculate: false });
     const waiting = Array.from({ length: others }, (_, i) => batch.add(requestOf(remote, i, 0))!);
@@ -193,13 +194,14 @@ function requestOf(models: Models, index: number, temperature: number, maxTokens
   return demoRequest(models, { prompt, sampling, maxTokens, changes: {} });
 }
 
-function remoteBase(url: string): RemoteBase {
+/** The jobs share the server's slots, as those of a worker do. */
+function remoteBase(url: string, jobs: number): RemoteBase {
   const connection = new Connection({
     url,
     name: "bench",
     key: () => null,
     concurrency: 64,
-    timeoutMs: 60_000,
+    timeoutMs: 300_000,
     patienceMs: 10_000,
   });
   return new RemoteBase({
@@ -208,7 +210,7 @@ function remoteBase(url: string): RemoteBase {
     name: "bench",
     vocabSize: DEMO_VOCAB,
     top: Number(args.top),
-    rowsMax: 8,
+    rowsMax: Math.max(1, Math.min(ROWS_MAX, Math.floor(SLOTS / jobs))),
   });
 }
 
@@ -225,7 +227,7 @@ async function steered(
   url: string,
   { latencyMs, jobs, temperature, speculate }: Setting,
 ): Promise<Measured> {
-  const base = remoteBase(url);
+  const base = remoteBase(url, jobs);
   const remote = { ...models, base: new RemoteDecoder(base) };
   const drafter = args.drafter as ForcedDrafter | undefined;
   const batch = new Batch({ speculate, ...(drafter && { drafter }) });
