@@ -56,6 +56,11 @@ const Env = v.object({
   ),
   /** Path of the manifest, the JSON file that names the ensembles to serve. Default: infra/models/ensembles.json. */
   TRIMTAB_MODELS: v.optional(v.string(), "infra/models/ensembles.json"),
+  /**
+   * Folder for prepared graphs of models whose own folder cannot be written: without it they are prepared at every start. Default:
+   * none.
+   */
+  PREPARED_FOLDER: v.optional(v.string()),
   /** Jobs that this worker runs at the same time. Default 8; 1 to 1,024. */
   SLOTS: whole(8, 1, 1_024),
   /**

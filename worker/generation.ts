@@ -2,6 +2,7 @@
 import packageJson from "../package.json" with { type: "json" };
 import { newId } from "../shared/ids.ts";
 import { EngineClient } from "./engine-client/client.ts";
+import type { LoadingProgress } from "./engine-client/messages.ts";
 import type { WorkerEnv } from "./env.ts";
 import { startJobConsumer } from "./jobs/consumer.ts";
 import { TokenizerRequests } from "./jobs/tokenizer-requests.ts";
@@ -29,7 +30,16 @@ export interface StartedEngine {
 /** Loads and checks the models. It needs no Redis. @throws Error with the reason if an ensemble cannot be served */
 export async function startEngine(
   env: WorkerEnv,
-  { log, metrics }: { readonly log: Logger; readonly metrics: Metrics },
+  {
+    log,
+    metrics,
+    onLoading,
+  }: {
+    readonly log: Logger;
+    readonly metrics: Metrics;
+    /** Called with what the start does now, in words. */
+    readonly onLoading: (text: string) => void;
+  },
 ): Promise<StartedEngine> {
   const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
   const prefixBytesMax = env.PREFIX_CACHE_MIB * 2 ** 20;
@@ -42,6 +52,7 @@ export async function startEngine(
       executionProvider: env.EXECUTION_PROVIDER,
       cacheBytesMax,
       prefixBytesMax,
+      preparedFolder: env.PREPARED_FOLDER,
     },
     (error) => {
       // Other workers take over this process's jobs, or this worker does after its restart.
@@ -51,6 +62,11 @@ export async function startEngine(
     (stats) => {
       metrics.addEngineStats(stats);
       engineMeter.add(stats);
+    },
+    (progress) => {
+      const { model, ...counts } = progress;
+      onLoading(loadingText(progress));
+      log.info({ ...counts, ...(model !== null && { model }) }, loadingText(progress));
     },
   );
   metrics.setModels(engine.cards);
@@ -63,6 +79,11 @@ export async function startEngine(
   setBases(engine.bases);
   engine.onBases = setBases;
   return { engine, away, engineMeter };
+}
+
+function loadingText({ loaded, of, bytes, bytesOf }: LoadingProgress): string {
+  const [mib, mibOf] = [bytes, bytesOf].map((value) => Math.ceil(value / 2 ** 20));
+  return `Models loaded: ${loaded} of ${of} (${mib} of ${mibOf} MiB)`;
 }
 
 /** Announces the models and starts taking jobs. */

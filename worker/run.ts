@@ -34,6 +34,7 @@ import { startTracing } from "./telemetry/tracing.ts";
 
 /** Longest wait at exit for the last spans to be sent: the trace collector may not answer. */
 const TRACING_STOP_MS = 2_000;
+const STARTING = "The worker starts";
 
 /**
  * Starts the parts, and ends the process after a signal.
@@ -53,6 +54,8 @@ export async function run(
   const redis = connectRedis(env.REDIS_URL, log, env);
   let clock: WatchedClock | null = null;
   let isStarted = false;
+  /** How far the loading of models is, in words. */
+  let loading = "";
   let started: StartedEngine | null = null;
   /** The parts that have started. */
   const parts: Part[] = child === null ? [] : [child];
@@ -63,7 +66,7 @@ export async function run(
     if (stop.aborted) return "The worker drains";
     if (!isAnswering(redis)) return "Redis does not answer";
     if (clock?.problem) return clock.problem;
-    if (!isStarted) return "The worker starts";
+    if (!isStarted) return loading === "" ? STARTING : `${STARTING}. ${loading}`;
     const models = started?.engine.cards.length ?? 0;
     return models > 0 && models === started!.away.reasons.size
       ? "The bases of all models are away"
@@ -80,7 +83,7 @@ export async function run(
       state: async () => {
         const state = await child?.state(false);
         return {
-          problem: ownProblem() ?? state?.problem ?? null,
+          problem: problemOf(ownProblem(), state?.problem ?? null),
           away: state?.away ?? ownAway(),
         };
       },
@@ -95,7 +98,8 @@ export async function run(
   const generates = env.ROLES.has("generate") && child === null;
   // Each process loads only the modules of its roles: they take longer to load than anything else but models.
   const generation = generates ? await import("./generation.ts") : null;
-  started = generation ? await generation.startEngine(env, { log, metrics }) : null;
+  const onLoading = (text: string) => (loading = text);
+  started = generation ? await generation.startEngine(env, { log, metrics, onLoading }) : null;
   await requireUsable(redis, log);
   clock = await startClock(redis, log);
   const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000, env.STORED_MIB);
@@ -140,6 +144,10 @@ interface EndOptions {
   readonly log: Logger;
   readonly stopTracing: () => Promise<unknown>;
 }
+
+/** While this process starts, the one that generates says how far it is. */
+const problemOf = (own: string | null, ofChild: string | null) =>
+  own === null || (own === STARTING && ofChild !== null) ? ofChild : own;
 
 /** Ends the process when `stop` is aborted. @param parts those that have started by then are stopped first */
 function endOnStop(stop: AbortSignal, parts: readonly Part[], options: EndOptions): void {

@@ -15,6 +15,7 @@ import {
   type EngineStats,
   type FromEngine,
   type FromPrepare,
+  type LoadingProgress,
   type RemoteBaseState,
   type RunEvent,
   type ToEngine,
@@ -102,17 +103,23 @@ export class EngineClient {
    * Starts both threads and waits until every ensemble is loaded and checked.
    * @param onCrash called if a thread ends with an error later. All runs are then lost, so the process should exit.
    * @param onStats called about once a second with the engine's counts since the last call
+   * @param onLoading called before each model is loaded, and after the last one
    * @throws Error with the reason if an ensemble cannot be served
    */
   static async start(
     options: EngineOptions,
     onCrash: (error: Error) => void,
     onStats: (stats: EngineStats) => void = () => {},
+    onLoading: (progress: LoadingProgress) => void = () => {},
   ): Promise<EngineClient> {
     const threads: Threads = {
       prepare: startThread("../engine/prepare/thread.ts", options),
       engine: startThread("../engine/thread.ts", options),
     };
+    threads.engine.on("message", (message: FromEngine) => {
+      if (message.type === "loading") onLoading(message.progress);
+      if (message.type === "stats") onStats(message.stats);
+    });
     try {
       const [, ready] = await Promise.all([
         firstMessage<FromPrepare>(threads.prepare),
@@ -120,9 +127,6 @@ export class EngineClient {
       ]);
       const client = new EngineClient(threads, ready as FromEngine & { type: "ready" });
       for (const thread of [threads.prepare, threads.engine]) thread.on("error", onCrash);
-      threads.engine.on("message", (message: FromEngine) => {
-        if (message.type === "stats") onStats(message.stats);
-      });
       return client;
     } catch (error) {
       for (const thread of [threads.prepare, threads.engine]) {
@@ -252,7 +256,9 @@ function startThread(file: string, options: EngineOptions): Worker {
 /** @throws Error with the reason if the thread does not start */
 async function firstMessage<T extends FromEngine | FromPrepare>(thread: Worker): Promise<T> {
   const first = await new Promise<T>((resolve, reject) => {
-    thread.once("message", resolve);
+    thread.on("message", (message: T) => {
+      if (message.type !== "loading") resolve(message);
+    });
     thread.once("error", reject);
   });
   if (first.type === "ready") return first;

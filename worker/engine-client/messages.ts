@@ -23,6 +23,8 @@ export interface EngineOptions {
   readonly manifestFile: string;
   /** Limit of all KV caches together, in bytes. */
   readonly cacheBytesMax: number;
+  /** Folder for prepared graphs of models whose folder cannot be written; absent for none. */
+  readonly preparedFolder?: string | undefined;
   /** Limit of the prefix cache, in addition to `cacheBytesMax`, in bytes; 0 turns it off. */
   readonly prefixBytesMax: number;
 }
@@ -256,7 +258,20 @@ export interface RemoteBaseState {
   readonly serverText: string | null;
 }
 
+/** How far the loading of models is. */
+export interface LoadingProgress {
+  /** Models that are loaded, of all; a model that several ensembles share counts once. */
+  readonly loaded: number;
+  readonly of: number;
+  /** Bytes of their files. */
+  readonly bytes: number;
+  readonly bytesOf: number;
+  /** The folder of the model that loads now; null after the last one. */
+  readonly model: string | null;
+}
+
 export type FromEngine =
+  | { readonly type: "loading"; readonly progress: LoadingProgress }
   | {
       readonly type: "ready";
       readonly cards: readonly ModelCard[];

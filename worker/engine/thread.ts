@@ -48,7 +48,10 @@ const send = (message: FromEngine) => port.postMessage(message);
 const { manifestFile, cacheBytesMax, prefixBytesMax, ...options } = workerData as EngineOptions;
 
 try {
-  const ensembles = await loadEnsembles(readManifest(manifestFile), options);
+  const ensembles = await loadEnsembles(readManifest(manifestFile), {
+    ...options,
+    onProgress: (progress) => send({ type: "loading", progress }),
+  });
   const prefixCache = new PrefixCache(prefixBytesMax);
   const stats = new StatsCollector();
   const scheduler = new Scheduler(cacheBytesMax, prefixCache, (ms) => stats.recordStep(ms));

@@ -1,10 +1,12 @@
 /**
  * Stores the result of preparing a graph in a file beside it: `model.onnx` -> `model.prepared.onnx`. The file is a small ONNX
- * model, because the weights stay in the original's files. If a graph cannot be prepared, the file has only the reason.
+ * model, because the weights stay in the original's files. If a graph cannot be prepared, the file has only the reason. Where
+ * the graph's folder cannot be written, the file is in the worker's cache folder, under its key.
  */
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { env } from "../onnxruntime/onnxruntime.ts";
 import * as v from "valibot";
@@ -56,10 +58,27 @@ const preparedFileName = (file: string) => `${file.replace(/\.onnx$/, "")}.prepa
 /** Whether a result is stored for the graph in `file`; it may be of another version. */
 export const hasPrepared = (file: string) => existsSync(preparedFileName(file));
 
-/** The stored result for the graph in `file`; null if none has this key, or if the stored file is broken. */
-export async function readPrepared(file: string, key: string): Promise<PreparedGraph | null> {
+/**
+ * The stored result for the graph in `file`; null if none has this key, or if the stored file is broken.
+ * @param cacheFolder where it may be instead of the graph's folder; null for none
+ */
+export async function readPrepared(
+  file: string,
+  key: string,
+  cacheFolder: string | null = null,
+): Promise<PreparedGraph | null> {
+  const beside = await readStored(preparedFileName(file), key);
+  return (
+    beside ?? (cacheFolder === null ? null : readStored(cachedFileName(cacheFolder, key), key))
+  );
+}
+
+const cachedFileName = (cacheFolder: string, key: string) =>
+  join(cacheFolder, `${key}.prepared.onnx`);
+
+async function readStored(file: string, key: string): Promise<PreparedGraph | null> {
   try {
-    const bytes = await readFile(preparedFileName(file));
+    const bytes = await readFile(file);
     const stored = JSON.parse(readMetadata(bytes, METADATA_KEY) ?? "null") as {
       key?: string;
     } | null;
@@ -73,19 +92,32 @@ export async function readPrepared(file: string, key: string): Promise<PreparedG
 
 /**
  * Stores the result for the graph in `file`. Other processes see the whole file or none.
- * @throws Error if the folder cannot be written
+ * @param cacheFolder where it is stored if the graph's folder cannot be written; null for nowhere
+ * @throws Error if it cannot be written
  */
 export async function writePrepared(
   file: string,
   key: string,
   prepared: PreparedGraph,
+  cacheFolder: string | null = null,
 ): Promise<void> {
   const { bytes, ...info } = prepared;
-  const temporary = `${preparedFileName(file)}.${randomUUID()}`;
+  const metadata = metadataField(METADATA_KEY, JSON.stringify({ key, ...info }));
+  const content = Buffer.concat([bytes, metadata]);
   try {
-    const metadata = metadataField(METADATA_KEY, JSON.stringify({ key, ...info }));
-    await writeFile(temporary, Buffer.concat([bytes, metadata]));
-    await rename(temporary, preparedFileName(file));
+    await writeWhole(preparedFileName(file), content);
+  } catch (error) {
+    if (cacheFolder === null) throw error;
+    await writeWhole(cachedFileName(cacheFolder, key), content);
+  }
+}
+
+async function writeWhole(file: string, content: Uint8Array): Promise<void> {
+  const temporary = `${file}.${randomUUID()}`;
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(temporary, content);
+    await rename(temporary, file);
   } finally {
     await rm(temporary, { force: true });
   }

@@ -30,7 +30,9 @@ import {
   type RemoteEntry,
 } from "./manifest.ts";
 import { checkProvider } from "./provider.ts";
-import type { ExecutionProvider } from "../../engine-client/messages.ts";
+import type { ExecutionProvider, LoadingProgress } from "../../engine-client/messages.ts";
+import type { GraphSource } from "./load-graph.ts";
+import { LoadingMeter } from "./loading-progress.ts";
 import type { SessionOptions } from "../decoder/session.ts";
 import type { SharedTokenizers } from "./tokenizer.ts";
 
@@ -55,15 +57,20 @@ export interface Ensemble extends EnsembleTokenizers {
   readonly constrain: (grammar: PreparedGrammar, eosIds: ReadonlySet<number>) => Constraint;
 }
 
+export interface LoadOptions extends SessionOptions, Pick<GraphSource, "preparedFolder"> {
+  readonly onProgress?: (progress: LoadingProgress) => void;
+}
+
 /**
  * Loads every ensemble of a manifest, by id. A model that several ensembles share is loaded once.
  * @throws Error with the ensemble's id and the reason if its models do not fit together or cannot be loaded
  */
 export async function loadEnsembles(
   manifest: Manifest,
-  options: SessionOptions,
+  { onProgress = () => {}, ...options }: LoadOptions,
 ): Promise<Map<string, Ensemble>> {
   await checkProvider(options.executionProvider ?? "cpu");
+  const meter = new LoadingMeter(manifest, onProgress);
   const loaded = new Map<string, Promise<LoadedModel>>();
   const loadBase = (entry: RemoteEntry, tokenizers: EnsembleTokenizers): Promise<LoadedModel> => {
     const key = JSON.stringify(entry);
@@ -76,6 +83,9 @@ export async function loadEnsembles(
     const fingerprint = modelFingerprint(entry, facts.externalFiles);
     const model = loaded.get(fingerprint) ?? loadModel(entry, options, { ...facts, fingerprint });
     loaded.set(fingerprint, model);
+    meter.begin(entry);
+    await model;
+    meter.end(entry);
     return model;
   };
   const shared: SharedTokenizers = new Map();
@@ -95,7 +105,7 @@ export async function loadEnsembles(
 
 async function loadModel(
   { path, dtype, file }: ModelEntry,
-  options: SessionOptions,
+  options: Omit<LoadOptions, "onProgress">,
   { fingerprint, isDynamicallyQuantized }: Omit<LoadedModel, "decoder">,
 ): Promise<LoadedModel> {
   const decoder = await loadDecoder(path, { dtype, file, ...options });

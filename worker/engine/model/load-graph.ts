@@ -1,7 +1,7 @@
 /**
  * Loads a graph file as a decoder. A graph that can be rewritten (graph/prepare.ts) runs with an ExternalCacheDecoder, but
  * only after a comparison of its logits with the original's (graph/probe.ts). The result is stored beside the graph
- * (graph/prepared-file.ts), so a graph is compared only once. Other graphs run as exported, with a PassthroughCacheDecoder.
+ * or in a cache folder (graph/prepared-file.ts), so a graph is compared only once. Other graphs run as exported, with a PassthroughCacheDecoder.
  */
 import { readFile } from "node:fs/promises";
 import { realpathSync } from "node:fs";
@@ -51,20 +51,22 @@ export interface GraphSource {
   readonly file: string;
   readonly config: DecoderConfig;
   readonly options: SessionOptions;
+  /** Where a prepared graph is stored if the graph's folder cannot be written; absent for nowhere. */
+  readonly preparedFolder?: string | undefined;
 }
 
 /** Loads a graph. @throws Error with the reason if it is not a decoder that can run here */
 export async function loadGraph(source: GraphSource): Promise<Decoder> {
   if (keepsCacheOnDevice(source.options.executionProvider)) return loadOnDevice(source);
-  const { file } = source;
+  const { file, preparedFolder = null } = source;
   const key = await preparationKey(file, source.config);
-  const stored = await readPrepared(file, key);
+  const stored = await readPrepared(file, key, preparedFolder);
   // A stored graph that does not open is prepared again. If the original does not open either, that throws the reason.
   const opened = stored && (await openPrepared(source, stored).catch(() => null));
   if (opened) return opened.decoder;
   const prepared = await prepare(source);
-  // The folder may be read-only; the graph is then prepared at every load.
-  await writePrepared(file, key, prepared).catch(() => {});
+  // If nothing can be written, the graph is prepared at every load.
+  await writePrepared(file, key, prepared, preparedFolder).catch(() => {});
   return (await openPrepared(source, prepared)).decoder;
 }
 

@@ -1,7 +1,7 @@
 /** Loads and prepares the graphs of model folders. Errors name the file. */
 import type { Decoder } from "../decoder/decoder.ts";
 import { inspectGraph, type GraphFacts } from "../graph/inspect.ts";
-import { loadGraph, prepareAndSave } from "./load-graph.ts";
+import { loadGraph, prepareAndSave, type GraphSource } from "./load-graph.ts";
 import { readConfig } from "./model-config.ts";
 import { refuseWrongGraph } from "./wrong-graphs.ts";
 import type { PreparedGraph } from "../graph/prepared-file.ts";
@@ -9,15 +9,17 @@ import type { SessionOptions } from "../decoder/session.ts";
 import { checkExternalFiles, findGraph, type GraphChoice } from "./graph-files.ts";
 
 /** Selects a graph of a model folder, and says how to run it. */
-export type GraphOptions = SessionOptions & Omit<GraphChoice, "path">;
+export type GraphOptions = SessionOptions &
+  Omit<GraphChoice, "path"> &
+  Pick<GraphSource, "preparedFolder">;
 
 /** @throws Error with file and reason */
 export function loadDecoder(
   path: string,
-  { dtype, file, ...options }: GraphOptions,
+  { dtype, file, preparedFolder, ...options }: GraphOptions,
 ): Promise<Decoder> {
   return withGraphFile({ path, dtype, file }, (found) =>
-    loadGraph({ file: found, config: readConfig(path), options }),
+    loadGraph({ file: found, config: readConfig(path), options, preparedFolder }),
   );
 }
 

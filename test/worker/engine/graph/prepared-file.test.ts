@@ -1,4 +1,12 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
@@ -93,6 +101,27 @@ describe("the result of preparing", () => {
     expect(logitsChange!.single).toBeLessThan(1e-5);
     expect(logitsChange!.batched).toBeLessThan(1e-5);
     await logits(folder);
+  });
+
+  test("is stored in the cache folder if the graph's folder cannot be written, for each graph and config", async () => {
+    const [folder, other] = [copyOf("llama/base"), copyOf("gpt2/base")];
+    const preparedFolder = join(copyOf("llama/base"), "cache");
+    // A directory of that name stands in the way of the file.
+    for (const each of [folder, other]) mkdirSync(join(preparedIn(each), "x"), { recursive: true });
+    const load = (of: string) => loadDecoder(of, { ...OPTIONS, preparedFolder });
+    for (const each of [folder, other]) expect((await load(each)).fallbackReason).toBeNull();
+    const stored = readdirSync(preparedFolder);
+    expect(stored).toHaveLength(2);
+    const key = await keyFor(folder);
+    expect(stored).toContain(`${key}.prepared.onnx`);
+    expect(await readPrepared(graphIn(folder), key)).toBeNull();
+    expect(await readPrepared(graphIn(folder), key, preparedFolder)).toMatchObject({
+      variant: "split",
+    });
+    const marked = { variant: "original", logitsChange: null, fallbackReason: "marked" } as const;
+    const result = { ...marked, newKvOutputs: {}, bytes: new Uint8Array() };
+    await writePrepared(graphIn(folder), key, result, preparedFolder);
+    expect((await load(folder)).fallbackReason).toBe("marked");
   });
 
   test("is not stored if the folder cannot be written: loading continues, the command fails", async () => {
