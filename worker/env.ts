@@ -1,6 +1,6 @@
 /**
  * The worker's configuration: every environment variable with its meaning, unit, default and range. Only this file reads
- * process.env; OpenTelemetry's SDK also reads its own OTEL_* variables.
+ * process.env; OpenTelemetry's SDK also reads its own OTEL_* variables, and the hub's client (engine/hub) HF_*.
  */
 import { resolve } from "node:path";
 import * as v from "valibot";
@@ -56,6 +56,17 @@ const Env = v.object({
   ),
   /** Path of the manifest, the JSON file that names the ensembles to serve. Default: infra/models/ensembles.json. */
   TRIMTAB_MODELS: v.optional(v.string(), "infra/models/ensembles.json"),
+  /**
+   * Whether the worker gets repositories of the manifest that are not in the Hugging Face cache from the hub when it starts: true or
+   * false. HF_ENDPOINT, HF_TOKEN and HF_HUB_CACHE count as for `npm run models -- pull`. Default: false.
+   */
+  PULL_MODELS: v.optional(
+    v.pipe(
+      v.picklist(["true", "false"]),
+      v.transform((text) => text === "true"),
+    ),
+    "false",
+  ),
   /**
    * Folder for prepared graphs of models whose own folder cannot be written: without it they are prepared at every start. Default:
    * none.

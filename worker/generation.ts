@@ -53,6 +53,7 @@ export async function startEngine(
       cacheBytesMax,
       prefixBytesMax,
       preparedFolder: env.PREPARED_FOLDER,
+      pullsModels: env.PULL_MODELS,
     },
     (error) => {
       // Other workers take over this process's jobs, or this worker does after its restart.
@@ -81,9 +82,10 @@ export async function startEngine(
   return { engine, away, engineMeter };
 }
 
-function loadingText({ loaded, of, bytes, bytesOf }: LoadingProgress): string {
+function loadingText({ stage, loaded, of, bytes, bytesOf, model }: LoadingProgress): string {
   const [mib, mibOf] = [bytes, bytesOf].map((value) => Math.ceil(value / 2 ** 20));
-  return `Models loaded: ${loaded} of ${of} (${mib} of ${mibOf} MiB)`;
+  const what = stage === "load" ? "Models loaded" : `Files of ${model} downloaded`;
+  return `${what}: ${loaded} of ${of} (${mib} of ${mibOf} MiB)`;
 }
 
 /** Announces the models and starts taking jobs. */

@@ -1,9 +1,10 @@
 /** `npm run models -- pull ORG/NAME[@REVISION]`: gets the files of a model from the Hugging Face hub. */
 import type { Dtype } from "../../worker/engine/model/graph-files.ts";
 import { hubCache } from "../../worker/engine/model/hub-cache.ts";
-import type { RemoteFile } from "../hub/hub.ts";
-import { hubFromEnv } from "../hub/hub.ts";
-import { pull } from "../hub/pull.ts";
+import { HubError } from "../../worker/engine/hub/hub-error.ts";
+import { hubFromEnv, type RemoteFile } from "../../worker/engine/hub/hub.ts";
+import { pull, type PullOptions } from "../../worker/engine/hub/pull.ts";
+import { UserError } from "../stack/user-error.ts";
 
 const MIB = 2 ** 20;
 const BAR_COLUMNS = 24;
@@ -13,7 +14,7 @@ const DRAW_MS = 100;
 export async function pullModel(text: string, dtypes: readonly Dtype[]): Promise<void> {
   const bar = new ProgressBar();
   const cache = hubCache();
-  const { name, commit, folder, files } = await pull(text, {
+  const { name, commit, folder, files } = await pullOrExplain(text, {
     hub: hubFromEnv(),
     cache,
     dtypes,
@@ -25,6 +26,14 @@ export async function pullModel(text: string, dtypes: readonly Dtype[]): Promise
   bar.end();
   console.log(`${folder}: ${files.length} files`);
   console.log(`in the manifest: "repo": "${name}@${commit}"`);
+}
+
+async function pullOrExplain(text: string, options: PullOptions) {
+  try {
+    return await pull(text, options);
+  } catch (error) {
+    throw error instanceof HubError ? new UserError(error.message) : error;
+  }
 }
 
 /** One line for the file that arrives; without a terminal, one line for each file at its end. */

@@ -15,6 +15,7 @@ import {
   type EngineStats,
   type FromEngine,
   type FromPrepare,
+  type FromPull,
   type LoadingProgress,
   type RemoteBaseState,
   type RunEvent,
@@ -112,6 +113,7 @@ export class EngineClient {
     onStats: (stats: EngineStats) => void = () => {},
     onLoading: (progress: LoadingProgress) => void = () => {},
   ): Promise<EngineClient> {
+    if (options.pullsModels) await pullModels(options, onLoading);
     const threads: Threads = {
       prepare: startThread("../engine/prepare/thread.ts", options),
       engine: startThread("../engine/thread.ts", options),
@@ -253,8 +255,21 @@ function startThread(file: string, options: EngineOptions): Worker {
   });
 }
 
+async function pullModels(
+  options: EngineOptions,
+  onLoading: (progress: LoadingProgress) => void,
+): Promise<void> {
+  const thread = startThread("../engine/hub/thread.ts", options);
+  thread.on("message", (message: FromPull) => {
+    if (message.type === "loading") onLoading(message.progress);
+  });
+  await firstMessage<FromPull>(thread);
+}
+
 /** @throws Error with the reason if the thread does not start */
-async function firstMessage<T extends FromEngine | FromPrepare>(thread: Worker): Promise<T> {
+async function firstMessage<T extends FromEngine | FromPrepare | FromPull>(
+  thread: Worker,
+): Promise<T> {
   const first = await new Promise<T>((resolve, reject) => {
     thread.on("message", (message: T) => {
       if (message.type !== "loading") resolve(message);

@@ -23,6 +23,8 @@ export interface EngineOptions {
   readonly manifestFile: string;
   /** Limit of all KV caches together, in bytes. */
   readonly cacheBytesMax: number;
+  /** Whether repositories of the manifest that are not in the cache are got from the hub first. */
+  readonly pullsModels?: boolean;
   /** Folder for prepared graphs of models whose folder cannot be written; absent for none. */
   readonly preparedFolder?: string | undefined;
   /** Limit of the prefix cache, in addition to `cacheBytesMax`, in bytes; 0 turns it off. */
@@ -260,15 +262,23 @@ export interface RemoteBaseState {
 
 /** How far the loading of models is. */
 export interface LoadingProgress {
-  /** Models that are loaded, of all; a model that several ensembles share counts once. */
+  /** Files of a repository arrive (`pull`), or models are loaded (`load`). */
+  readonly stage: "pull" | "load";
+  /** Files or models that are there, of all; a model that several ensembles share counts once. */
   readonly loaded: number;
   readonly of: number;
   /** Bytes of their files. */
   readonly bytes: number;
   readonly bytesOf: number;
-  /** The folder of the model that loads now; null after the last one. */
+  /** The repository, or the folder of the model that loads now; null after the last one. */
   readonly model: string | null;
 }
+
+/** Messages of the thread that gets repositories. */
+export type FromPull =
+  | { readonly type: "ready" }
+  | { readonly type: "loading"; readonly progress: LoadingProgress }
+  | { readonly type: "startFailed"; readonly reason: string };
 
 export type FromEngine =
   | { readonly type: "loading"; readonly progress: LoadingProgress }

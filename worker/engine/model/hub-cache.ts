@@ -19,7 +19,7 @@ export interface PinnedRepository {
 export const PINNED_REPOSITORY = /^([\w.-]+\/[\w.-]+)@([0-9a-f]{40})$/;
 
 /** @param text which matches PINNED_REPOSITORY */
-function toPinnedRepository(text: string): PinnedRepository {
+export function toPinnedRepository(text: string): PinnedRepository {
   const [, name = "", commit = ""] = PINNED_REPOSITORY.exec(text) ?? [];
   return { name, commit };
 }

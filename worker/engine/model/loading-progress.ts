@@ -39,6 +39,7 @@ export class LoadingMeter {
 
   #now() {
     return {
+      stage: "load" as const,
       loaded: this.#of - this.#waiting.size,
       of: this.#of,
       bytes: this.#bytesOf - sum(this.#waiting.values()),

@@ -154,13 +154,29 @@ export interface Manifest {
 
 export const isRemote = (entry: ModelEntry | RemoteEntry): entry is RemoteEntry => "url" in entry;
 
+function parseManifest(file: string): v.InferOutput<typeof Manifest> {
+  const parsed = v.safeParse(Manifest, readJson(file));
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  throw new Error(`${file}: ${v.getDotPath(issue) ?? "(root)"}: ${issue.message}`);
+}
+
+/** The models of a manifest that are in repositories, whether or not they are in the cache. */
+export function readManifestRepositories(
+  file: string,
+): { readonly repo: string; readonly dtype: Dtype; readonly file?: string | undefined }[] {
+  return parseManifest(file).ensembles.flatMap(({ base, expert, antiexpert }) =>
+    [base, expert, antiexpert].flatMap((entry) =>
+      "url" in entry || entry.repo === undefined
+        ? []
+        : [{ repo: entry.repo, dtype: entry.dtype, file: entry.file }],
+    ),
+  );
+}
+
 /** Reads a manifest and makes its paths absolute. @throws Error with file, field and reason */
 export function readManifest(file: string): Manifest {
-  const parsed = v.safeParse(Manifest, readJson(file));
-  if (!parsed.success) {
-    const [issue] = parsed.issues;
-    throw new Error(`${file}: ${v.getDotPath(issue) ?? "(root)"}: ${issue.message}`);
-  }
+  const { ensembles } = parseManifest(file);
   const folder = dirname(file);
   const template = ({ chatTemplate }: { chatTemplate?: string | undefined }) =>
     chatTemplate === undefined ? {} : { chatTemplate: resolve(folder, chatTemplate) };
@@ -176,7 +192,7 @@ export function readManifest(file: string): Manifest {
     ...(entry.key && "file" in entry.key && { key: { file: resolve(folder, entry.key.file) } }),
   });
   return {
-    ensembles: parsed.output.ensembles.map((ensemble) => ({
+    ensembles: ensembles.map((ensemble) => ({
       ...ensemble,
       base: "url" in ensemble.base ? remote(ensemble.base) : withAbsolutePaths(ensemble.base),
       expert: withAbsolutePaths(ensemble.expert),

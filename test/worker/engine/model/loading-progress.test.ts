@@ -33,10 +33,10 @@ test("each graph counts once, with its bytes, before it loads and after the last
   const after = (count: number) => bytes.slice(0, count).reduce((sum, size) => sum + size, 0);
   const all = { of: 3, bytesOf: after(3) };
   expect(reports).toEqual([
-    { ...all, loaded: 0, bytes: 0, model: base },
-    { ...all, loaded: 1, bytes: after(1), model: expert },
-    { ...all, loaded: 2, bytes: after(2), model: antiexpert },
-    { ...all, loaded: 3, bytes: after(3), model: null },
+    { ...all, stage: "load", loaded: 0, bytes: 0, model: base },
+    { ...all, stage: "load", loaded: 1, bytes: after(1), model: expert },
+    { ...all, stage: "load", loaded: 2, bytes: after(2), model: antiexpert },
+    { ...all, stage: "load", loaded: 3, bytes: after(3), model: null },
   ]);
 });
 

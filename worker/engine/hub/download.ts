@@ -8,12 +8,8 @@ import { mkdir, open, readlink, rename, rm, symlink, type FileHandle } from "nod
 import { dirname, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  repositoryFolder,
-  snapshotFolder,
-  type PinnedRepository,
-} from "../../worker/engine/model/hub-cache.ts";
-import { UserError } from "../stack/user-error.ts";
+import { repositoryFolder, snapshotFolder, type PinnedRepository } from "../model/hub-cache.ts";
+import { HubError } from "./hub-error.ts";
 import { refusalText, type Hub, type RemoteFile } from "./hub.ts";
 import { isTemporary, pauseMs } from "./retry.ts";
 
@@ -42,7 +38,7 @@ export function missingBytes(download: Download, file: RemoteFile): number {
   return file.size - (sizeOf(incompleteOf(download, file)) ?? 0);
 }
 
-/** Gets a file unless it is in the cache. @returns its path in the snapshot @throws UserError */
+/** Gets a file unless it is in the cache. @returns its path in the snapshot @throws HubError */
 export async function downloadFile(download: Download, file: RemoteFile): Promise<string> {
   const link = join(snapshotFolder(download.cache, download.repository), file.path);
   if (isCached(download, file)) return link;
@@ -76,8 +72,7 @@ async function downloadBlob(download: Download, file: RemoteFile): Promise<void>
     }
     // Perhaps an older part of another content: once more from the beginning.
     await rm(incomplete, { force: true });
-    if (isLast)
-      throw new UserError(`${file.path}: what arrived has another hash than the hub says`);
+    if (isLast) throw new HubError(`${file.path}: what arrived has another hash than the hub says`);
   }
 }
 
@@ -93,7 +88,7 @@ async function transfer(download: Download, file: RemoteFile): Promise<void> {
     const isFurther = (sizeOf(incomplete) ?? 0) > start;
     tries = isFurther ? 0 : tries + 1;
     if (reason === null) continue;
-    if (tries >= TRIES_MAX) throw new UserError(`${file.path}: ${reason}`);
+    if (tries >= TRIES_MAX) throw new HubError(`${file.path}: ${reason}`);
     await sleep(pause ?? pauseMs(tries));
   }
 }
@@ -123,7 +118,7 @@ async function transferPart(
       await response.body?.cancel();
       const { status, headers } = response;
       const reason = refusalText(hub, `${repository.name}: ${file.path}`, status);
-      if (!isTemporary(status)) throw new UserError(reason);
+      if (!isTemporary(status)) throw new HubError(reason);
       return { pause: pauseMs(1, headers.get("retry-after")), reason };
     }
     // A server that does not know ranges sends the whole file.
@@ -141,7 +136,7 @@ async function transferPart(
     }
     return { pause: null, reason: bytes < file.size ? "the transfer ended early" : null };
   } catch (error) {
-    if (error instanceof UserError) throw error;
+    if (error instanceof HubError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     return { pause: null, reason: `the transfer broke: ${reason}` };
   } finally {

@@ -1,14 +1,10 @@
 /** Gets from a repository the files that a model needs, and no others. */
 import { mkdirSync, statfsSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { inspectGraph } from "../../worker/engine/graph/inspect.ts";
-import { graphNames, type Dtype } from "../../worker/engine/model/graph-files.ts";
-import {
-  repositoryFolder,
-  snapshotFolder,
-  type PinnedRepository,
-} from "../../worker/engine/model/hub-cache.ts";
-import { UserError } from "../stack/user-error.ts";
+import { inspectGraph } from "../graph/inspect.ts";
+import { graphNames, type Dtype } from "../model/graph-files.ts";
+import { repositoryFolder, snapshotFolder, type PinnedRepository } from "../model/hub-cache.ts";
+import { HubError } from "./hub-error.ts";
 import { downloadFile, missingBytes, type Download } from "./download.ts";
 import { commitOf, filesOf, type Hub, type RemoteFile } from "./hub.ts";
 
@@ -27,6 +23,8 @@ export interface PullOptions {
   readonly hub: Hub;
   readonly cache: string;
   readonly dtypes: readonly Dtype[];
+  /** Other graphs, by their paths in the repository; absent for none. */
+  readonly graphs?: readonly string[];
   readonly onProgress: Download["onProgress"];
   /** Called before transfers begin. */
   readonly onPlan: (files: readonly RemoteFile[], bytes: number) => void;
@@ -39,16 +37,19 @@ export interface Pulled extends PinnedRepository {
 
 /**
  * @param text ORG/NAME, perhaps with @REVISION: a branch, a tag or a commit
- * @throws UserError
+ * @throws HubError
  */
 export async function pull(text: string, options: PullOptions): Promise<Pulled> {
-  const { hub, cache, dtypes, onProgress, onPlan } = options;
+  const { hub, cache, dtypes, graphs: named = [], onProgress, onPlan } = options;
   const { name, revision } = parseRepository(text);
   const commit = await commitOf(hub, name, revision);
   const repository = { name, commit };
   const files = await filesOf(hub, name, commit);
   const download: Download = { hub, cache, repository, onProgress };
-  const graphs = dtypes.map((dtype) => graphOf(files, dtype, text));
+  const graphs = [
+    ...dtypes.map((dtype) => graphOf(files, graphNames(dtype), { text, what: dtype })),
+    ...named.map((path) => graphOf(files, [path], { text, what: path })),
+  ];
   const configs = files.filter(({ path }) => CONFIG_FILES.includes(path));
   const known = [...new Set([...configs, ...graphs])];
   // Weights in other files usually have the name of the graph in theirs.
@@ -66,24 +67,28 @@ export async function pull(text: string, options: PullOptions): Promise<Pulled> 
 function parseRepository(text: string): { name: string; revision: string } {
   const [, name, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@(.+))?$/.exec(text) ?? [];
   if (name !== undefined) return { name, revision };
-  throw new UserError(`Expected ORG/NAME or ORG/NAME@REVISION, received ${text}`);
+  throw new HubError(`Expected ORG/NAME or ORG/NAME@REVISION, received ${text}`);
 }
 
-function graphOf(files: readonly RemoteFile[], dtype: Dtype, text: string): RemoteFile {
-  const found = graphNames(dtype).flatMap((path) => files.find((file) => file.path === path) ?? []);
+function graphOf(
+  files: readonly RemoteFile[],
+  names: readonly string[],
+  { text, what }: { readonly text: string; readonly what: string },
+): RemoteFile {
+  const found = names.flatMap((path) => files.find((file) => file.path === path) ?? []);
   if (found[0]) return found[0];
   const graphs = files.filter(({ path }) => path.endsWith(".onnx")).map(({ path }) => path);
   const hint =
     graphs.length === 0
       ? "It has no ONNX graph: it must be exported first"
       : `It has ${graphs.join(", ")}`;
-  throw new UserError(`${text} has no graph in ${dtype}. ${hint}`);
+  throw new HubError(`${text} has no graph in ${what}. ${hint}`);
 }
 
 const isDataOf = (path: string, graph: string) =>
   path.startsWith(`${graph}_data`) || path === `${graph}.data`;
 
-/** The files with weights that the graphs refer to. @throws UserError if the repository does not have one */
+/** The files with weights that the graphs refer to. @throws HubError if the repository does not have one */
 function weightsOf(
   { cache, repository }: Download,
   graphs: readonly RemoteFile[],
@@ -96,18 +101,18 @@ function weightsOf(
   return [...new Set(paths)].map((path) => {
     const file = files.find((each) => each.path === path);
     if (file) return file;
-    throw new UserError(`${repository.name} has no ${path}, where weights of its graph are`);
+    throw new HubError(`${repository.name} has no ${path}, where weights of its graph are`);
   });
 }
 
-/** @returns the bytes that are missing @throws UserError if the disk has no space for them */
+/** @returns the bytes that are missing @throws HubError if the disk has no space for them */
 function requireSpace(download: Download, files: readonly RemoteFile[]): number {
   const bytes = files.reduce((sum, file) => sum + missingBytes(download, file), 0);
   mkdirSync(download.cache, { recursive: true });
   const { bavail, bsize } = statfsSync(download.cache);
   if (bytes <= bavail * bsize) return bytes;
   const [need, have] = [bytes, bavail * bsize].map((size) => Math.ceil(size / 2 ** 20));
-  throw new UserError(`${download.cache}: ${need} MiB are needed, and ${have} MiB are free`);
+  throw new HubError(`${download.cache}: ${need} MiB are needed, and ${have} MiB are free`);
 }
 
 /** As other clients of the cache do it, so that they find the commit too. */

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { homedir } from "node:os";
 import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
-import { UserError } from "../stack/user-error.ts";
+import { HubError } from "./hub-error.ts";
 import { retrying } from "./retry.ts";
 
 export interface Hub {
@@ -41,18 +41,18 @@ function storedToken(file: string): string | null {
   }
 }
 
-/** The commit of a branch, a tag or a commit. @throws UserError */
+/** The commit of a branch, a tag or a commit. @throws HubError */
 export async function commitOf(hub: Hub, name: string, revision: string): Promise<string> {
-  const { sha } = await asUserErrors(hub, `${name}@${revision}`, () =>
+  const { sha } = await asHubErrors(hub, `${name}@${revision}`, () =>
     modelInfo({ name, revision, additionalFields: ["sha"], ...credentials(hub) }),
   );
   return sha;
 }
 
-/** All files of a repository at a commit. @throws UserError */
+/** All files of a repository at a commit. @throws HubError */
 export async function filesOf(hub: Hub, name: string, commit: string): Promise<RemoteFile[]> {
   const listing = { repo: { type: "model", name }, revision: commit, recursive: true } as const;
-  return asUserErrors(hub, `${name}@${commit}`, async () => {
+  return asHubErrors(hub, `${name}@${commit}`, async () => {
     const files: RemoteFile[] = [];
     for await (const { type, path, size, oid, lfs } of listFiles({
       ...listing,
@@ -72,13 +72,13 @@ const credentials = ({ endpoint, token }: Hub) => ({
   ...(token !== null && { accessToken: token }),
 });
 
-async function asUserErrors<T>(hub: Hub, what: string, ask: () => Promise<T>): Promise<T> {
+async function asHubErrors<T>(hub: Hub, what: string, ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {
-    if (error instanceof HubApiError) throw new UserError(refusalText(hub, what, error.statusCode));
+    if (error instanceof HubApiError) throw new HubError(refusalText(hub, what, error.statusCode));
     const reason = error instanceof Error ? error.message : String(error);
-    throw new UserError(`${what}: ${hub.endpoint} does not answer: ${reason}`);
+    throw new HubError(`${what}: ${hub.endpoint} does not answer: ${reason}`);
   }
 }
 

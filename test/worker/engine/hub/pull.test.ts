@@ -2,13 +2,13 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { pull, type PullOptions } from "../../../infra/hub/pull.ts";
-import { readManifest } from "../../../worker/engine/model/manifest.ts";
-import { loadDecoder } from "../../../worker/engine/model/model-folder.ts";
-import { moveWeights } from "../../support/external-weights.ts";
-import { COMMIT, HubServer, type HubOptions } from "../../support/hub-server.ts";
-import { copyOf } from "../../support/model-folder.ts";
-import { folderOf } from "../../support/tokenizers.ts";
+import { pull, type PullOptions } from "../../../../worker/engine/hub/pull.ts";
+import { readManifest } from "../../../../worker/engine/model/manifest.ts";
+import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
+import { moveWeights } from "../../../support/external-weights.ts";
+import { COMMIT, HubServer, type HubOptions } from "../../../support/hub-server.ts";
+import { copyOf } from "../../../support/model-folder.ts";
+import { folderOf } from "../../../support/tokenizers.ts";
 
 const NAME = "acme/tiny.model-1";
 
