@@ -16,8 +16,8 @@ import { rankCorrelation } from "./rank-correlation.ts";
 import { readQuestions, type Question } from "./questions.ts";
 
 /** Prompts of the prediction, and questions of the gain: none is in both. */
-const PROMPTS = 100;
-const QUESTIONS = 200;
+const PROMPTS = 40;
+const QUESTIONS = 60;
 const MAX_TOKENS = 40;
 
 const models = (name: string) =>
@@ -103,7 +103,7 @@ function loadPairs(): Promise<Map<string, Ensemble>> {
 
 function answer(ensemble: Ensemble, alpha: number, questions: readonly Question[]) {
   const inputs = questions.map(({ input }) => input);
-  return answerAll(ensemble, inputs, { alpha, maxTokens: MAX_TOKENS, batchSize: 16, trace: true });
+  return answerAll(ensemble, inputs, { alpha, maxTokens: MAX_TOKENS, batchSize: 40, trace: true });
 }
 
 function print(rows: readonly { name: string; gain: number; prediction: Prediction }[]): void {

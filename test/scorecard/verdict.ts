@@ -90,7 +90,8 @@ export function judgeUnlabelled({ prompts, steering, predictedGain }: Prediction
     const headline = `Too small to tell: ${prompts} prompts do not decide it.`;
     return verdict("too small to tell", headline, [gain, ...warning]);
   }
-  return verdict("serve", "Worth a test with answers.", [gain, ...warning, capital(changes)]);
+  const amount = warning.length > 0 ? warning : [capital(changes)];
+  return verdict("serve", "Worth a test with answers.", [gain, ...amount]);
 }
 
 const verdict = (
