@@ -1,5 +1,5 @@
 /** Connections to Redis, and which errors mean that Redis has failed or cannot be reached. */
-import { Redis, type Command } from "ioredis";
+import { Redis, type Command, type RedisOptions } from "ioredis";
 import { AppError } from "../../shared/api/errors.ts";
 import { isFailureReply } from "../../shared/redis/failure.ts";
 import { redisOptions } from "../../shared/redis/url.ts";
@@ -55,11 +55,11 @@ export class MarkingRedis extends Redis {
 }
 
 /**
- * A connection for following logs, as `connect` opens it, which is also replaced when it has died without a sign. It is used only
- * to subscribe and to read.
+ * A connection for following logs, as `connect` opens it, which is also replaced when it has died without a sign, and waits while
+ * Redis loads its data. It is used only to subscribe and to read.
  */
 export function connectToFollow(env: Env): Redis {
-  const redis = connect(env);
+  const redis = connect(env, { enableReadyCheck: true });
   // Half of the timeout of commands: the rest is for the new connection.
   keepAlive(redis, env.REDIS_TIMEOUT_MS / 2);
   return redis;
@@ -69,7 +69,10 @@ export function connectToFollow(env: Env): Redis {
  * A connection that opens with its first command. If the first connect fails, it is not tried again. Once the connection was
  * ready, it reconnects for at most `REDIS_TIMEOUT_MS`, so that streams continue after a restart of Redis.
  */
-export function connect(env: Env): Redis {
+export function connect(
+  env: Env,
+  options: Pick<RedisOptions, "enableReadyCheck"> = { enableReadyCheck: false },
+): Redis {
   const { REDIS_URL, REDIS_TIMEOUT_MS } = env;
   let wasReady = false;
   const redis = new MarkingRedis({
@@ -81,8 +84,8 @@ export function connect(env: Env): Redis {
     maxRetriesPerRequest: null,
     retryStrategy: (times) => (wasReady && times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
     sentinelRetryStrategy: (times) => (times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
-    // Each of these costs a round trip. While Redis is loading, it answers any command with LOADING.
-    enableReadyCheck: false,
+    // Each of these costs a round trip. Without the first, commands fail with LOADING while Redis loads its data after a restart.
+    ...options,
     disableClientInfo: true,
   });
   redis.on("ready", () => {

@@ -47,6 +47,8 @@ interface SharedOptions {
   readonly commandTimeoutMs: number;
   /** Failed connects in a row after which the commands that wait for a connection fail; null: they wait until their timeout. */
   readonly connectsMax: number | null;
+  /** Whether commands wait while Redis loads its data after a restart; otherwise they fail at once with LOADING. */
+  readonly waitsForLoading: boolean;
   /** Called after each command. */
   readonly onReply?: (seconds: number, isError: boolean) => void;
 }
@@ -57,7 +59,7 @@ interface SharedOptions {
  */
 export function connectShared(
   env: Env,
-  { commandTimeoutMs, connectsMax, onReply }: SharedOptions,
+  { commandTimeoutMs, connectsMax, waitsForLoading, onReply }: SharedOptions,
 ): MarkingRedis {
   const retryMs = (times: number) => Math.min(times * RECONNECT_MS, RECONNECT_MS_MAX);
   const redis = new SharedRedis({
@@ -68,8 +70,7 @@ export function connectShared(
     maxRetriesPerRequest: connectsMax,
     retryStrategy: retryMs,
     sentinelRetryStrategy: retryMs,
-    // While Redis is loading, it answers any command with LOADING.
-    enableReadyCheck: false,
+    enableReadyCheck: waitsForLoading,
     // With Redis Sentinel: changes to a new master as soon as it is elected, also if the old one hangs without an error.
     failoverDetector: true,
   });

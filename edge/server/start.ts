@@ -55,12 +55,14 @@ export async function start(stop: AbortSignal): Promise<void> {
     commandTimeoutMs: env.REDIS_TIMEOUT_MS,
     // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
     connectsMax: 1,
+    waitsForLoading: false,
   });
   requireUsable(commands);
-  // A stream outlives the replacement of a connection that did not reply.
+  // A stream outlives the replacement of a connection that did not reply, and a restart of Redis.
   const streams = connectShared(env, {
     commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
     connectsMax: null,
+    waitsForLoading: true,
   });
   const logs = logsOver(streams, env);
   const app = createApp({

@@ -19,6 +19,8 @@ const ANSWER_MS = 5_000;
 const START_MS = 10_000;
 /** Another process may take a free port before the server binds it; then the start is repeated. */
 const STARTS_MAX = 3;
+const FILLER_KEYS = 4_096;
+const FILLER_KEPT_MS = 60_000;
 
 export interface RedisServerOptions {
   /** Default: a free port. */
@@ -57,13 +59,17 @@ export class RedisServer {
     await this.#child.waitFor("an answer to PING", START_MS, () => pings(this.url));
   }
 
-  /** Kills the server and starts it again with the data that it had on disk: all that it had answered. */
-  async crash(): Promise<void> {
+  /**
+   * Kills the server and starts it again with the data that it had on disk: all that it had answered.
+   * @param loadMs how long it loads them at least, as with much more data; it answers LOADING meanwhile
+   */
+  async crash({ loadMs = 0 } = {}): Promise<void> {
     // Redis postpones writes to its file while the disk is slow, unless it syncs each one.
     const redis = await connectRedis(this.url);
     await redis.config("SET", "appendfsync", "always");
+    if (loadMs > 0) await writeFiller(redis);
     redis.disconnect();
-    return this.#startAgain("SIGKILL");
+    return this.#startAgain("SIGKILL", loadMs);
   }
 
   /** Stops the server in an orderly way and starts it again with its data. */
@@ -71,12 +77,12 @@ export class RedisServer {
     return this.#startAgain("SIGTERM");
   }
 
-  async #startAgain(signal: NodeJS.Signals): Promise<void> {
+  async #startAgain(signal: NodeJS.Signals, loadMs = 0): Promise<void> {
     this.#keepsData = true;
     this.#child.kill(signal);
     await this.#child.exited;
     this.#keepsData = false;
-    this.#child = this.#spawn();
+    this.#child = this.#spawn({ "key-load-delay": Math.ceil((1000 * loadMs) / FILLER_KEYS) });
     await this.waitUntilReady();
   }
 
@@ -85,20 +91,21 @@ export class RedisServer {
     return this.#child.stop();
   }
 
-  #spawn(): Child {
+  #spawn(startSettings: Readonly<Record<string, number>> = {}): Child {
     const settings = {
       port: String(this.port),
       bind: "127.0.0.1",
       dir: this.#folder,
       appendonly: this.#aof ? "yes" : "no",
       ...(this.#replicaOf !== undefined && { replicaof: `127.0.0.1 ${this.#replicaOf}` }),
+      ...startSettings,
     };
     return new Child({
       name: REDIS_COMMAND,
       command: REDIS_COMMAND,
       args: [
         join(this.#folder, CONFIG_NAME),
-        ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
+        ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]),
       ],
       cleanUp: async () => {
         if (!this.#keepsData) await rm(this.#folder, { recursive: true, force: true });
@@ -151,6 +158,13 @@ export async function connectRedis(url: string): Promise<Redis> {
 /** The URL with its password replaced by ***, for messages. */
 export function withoutPassword(url: string): string {
   return url.replace(/(\/\/[^/:@]*):[^@/]*@/, "$1:***@");
+}
+
+/** Keys that take time to load. Redis answers LOADING between groups of 1,024. */
+async function writeFiller(redis: Redis): Promise<void> {
+  const writes = redis.pipeline();
+  for (let i = 0; i < FILLER_KEYS; i++) writes.set(`filler:${i}`, "", "PX", FILLER_KEPT_MS);
+  await writes.exec();
 }
 
 async function pings(url: string): Promise<boolean> {

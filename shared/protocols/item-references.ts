@@ -10,7 +10,12 @@ import type { ChatMessage, JobOutput, JobRecord } from "../jobs/record.ts";
 import { parseOutput, type ParsedOutput } from "../tools/parser.ts";
 import { callId } from "../tools/tools.ts";
 import { callOfItemId } from "./response-tools.ts";
-import { jobNotFound, requireOwnJob, type RequestContext } from "../submission/submission.ts";
+import {
+  jobNotFound,
+  requireOwnJob,
+  requireReader,
+  type RequestContext,
+} from "../submission/submission.ts";
 
 type Context = Pick<RequestContext, "principal" | "jobs">;
 type Reference = Extract<InputItem, { type: "item_reference" }>;
@@ -89,6 +94,7 @@ async function readOutput(
   jobId: string,
   param: string,
 ): Promise<JobOutput> {
+  requireReader(principal, param);
   const output: JobOutput | null = await jobs.output(jobId);
   if (output === null || output.tenant !== principal.tenant) throw jobNotFound(param);
   if (!isTerminal(output.state)) {
@@ -120,6 +126,7 @@ async function readInputs(
       const message = `${param}: a request may refer to input items of at most ${LIMITS.referencedInputsMax} responses`;
       throw new AppError("invalid_request", message, { param });
     }
+    requireReader(context.principal, param);
     const record = records.get(job!) ?? (await requireOwnJob(context, `job_${job}`, param));
     records.set(job!, record);
     const { input } = record.generation;

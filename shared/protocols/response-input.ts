@@ -16,7 +16,7 @@ import {
 import { parseOutput } from "../tools/parser.ts";
 import { referencedMessages } from "./item-references.ts";
 import { answerMessage, joinCalls } from "./response-tools.ts";
-import { requireOwnJob, type RequestContext } from "../submission/submission.ts";
+import { requireOwnJob, requireReader, type RequestContext } from "../submission/submission.ts";
 
 type ChatMessages = readonly ChatMessage[];
 
@@ -28,7 +28,7 @@ export interface ResponseInput {
 
 /**
  * The conversation of a response: its instructions, the conversation of the previous response, and the new messages.
- * @throws AppError not_found, invalid_request
+ * @throws AppError not_found, invalid_request, permission_denied
  */
 export async function responseInput(
   context: Pick<RequestContext, "principal" | "jobs">,
@@ -36,6 +36,7 @@ export async function responseInput(
 ): Promise<ResponseInput> {
   const { input, instructions, previous_response_id } = request;
   const param = "previous_response_id";
+  if (previous_response_id != null) requireReader(context.principal, param);
   const previous =
     previous_response_id == null ? null : await requireOwnJob(context, previous_response_id, param);
   const messages = joinCalls([

@@ -136,6 +136,8 @@ export const DRAINING_WORKERS_KEY = "{trimtab}:draining-workers";
 export const PAUSED_MODELS_KEY = "{trimtab}:paused-models";
 /** Hash: the known models (JSON, workers/model-card.ts), by model id. */
 export const MODELS_KEY = "{trimtab}:models";
+/** Hash: the worker whose card of a model is the known one, by model id. */
+export const MODEL_WRITERS_KEY = "{trimtab}:model-writers";
 /** Sorted set: the known models by the time of the last heartbeat of a worker that served it. */
 export const MODELS_SEEN_KEY = "{trimtab}:models-seen";
 

@@ -229,6 +229,13 @@ export async function requireOwnJob(
   return record;
 }
 
+/** Whoever puts the text of another job into a prompt can read it. @throws AppError permission_denied */
+export function requireReader({ scopes }: Pick<ApiKeyRecord, "scopes">, param: string): void {
+  if (scopes.includes("jobs:read")) return;
+  const message = `${param}: a key needs the scope jobs:read to continue another job`;
+  throw new AppError("permission_denied", message, { param });
+}
+
 export function jobNotFound(param?: string): AppError {
   const message = "There is no such job; ended jobs are deleted after a while";
   return new AppError("not_found", message, param === undefined ? {} : { param });

@@ -8,6 +8,7 @@ import * as v from "valibot";
 import type { RedisClient } from "../redis/client.ts";
 import {
   DRAINING_WORKERS_KEY,
+  MODEL_WRITERS_KEY,
   MODELS_KEY,
   MODELS_SEEN_KEY,
   WORKER_REPORTS_KEY,
@@ -44,14 +45,17 @@ export interface KnownModel {
 }
 
 /**
- * KEYS: workers, their reports, models, models by last heartbeat, draining workers.
+ * Of live workers with different cards of a model, the one that was started last decides, so that a rolling change of a manifest
+ * takes effect once.
+ *
+ * KEYS: workers, their reports, models, models by last heartbeat, draining workers, writers of the models.
  * ARGV: id of the worker, report (JSON), 1 if it knows that it is drained (it was lost meanwhile), then id and card (JSON) of each of its
  * models.
- * Returns 1 if the worker is drained, then the ids of those of these models that another worker served with another fingerprint
- * within the last 10 s.
+ * Returns 1 if the worker is drained, then the ids of those of these models that another worker served within the last 10 s: with
+ * another fingerprint, and with another range of alpha.
  */
 const heartbeatScript = defineScript(`
-local workers, reports, models, seen, draining = unpack(KEYS)
+local workers, reports, models, seen, draining, writers = unpack(KEYS)
 local worker = ARGV[1]
 -- Redis refuses the first write of a script when its memory is full, unless that write needs none, as this one.
 redis.call('ZREM', workers, '')
@@ -62,17 +66,30 @@ local sinceMs = previous and string.match(previous, '^%d+') or string.format('%d
 redis.call('HSET', reports, worker, sinceMs .. ' ' .. ARGV[2])
 redis.call('ZADD', workers, nowMs, worker)
 if ARGV[3] == '1' then redis.call('SADD', draining, worker) end
-local reply = {redis.call('SISMEMBER', draining, worker)}
+-- Whether the model's card is from a live worker that was started after this one.
+local function isNewerCard(id)
+  local writer = redis.call('HGET', writers, id)
+  local heartbeatMs = writer and redis.call('ZSCORE', workers, writer)
+  if not heartbeatMs or tonumber(heartbeatMs) <= nowMs - ${LOST_AFTER_MS} then return false end
+  local writerSinceMs = string.match(redis.call('HGET', reports, writer) or '0', '^%d+')
+  if writerSinceMs == sinceMs then return writer > worker end
+  return tonumber(writerSinceMs) > tonumber(sinceMs)
+end
+local otherWeights, otherAlphas = {}, {}
 for i = 4, #ARGV, 2 do
   local id, card = ARGV[i], ARGV[i + 1]
   local known = redis.call('HGET', models, id)
   if known ~= card then
     local seenMs = tonumber(redis.call('ZSCORE', seen, id) or 0)
-    local isServed = known and seenMs > nowMs - ${LOST_AFTER_MS}
-    if isServed and cjson.decode(known).fingerprint ~= cjson.decode(card).fingerprint then
-      table.insert(reply, id)
+    if known and seenMs > nowMs - ${LOST_AFTER_MS} then
+      local a, b = cjson.decode(known), cjson.decode(card)
+      if a.fingerprint ~= b.fingerprint then table.insert(otherWeights, id)
+      elseif a.alphaDefault ~= b.alphaDefault or a.alphaMax ~= b.alphaMax then table.insert(otherAlphas, id) end
     end
-    redis.call('HSET', models, id, card)
+    if not known or not isNewerCard(id) then
+      redis.call('HSET', models, id, card)
+      redis.call('HSET', writers, id, worker)
+    end
   end
   redis.call('ZADD', seen, nowMs, id)
 end
@@ -83,9 +100,10 @@ for _, lost in ipairs(redis.call('ZRANGEBYSCORE', workers, '-inf', nowMs - ${LOS
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', nowMs - ${MODEL_TTL_MS})) do
   redis.call('HDEL', models, id)
+  redis.call('HDEL', writers, id)
   redis.call('ZREM', seen, id)
 end
-return reply
+return {redis.call('SISMEMBER', draining, worker), otherWeights, otherAlphas}
 `);
 
 /**
@@ -122,7 +140,9 @@ export interface HeartbeatReply {
   /** Whether the operator drains it. */
   readonly isDraining: boolean;
   /** The ids of those of its models that another worker serves with other weights. */
-  readonly differing: readonly string[];
+  readonly otherWeights: readonly string[];
+  /** The ids of those that another worker serves with another range of alpha. */
+  readonly otherAlphas: readonly string[];
 }
 
 /**
@@ -137,12 +157,18 @@ export async function sendHeartbeat(
   isDraining = false,
 ): Promise<HeartbeatReply> {
   const models = cards.flatMap((card) => [card.id, JSON.stringify(card)]);
-  const [drained, ...differing] = (await heartbeatScript(
+  const keys = [
+    ...[WORKERS_KEY, WORKER_REPORTS_KEY, MODELS_KEY, MODELS_SEEN_KEY, DRAINING_WORKERS_KEY],
+    MODEL_WRITERS_KEY,
+  ];
+  const args = [workerId, JSON.stringify(report), isDraining ? 1 : 0, ...models];
+  type Reply = [isDrained: 0 | 1, otherWeights: string[], otherAlphas: string[]];
+  const [isDrained, otherWeights, otherAlphas] = (await heartbeatScript(
     redis,
-    [WORKERS_KEY, WORKER_REPORTS_KEY, MODELS_KEY, MODELS_SEEN_KEY, DRAINING_WORKERS_KEY],
-    [workerId, JSON.stringify(report), isDraining ? 1 : 0, ...models],
-  )) as [0 | 1, ...string[]];
-  return { isDraining: drained === 1, differing };
+    keys,
+    args,
+  )) as Reply;
+  return { isDraining: isDrained === 1, otherWeights, otherAlphas };
 }
 
 /**

@@ -22,20 +22,26 @@ import {
 
 const stack = useStack();
 
-test("a crash of Redis during a job: its stream and its worker continue, and the text is the same", async () => {
-  const { client, redisServer } = stack;
-  const undisturbed = await runToEnd(client, LONG_JOB);
-  const { id } = await client.submit(LONG_JOB);
-  const reader = new EventReader(client, id);
-  await reader.hasTokens(40);
-  await redisServer.crash();
+test.each([
+  ["at once", 0],
+  ["after two seconds of LOADING", 2_000],
+])(
+  "a crash of Redis during a job, with its data back %s: stream and worker continue, and the text is the same",
+  async (_, loadMs) => {
+    const { client, redisServer } = stack;
+    const undisturbed = await runToEnd(client, LONG_JOB);
+    const { id } = await client.submit(LONG_JOB);
+    const reader = new EventReader(client, id);
+    await reader.hasTokens(40);
+    await redisServer.crash({ loadMs });
 
-  const events = await reader.ended;
-  expect(seqOf(events)).toEqual(countingFrom(1, events.length));
-  expect(events.at(-1)).toMatchObject({ type: "succeeded" });
-  expect(textOf(events)).toBe(undisturbed.output.text);
-  expect(await allEvents(client, id)).toEqual(events);
-});
+    const events = await reader.ended;
+    expect(seqOf(events)).toEqual(countingFrom(1, events.length));
+    expect(events.at(-1)).toMatchObject({ type: "succeeded" });
+    expect(textOf(events)).toBe(undisturbed.output.text);
+    expect(await allEvents(client, id)).toEqual(events);
+  },
+);
 
 test("a job that was accepted before a crash runs after it", async () => {
   const { client, redisServer } = stack;

@@ -35,7 +35,11 @@ interface Reader {
 /** The three kinds of connections that streams use. */
 function openReaders(): Reader[] {
   const ofHub = connectToFollow(env);
-  const ofProcess = connectShared(env, { commandTimeoutMs: 15_000, connectsMax: null });
+  const ofProcess = connectShared(env, {
+    commandTimeoutMs: 15_000,
+    connectsMax: null,
+    waitsForLoading: true,
+  });
   const ofRequest = new RequestStores(env, null);
   return [
     { logs: logsOver(ofHub, env), close: () => ofHub.disconnect() },
@@ -52,7 +56,11 @@ test("streams and commands of every kind of connection continue after it has gon
   await store.submit(newJob({ id, tenant: "acme" }));
   await claimJob(redis, id);
   const readers = openReaders();
-  const commands = connectShared(env, { commandTimeoutMs: 5_000, connectsMax: 1 });
+  const commands = connectShared(env, {
+    commandTimeoutMs: 5_000,
+    connectsMax: 1,
+    waitsForLoading: false,
+  });
   await commands.ping();
   const { signal } = new AbortController();
   const read: number[][] = readers.map(() => []);

@@ -59,11 +59,15 @@ export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
       isDraining = true;
       deps.onDrain();
     }
-    for (const model of reply.differing.filter((id) => !warned.has(id))) {
-      warned.add(model);
+    const differing = [
+      ...reply.otherWeights.map((model) => [model, "other weights, tokenizers or templates"]),
+      ...reply.otherAlphas.map((model) => [model, "another range or default of alpha"]),
+    ] as const;
+    for (const [model, what] of differing.filter(([id]) => !warned.has(id!))) {
+      warned.add(model!);
       log.warn(
         { model },
-        "Another worker serves other weights, tokenizers or templates under this model's name, or did so within the last 10 s",
+        `Another worker serves ${what} under this model's name, or did so within the last 10 s. The worker that was started last decides what the API says of it`,
       );
     }
   };

@@ -107,6 +107,20 @@ describe("a conversation", () => {
     expect(await errorFor("resp_none")).toMatchObject({ status: 404, param });
   });
 
+  test("needs a key that may read the earlier response, by whatever field it is named", async () => {
+    const { response } = await respond({});
+    const writer = await newTenant({ scopes: ["jobs:write"] }, tenant.tenant);
+    const item = { type: "item_reference", id: response.output[0]!.id };
+    const requests = [
+      ["previous_response_id", { previous_response_id: response.id }],
+      ["input.0.id", { input: [item] }],
+    ] as const;
+    for (const [param, fields] of requests) {
+      const error = await errorOf(await writer.post("/v1/responses", { ...ask, ...fields }));
+      expect(error).toMatchObject({ status: 403, code: "permission_denied", param });
+    }
+  });
+
   test("has a limit of messages", async () => {
     const half = "x".repeat(LIMITS.promptCharsMax);
     const { response } = await respond({ input: half }, "");

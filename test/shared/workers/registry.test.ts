@@ -51,7 +51,7 @@ const card = (id: string, fingerprint = "weights"): ModelCard => ({
 });
 const report = (cards: ModelCard[]) => ({ version: "1", throughput, models: cards });
 const beat = async (worker: string, ...cards: ModelCard[]) =>
-  (await sendHeartbeat(redis, worker, report(cards), cards)).differing;
+  (await sendHeartbeat(redis, worker, report(cards), cards)).otherWeights;
 const serving = async (...ids: string[]) => (await workersServing(redis, ids)).length;
 
 /** Plays that a worker's last heartbeat, or the last one with a model, is older by this. */
@@ -98,6 +98,23 @@ test("workers that serve other weights under the same name learn of each other",
   // A worker that was replaced by one with new weights is no reason for a warning.
   await silence(MODELS_SEEN_KEY, "x", 11);
   expect(await beat("b", card("x", "other"))).toEqual([]);
+});
+
+test("of live workers with different ranges of alpha the one that was started last decides, and each learns of it", async () => {
+  const [older, newer] = [card("x"), { ...card("x"), alphaMax: 0.5, alphaDefault: 0.2 }];
+  const send = (worker: string, own: ModelCard) =>
+    sendHeartbeat(redis, worker, report([own]), [own]);
+  await send("b", older);
+  expect(await redis.hget(WORKER_REPORTS_KEY, "b")).not.toBeNull();
+  // Another millisecond than that of the first heartbeat.
+  await redis.hset(WORKER_REPORTS_KEY, "b", `1 ${JSON.stringify(report([older]))}`);
+  expect(await send("a", newer)).toMatchObject({ otherAlphas: ["x"], otherWeights: [] });
+  expect(await send("b", older)).toMatchObject({ otherAlphas: ["x"] });
+  expect(await readModel(redis, "x")).toEqual(newer);
+  expect(await send("a", newer)).toMatchObject({ otherAlphas: [] });
+  await removeWorker(redis, "a");
+  await send("b", older);
+  expect(await readModel(redis, "x")).toEqual(older);
 });
 
 test("a heartbeat is accepted when Redis is full", async () => {
