@@ -204,6 +204,7 @@ function toOperatorWorker(worker: LiveWorker): OperatorWorker {
     slots: throughput.slots,
     busy: throughput.busy,
     draining: worker.isDraining,
+    problem: worker.problem ?? null,
     tokens_per_second: throughput.tokensPerSecond,
     engine:
       engine === undefined

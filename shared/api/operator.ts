@@ -96,6 +96,10 @@ export const OperatorWorker = v.strictObject({
     v.boolean(),
     "Whether it takes no more jobs, because it is drained. With `busy: 0` it can be stopped without a delay of any job.",
   ),
+  problem: field(
+    v.nullable(v.string()),
+    "Why it takes no jobs: the clock of its machine is wrong. Null if it takes them.",
+  ),
   tokens_per_second: field(
     v.nullable(v.number()),
     "Tokens per second of one slot, prompts included, in the last 50 jobs. Null until a job has ended.",

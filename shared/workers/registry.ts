@@ -234,13 +234,15 @@ export async function liveWorkers(redis: RedisClient): Promise<LiveWorker[]> {
   });
 }
 
-/** Whether the worker can serve all these models now: it is not drained, and none of their bases is away. */
-export const canServe = ({ isDraining, models }: LiveWorker, ids: readonly string[]) =>
-  !isDraining &&
-  ids.every((id) => models.some((model) => model.id === id && model.away === undefined));
+const takesJobs = ({ isDraining, problem }: LiveWorker) => !isDraining && problem === undefined;
+
+/** Whether the worker can serve all these models now: it takes jobs, and none of their bases is away. */
+export const canServe = (worker: LiveWorker, ids: readonly string[]) =>
+  takesJobs(worker) &&
+  ids.every((id) => worker.models.some((model) => model.id === id && model.away === undefined));
 
 const servingAll = (workers: readonly LiveWorker[], ids: readonly string[]) =>
   workers.filter(
-    ({ isDraining, models }) =>
-      !isDraining && ids.every((id) => models.some((model) => model.id === id)),
+    (worker) =>
+      takesJobs(worker) && ids.every((id) => worker.models.some((model) => model.id === id)),
   );

@@ -54,6 +54,8 @@ export const WorkerReport = v.object({
   /** The version of trimtab that it runs. */
   version: v.string(),
   throughput: Throughput,
+  /** Why it takes no jobs at all: the clock of its machine is wrong. Absent if it takes them. */
+  problem: v.exactOptional(v.string()),
   /** Absent in a report of an older worker. */
   engine: v.exactOptional(EngineLoad),
   /** The models that it serves. */

@@ -8,7 +8,7 @@ import {
   removeWorker,
   sendHeartbeat,
 } from "../../shared/workers/registry.ts";
-import type { Clock } from "../../shared/redis/clock.ts";
+import type { WatchedClock } from "../redis/clock.ts";
 import { repeat } from "../redis/repeat.ts";
 import type { AwayModels } from "./away-models.ts";
 import type { EngineMeter } from "./engine-meter.ts";
@@ -25,7 +25,7 @@ export interface HeartbeatDeps {
   readonly engineMeter: Pick<EngineMeter, "report">;
   /** Called once, when the operator drains this worker. */
   readonly onDrain: () => void;
-  readonly clock: Clock;
+  readonly clock: Pick<WatchedClock, "now" | "problem">;
   readonly log: Logger;
 }
 
@@ -53,7 +53,14 @@ export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
       };
     });
     const engine = deps.engineMeter.report();
-    const report = { version, throughput: throughput.report(), engine, models };
+    const { problem } = deps.clock;
+    const report = {
+      version,
+      throughput: throughput.report(),
+      engine,
+      models,
+      ...(problem !== null && { problem }),
+    };
     const reply = await sendHeartbeat(redis, workerId, report, cards, isDraining);
     if (reply.isDraining && !isDraining) {
       isDraining = true;

@@ -58,7 +58,8 @@ function workerColumns(viewer: Viewer): Column<OperatorWorker>[] {
 
 const used = (now: number, max: number) => `${bytes(now)} of ${bytes(max)}`;
 
-function stateOf({ draining, busy, engine }: OperatorWorker) {
+function stateOf({ draining, problem, busy, engine }: OperatorWorker) {
+  if (problem !== null) return badge(problem, "bad");
   if (draining) return badge(busy === 0 ? "drained" : "draining", "bad");
   const waiting = engine?.waiting ?? 0;
   return waiting > 0 ? badge(`${waiting} wait for memory`, "bad") : badge("live", "good");

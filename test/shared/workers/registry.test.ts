@@ -117,6 +117,16 @@ test("of live workers with different ranges of alpha the one that was started la
   expect(await readModel(redis, "x")).toEqual(older);
 });
 
+test("a worker that reports a problem serves nothing until it is gone", async () => {
+  const cards = [card("x")];
+  await sendHeartbeat(redis, "a", { ...report(cards), problem: "Wrong clock" }, cards);
+  expect(await serving("x")).toBe(0);
+  const [worker] = await liveWorkers(redis);
+  expect([worker?.problem, canServe(worker!, ["x"])]).toEqual(["Wrong clock", false]);
+  await beat("a", ...cards);
+  expect(await serving("x")).toBe(1);
+});
+
 test("a heartbeat is accepted when Redis is full", async () => {
   await redis.config("SET", "maxmemory", "1");
   await expect(redis.set("anything", "1")).rejects.toThrow("OOM");
