@@ -82,7 +82,7 @@ export class RedisServer {
     this.#child.kill(signal);
     await this.#child.exited;
     this.#keepsData = false;
-    this.#child = this.#spawn({ "key-load-delay": Math.ceil((1000 * loadMs) / FILLER_KEYS) });
+    this.#child = this.#spawn(Math.ceil((1000 * loadMs) / FILLER_KEYS));
     await this.waitUntilReady();
   }
 
@@ -91,21 +91,22 @@ export class RedisServer {
     return this.#child.stop();
   }
 
-  #spawn(startSettings: Readonly<Record<string, number>> = {}): Child {
+  /** @param loadDelayUs pause after each key that is loaded */
+  #spawn(loadDelayUs = 0): Child {
     const settings = {
       port: String(this.port),
       bind: "127.0.0.1",
       dir: this.#folder,
       appendonly: this.#aof ? "yes" : "no",
       ...(this.#replicaOf !== undefined && { replicaof: `127.0.0.1 ${this.#replicaOf}` }),
-      ...startSettings,
+      ...(loadDelayUs > 0 && { "key-load-delay": String(loadDelayUs) }),
     };
     return new Child({
       name: REDIS_COMMAND,
       command: REDIS_COMMAND,
       args: [
         join(this.#folder, CONFIG_NAME),
-        ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]),
+        ...Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]),
       ],
       cleanUp: async () => {
         if (!this.#keepsData) await rm(this.#folder, { recursive: true, force: true });

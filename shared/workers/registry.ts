@@ -158,7 +158,11 @@ export async function sendHeartbeat(
 ): Promise<HeartbeatReply> {
   const models = cards.flatMap((card) => [card.id, JSON.stringify(card)]);
   const keys = [
-    ...[WORKERS_KEY, WORKER_REPORTS_KEY, MODELS_KEY, MODELS_SEEN_KEY, DRAINING_WORKERS_KEY],
+    WORKERS_KEY,
+    WORKER_REPORTS_KEY,
+    MODELS_KEY,
+    MODELS_SEEN_KEY,
+    DRAINING_WORKERS_KEY,
     MODEL_WRITERS_KEY,
   ];
   const args = [workerId, JSON.stringify(report), isDraining ? 1 : 0, ...models];
