@@ -122,6 +122,10 @@ export const TokenShift = v.strictObject({
     v.array(ShiftedToken),
     "The tokens whose probability steering lowers most, the largest change first: at most three.",
   ),
+  drafted: field(
+    v.exactOptional(v.literal(true)),
+    "Present if the token had been drafted and the draft was right, which saves runs of the models. Drafts never change the tokens; which of them are drafted depends on what else runs, so it may differ when a request is repeated.",
+  ),
   masked: field(
     v.exactOptional(v.number()),
     "The probability, 0 to 1, that the steered distribution gives to tokens that the response format or the tools forbid here. Present only with a response format or tools.",

@@ -11,7 +11,7 @@ export function unscoredDetail(token: number, textOf: (id: number) => TokenText)
 /** @param endIds tokens that end the output: they are not a part of it, so they have no log-probability, as in OpenAI's API */
 export function toTokenDetail(
   token: number,
-  { prompt, masked, logprobs, trace, candidates, baseError }: TokenAnalysis,
+  { prompt, masked, logprobs, trace, candidates, isDrafted, baseError }: TokenAnalysis,
   textOf: (id: number) => TokenText,
   endIds: ReadonlySet<number> = new Set(),
 ): TokenDetail {
@@ -45,6 +45,7 @@ export function toTokenDetail(
         base_token: named(trace.baseToken),
         promoted: trace.promoted.map(withChange),
         demoted: trace.demoted.map(withChange),
+        ...(isDrafted && { drafted: true as const }),
         ...(masked !== undefined && { masked }),
         ...(baseError !== undefined && { base_error: roundUp(baseError) }),
       },

@@ -229,6 +229,7 @@ function detailsOf({ trace }: Token, asked: number | null): HTMLElement[] {
     ["gain", `${trace.gain.toFixed(2)} nats, ${Math.exp(trace.gain).toFixed(2)} times the base's`],
     ["KL", `${trace.kl.toFixed(2)} nats between steered and base`],
     ["alpha here", alphaText(trace.alpha, asked)],
+    ["draft", trace.drafted ? "accepted: the token had been drafted" : "none that was accepted"],
   ];
   return [
     element(

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TokenDetail } from "../../../shared/api/token-details.ts";
 import { EngineClient } from "../../../worker/engine-client/client.ts";
+import { toTokenDetail } from "../../../worker/engine/token-details.ts";
 import { generation } from "../../support/generation.ts";
 
 const MANIFEST = join(import.meta.dirname, "../../../infra/models/ensembles.json");
@@ -96,3 +97,14 @@ test.for([0, 1])(
     expect(tokens[0]).toMatchObject({ token: 5, detail: { prompt: { id: 5, logprob: null } } });
   },
 );
+
+test("the trace of an accepted draft says so; that of another token has no such field", () => {
+  const trace = {
+    ...{ alpha: 1, base: -1, expert: -1, antiexpert: -1, steered: -1, gain: 0, kl: 0 },
+    ...{ baseToken: 5, promoted: [], demoted: [] },
+  };
+  const detailOf = (isDrafted: boolean) =>
+    toTokenDetail(5, { trace, isDrafted }, () => ({ token: "a" })).trace!;
+  expect(detailOf(true).drafted).toBe(true);
+  expect(detailOf(false)).not.toHaveProperty("drafted");
+});

@@ -64,6 +64,8 @@ export interface TokenAnalysis {
   readonly masked?: number;
   readonly logprobs?: Logprobs;
   readonly trace?: SteeringTrace;
+  /** With a trace: the token was drafted, and the draft was right. It is no property of the position, unlike the rest. */
+  readonly isDrafted?: boolean;
   /** With a trace and a remote base: bound of the distance to the exact distribution, 0 if the token is proven. */
   readonly baseError?: number;
 }

@@ -5,7 +5,7 @@
  * position are already known.
  */
 import { draftLength, promptLookup, RunningMean } from "../decode/draft.ts";
-import type { ModelState, Sequence, Step } from "./sequence.ts";
+import type { ModelState, Sequence, Step, TokenStep } from "./sequence.ts";
 import { verify, type KnownLogits } from "./verify.ts";
 
 /** Local drafters: a local base has no stream to follow. */
@@ -63,11 +63,12 @@ export class Speculator {
     known: KnownLogits | null = null,
   ): Promise<Step[]> {
     const steps = await verify(sequence, drafts, known);
-    for (const [i, step] of steps.entries()) {
-      if (!("error" in step) && i < drafts.length)
-        this.#count(sequence, source, step.token === drafts[i]);
-    }
-    return steps;
+    return steps.map((step, i) => {
+      if ("error" in step || i >= drafts.length) return step;
+      const isAccepted = step.token === drafts[i];
+      this.#count(sequence, source, isAccepted);
+      return isAccepted ? asDrafted(step) : step;
+    });
   }
 
   #count(sequence: Sequence, source: LocalSource, isAccepted: boolean): void {
@@ -75,6 +76,12 @@ export class Speculator {
     if (isAccepted) sequence.drafts[source].accepted++;
     this.#acceptance[source].observe(isAccepted ? 1 : 0);
   }
+}
+
+/** A trace says which tokens were drafted. */
+function asDrafted(step: TokenStep): TokenStep {
+  const { analysis } = step;
+  return analysis?.trace ? { ...step, analysis: { ...analysis, isDrafted: true } } : step;
 }
 
 /** Runs the draft model `count` times; samples each draft from its logits with the noise of that position. */

@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { Output } from "../../../../worker/engine/decode/output.ts";
 import { Sampler, type Sampling } from "../../../../worker/engine/decode/sampler.ts";
 import type { TokenAnalysis } from "../../../../worker/engine/decode/token-analysis.ts";
+import { totalDrafts } from "../../../../worker/engine-client/messages.ts";
 import { generate } from "../../../../worker/engine/loop/generate.ts";
 import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import type { Models } from "../../../../worker/engine/model/ensemble.ts";
@@ -30,11 +31,11 @@ interface Result {
   readonly analysis: TokenAnalysis | null;
 }
 
-async function run(
+function requestOf(
   changes: Partial<GenerateRequest> = {},
-  { speculate = false, ...options }: Partial<Sampling> & { speculate?: boolean } = {},
-): Promise<Result[]> {
-  const request: GenerateRequest = {
+  options: Partial<Sampling> = {},
+): GenerateRequest {
+  return {
     models,
     prompts: PROMPTS,
     alpha: 1,
@@ -44,6 +45,13 @@ async function run(
     output: new Output({ decode: () => "", stop: [], eosIds: new Set(), maxTokens: 20 }),
     ...changes,
   };
+}
+
+async function run(
+  changes: Partial<GenerateRequest> = {},
+  { speculate = false, ...options }: Partial<Sampling> & { speculate?: boolean } = {},
+): Promise<Result[]> {
+  const request = requestOf(changes, options);
   const results: Result[] = [];
   for await (const { token, analysis } of generate(request, { speculate }))
     results.push({ token, analysis });
@@ -129,6 +137,19 @@ describe("a schedule with guards", () => {
     const resume = whole.slice(0, 10).map(({ token }) => token);
     expect(difference(await run({ ...steered, resume }), whole.slice(10))).toBeLessThan(TOLERANCE);
   });
+});
+
+test("as many tokens are marked as drafted as drafts are accepted, and none without drafts", async () => {
+  const request = requestOf();
+  let accepted = 0;
+  const marks: (true | undefined)[] = [];
+  for await (const { sequence, analysis } of generate(request, { speculate: true })) {
+    accepted = totalDrafts(sequence.drafts).accepted;
+    marks.push(analysis!.isDrafted);
+  }
+  expect(accepted).toBeGreaterThan(0);
+  expect(marks.filter(Boolean)).toHaveLength(accepted);
+  expect((await run()).some(({ analysis }) => analysis!.isDrafted)).toBe(false);
 });
 
 test("at alpha 0 expert and antiexpert are not run, and the trace shows no shift", async () => {
