@@ -42,7 +42,7 @@ async function open(
 
 test("a job waits for a worker at its place in the queue, and another worker takes it over from one that is killed", async () => {
   const killed = await stack.startWorker(LEASES);
-  const page = await open(undefined, "max_tokens=200");
+  const page = await open(undefined, "max_tokens=100");
   await killed.stop();
   await runButton(page).click();
   const base = column(page, "Base alone");
@@ -55,8 +55,8 @@ test("a job waits for a worker at its place in the queue, and another worker tak
   await stack.startWorker(LEASES);
   await base.getByText(/taken over by another worker \(attempt 2\)$/).waitFor();
   await complete(page);
-  expect(await textOf(base)).toBe(await answerOf(input(0, 200)));
-  expect(await textOf(column(page, "Steered"))).toBe(await answerOf(input(1, 200)));
+  expect(await textOf(base)).toBe(await answerOf(input(0, 100)));
+  expect(await textOf(column(page, "Steered"))).toBe(await answerOf(input(1, 100)));
 });
 
 test("a stream whose connection is lost goes on after its last event", async () => {

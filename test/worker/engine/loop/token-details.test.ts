@@ -142,7 +142,7 @@ describe("a schedule with guards", () => {
 test("as many tokens are marked as drafted as drafts are accepted, and none without drafts", async () => {
   const request = requestOf();
   let accepted = 0;
-  const marks: (true | undefined)[] = [];
+  const marks: (boolean | undefined)[] = [];
   for await (const { sequence, analysis } of generate(request, { speculate: true })) {
     accepted = totalDrafts(sequence.drafts).accepted;
     marks.push(analysis!.isDrafted);
