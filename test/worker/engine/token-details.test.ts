@@ -100,8 +100,16 @@ test.for([0, 1])(
 
 test("the trace of an accepted draft says so; that of another token has no such field", () => {
   const trace = {
-    ...{ alpha: 1, base: -1, expert: -1, antiexpert: -1, steered: -1, gain: 0, kl: 0 },
-    ...{ baseToken: 5, promoted: [], demoted: [] },
+    alpha: 1,
+    base: -1,
+    expert: -1,
+    antiexpert: -1,
+    steered: -1,
+    gain: 0,
+    kl: 0,
+    baseToken: 5,
+    promoted: [],
+    demoted: [],
   };
   const detailOf = (isDrafted: boolean) =>
     toTokenDetail(5, { trace, isDrafted }, () => ({ token: "a" })).trace!;

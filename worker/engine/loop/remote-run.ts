@@ -153,37 +153,29 @@ export class RemoteRun {
     }
     this.#count(row, certificate);
     const { token } = decision;
-    const isDrafted = !isForced && this.#draft?.token === token;
-    if (!isForced) this.#observe(row, pairLogits, token);
+    const isDrafted = !isForced && this.#observe(row, pairLogits, token);
     const step = sequence.take(decision);
     this.#asks = 0;
     this.#calls.tree!.advance(token);
     if (step.finish) this.#path.leave();
     else this.#path.advance(token);
     if (!step.analysis?.trace) return step;
-    const analysis = { ...step.analysis, baseError: certificate.errorMax };
-    return { ...step, analysis: isDrafted ? { ...analysis, isDrafted } : analysis };
+    return { ...step, analysis: { ...step.analysis, isDrafted, baseError: certificate.errorMax } };
   }
 
-  /** The draft of the next token, with the drafter that made it; null if there is none. */
-  get #draft(): { readonly source: DraftSource; readonly token: number } | null {
-    const [token] = this.#path.tokens;
-    if (token !== undefined) return { source: this.#draftSource, token };
-    const { baseToken } = this.#calls.tree!;
-    return baseToken === null ? null : { source: "base", token: baseToken };
-  }
-
-  /** Which drafters have the token of a position, or would have had it. */
-  #observe(row: BaseRow, pairLogits: readonly Float32Array[], token: number): void {
+  /** Which drafters have the token of a position, or would have had it. Returns whether it was drafted. */
+  #observe(row: BaseRow, pairLogits: readonly Float32Array[], token: number): boolean {
     const { draftModel, drafts, tokens, request } = this.#sequence;
+    const draft = this.#path.tokens[0];
+    const isExpert = draft !== undefined && this.#draftSource === "expert";
     const { baseToken } = this.#calls.tree!;
-    const draft = this.#draft;
-    if (draft) {
-      drafts[draft.source].drafted++;
-      if (draft.token === token) drafts[draft.source].accepted++;
+    const source = draft !== undefined ? this.#draftSource : baseToken !== null ? "base" : null;
+    const isAccepted = (draft ?? baseToken) === token;
+    if (source) {
+      drafts[source].drafted++;
+      if (isAccepted) drafts[source].accepted++;
     }
-    const isExpert = this.#path.tokens.length > 0 && draft?.source === "expert";
-    let expert = isExpert ? draft?.token === token : null;
+    let expert = isExpert ? draft === token : null;
     const isSampled = request.models.vocabSize <= OBSERVED_VOCABULARY || tokens.length % 4 === 0;
     if (!isExpert && draftModel && isSampled) {
       expert = propose(this.#sequence, [], pairLogits, 0)?.token === token;
@@ -194,6 +186,7 @@ export class RemoteRun {
       found === undefined ? null : found === token,
       (baseToken ?? row.likeliest) === token,
     );
+    return isAccepted;
   }
 
   /** Adds a draft to the path. Calls for rows when it is long enough. */
