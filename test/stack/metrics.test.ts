@@ -14,7 +14,7 @@ import { runToEnd, LONG_JOB, EventReader, SHORT_JOB, useStack } from "./stack.ts
 const stack = useStack(null);
 /** Time within which every metric must exist. */
 const METRICS_TIMEOUT_MS = 15_000;
-const INFRA = join(import.meta.dirname, "../../infra/deploy");
+const INFRA = join(import.meta.dirname, "../../infra/helm/monitoring");
 
 const read = (path: string) => readFileSync(join(INFRA, path), "utf8");
 
@@ -37,12 +37,12 @@ interface Rules {
 }
 
 const rules = ["alerts", "slo"].flatMap((name) =>
-  (parse(read(`prometheus/${name}.yaml`)) as Rules).groups.flatMap((group) => group.rules),
+  (parse(read(`${name}.yaml`)) as Rules).groups.flatMap((group) => group.rules),
 );
 
 /** All PromQL expressions by their panel or alert. */
 function expressions(): Map<string, string> {
-  const { panels } = JSON.parse(read("grafana/dashboard.json")) as Dashboard;
+  const { panels } = JSON.parse(read("dashboard.json")) as Dashboard;
   return new Map([
     ...panels.flatMap(({ title, targets }) =>
       targets.map(({ expr }, i) => [`panel ${title}, ${i}`, expr] as const),

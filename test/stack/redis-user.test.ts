@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import OpenAI, { toFile } from "openai";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { installProblem } from "../../infra/debian-package.mjs";
 import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
@@ -27,6 +28,8 @@ const folder = mkdtempSync(join(tmpdir(), "trimtab-tls-"));
 const pem = (name: string) => readFileSync(join(folder, name), "utf8");
 
 beforeAll(() => {
+  const program = { command: "openssl", debianPackage: "openssl", remedy: "in another way" };
+  expect(installProblem(program, console.log)).toBeNull();
   const openssl = (...args: string[]) =>
     execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];

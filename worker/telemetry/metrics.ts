@@ -1,5 +1,5 @@
 /**
- * All metrics that a worker offers to Prometheus. The dashboard and the alerts (infra/deploy/) use their names: change both
+ * All metrics that a worker offers to Prometheus. The dashboard and the alerts (infra/helm/monitoring/) use their names: change both
  * together. No label may contain a tenant, a job or a prompt, because a scrape is not authenticated.
  * The folder telemetry/ owns logs, metrics, spans and health checks. Other folders call it; it never changes what they do.
  */
