@@ -25,7 +25,8 @@ let app: Hono<AppEnv> | undefined;
 function createFromBindings(bindings: Bindings): Hono<AppEnv> {
   const env = parseEnv(bindings);
   const count = env.STREAM_CONNECTIONS;
-  const sharedLogs = count === 0 ? null : new HubLogs(bindings.STREAM_HUB, count);
+  const sharedLogs =
+    count === 0 ? null : new HubLogs(bindings.STREAM_HUB, count, env.STREAM_LOCATION);
   return createApp({
     openStores: () => new RequestStores(env, sharedLogs),
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,

@@ -2,6 +2,7 @@
  * The worker's configuration: every environment variable with its meaning, unit, default and range. Only this file reads
  * process.env; OpenTelemetry's SDK also reads its own OTEL_* variables, and the hub's client (engine/hub) HF_*.
  */
+import { availableParallelism, cpus, totalmem } from "node:os";
 import { resolve } from "node:path";
 import * as v from "valibot";
 import { bucketVariables } from "../shared/files/bucket.ts";
@@ -9,6 +10,30 @@ import { RESULT_TTL } from "../shared/jobs/result-ttl.ts";
 import { STORED_MIB } from "../shared/jobs/stored-limit.ts";
 import { redisTlsVariables, RedisUrl } from "../shared/redis/url.ts";
 import { AddressList } from "../shared/webhooks/url.ts";
+
+const MIB = 2 ** 20;
+const KV_CACHE_MIB = 1_024;
+
+/** What the operating system says of this process. */
+interface Machine {
+  /** Bytes; above `memory` if there is no limit. */
+  readonly memoryLimit: number;
+  readonly memory: number;
+  readonly usableCores: number;
+  readonly cores: number;
+}
+
+/** Defaults for a container with limits, and for a process without. */
+export function limitsOf({ memoryLimit, memory, usableCores, cores }: Machine): {
+  readonly threads: number;
+  readonly kvCacheMib: number;
+} {
+  const isLimited = memoryLimit > 0 && memoryLimit < memory;
+  return {
+    threads: usableCores < cores ? usableCores : 0,
+    kvCacheMib: isLimited ? Math.max(4, 4 * Math.floor(memoryLimit / MIB / 16)) : KV_CACHE_MIB,
+  };
+}
 
 /** An optional whole number. */
 const whole = (defaultValue: number, min: number, max: number) =>
@@ -32,6 +57,13 @@ const whole = (defaultValue: number, min: number, max: number) =>
  */
 const ROLES = ["generate", "deliver", "batch", "sweep"] as const;
 export type Role = (typeof ROLES)[number];
+
+const LIMITS = limitsOf({
+  memoryLimit: process.constrainedMemory(),
+  memory: totalmem(),
+  usableCores: availableParallelism(),
+  cores: cpus().length,
+});
 
 const Env = v.object({
   /** URL of Redis: redis:// or redis+sentinel://, with TLS rediss:// or rediss+sentinel://. Required. */
@@ -105,12 +137,37 @@ const Env = v.object({
   DRAIN_SECONDS: whole(25, 0, 3_600),
   /** Device that runs the models, an execution provider of onnxruntime: cpu, cuda or webgpu. Default: cpu. */
   EXECUTION_PROVIDER: v.optional(v.picklist(["cpu", "cuda", "webgpu"]), "cpu"),
-  /** Threads that one operator of a model may use. Default 0: onnxruntime chooses; up to 1,024. */
-  INTRA_OP_THREADS: whole(0, 0, 1_024),
-  /** MiB for the KV caches of all running jobs together; other jobs wait until memory is free. Default 1,024; 1 to 4,194,304. */
-  KV_CACHE_MIB: whole(1_024, 1, 4_194_304),
-  /** MiB for KV caches of prompt prefixes, kept for later prompts. Default 256; 0 (keeps none) to 4,194,304. */
-  PREFIX_CACHE_MIB: whole(256, 0, 4_194_304),
+  /**
+   * Threads that one operator of a model may use; 0: onnxruntime chooses, by the cores of the machine. Default: the cores that a
+   * container may use, and without such a limit 0; up to 1,024.
+   */
+  INTRA_OP_THREADS: whole(LIMITS.threads, 0, 1_024),
+  /**
+   * MiB for the KV caches of all running jobs together; other jobs wait until memory is free. Default: a quarter of the memory that a
+   * container may use, and without such a limit 1,024; 1 to 4,194,304.
+   */
+  KV_CACHE_MIB: whole(LIMITS.kvCacheMib, 1, 4_194_304),
+  /**
+   * MiB for KV caches of prompt prefixes, kept for later prompts. Default: a quarter of the default of KV_CACHE_MIB; 0 (keeps none) to
+   * 4,194,304.
+   */
+  PREFIX_CACHE_MIB: whole(LIMITS.kvCacheMib / 4, 0, 4_194_304),
+  /**
+   * Ids of models, separated by commas, that stay known although no worker serves them for more than a day: those of fleets that scale to
+   * zero. For the role sweep. Default: none.
+   */
+  KEEP_MODELS: v.optional(
+    v.pipe(
+      v.string(),
+      v.transform((text): readonly string[] =>
+        text
+          .split(",")
+          .map((id) => id.trim())
+          .filter(Boolean),
+      ),
+    ),
+    "",
+  ),
   /** Lines of one batch whose jobs may be queued or running at the same time. Default 64; 1 to 10,000. */
   BATCH_LINES: whole(64, 1, 10_000),
   /** The bucket for large files: FILES_S3_* (shared/files/bucket.ts). Default: none, files stay in Redis. */

@@ -2,6 +2,7 @@
 import { bucketOf, type Bucket } from "../shared/files/bucket.ts";
 import { removeLostUploads } from "../shared/files/lost-uploads.ts";
 import { startBatchConsumer } from "./batches/consumer.ts";
+import { keepModels } from "../shared/workers/registry.ts";
 import type { WorkerEnv } from "./env.ts";
 import { startQueueRepair } from "./jobs/queue-repair.ts";
 import { startSweeper } from "./jobs/sweeper.ts";
@@ -41,13 +42,15 @@ export function startServices(env: WorkerEnv, deps: PartDeps): Part[] {
     ready: () => consumer.waitUntilReady(),
     close: () => consumer.close(),
   }));
-  return roles.has("sweep") ? [...parts, startSweep(deps, bucketOf(env))] : parts;
+  return roles.has("sweep") ? [...parts, startSweep(deps, bucketOf(env), env.KEEP_MODELS)] : parts;
 }
 
+/** Interval at which models are kept known. */
+const KEEP_INTERVAL_MS = 60_000;
 /** Interval at which lost uploads are looked for. */
 const UPLOADS_INTERVAL_MS = 60_000;
 
-function startSweep(deps: PartDeps, bucket: Bucket | null): Part {
+function startSweep(deps: PartDeps, bucket: Bucket | null, keptModels: readonly string[]): Part {
   const { metrics, connection, log } = deps;
   const stops = [
     startSweeper(deps),
@@ -58,6 +61,13 @@ function startSweep(deps: PartDeps, bucket: Bucket | null): Part {
       onModels: (models) => metrics.setModelJobs(models),
     }),
   ];
+  if (keptModels.length > 0) {
+    const keeping = repeat(() => keepModels(connection, keptModels), {
+      everyMs: KEEP_INTERVAL_MS,
+      onError: (error) => log.warn({ err: error }, "Could not keep models known"),
+    });
+    stops.push(keeping.stop);
+  }
   if (bucket) {
     const uploads = repeat(() => removeLostUploads(connection, bucket), {
       everyMs: UPLOADS_INTERVAL_MS,

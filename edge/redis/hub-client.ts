@@ -12,11 +12,20 @@ import { failureOf, fromLine, type HubPath } from "./hub-lines.ts";
 export class HubLogs implements LogReader {
   readonly #hubs: DurableObjectNamespace;
   readonly #count: number;
+  readonly #options: DurableObjectNamespaceGetDurableObjectOptions;
 
-  /** @param count how many hubs are used */
-  constructor(hubs: DurableObjectNamespace, count: number) {
+  /**
+   * @param count how many hubs are used
+   * @param locationHint the region of hubs that have not been used yet
+   */
+  constructor(
+    hubs: DurableObjectNamespace,
+    count: number,
+    locationHint?: DurableObjectLocationHint,
+  ) {
     this.#hubs = hubs;
     this.#count = count;
+    this.#options = locationHint === undefined ? {} : { locationHint };
   }
 
   async *job(jobId: string, request: FollowRequest): AsyncGenerator<LogEntry, void, undefined> {
@@ -42,7 +51,7 @@ export class HubLogs implements LogReader {
     name: string,
     { after, signal, onIdle, authority }: FollowRequest,
   ): AsyncGenerator<string, void, undefined> {
-    const hub = this.#hubs.getByName(String(hubOf(name, this.#count)));
+    const hub = this.#hubs.getByName(String(hubOf(name, this.#count)), this.#options);
     const query = new URLSearchParams({ name, after: String(after) });
     if (authority !== undefined) query.set("authority", JSON.stringify(authority));
     const reply = await hub

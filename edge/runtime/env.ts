@@ -56,6 +56,13 @@ const Env = v.object({
    */
   STREAM_CONNECTIONS: number(16, 0, 1_024),
   /**
+   * On Cloudflare: the region of these Durable Objects, near Redis. It counts when one is used for the first time. Default: near the
+   * first request.
+   */
+  STREAM_LOCATION: v.optional(
+    v.picklist(["wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me"]),
+  ),
+  /**
    * Addresses and ranges that are not public and may still receive webhooks, separated by commas. Workers need the same value.
    * Default: none.
    */

@@ -1,5 +1,5 @@
 # Image of the self-hosted edge:
-#   docker build -f infra/deploy/edge.Dockerfile -t trimtab-edge .
+#   docker build -f infra/deploy/edge.Dockerfile --build-arg COMMIT=$(git rev-parse HEAD) -t trimtab-edge .
 # The container runs without root and writes nothing, so its file system may be read-only.
 # This file has not been tested with a Docker engine: a detail may need a correction.
 
@@ -28,7 +28,13 @@ COPY --from=packages /app/edge edge
 # For `node infra/cli/keys.ts`.
 COPY infra/cli infra/cli
 COPY infra/stack infra/stack
-USER node
+ARG COMMIT=
+ENV BUILD_COMMIT=$COMMIT
+LABEL org.opencontainers.image.title="trimtab edge" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$COMMIT"
+# A number, so that Kubernetes can check that it is not root.
+USER 1000
 ENV HOST=0.0.0.0
 EXPOSE 8787
 HEALTHCHECK --interval=10s --timeout=6s CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.PORT || 8787) + '/readyz').then((reply) => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]

@@ -2,6 +2,8 @@
 #   for a GPU:               docker build -f infra/deploy/worker.Dockerfile -t trimtab-worker .
 #                            It needs EXECUTION_PROVIDER=cuda at run time.
 #   for CPUs, much smaller:  add --build-arg BASE=debian:bookworm-slim --build-arg ONNXRUNTIME=skip
+#   both: --build-arg COMMIT=$(git rev-parse HEAD)
+# The container runs without root; with a read-only file system it needs a writable /tmp.
 # This file has not been tested with a Docker engine: a detail may need a correction.
 
 # onnxruntime's CUDA 12 build needs CUDA 12 and cuDNN 9.
@@ -15,7 +17,10 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY package.json package-lock.json ./
 # The install script runs after `npm ci`, because package.json does not allow it to run inside (allowScripts).
 RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --omit=dev --no-audit --no-fund \
- && ONNXRUNTIME_NODE_INSTALL=$ONNXRUNTIME node node_modules/onnxruntime-node/script/install.js
+ && ONNXRUNTIME_NODE_INSTALL=$ONNXRUNTIME node node_modules/onnxruntime-node/script/install.js \
+ # The binaries of other platforms need 245 MB.
+ && cd node_modules/onnxruntime-node/bin/napi-v* \
+ && find . -mindepth 2 -maxdepth 2 ! -path "./linux/$(node -p process.arch)" -exec rm -r {} +
 
 FROM $BASE
 WORKDIR /app
@@ -32,8 +37,14 @@ COPY infra/stack infra/stack
 COPY infra/models infra/models
 # The worker sets it too; here it also covers other programs that are run in the image.
 ENV ORT_DISABLE_TELEMETRY=1
+ARG COMMIT=
+ENV BUILD_COMMIT=$COMMIT
+LABEL org.opencontainers.image.title="trimtab worker" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$COMMIT"
 USER 1000
 # Serves /healthz, /readyz and /metrics.
 EXPOSE 9090
+HEALTHCHECK --interval=10s --timeout=6s CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.HEALTH_PORT || 9090) + '/healthz').then((reply) => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]
 # Node is process 1, so SIGTERM reaches it, and it finishes its running jobs.
 CMD ["node", "worker/main.ts"]

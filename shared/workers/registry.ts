@@ -135,6 +135,19 @@ redis.call('SADD', draining, ARGV[1])
 return 1
 `);
 
+/** KEYS: models by last heartbeat. ARGV: ids of models. Those that are known count as served now. */
+const keepModelsScript = defineScript(`
+local time = redis.call('TIME')
+for _, id in ipairs(ARGV) do
+  redis.call('ZADD', KEYS[1], 'XX', time[1] * 1000 + math.floor(time[2] / 1000), id)
+end
+`);
+
+/** Keeps known models, as if a worker served them: for fleets that are at zero for longer than a day. */
+export async function keepModels(redis: RedisClient, ids: readonly string[]): Promise<void> {
+  await keepModelsScript(redis, [MODELS_SEEN_KEY], ids);
+}
+
 /** What a worker learns from its heartbeat. */
 export interface HeartbeatReply {
   /** Whether the operator drains it. */

@@ -1,12 +1,10 @@
 /** Redis with a user of the least rights (infra/deploy/redis-user.acl), and with TLS and client certificates. */
 import { execFileSync } from "node:child_process";
-import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Redis } from "ioredis";
 import OpenAI, { toFile } from "openai";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
-import { installProblem } from "../../infra/debian-package.mjs";
+import { afterAll, expect, onTestFinished, test } from "vitest";
 import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
@@ -24,48 +22,11 @@ const RULE = readFileSync(join(ROOT, "infra/deploy/redis-user.acl"), "utf8")
 const PASSWORD = "PASSWORD";
 const ENV = { WEBHOOK_ALLOW: "127.0.0.1" };
 
-const folder = mkdtempSync(join(tmpdir(), "trimtab-tls-"));
-const pem = (name: string) => readFileSync(join(folder, name), "utf8");
+/** Certificates of an authority that exists only here, for localhost, valid from 2020 to 2120. */
+const TLS = join(import.meta.dirname, "../support/tls");
+const pem = (name: string) => readFileSync(join(TLS, name), "utf8");
 
-beforeAll(() => {
-  const program = { command: "openssl", debianPackage: "openssl", remedy: "in another way" };
-  expect(installProblem(program, console.log)).toBeNull();
-  const openssl = (...args: string[]) =>
-    execFileSync("openssl", args, { cwd: folder, stdio: "pipe" });
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-  openssl(
-    "req",
-    "-x509",
-    ...key,
-    "-keyout",
-    "ca.key",
-    "-out",
-    "ca.crt",
-    "-subj",
-    "/CN=ca",
-    "-days",
-    "1",
-  );
-  for (const name of ["server", "client"]) {
-    openssl(
-      "req",
-      ...key,
-      "-keyout",
-      `${name}.key`,
-      "-out",
-      `${name}.csr`,
-      "-subj",
-      "/CN=localhost",
-    );
-    const request = ["-req", "-in", `${name}.csr`, "-days", "1", "-out", `${name}.crt`];
-    openssl("x509", ...request, "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial");
-  }
-});
-
-afterAll(async () => {
-  await stopAllChildren();
-  rmSync(folder, { recursive: true });
-});
+afterAll(() => stopAllChildren());
 
 /** Uses the API in all its main ways. */
 async function useApi(redisUrl: string, tls: Readonly<Record<string, string>> = {}): Promise<void> {
@@ -139,7 +100,7 @@ test("the documented user may run each command that a script uses", () => {
 
 test("with TLS and a client certificate", async () => {
   const port = await freePort();
-  const file = (name: string) => join(folder, name);
+  const file = (name: string) => join(TLS, name);
   const server = new Child({
     name: REDIS_COMMAND,
     command: REDIS_COMMAND,

@@ -2,17 +2,20 @@
 import { gzipSync } from "node:zlib";
 import OpenAI from "openai";
 import { beforeAll, expect, test } from "vitest";
-import type { EdgeProcess } from "../../infra/stack/edge.ts";
 import { JobClient } from "../../infra/cli/job-client.ts";
 import { startWorkerd } from "../support/workerd.ts";
 import { allEvents, countingFrom, EventReader, LONG_JOB, seqOf, useStack } from "./stack.ts";
 
 const stack = useStack();
 
-let edge: EdgeProcess;
+let edge: Awaited<ReturnType<typeof startWorkerd>>;
 let client: JobClient;
 beforeAll(async () => {
-  edge = await startWorkerd({ REDIS_URL: stack.redisServer.url, STREAM_HEARTBEAT_SECONDS: "0.1" });
+  edge = await startWorkerd({
+    REDIS_URL: stack.redisServer.url,
+    STREAM_HEARTBEAT_SECONDS: "0.1",
+    STREAM_LOCATION: "weur",
+  });
   client = new JobClient(edge.url, stack.key.key);
 });
 
@@ -80,6 +83,11 @@ test("the pages have their scripts, and the playground and the operator's page n
   const sizes = files.map((file) => gzipSync(file).length);
   expect(Math.min(...sizes)).toBeGreaterThan(500);
   expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(150_000);
+});
+
+test("the bundle is below the lowest limit of Cloudflare's plans, 3 MB compressed", () => {
+  expect(edge.bundleGzipBytes).toBeGreaterThan(100_000);
+  expect(edge.bundleGzipBytes).toBeLessThan(3_000_000);
 });
 
 test("a file is stored as it was sent", async () => {

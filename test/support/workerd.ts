@@ -2,9 +2,10 @@
  * Runs the edge as it is deployed to Cloudflare: wrangler's bundle, in plain workerd with Durable Objects in memory. wrangler only
  * makes the bundle.
  */
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { unstable_readConfig } from "wrangler";
 import type { EdgeProcess } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
@@ -17,10 +18,13 @@ const READY_MS = 60_000;
 /** @param variables of edge/runtime/env.ts */
 export async function startWorkerd(
   variables: Readonly<Record<string, string>>,
-): Promise<EdgeProcess> {
+): Promise<EdgeProcess & { readonly bundleGzipBytes: number }> {
   const folder = mkdtempSync(join(tmpdir(), "trimtab-workerd-"));
   try {
     await bundle(folder);
+    const bundleGzipBytes = readdirSync(folder)
+      .filter(isModule)
+      .reduce((sum, name) => sum + gzipSync(readFileSync(join(folder, name))).length, 0);
     const port = await freePort();
     writeFileSync(join(folder, "config.capnp"), configuration(folder, port, variables));
     const child = new Child({
@@ -31,7 +35,7 @@ export async function startWorkerd(
     });
     const url = `http://127.0.0.1:${port}`;
     await child.waitForUrl(`${url}/readyz`, READY_MS);
-    return { child, url, stop: () => child.stop() };
+    return { child, url, bundleGzipBytes, stop: () => child.stop() };
   } catch (error) {
     rmSync(folder, { recursive: true, force: true });
     throw error;
@@ -49,6 +53,8 @@ async function bundle(folder: string): Promise<void> {
   const { code } = await wrangler.exited;
   if (code !== 0) throw new Error(`wrangler could not make the bundle:\n${wrangler.lastLines}`);
 }
+
+const isModule = (name: string) => /\.(js|txt)$/.test(name);
 
 /** The used part of wrangler's configuration. */
 interface DeployConfig {
@@ -70,7 +76,7 @@ function configuration(
   }) as DeployConfig;
   const text = JSON.stringify;
   const modules = readdirSync(folder)
-    .filter((name) => /\.(js|txt)$/.test(name))
+    .filter(isModule)
     // The first module is the entry.
     .toSorted((a, b) => Number(b === "index.js") - Number(a === "index.js"))
     .map((name) => `(name = ${text(name)}, ${kindOf(name)} = embed ${text(name)})`);

@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { expect, test } from "vitest";
-import { readEnv } from "../../worker/env.ts";
+import { limitsOf, readEnv } from "../../worker/env.ts";
 
 const REDIS_URL = "redis://localhost:6379";
 
@@ -8,6 +8,17 @@ test("every variable except REDIS_URL has a default", () => {
   const env = readEnv({ REDIS_URL });
   expect(env).toMatchObject({ REDIS_URL, SLOTS: 8, LOCK_MS: 6_000, HEALTH_PORT: 9_090 });
   expect(env.TRIMTAB_MODELS).toBe(resolve("infra/models/ensembles.json"));
+});
+
+test("in a container threads and caches follow its limits", () => {
+  const GIB = 2 ** 30;
+  const machine = { memoryLimit: 2 ** 64, memory: 64 * GIB, usableCores: 16, cores: 16 };
+  expect(limitsOf(machine)).toEqual({ threads: 0, kvCacheMib: 1_024 });
+  expect(limitsOf({ ...machine, memoryLimit: 8 * GIB, usableCores: 4 })).toEqual({
+    threads: 4,
+    kvCacheMib: 2_048,
+  });
+  expect(limitsOf({ ...machine, memoryLimit: 0.5 * GIB })).toEqual({ threads: 0, kvCacheMib: 128 });
 });
 
 test("numbers are parsed", () => {

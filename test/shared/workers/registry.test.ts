@@ -12,6 +12,7 @@ import type { ModelCard } from "../../../shared/workers/model-card.ts";
 import {
   canServe,
   drainWorker,
+  keepModels,
   listModels,
   liveWorkers,
   readModel,
@@ -159,4 +160,12 @@ test("a drained worker serves nothing until its process ends, although it is los
   await removeWorker(redis, "a");
   await beat("a", ...cards);
   expect(await drained()).toEqual([]);
+});
+
+test("a model that is kept stays known without a worker for more than a day, and one that was never known does not become so", async () => {
+  await beat("worker", card("kept"), card("forgotten"));
+  for (const id of ["kept", "forgotten"]) await silence(MODELS_SEEN_KEY, id, 25 * 3_600);
+  await keepModels(redis, ["kept", "unknown"]);
+  await beat("other", card("third"));
+  expect((await listModels(redis)).map(({ card }) => card.id)).toEqual(["kept", "third"]);
 });
