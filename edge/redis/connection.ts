@@ -84,9 +84,8 @@ export function connect(
     maxRetriesPerRequest: null,
     retryStrategy: (times) => (wasReady && times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
     sentinelRetryStrategy: (times) => (times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
-    // Each of these costs a round trip. Without the first, commands fail with LOADING while Redis loads its data after a restart.
+    // The check costs a round trip. Without it, commands fail with LOADING while Redis loads its data after a restart.
     ...options,
-    disableClientInfo: true,
   });
   redis.on("ready", () => {
     wasReady = true;

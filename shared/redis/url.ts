@@ -41,18 +41,21 @@ export const redisTlsVariables = {
 };
 export type RedisTls = v.InferOutput<v.ObjectSchema<typeof redisTlsVariables, undefined>>;
 
+// CLIENT SETINFO tells Redis the name of the client's library. It costs a round trip, and not every ACL user may call it.
+const COMMON = { reconnectOnError, disableClientInfo: true };
+
 /** Options of an ioredis client. @param url a valid RedisUrl */
 export function redisOptions(url: string, tls: RedisTls = {}) {
   const { REDIS_TLS_CA: ca, REDIS_TLS_CERT: cert, REDIS_TLS_KEY: key } = tls;
   const certificates = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
   const sentinel = SENTINEL_URL.exec(url)?.groups;
-  if (sentinel === undefined) return { reconnectOnError, ...serverOptions(url, certificates) };
+  if (sentinel === undefined) return { ...COMMON, ...serverOptions(url, certificates) };
   const { username = "", password = "", hosts, name, db } = sentinel;
   const query = queryOf(sentinel["query"] ?? "");
   const sentinelUsername = query.get("sentinel_username");
   const sentinelPassword = query.get("sentinel_password");
   return {
-    reconnectOnError,
+    ...COMMON,
     name: decodeURIComponent(name!),
     db: Number(db ?? 0),
     ...credentials(username, password),

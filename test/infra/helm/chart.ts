@@ -12,7 +12,7 @@ import { parseAllDocuments } from "yaml";
 import { valuesSchema } from "../../../infra/helm/schema.ts";
 import { errorText, UserError } from "../../../infra/stack/user-error.ts";
 import { installNodeTools } from "../../support/node-tools.ts";
-import { installPythonTools } from "../../support/python-tools.ts";
+import { installPythonTools } from "../../../infra/stack/python-tools.ts";
 import { CHART, KUSTOMIZE, kustomizeHeader } from "./files.ts";
 
 const PYTHON_PACKAGES = ["helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0", "pyyaml"];

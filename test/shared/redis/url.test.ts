@@ -41,8 +41,9 @@ test.each([
   ],
 ])("%s is accepted and gives the options of a client", (url, options) => {
   expect(v.parse(RedisUrl, url)).toBe(url);
-  const { reconnectOnError, ...rest } = redisOptions(url);
+  const { reconnectOnError, disableClientInfo, ...rest } = redisOptions(url);
   expect(rest).toEqual(options);
+  expect(disableClientInfo).toBe(true);
   expect(reconnectOnError(new Error("READONLY You can't write against a read only replica."))).toBe(
     2,
   );
