@@ -83,6 +83,10 @@ async function scrape(url: string): Promise<Map<string, Set<string>>> {
     // Prometheus adds this label when it scrapes.
     metrics.set(name!, known.add("instance"));
   }
+  // A metric of remote bases has no values here.
+  for (const [, name] of text.matchAll(/^# HELP (\w+) /gm)) {
+    if (!metrics.has(name!)) metrics.set(name!, new Set(["instance"]));
+  }
   return metrics;
 }
 
