@@ -1,6 +1,7 @@
 /** Requests that were made to be expensive, for `npm run load:hostile`. Each is one tenant's, beside another tenant's stream. */
 import { LIMITS } from "../../shared/api/limits.ts";
 import type { ValidGeneration } from "../../shared/jobs/record.ts";
+import { COSTLY_FORMATS, compiledOrObject } from "../support/costly-formats.ts";
 
 export interface HostileInput {
   readonly name: string;
@@ -112,5 +113,13 @@ export const HOSTILE_INPUTS: readonly HostileInput[] = [
       repetitionPenalty: 1.5,
     },
     7,
+  ),
+  ...COSTLY_FORMATS.map(([name, format]) =>
+    // Compiled for each request on the thread that reads the stream, as the worker does for a line of a batch.
+    accepted(`a response format: ${name}`, {
+      get grammar() {
+        return compiledOrObject(format);
+      },
+    }),
   ),
 ];

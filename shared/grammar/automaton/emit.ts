@@ -35,7 +35,8 @@ export function emitTables(states: readonly DfaState[], budget: Budget): Compile
         else result.push(enters ? { min, max, to, enters } : { min, max, to });
       }
     }
-    budget.spend(result.length, state.origin);
+    const entered = result.reduce((sum, { enters }) => sum + (enters?.length ?? 0), 0);
+    budget.spend(result.length + (entered >>> 3), state.origin);
     result.sort((a, b) => a.min - b.min);
     return (flat[at] = result);
   };

@@ -31,6 +31,11 @@ export class Nodes {
   readonly #ruleSizes: number[];
   readonly #ruleNullable: boolean[];
   readonly #sizes = new Map<number, number>();
+  readonly #nullable = new Map<number, boolean>();
+  /** Whether the sizes of all rules are known. */
+  #isComplete = false;
+  /** Nodes that were looked at. */
+  #looked = 0;
 
   /** @param origins the origin of each rule: the part of the format that it comes from, as the budget numbers it */
   constructor({ rules }: Grammar, origins: readonly number[], budget: Budget) {
@@ -44,11 +49,14 @@ export class Nodes {
     for (let changed = true; changed;) {
       changed = false;
       for (const rule of order) {
-        budget.spend(1, origins[rule]!);
-        if (this.#ruleNullable[rule] || !this.isNullable(this.#rules[rule]!)) continue;
+        this.#looked = 0;
+        const isNullable = this.#ruleNullable[rule]! || this.#isNullableNow(this.#rules[rule]!);
+        budget.spend(1 + (this.#looked >>> 3), origins[rule]!);
+        if (this.#ruleNullable[rule] || !isNullable) continue;
         changed = this.#ruleNullable[rule] = true;
       }
     }
+    this.#isComplete = true;
   }
 
   at(node: number): Node {
@@ -67,6 +75,14 @@ export class Nodes {
 
   /** Whether the empty text matches the node. */
   isNullable(node: number): boolean {
+    const isNullable = this.#nullable.get(node) ?? this.#isNullableNow(node);
+    this.#nullable.set(node, isNullable);
+    return isNullable;
+  }
+
+  /** Whether that is so by the rules that are known to match it up to now. */
+  #isNullableNow(node: number): boolean {
+    this.#looked++;
     const content = this.#nodes[node]!;
     switch (content.kind) {
       case "text":
@@ -74,11 +90,11 @@ export class Nodes {
       case "byte":
         return false;
       case "all":
-        return content.parts.every((part) => this.isNullable(part));
+        return content.parts.every((part) => this.#isNullableNow(part));
       case "any":
-        return content.parts.some((part) => this.isNullable(part));
+        return content.parts.some((part) => this.#isNullableNow(part));
       case "repeat":
-        return content.min === 0 || this.isNullable(content.of);
+        return content.min === 0 || this.#isNullableNow(content.of);
       case "rule":
         return this.#ruleNullable[content.rule]!;
     }
@@ -91,7 +107,7 @@ export class Nodes {
     // Not remembered by node: it is known only after the rule.
     if (content.kind === "rule") return this.#ruleSizes[content.rule]!;
     const size = this.#sizeOfContent(content);
-    if (size !== Infinity) this.#sizes.set(node, size);
+    if (size !== Infinity || this.#isComplete) this.#sizes.set(node, size);
     return size;
   }
 

@@ -19,4 +19,7 @@ export function grammarExpression(text: string, rules: Rules, path: Path): Expre
 
 /** As vLLM tells them apart: GBNF has `::=` somewhere outside of what looks like a comment of either language. */
 const isGbnf = (text: string) =>
-  text.split("\n").some((line) => line.replace(/(?:#|\/\/).*$/u, "").includes("::="));
+  text.split("\n").some((line) => line.slice(0, line.search(COMMENT)).includes("::="));
+
+/** The end of a line counts as one, so that every line has a place where its comment begins. */
+const COMMENT = /#|\/\/|$/u;

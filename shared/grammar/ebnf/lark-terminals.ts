@@ -9,7 +9,7 @@ import { GrammarError, type Path } from "../rules/grammar-error.ts";
 import type { Expression } from "../rules/grammar.ts";
 import { ANY_CHARACTER, PLAIN, setOf } from "../text/characters.ts";
 import { parsePattern, type Alternatives, type PatternNode } from "../text/pattern.ts";
-import { Regex } from "../text/regex.ts";
+import { PARSE_STEPS, Regex } from "../text/regex.ts";
 import { isTerminal, type LarkGrammar, type LarkPart } from "./lark-parser.ts";
 import { larkPattern } from "./lark-pattern.ts";
 import { shortName } from "./named-rule.ts";
@@ -74,6 +74,7 @@ export class LarkTerminals {
       case "pattern": {
         const path = [...this.#path, ...(user === "" ? [] : [user])];
         const { source, flags } = larkPattern(part.source, part.flags, path);
+        this.#rules.spend(PARSE_STEPS * Math.min(source.length, LIMITS.regexCharsMax), path);
         const { alternatives } = parsePattern(source, path, flags);
         const size = 1 + source.length;
         const [first, ...others] = alternatives;
@@ -121,6 +122,7 @@ export class LarkTerminals {
     if (content.size > LIMITS.grammarStepsMax) {
       throw new GrammarError([...this.#path, name], "is too large with the terminals that it uses");
     }
+    this.#rules.spend(content.size >>> 3, [...this.#path, name]);
     this.#known.set(name, content);
     return content;
   }
@@ -153,14 +155,16 @@ function oneOf(character: string, isCaseIgnored: boolean): NoParent<Element> {
 
 /** Whether an assertion is about what stands before or after the alternatives, such as ^, $, and \b at their edges. */
 function looksOutside(alternatives: Alternatives, isStart: boolean, isEnd: boolean): boolean {
-  return alternatives.some(({ elements }) =>
-    elements.some((element, i) => {
-      const start = isStart && elements.slice(0, i).every(canBeEmpty);
-      const end = isEnd && elements.slice(i + 1).every(canBeEmpty);
+  return alternatives.some(({ elements }) => {
+    const firstFull = elements.findIndex((element) => !canBeEmpty(element));
+    const lastFull = elements.findLastIndex((element) => !canBeEmpty(element));
+    return elements.some((element, i) => {
+      const start = isStart && (firstFull < 0 || i <= firstFull);
+      const end = isEnd && i >= lastFull;
       if (element.type === "Assertion") return element.kind === "behind" ? start : end;
       return "alternatives" in element && looksOutside(element.alternatives, start, end);
-    }),
-  );
+    });
+  });
 }
 
 function canBeEmpty(element: PatternNode): boolean {

@@ -15,6 +15,8 @@ export class LeftRecursion {
   readonly #rules: Rules;
   readonly #byReference = new Map<Expression, NamedRule>();
   readonly #nullable = new Set<NamedRule>();
+  /** Parts that were looked at. */
+  #looked = 0;
 
   constructor(named: readonly NamedRule[], rules: Rules) {
     this.#named = named;
@@ -62,8 +64,9 @@ export class LeftRecursion {
     for (let before = -1; before !== this.#nullable.size;) {
       before = this.#nullable.size;
       for (const rule of this.#named) {
-        this.#rules.spend(1, rule.path);
+        this.#looked = 0;
         if (this.#isNullable(rule.expression!)) this.#nullable.add(rule);
+        this.#rules.spend(1 + (this.#looked >>> 3), rule.path);
       }
     }
   }
@@ -80,6 +83,7 @@ export class LeftRecursion {
   }
 
   #isNullable(part: Expression): boolean {
+    this.#looked++;
     if (typeof part === "string") return part === "";
     if ("byte" in part) return false;
     if ("all" in part) return part.all.every((each) => this.#isNullable(each));

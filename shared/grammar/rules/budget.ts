@@ -35,7 +35,11 @@ export class Budget {
   }
 
   #exceeded(): GrammarError {
-    const worst = this.#spent.indexOf(Math.max(...this.#spent));
+    // There may be more origins than a call may have arguments.
+    let worst = 0;
+    for (const [origin, steps] of this.#spent.entries()) {
+      if (steps > this.#spent[worst]!) worst = origin;
+    }
     const message = `is too large or too ambiguous: compiling a response format may take ${LIMITS.grammarStepsMax} steps, and this part takes most of them`;
     return new BudgetError(this.pathOf(worst), message);
   }

@@ -18,7 +18,11 @@ export function prune(
   const references = referencesTo(rules, budget, origins);
   const open = [...rules.keys()];
   for (let rule = open.pop(); rule !== undefined; rule = open.pop()) {
-    if (finite[rule] || !isFinite(rules[rule]!, finite)) continue;
+    if (finite[rule]) continue;
+    const looked = { parts: 0 };
+    const isNowFinite = isFinite(rules[rule]!, finite, looked);
+    budget.spend(looked.parts >>> 3, origins[rule]!);
+    if (!isNowFinite) continue;
     finite[rule] = true;
     for (const user of references[rule]!) if (!finite[user]) open.push(user);
   }
@@ -50,13 +54,15 @@ function childrenOf(part: Expression): readonly Expression[] {
   return "of" in part ? [part.of] : [];
 }
 
-function isFinite(part: Expression, finite: readonly boolean[]): boolean {
+/** @param looked counts the parts that were looked at */
+function isFinite(part: Expression, finite: readonly boolean[], looked = { parts: 0 }): boolean {
+  looked.parts++;
   if (typeof part === "string") return true;
   if ("byte" in part) return part.byte.length > 0;
   if ("rule" in part) return finite[part.rule]!;
-  if ("all" in part) return part.all.every((child) => isFinite(child, finite));
-  if ("any" in part) return part.any.some((child) => isFinite(child, finite));
-  return part.min === 0 || isFinite(part.of, finite);
+  if ("all" in part) return part.all.every((child) => isFinite(child, finite, looked));
+  if ("any" in part) return part.any.some((child) => isFinite(child, finite, looked));
+  return part.min === 0 || isFinite(part.of, finite, looked);
 }
 
 const hasNever = (part: Expression): boolean =>

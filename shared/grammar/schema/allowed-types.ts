@@ -25,3 +25,14 @@ export function allowedTypes(parts: Alternative): {
   }
   return { types, implied: isTyped ? [] : types.filter((type) => about.has(type)) };
 }
+
+/** Keywords, names and required names of an alternative's parts: what a look at them takes. */
+export function widthOf(parts: Alternative): number {
+  let width = 0;
+  for (const { claim } of parts) {
+    for (const list of [claim.schema, claim.schema["properties"], claim.schema["required"]]) {
+      if (typeof list === "object" && list !== null) width += Object.keys(list).length;
+    }
+  }
+  return width;
+}

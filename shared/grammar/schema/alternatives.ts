@@ -4,8 +4,10 @@
  */
 import { keysInOrder } from "../../api/json-source.ts";
 import { GrammarError, type Path } from "../rules/grammar-error.ts";
+import type { Constants } from "./constants.ts";
 import { isObject, type Claim, type Document, type Schema } from "./document.ts";
 import { listOf, namesOf, requireSupported, schemasOf } from "./keywords.ts";
+import { widthOf } from "./allowed-types.ts";
 import { closedNegation, isWhollyNegated, negations } from "./negation.ts";
 
 /** A schema without keywords that combine others, or only some of its keywords. */
@@ -14,7 +16,7 @@ export interface Part {
   readonly claim: Claim & { readonly schema: Schema };
   /** Strings that do not match, and strings that are not allowed. */
   readonly notPatterns?: readonly string[];
-  readonly notStrings?: readonly string[];
+  readonly notStrings?: ReadonlySet<string>;
   /** Parts whose properties count as evaluated, for unevaluatedProperties. */
   readonly evaluated?: readonly Part[];
 }
@@ -28,6 +30,8 @@ const OBJECT: Schema = { type: "object" };
 /** Alternatives of one schema, and references within each other, at most. */
 const ALTERNATIVES_MAX = 1_000;
 const DEPTH_MAX = 100;
+/** Parts that are copied in one step. */
+const PARTS_PER_STEP = 32;
 
 /** Keywords that are resolved here. */
 const COMBINING = new Set(["$ref", "allOf", "anyOf", "oneOf", "not", "if"]);
@@ -43,6 +47,7 @@ interface Known {
 }
 
 export class Alternatives {
+  readonly constants: Constants;
   readonly #document: Document;
   readonly #spend: (steps: number, path: Path) => void;
   readonly #areDisjoint: AreDisjoint;
@@ -54,10 +59,12 @@ export class Alternatives {
 
   constructor(
     document: Document,
+    constants: Constants,
     spend: (steps: number, path: Path) => void,
     areDisjoint: AreDisjoint,
   ) {
     this.#document = document;
+    this.constants = constants;
     this.#spend = spend;
     this.#areDisjoint = areDisjoint;
   }
@@ -188,6 +195,7 @@ export class Alternatives {
   #only(claims: readonly Claim[], others: readonly Claim[]): readonly Alternative[] {
     const all = this.ofAll(claims);
     return others.reduce<readonly Alternative[]>((left, other) => {
+      this.#spend(Math.floor(widthOf(all[0] ?? []) / 8), other.path);
       const outside = closedNegation(all, this.wholeOfAll([other]) ?? []);
       const negated = this.#unlessUnsupported(
         () => this.of({ ...other, isNegated: true }),
@@ -247,7 +255,8 @@ export class Alternatives {
   ): readonly Alternative[] {
     const [only] = right;
     if (only?.length === 0 && right.length === 1) return left;
-    this.#spend(left.length * right.length, path);
+    const copied = (left[0]?.length ?? 0) + (right[0]?.length ?? 0);
+    this.#spend(left.length * right.length * (1 + Math.floor(copied / PARTS_PER_STEP)), path);
     return this.#checked(
       left.flatMap((a) => right.map((b) => [...a, ...b])),
       path,

@@ -139,11 +139,11 @@ function tuple(
     const more = max === null ? null : max - count;
     tail = repeat(sequence(COMMA, rest), Math.max(0, min - count), more);
   }
-  for (let i = count - 1; i >= 0; i--) {
-    const item = sequence(i === 0 ? EMPTY : COMMA, items[i]!, tail);
-    tail = i >= min ? choice([EMPTY, rules.add(item, path)]) : item;
+  for (let i = count - 1; i >= min; i--) {
+    tail = choice([EMPTY, rules.add(sequence(i === 0 ? EMPTY : COMMA, items[i]!, tail), path)]);
   }
-  return tail;
+  const first = items.slice(0, min).flatMap((item, i) => (i === 0 ? [item] : [COMMA, item]));
+  return sequence(...first, tail);
 }
 
 /** Arrays of constants without repetition: in any order if there are few constants, else in their own order. */

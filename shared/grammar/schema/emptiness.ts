@@ -1,6 +1,6 @@
 /** Proves that no value meets several schemas at once, as far as a short look shows: `oneOf` needs it. */
 import { GrammarError } from "../rules/grammar-error.ts";
-import { allowedTypes } from "./allowed-types.ts";
+import { allowedTypes, widthOf } from "./allowed-types.ts";
 import type { Alternative } from "./alternatives.ts";
 import { arrayDemand, itemClaims } from "./arrays.ts";
 import type { Claim, Document } from "./document.ts";
@@ -41,6 +41,7 @@ export class Emptiness {
   }
 
   #isImpossible(parts: Alternative, depth: number): boolean {
+    this.#validator.spend(Math.floor(widthOf(parts) / 8), parts[0]?.claim.path ?? []);
     const values = this.#validator.constants(parts);
     if (values) return values.length === 0;
     return allowedTypes(parts).types.every((type) => this.#isImpossibleType(type, parts, depth));
@@ -80,6 +81,7 @@ export class Emptiness {
     if (demand.max !== null && demand.max < demand.required.size) return true;
     if (depth >= DEPTH_MAX) return false;
     return [...demand.required].some((name) => {
+      this.#validator.spend(parts.length >>> 3, parts[0]?.claim.path ?? []);
       const claims = propertyClaims(
         demand,
         name,

@@ -1,4 +1,5 @@
 /** The names that a schema declares for an object, as a tree of their characters: a key is one of them or differs from all. */
+import type { Meter } from "../text/meter.ts";
 import type { TextDfa } from "../text/text-dfa.ts";
 
 export interface KeyNode {
@@ -21,7 +22,7 @@ interface Growing {
 }
 
 /** @param others the automaton of the keys that are not declared */
-export function keyTree(names: readonly string[], others: TextDfa): KeyNode {
+export function keyTree(names: readonly string[], others: TextDfa, meter: Meter): KeyNode {
   let nodes = 0;
   const create = (state: number): Growing => ({
     id: nodes++,
@@ -37,6 +38,7 @@ export function keyTree(names: readonly string[], others: TextDfa): KeyNode {
     for (const character of name) {
       let child = node.children.get(character);
       if (!child) {
+        meter.spend(1 + ((others.states[node.state]?.edges.length ?? 0) >>> 3));
         child = create(step(others, node.state, character));
         node.children.set(character, child);
       }

@@ -69,6 +69,9 @@ export function requireSupported(schema: Schema, path: Path): void {
 export const unsupported = (path: Path, message = "is not supported here") =>
   new GrammarError(path, message, { unsupported: true });
 
+/** Names in `type`: more than there are, because some clients repeat one. */
+const TYPE_NAMES_MAX = 16;
+
 /** The types that `type` names, and whether numbers must be integers; null without `type`. @throws GrammarError */
 export function typesOf(
   schema: Schema,
@@ -78,7 +81,7 @@ export function typesOf(
   if (type === undefined) return null;
   const names: unknown[] = Array.isArray(type) ? type : [type];
   const isKnown = (name: unknown) => name === "integer" || TYPES.includes(name as Type);
-  if (names.length === 0 || !names.every(isKnown)) {
+  if (names.length === 0 || names.length > TYPE_NAMES_MAX || !names.every(isKnown)) {
     const message = `must be one or more of ${[...TYPES, "integer"].join(", ")}`;
     throw new GrammarError([...path, "type"], message);
   }
@@ -109,11 +112,20 @@ export function countOf(schema: Schema, keyword: string, path: Path): number | n
 /** No output is that long. */
 const COUNT_MAX = 2 ** 31;
 
+/** The numbers of schemas by their keywords: each is read once. */
+const numbersOf = new WeakMap<Schema, Map<string, Decimal>>();
+
 /** The exact value of a numeric keyword; null without it. @throws GrammarError */
 export function numberOf(schema: Schema, keyword: string, path: Path): Decimal | null {
   const at = [...path, keyword];
   if (schema[keyword] === undefined) return null;
-  if (typeof schema[keyword] === "number") return exactNumber(schema, keyword, at);
+  if (typeof schema[keyword] === "number") {
+    const numbers = numbersOf.get(schema) ?? new Map<string, Decimal>();
+    numbersOf.set(schema, numbers);
+    const number = numbers.get(keyword) ?? exactNumber(schema, keyword, at);
+    numbers.set(keyword, number);
+    return number;
+  }
   throw new GrammarError(at, "must be a number");
 }
 

@@ -6,6 +6,7 @@ import { numberText } from "../../api/json-source.ts";
 import { Decimal } from "../text/decimal.ts";
 import type { Alternative, Alternatives, Part } from "./alternatives.ts";
 import type { Path } from "../rules/grammar-error.ts";
+import type { Constants } from "./constants.ts";
 import { isObject, type Claim, type Document, type Schema } from "./document.ts";
 import {
   countOf,
@@ -19,7 +20,7 @@ import {
   unsupported,
   type Type,
 } from "./keywords.ts";
-import { exactValue, type Value } from "./values.ts";
+import type { Value } from "./values.ts";
 
 type SchemaClaim = Part["claim"];
 
@@ -33,7 +34,7 @@ export function negations(
   const positive = { ...claim, isNegated: false };
   const result = [
     ...combinedNegations(positive, document, alternatives),
-    ...flatNegations(positive).map((part) => [part]),
+    ...flatNegations(positive, alternatives.constants).map((part) => [part]),
   ];
   // Without keywords that could not be negated, the schema allows every value.
   if (result.length > 0 || !Object.keys(schema).some((keyword) => HARD.has(keyword))) return result;
@@ -137,16 +138,15 @@ function notOne(branches: readonly Claim[], alternatives: Alternatives): Alterna
 }
 
 /** One part for each keyword that is not met. */
-function flatNegations(claim: SchemaClaim): Part[] {
+function flatNegations(claim: SchemaClaim, constants: Constants): Part[] {
   const { schema } = claim;
   const parts: Part[] = [];
   const add = (schema: Schema, more: Omit<Part, "claim"> = {}) => {
     parts.push({ claim: { ...claim, schema }, ...more });
   };
   negateTypes(claim, add);
-  if ("const" in schema) negateValues([exactValue(schema, "const", claim.path)], add);
-  if (Array.isArray(schema["enum"])) {
-    negateValues(exactValue(schema, "enum", claim.path) as readonly Value[], add);
+  for (const keyword of ["const", "enum"] as const) {
+    if (keyword in schema) negateValues(constants.listed(schema, keyword, claim.path).values, add);
   }
   negateNumbers(claim, add);
   if (typeof schema["pattern"] === "string") {
@@ -172,7 +172,7 @@ function negateValues(values: readonly Value[], add: Add): void {
   const free = TYPES.filter((type) => !used.has(type));
   if (free.length > 0) add({ type: free });
   const strings = values.filter((value) => typeof value === "string");
-  if (strings.length > 0) add({ type: "string" }, { notStrings: strings });
+  if (strings.length > 0) add({ type: "string" }, { notStrings: new Set(strings) });
   const booleans = [true, false].filter((value) => !values.includes(value));
   if (used.has("boolean") && booleans.length > 0) add({ enum: booleans });
   const numbers = values

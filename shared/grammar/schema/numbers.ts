@@ -17,6 +17,9 @@ export interface NumberDemand {
   readonly path: Path;
 }
 
+/** Common multiples of several steps have no more digits. */
+const STEP_MAX = 10n ** 400n;
+
 /** @throws GrammarError */
 export function numberDemand(parts: Alternative, path: Path): NumberDemand {
   let [min, max] = [null, null] as [Bound | null, Bound | null];
@@ -40,6 +43,7 @@ export function numberDemand(parts: Alternative, path: Path): NumberDemand {
     at = [...path, "multipleOf"];
     if (divisor.digits <= 0n) throw unsupported(at, "must be greater than 0");
     step = step === null ? divisor : commonMultiple(step, divisor);
+    if (step.digits > STEP_MAX) throw unsupported(at, "is not supported with the other steps");
   }
   if (isInteger && step !== null) step = commonMultiple(step, Decimal.of(1n));
   return { bounds: { min, max }, isInteger, step, path: at };

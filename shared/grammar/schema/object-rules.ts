@@ -8,7 +8,7 @@ import { IN_JSON, setOf } from "../text/characters.ts";
 import { Edges, RARE_IN_JSON } from "../text/edges.ts";
 import { COLON, COMMA } from "../text/json.ts";
 import type { Meter } from "../text/meter.ts";
-import type { TextDfa } from "../text/text-dfa.ts";
+import type { TextDfa, TextState } from "../text/text-dfa.ts";
 import { textRules } from "../text/text-rules.ts";
 import { keyTree, type KeyNode } from "./keys.ts";
 
@@ -27,6 +27,9 @@ export interface ObjectContent {
   readonly min: number;
   readonly max: number | null;
 }
+
+/** Steps of finding the characters after a node, beside those of each character. */
+const DIFFERENT_STEPS = 16;
 
 /** A place between two properties. */
 interface Place {
@@ -49,6 +52,7 @@ export class ObjectRules {
   readonly #written = new Map<string, Expression>();
   /** By place: the rules of the other keys' automaton. */
   readonly #others = new Map<string, readonly Expression[]>();
+  readonly #differentByNode = new Map<KeyNode, TextState["edges"]>();
   /** Rules whose expressions are not written yet: not by recursion, which could exhaust the stack. */
   readonly #open: (() => void)[] = [];
 
@@ -60,7 +64,7 @@ export class ObjectRules {
     const { properties, otherKeys } = content;
     const names = properties.map(({ name }) => name);
     meter.spend(names.join("").length);
-    this.#tree = keyTree(names, otherKeys);
+    this.#tree = keyTree(names, otherKeys, meter);
     let required = properties.length;
     for (let i = properties.length; i >= 0; i--) {
       if (properties[i]?.isRequired) required = i;
@@ -133,21 +137,14 @@ export class ObjectRules {
     return this.#rule(key, () => {
       this.#meter.spend(2 + node.children.size);
       const options: Expression[] = [];
-      let children = setOf([]);
       for (const [character, child] of node.children) {
-        const code = character.codePointAt(0)!;
-        children = children.union([{ min: code, max: code }]);
         const rest = this.#key(child, place);
         if (rest !== NEVER) options.push(sequence(spelled(character), rest));
       }
       if (hasOthers) {
         const others = this.#otherRules(place);
-        for (const { set, to } of this.#content.otherKeys.states[node.state]!.edges) {
-          // After the first character, only common characters may make a difference: each would cost several states more.
-          const different = set.without(
-            node === this.#tree ? children : children.union(RARE_IN_JSON),
-          );
-          if (!different.isEmpty) options.push(...this.#edges.write(different, others[to]!));
+        for (const { set, to } of this.#different(node)) {
+          options.push(...this.#edges.write(set, others[to]!));
         }
       }
       options.push(this.#end(node, from < to, hasOthers, place));
@@ -155,17 +152,39 @@ export class ObjectRules {
     });
   }
 
+  /** The characters that lead from a node to other keys only. */
+  #different(node: KeyNode): TextState["edges"] {
+    const known = this.#differentByNode.get(node);
+    if (known) return known;
+    const codes = Array.from(node.children.keys(), (character) => character.codePointAt(0)!);
+    const declared = setOf(codes.map((code) => ({ min: code, max: code })));
+    // After the first character, only common characters may make a difference: each would cost several states more.
+    const children = node === this.#tree ? declared : declared.union(RARE_IN_JSON);
+    const { edges } = this.#content.otherKeys.states[node.state]!;
+    this.#meter.spend(DIFFERENT_STEPS + (edges.length + codes.length) * 4);
+    const different = edges
+      .map(({ set, to }) => ({ set: set.without(children), to }))
+      .filter(({ set }) => !set.isEmpty);
+    this.#differentByNode.set(node, different);
+    return different;
+  }
+
   /** The text that all possible keys have in common after a node, and the node where they differ or one ends. */
   #common(node: KeyNode, place: Place): readonly [string, KeyNode] {
     let [text, at] = ["", node];
     for (;;) {
-      const children = [...at.children].filter(([, child]) => {
-        const [from, to] = this.#window(child, place);
-        return from < to;
-      });
-      const [only] = children;
+      let only: readonly [string, KeyNode] | undefined;
+      let [count, seen] = [0, 0];
+      for (const child of at.children) {
+        seen++;
+        const [from, to] = this.#window(child[1], place);
+        if (from === to) continue;
+        only ??= child;
+        if (++count > 1) break;
+      }
+      this.#meter.spend(Math.ceil(seen / 4));
       const isEnd = at.name >= 0 && at.name >= place.next && at.name <= this.#required[place.next]!;
-      if (!only || children.length > 1 || isEnd) return [text, at];
+      if (!only || count > 1 || isEnd) return [text, at];
       text += spelled(only[0]);
       [, at] = only;
     }
@@ -186,11 +205,8 @@ export class ObjectRules {
   /** The names below a node that may come next: from the first to the second of their positions (exclusive). */
   #window({ below }: KeyNode, { next }: Place): readonly [number, number] {
     const last = this.#required[next]!;
-    let from = 0;
-    while (from < below.length && below[from]! < next) from++;
-    let to = from;
-    while (to < below.length && below[to]! <= last) to++;
-    return [from, to];
+    const from = firstFrom(below, next);
+    return [from, firstFrom(below, last + 1, from)];
   }
 
   #hasOthers({ next }: Place): boolean {
@@ -221,6 +237,17 @@ export class ObjectRules {
       sequence('"', COLON, this.#content.otherValues[outcome - 1]!, this.#after(after)),
     );
   }
+}
+
+/** The position of the first number that is not less than another one, among numbers in ascending order. */
+function firstFrom(numbers: readonly number[], least: number, start = 0): number {
+  let [low, high] = [start, numbers.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (numbers[middle]! < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** A character of a key, as JSON.stringify writes it. */

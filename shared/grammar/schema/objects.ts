@@ -133,6 +133,7 @@ export function objectExpression(
   const properties: Property[] = [];
   for (const name of new Set([...demand.names, ...listed])) {
     const isAllowed = demand.nameClaims.every((claim) => context.isValidName(name, claim));
+    meter.spend(demand.parts.length >>> 3);
     const claims = propertyClaims(demand, name, patternTest(name, context), document);
     const value = isAllowed ? context.compile(claims, [...path, "properties", name]) : null;
     const isRequired = required.has(name);

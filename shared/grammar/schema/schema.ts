@@ -15,6 +15,7 @@ import { Patterns } from "../text/patterns.ts";
 import type { TextDfa } from "../text/text-dfa.ts";
 import { Alternatives, type Alternative } from "./alternatives.ts";
 import { arrayDemand, arrayExpression } from "./arrays.ts";
+import { Constants } from "./constants.ts";
 import { Document, isObject, type Claim } from "./document.ts";
 import { Emptiness } from "./emptiness.ts";
 import { allowedTypes } from "./allowed-types.ts";
@@ -24,6 +25,9 @@ import { objectDemand, objectExpression } from "./objects.ts";
 import { lengthDfa, stringDemand, stringDfa, stringExpression } from "./strings.ts";
 import { Validator } from "./valid.ts";
 import { valueExpression, type Value } from "./values.ts";
+
+/** Keywords that are read in one step. */
+const KEYWORDS_PER_STEP = 8;
 
 /** A rule that is being written, and whether it refers to itself. */
 interface Compiling {
@@ -56,12 +60,14 @@ export class SchemaGrammar {
     this.document = new Document(schema, at);
     this.rules = rules;
     this.patterns = new Patterns(rules);
-    this.#validator = new Validator(this.document, this.patterns, rules);
+    const constants = new Constants(rules);
+    this.#validator = new Validator(this.document, this.patterns, rules, constants);
     const emptiness = new Emptiness(this.document, this.#validator, (claims) =>
       this.#alternatives.wholeOfAll(claims),
     );
     this.#alternatives = new Alternatives(
       this.document,
+      constants,
       (steps, path) => rules.spend(steps, path),
       (a, b) => emptiness.isEmpty([...a, ...b]),
     );
@@ -117,7 +123,7 @@ export class SchemaGrammar {
   #flattened(claims: readonly Claim[]): Claim[] | null {
     const flat = new Map<string, Claim>();
     const open = [...claims].toReversed();
-    let followed = 0;
+    let [followed, keywordCount] = [0, 0];
     for (let claim = open.pop(); claim; claim = open.pop()) {
       const { schema, isNegated, path } = claim;
       if (typeof schema === "boolean") {
@@ -125,7 +131,9 @@ export class SchemaGrammar {
         continue;
       }
       if (isObject(schema) && !isNegated) {
-        const keywords = Object.keys(schema).filter(isAssertion);
+        const all = Object.keys(schema);
+        keywordCount += all.length;
+        const keywords = all.filter(isAssertion);
         if (keywords.length === 0) continue;
         if (keywords.length === 1 && keywords[0] === "$ref") {
           if (++followed > 100) throw new GrammarError(path, "refers to itself without end");
@@ -135,6 +143,7 @@ export class SchemaGrammar {
       }
       flat.set(this.#idOf(claim), claim);
     }
+    this.rules.spend(Math.floor(keywordCount / KEYWORDS_PER_STEP), claims[0]?.path ?? []);
     return [...flat.values()];
   }
 

@@ -6,7 +6,7 @@ import { ANY_CHARACTER, IN_JSON } from "../text/characters.ts";
 import { CHARACTER, quoted } from "../text/json.ts";
 import { meterOf, type Meter } from "../text/meter.ts";
 import type { Patterns } from "../text/patterns.ts";
-import type { TextDfa } from "../text/text-dfa.ts";
+import { STATES_MAX, tooManyStates, type TextDfa } from "../text/text-dfa.ts";
 import { intersection, lengthsOf } from "../text/text-product.ts";
 import { textOfLength } from "../text/text-rules.ts";
 import { wordsDfa } from "../text/words.ts";
@@ -51,7 +51,7 @@ export function stringDemand(parts: Alternative, path: Path): StringDemand {
     }
     for (const source of notPatterns) conditions.push({ source, path, isNegated: true });
   }
-  const notStrings = parts.flatMap(({ notStrings = [] }) => notStrings);
+  const notStrings = parts.flatMap(({ notStrings = [] }) => [...notStrings]);
   return { min, max: max === Infinity ? null : max, conditions, notStrings, path: at };
 }
 
@@ -123,6 +123,8 @@ const COUNTED_MAX = 64;
 export function lengthDfa(dfa: TextDfa, { min, max }: StringDemand, meter: Meter): TextDfa {
   if (min === 0 && max === null) return dfa;
   const last = Math.max(min, Math.min(max ?? min, COUNTED_MAX));
+  if (last >= STATES_MAX) throw tooManyStates(meter);
+  meter.spend(last);
   const lengths = Array.from({ length: last + 1 }, (_, count) => ({
     edges:
       count < last

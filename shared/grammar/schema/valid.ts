@@ -5,6 +5,7 @@ import type { Rules } from "../rules/expressions.ts";
 import { Decimal } from "../text/decimal.ts";
 import type { Patterns } from "../text/patterns.ts";
 import type { Alternative, Part } from "./alternatives.ts";
+import type { Constants } from "./constants.ts";
 import { isObject, type Claim, type Document, type Schema } from "./document.ts";
 import { FORMATS, INTEGER_FORMATS } from "./formats.ts";
 import {
@@ -21,7 +22,13 @@ import {
   typesOf,
   unsupported,
 } from "./keywords.ts";
-import { exactValue, isEqual, isValueObject, type Value, type ValueObject } from "./values.ts";
+import { isValueObject, type Value, type ValueObject } from "./values.ts";
+
+const CONSTANTS = ["const", "enum"] as const;
+/** Names and members of which a look takes one step. */
+const NAMES_PER_STEP = 8;
+/** Steps of dividing one number by another, which may have hundreds of digits. */
+const DIVISION_STEPS = 8;
 
 /** References followed within each other. */
 const DEPTH_MAX = 200;
@@ -30,14 +37,16 @@ export class Validator {
   readonly #document: Document;
   readonly #patterns: Patterns;
   readonly #rules: Rules;
+  readonly #constants: Constants;
   #depth = 0;
   /** Negations around the present schema: there, too few valid texts would be too many. */
   #negations = 0;
 
-  constructor(document: Document, patterns: Patterns, rules: Rules) {
+  constructor(document: Document, patterns: Patterns, rules: Rules, constants: Constants) {
     this.#document = document;
     this.#patterns = patterns;
     this.#rules = rules;
+    this.#constants = constants;
   }
 
   /** @throws GrammarError for keywords that cannot be held */
@@ -60,24 +69,27 @@ export class Validator {
 
   /** The constants that all parts of an alternative allow; null if none of them lists constants. @throws GrammarError */
   constants(parts: Alternative): readonly Value[] | null {
-    const lists = parts.flatMap(({ claim: { schema, path } }) => [
-      ...("const" in schema ? [[exactValue(schema, "const", path)]] : []),
-      ...("enum" in schema ? [enumOf(schema, path)] : []),
-    ]);
-    const [shortest] = lists.toSorted((a, b) => a.length - b.length);
-    return (
-      shortest?.filter((value) => parts.every((part) => this.#isValidPart(value, part))) ?? null
-    );
+    let shortest: readonly Value[] | null = null;
+    for (const { claim } of parts) {
+      for (const keyword of CONSTANTS) {
+        if (!(keyword in claim.schema)) continue;
+        const { values } = this.#constants.listed(claim.schema, keyword, claim.path);
+        if (shortest === null || values.length < shortest.length) shortest = values;
+      }
+    }
+    const isValid = (value: Value) => parts.every((part) => this.#isValidPart(value, part));
+    return shortest?.filter(isValid) ?? null;
+  }
+
+  spend(steps: number, path: Path): void {
+    this.#rules.spend(steps, path);
   }
 
   matches(text: string, pattern: string, path: Path): boolean {
     return this.#patterns.matches(text, pattern, path);
   }
 
-  #isValidPart(
-    value: Value,
-    { claim, notPatterns = [], notStrings = [], evaluated }: Part,
-  ): boolean {
+  #isValidPart(value: Value, { claim, notPatterns = [], notStrings, evaluated }: Part): boolean {
     const { schema, path } = claim;
     this.#rules.spend(1, path);
     if (evaluated && typeOfValue(value) === "object") {
@@ -85,7 +97,7 @@ export class Validator {
     }
     if (!evaluated && !this.#isValidFlat(value, schema, claim)) return false;
     if (typeof value !== "string") return true;
-    if (notStrings.includes(value)) return false;
+    if (notStrings?.has(value)) return false;
     return !notPatterns.some((pattern) => this.#patterns.matches(value, pattern, path));
   }
 
@@ -94,9 +106,14 @@ export class Validator {
     const types = typesOf(schema, path);
     if (types && !types.types.has(typeOfValue(value))) return false;
     if (types?.isInteger && value instanceof Decimal && !value.isInteger) return false;
-    if ("const" in schema && !isEqual(exactValue(schema, "const", path), value)) return false;
-    if ("enum" in schema && !enumOf(schema, path).some((one) => isEqual(one, value))) return false;
-    if (value instanceof Decimal) return isValidNumber(value, schema, claim);
+    for (const keyword of CONSTANTS) {
+      if (!(keyword in schema)) continue;
+      if (!this.#constants.listed(schema, keyword, path).has(value)) return false;
+    }
+    if (value instanceof Decimal) {
+      if ("multipleOf" in schema) this.#rules.spend(DIVISION_STEPS, path);
+      return isValidNumber(value, schema, claim);
+    }
     if (typeof value === "string") return this.#isValidString(value, schema, claim);
     if (Array.isArray(value)) return this.#isValidArray(value, schema, claim);
     return !isValueObject(value) || this.#isValidObject(value, schema, claim);
@@ -139,12 +156,15 @@ export class Validator {
   #isValidDependencies({ members }: ValueObject, schema: Schema, claim: Claim): boolean {
     return ["dependencies", "dependentRequired", "dependentSchemas"].every((keyword) => {
       const dependencies = schemasOf(schema, keyword, claim.path);
-      return keysInOrder(dependencies).every((name) => {
+      const names = keysInOrder(dependencies);
+      this.#look(names.length, claim);
+      return names.every((name) => {
         if (!members.has(name)) return true;
         const dependency = dependencies[name];
         if (!Array.isArray(dependency)) {
           return this.#isValidAt({ members }, claim, keyword, name);
         }
+        this.#look(dependency.length, claim);
         return dependency.every((other) => members.has(other as string));
       });
     });
@@ -154,9 +174,8 @@ export class Validator {
     const { path } = claim;
     if (!isWithin(items.length, schema, "minItems", "maxItems", claim)) return false;
     if (schema["uniqueItems"] === true) {
-      const isRepeated = (item: Value, i: number) =>
-        items.slice(0, i).some((other) => isEqual(item, other));
-      if (items.some(isRepeated)) return false;
+      this.#look(items.length, claim);
+      if (new Set(items.map((item) => this.#constants.key(item))).size < items.length) return false;
     }
     const prefix = "prefixItems" in schema ? "prefixItems" : "items";
     const first = Array.isArray(schema[prefix]) ? (schema[prefix] as unknown[]).length : 0;
@@ -185,13 +204,20 @@ export class Validator {
     return false;
   }
 
+  #look(count: number, { path }: Claim): void {
+    this.#rules.spend(Math.ceil(count / NAMES_PER_STEP), path);
+  }
+
   #isValidObject({ members }: ValueObject, schema: Schema, claim: Claim): boolean {
     const { path } = claim;
+    this.#look(members.size, claim);
     if (!isWithin(members.size, schema, "minProperties", "maxProperties", claim)) return false;
     const required = namesOf(schema["required"], [...path, "required"]);
+    this.#look(required.length, claim);
     if (!required.every((name) => members.has(name))) return false;
     const properties = schemasOf(schema, "properties", path);
     const patterns = Object.keys(schemasOf(schema, "patternProperties", path));
+    this.#look(patterns.length * members.size, claim);
     return [...members].every(([name, value]) => {
       const isDeclared = Object.hasOwn(properties, name);
       if (isDeclared && !this.#isValidAt(value, claim, "properties", name)) return false;
@@ -207,11 +233,6 @@ export class Validator {
       return !isOther || this.#isValidAt(value, claim, "additionalProperties");
     });
   }
-}
-
-function enumOf(schema: Schema, path: Path): readonly Value[] {
-  if (Array.isArray(schema["enum"])) return exactValue(schema, "enum", path) as readonly Value[];
-  throw new GrammarError([...path, "enum"], "must be an array of values");
 }
 
 function isValidNumber(value: Decimal, schema: Schema, { path }: Claim): boolean {

@@ -35,19 +35,6 @@ export function exactNumber(container: object, key: string | number, path: Path)
   });
 }
 
-export function isEqual(a: Value, b: Value): boolean {
-  if (a instanceof Decimal) return b instanceof Decimal && a.equals(b);
-  if (Array.isArray(a)) {
-    return Array.isArray(b) && a.length === b.length && a.every((item, i) => isEqual(item, b[i]));
-  }
-  if (!isValueObject(a)) return a === b;
-  if (!isValueObject(b) || a.members.size !== b.members.size) return false;
-  return [...a.members].every(([name, value]) => {
-    const other = b.members.get(name);
-    return other !== undefined && isEqual(value, other);
-  });
-}
-
 /** A JSON text of a value, with at most one space after a comma or colon. */
 export function valueExpression(value: Value): Expression {
   if (value instanceof Decimal) return numberConstant(value);

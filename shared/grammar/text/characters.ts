@@ -27,7 +27,13 @@ export function setOf(ranges: readonly Range[]): CharSet {
 }
 
 /** The characters of a set over another alphabet, such as the UTF-16 units of a pattern without the flag `u`. */
-export const characters = (set: CharSet): CharSet => setOf(set.ranges).without(SURROGATES);
+export function characters(set: CharSet): CharSet {
+  const known = withoutSurrogates.get(set) ?? setOf(set.ranges).without(SURROGATES);
+  withoutSurrogates.set(set, known);
+  return known;
+}
+
+const withoutSurrogates = new WeakMap<CharSet, CharSet>();
 
 /** Writes one character of a set as an expression; null if no character of the set can be written. */
 export type Alphabet = (characters: CharSet) => Expression | null;

@@ -62,7 +62,8 @@ export class Decimal {
 
   /** This number times 10 ** max(scale, its own scale). */
   scaledTo(scale: number): bigint {
-    return this.digits * 10n ** BigInt(Math.max(0, scale - this.scale));
+    if (scale <= this.scale) return this.digits;
+    return this.digits * 10n ** BigInt(scale - this.scale);
   }
 
   /** The largest integer that is not larger, and the smallest that is not smaller. */

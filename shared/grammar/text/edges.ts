@@ -11,12 +11,16 @@ export const RARE_IN_JSON = NOT_ASCII.union(ESCAPED);
 const RARE_CHARACTER = PLAIN(NOT_ASCII)!;
 const RARE_CHARACTER_IN_JSON = IN_JSON(RARE_IN_JSON)!;
 
+/** Steps of writing a set as an expression, beside one for each of its ranges. */
+const CHARACTER_STEPS = 8;
+
 export class Edges {
   readonly #alphabet: Alphabet;
   readonly #rare: CharSet;
   readonly #rareCharacter: Expression;
   readonly #rules: Rules;
   readonly #meter: Meter;
+  readonly #written = new Map<CharSet, { character: Expression | null; hasAllRare: boolean }>();
   /** By the rule that follows: a rare character and then the rule. */
   readonly #shared = new Map<Expression, Expression>();
 
@@ -31,14 +35,21 @@ export class Edges {
 
   /** @param next a reference to a rule */
   write(set: CharSet, next: Expression): Expression[] {
-    this.#meter.spend(2 + (set.ranges.length >>> 2));
+    this.#meter.spend(2);
     const options: Expression[] = [];
-    const hasAllRare = set.isSupersetOf(this.#rare);
-    const common = hasAllRare ? set.without(this.#rare) : set;
-    const character = this.#alphabet(common);
+    const { character, hasAllRare } = this.#written.get(set) ?? this.#character(set);
     if (character !== null) options.push(sequence(character, next));
     if (hasAllRare) options.push(this.#afterRare(next));
     return options;
+  }
+
+  #character(set: CharSet) {
+    this.#meter.spend(CHARACTER_STEPS + set.ranges.length);
+    const hasAllRare = set.isSupersetOf(this.#rare);
+    const common = hasAllRare ? set.without(this.#rare) : set;
+    const written = { hasAllRare, character: this.#alphabet(common) };
+    this.#written.set(set, written);
+    return written;
   }
 
   #afterRare(next: Expression): Expression {

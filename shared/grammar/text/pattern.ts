@@ -22,7 +22,7 @@ export interface Pattern {
 }
 
 /**
- * @param known the flags; by default u, or none for a pattern that has an error with it
+ * @param known the flags; by default u, or none for a pattern that has an error only with it, such as `\-` outside of a set
  * @throws GrammarError for a syntax error, back references, and a pattern that is too large
  */
 export function parsePattern(source: string, path: Path, known?: string): Pattern {
@@ -33,10 +33,7 @@ export function parsePattern(source: string, path: Path, known?: string): Patter
     const message = `is nested too deep: at most ${LIMITS.regexDepthMax} groups within each other`;
     throw new GrammarError(path, message);
   }
-  const flags = (known === undefined ? ["u", ""] : [known]).find((flags) => isValid(source, flags));
-  if (flags === undefined) {
-    throw new GrammarError(path, "must be a regular expression of JavaScript with the flag u");
-  }
+  const flags = flagsOf(source, path, known);
   try {
     const parser = JS.Parser.fromLiteral({ source, flags });
     const { expression, maxCharacter } = parser.parse({
@@ -50,19 +47,37 @@ export function parsePattern(source: string, path: Path, known?: string): Patter
     if (error instanceof TooManyNodesError) {
       throw new GrammarError(path, "is too large: use fewer groups and alternatives");
     }
-    throw new GrammarError(path, "has back references, which are not supported", {
-      unsupported: true,
-    });
+    const problem =
+      error instanceof SyntaxError
+        ? "has syntax that is not supported, such as flags for a group: (?i:…)"
+        : "has back references, which are not supported";
+    throw new GrammarError(path, problem, { unsupported: true });
   }
 }
 
 const ASTRAL = { min: 0x10000, max: 0x10ffff };
 
-function isValid(source: string, flags: string): boolean {
+/** Escape sequences that mean something else without the flag `u`. */
+const ONLY_UNICODE = /^(?:[^\\]|\\(?!p|P|k|u\{)[^])*\\(?:p|P|k|u\{)/u;
+
+function flagsOf(source: string, path: Path, known: string | undefined): string {
+  const problem = problemOf(source, known ?? "u");
+  if (problem === null) return known ?? "u";
+  const hasFallback = known === undefined && !ONLY_UNICODE.test(source);
+  if (hasFallback && problemOf(source, "") === null) return "";
+  throw new GrammarError(
+    path,
+    `must be a regular expression of JavaScript with the flag u: ${problem}`,
+  );
+}
+
+/** Why a pattern is no regular expression; null if it is one. */
+function problemOf(source: string, flags: string): string | null {
   try {
-    return new RegExp(source, flags) instanceof RegExp;
-  } catch {
-    return false;
+    return new RegExp(source, flags) instanceof RegExp ? null : "";
+  } catch (error) {
+    // The engine's message repeats the pattern before the reason.
+    return (error as Error).message.split(": ").at(-1)!;
   }
 }
 

@@ -35,14 +35,16 @@ export class Patterns {
   /** Whether a pattern matches anywhere in a text: not by RegExp, which can take forever. @throws GrammarError */
   matches(text: string, source: string, path: Path): boolean {
     const { states } = this.dfa(source, path, true);
-    let at = 0;
+    let [at, steps] = [0, 1];
     for (const character of text) {
       const code = character.codePointAt(0)!;
-      const edge = states[at]!.edges.find(({ set }) => set.has(code));
-      if (!edge) return false;
-      at = edge.to;
+      const { edges } = states[at]!;
+      const edge = edges.find(({ set }) => set.has(code));
+      steps += 1 + (edges.length >>> 3);
+      at = edge?.to ?? -1;
+      if (!edge) break;
     }
-    this.#rules.spend(1 + text.length, path);
-    return states[at]!.outcome > 0;
+    this.#rules.spend(steps, path);
+    return at >= 0 && states[at]!.outcome > 0;
   }
 }

@@ -23,7 +23,7 @@ import { intersection, union } from "./text-product.ts";
 import { textOfLength } from "./text-rules.ts";
 
 /** Steps that parsing one character of a pattern counts as. */
-const PARSE_STEPS = 16;
+export const PARSE_STEPS = 16;
 /** A set with more ranges of characters becomes a rule, which all its occurrences share. */
 const INLINE_RANGES_MAX = 8;
 

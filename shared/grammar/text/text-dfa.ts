@@ -72,7 +72,8 @@ class Determinizer {
       if (found.has(key)) continue;
       found.set(key, { ...at, key });
       const { jumps } = this.#nfa.states[at.state]!;
-      this.#meter.spend(1 + jumps.length);
+      const ranges = at.next === ANYTHING ? 0 : at.next.set.ranges.length;
+      this.#meter.spend(1 + jumps.length + (ranges >>> 1));
       for (const { to, beside } of jumps) {
         if (beside?.side !== "before") {
           const next = beside ? both(at.next, beside) : at.next;
@@ -140,9 +141,8 @@ const ROUNDS_MAX = 100;
 /** Merges states with the same texts, and removes those without any. */
 export function minimal({ states }: TextDfa, meter: Meter): TextDfa {
   const alive = living(states, meter);
-  const edges = states.map(({ edges }) =>
-    edges.filter(({ to }) => alive[to]).map(({ set, to }) => ({ set, to, key: rangesKey(set) })),
-  );
+  const keys = new SetKeys(meter);
+  const edges = states.map(({ edges }) => edges.filter(({ to }) => alive[to]));
   let classes = states.map(({ outcome }, i) => (alive[i] ? outcome : -1));
   let count = new Set(classes).size;
   for (let round = 0; round < ROUNDS_MAX; round++) {
@@ -150,7 +150,7 @@ export function minimal({ states }: TextDfa, meter: Meter): TextDfa {
     const before = classes;
     classes = states.map((_, i) => {
       meter.spend(1 + (edges[i]!.length >>> 1));
-      return alive[i] ? idOf(ids, `${before[i]} ${signatureOf(edges[i]!, before)}`) : -1;
+      return alive[i] ? idOf(ids, `${before[i]} ${signatureOf(edges[i]!, before, keys)}`) : -1;
     });
     const next = new Set(classes).size;
     if (next === count) return merged(states, classes, alive);
@@ -159,21 +159,33 @@ export function minimal({ states }: TextDfa, meter: Meter): TextDfa {
   return merged(states, [...states.keys()], alive);
 }
 
-function signatureOf(
-  edges: readonly { readonly set: CharSet; readonly to: number; readonly key: string }[],
-  classes: readonly number[],
-): string {
-  const byClass = new Map<number, { set: CharSet; key: string }>();
-  for (const { set, to, key } of edges) {
-    const target = classes[to]!;
-    const known = byClass.get(target);
-    if (!known) byClass.set(target, { set, key });
-    else {
-      const union = known.set.union(set);
-      byClass.set(target, { set: union, key: rangesKey(union) });
-    }
+/** Short keys of sets: equal sets have equal ones. */
+class SetKeys {
+  readonly #meter: Meter;
+  readonly #bySet = new Map<CharSet, number>();
+  readonly #byRanges = new Map<string, number>();
+
+  constructor(meter: Meter) {
+    this.#meter = meter;
   }
-  return Array.from(byClass, ([target, { key }]) => `${target}:${key}`)
+
+  of(set: CharSet): number {
+    const known = this.#bySet.get(set);
+    if (known !== undefined) return known;
+    this.#meter.spend(set.ranges.length >>> 1);
+    const key = idOf(this.#byRanges, rangesKey(set));
+    this.#bySet.set(set, key);
+    return key;
+  }
+}
+
+function signatureOf(edges: TextState["edges"], classes: readonly number[], keys: SetKeys): string {
+  const byClass = new Map<number, CharSet>();
+  for (const { set, to } of edges) {
+    const target = classes[to]!;
+    byClass.set(target, byClass.get(target)?.union(set) ?? set);
+  }
+  return Array.from(byClass, ([target, set]) => `${target}:${keys.of(set)}`)
     .toSorted()
     .join(";");
 }

@@ -97,11 +97,13 @@ function edgesOf(
 /** The shortest and the longest text, in characters; Infinity if there is no longest one. */
 export function lengthsOf({ states }: TextDfa): { readonly min: number; readonly max: number } {
   let min = 0;
-  let level = new Set([0]);
-  while (level.size > 0 && ![...level].some((state) => states[state]!.outcome > 0)) {
+  let level = [0];
+  const seen = new Set(level);
+  while (level.length > 0 && !level.some((state) => states[state]!.outcome > 0)) {
     min++;
-    level = new Set([...level].flatMap((state) => states[state]!.edges.map(({ to }) => to)));
-    if (min > states.length) break;
+    const next = new Set(level.flatMap((state) => states[state]!.edges.map(({ to }) => to)));
+    level = [...next].filter((state) => !seen.has(state));
+    for (const state of level) seen.add(state);
   }
   return { min, max: longest(states) };
 }

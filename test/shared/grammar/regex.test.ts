@@ -135,6 +135,18 @@ test("ranges of characters have exact borders", () => {
   );
 });
 
+test.each([
+  ["\\p{Foo}", "with the flag u: Invalid property name"],
+  ["\\p{L}\\-", "with the flag u: Invalid escape"],
+  ["a{2", "matches"],
+  ["(?i:abc)", "flags for a group"],
+  ["(a)\\1", "back references"],
+])("%s is refused with its reason, or read without the flag u", (pattern, reason) => {
+  const compile = () => compileResponseFormat({ type: "regex", pattern });
+  if (reason === "matches") expect(accepts(regex(pattern), pattern)).toBe(true);
+  else expect(compile).toThrow(reason);
+});
+
 test("escaped backslashes before a digit are no back reference", () => {
   expect(accepts(regex("(a)\\\\1"), "a\\1")).toBe(true);
 });
