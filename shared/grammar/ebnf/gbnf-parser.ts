@@ -33,12 +33,18 @@ const GBNF: Syntax = {
 /** A set with more ranges of characters becomes a rule of its own, which all its occurrences share. */
 const INLINE_RANGES_MAX = 8;
 
+/** Steps of reading a set of characters, and of writing one for the first time, beside those of each range. */
+const SET_STEPS = 16;
+const WRITING_STEPS = 32;
+
 /** @param path keys from the top of the format to the grammar */
 export class GbnfParser {
   readonly #scanner: Scanner;
   readonly #rules: Rules;
   readonly #path: Path;
   readonly #named: NamedRules;
+  /** By the characters: most grammars repeat a few sets. */
+  readonly #sets = new Map<string, Expression>();
   /** The rule that is being read. */
   #current = "";
   #depth = 0;
@@ -121,11 +127,18 @@ export class GbnfParser {
   }
 
   #characters(set: CharSet): Expression {
+    const { length } = set.ranges;
+    this.#rules.spend(SET_STEPS + length, this.#path);
+    const key = set.ranges.map(({ min, max }) => `${min}-${max}`).join();
+    const known = this.#sets.get(key);
+    if (known !== undefined) return known;
+    this.#rules.spend(WRITING_STEPS + 8 * length, this.#path);
     const expression = PLAIN(set);
     if (set.isEmpty || expression === null) throw this.#scanner.error("a set has no characters");
-    this.#rules.spend(set.ranges.length, this.#path);
-    const isLarge = set.ranges.length > INLINE_RANGES_MAX || set === ANY_CHARACTER;
-    return isLarge ? this.#rules.add(expression, this.#path) : expression;
+    const isLarge = length > INLINE_RANGES_MAX || set === ANY_CHARACTER;
+    const shared = isLarge ? this.#rules.add(expression, this.#path) : expression;
+    this.#sets.set(key, shared);
+    return shared;
   }
 
   #group(): Expression {

@@ -131,9 +131,11 @@ export function objectExpression(
   const allowed = demand.nameClaims.length > 0 ? context.names(demand.nameClaims) : null;
   const listed = allowed?.listed ?? [];
   const properties: Property[] = [];
+  /** Parts that each name is looked up in. */
+  const looks = demand.parts.reduce((sum, { evaluated }) => sum + 1 + evaluated.length, 0);
   for (const name of new Set([...demand.names, ...listed])) {
     const isAllowed = demand.nameClaims.every((claim) => context.isValidName(name, claim));
-    meter.spend(demand.parts.length >>> 3);
+    meter.spend(looks >>> 2);
     const claims = propertyClaims(demand, name, patternTest(name, context), document);
     const value = isAllowed ? context.compile(claims, [...path, "properties", name]) : null;
     const isRequired = required.has(name);
