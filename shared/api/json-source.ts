@@ -6,7 +6,7 @@
 interface Source {
   /** The keys as the text has them, if JavaScript orders them otherwise. */
   keys?: readonly string[];
-  /** The texts of members or items that JavaScript would write as other numbers. */
+  /** The texts of members or items that JavaScript would write as other numbers, or without their exponents. */
   readonly numbers: Map<string, string>;
 }
 
@@ -100,9 +100,10 @@ class Scanner {
   }
 }
 
-/** Whether JavaScript writes a number with other digits than its text, leading and trailing zeros apart. */
+/** Whether JavaScript writes a number without its exponent, or with other digits, leading and trailing zeros apart. */
 function isChanged(text: string): boolean {
-  return significant(text) !== significant(String(Number(text)));
+  const hasExponent = /e/i.test(text) && !/e/i.test(String(Number(text)));
+  return hasExponent || significant(text) !== significant(String(Number(text)));
 }
 
 function significant(number: string): string {

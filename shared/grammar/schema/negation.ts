@@ -198,7 +198,9 @@ function negateNumbers({ schema }: SchemaClaim, add: Add): void {
     const isFlag = schema[exclusive] === true;
     for (const keyword of [inclusive, exclusive]) {
       const value = schema[keyword];
-      if (typeof value !== "number" || numberText(schema, keyword) !== String(value)) continue;
+      if (typeof value !== "number") continue;
+      const exact = Decimal.parse(String(value));
+      if (!exact || !Decimal.parse(numberText(schema, keyword))?.equals(exact)) continue;
       const isExclusive = keyword === exclusive || isFlag;
       add({ type: "number", [isExclusive ? to : toExclusive]: value });
     }
