@@ -19,7 +19,7 @@ import type { AddressRanges } from "../../shared/webhooks/url.ts";
 import { giveUpBatch } from "./give-up.ts";
 import { BatchResultFiles } from "./result-files.ts";
 import { startQueueWorker } from "../redis/queue-worker.ts";
-import { clearFaults, recordFault, type BatchJobData } from "./step-faults.ts";
+import { clearFaults, recordFault, recordLoss, type BatchJobData } from "./step-faults.ts";
 import { stepBatch, type BatchStepDeps } from "./step.ts";
 
 /** Steps that one worker does at the same time. */
@@ -117,7 +117,9 @@ async function runStep(
 ): Promise<void> {
   const { id } = queueJob.data;
   let pauseMs = STEP_PAUSE_MS;
-  const hasMore = await stepBatch(deps, id).catch(async (error: unknown) => {
+  const isNextLineLost = await recordLoss(queueJob);
+  if (isNextLineLost) log.error({ batch: id }, "A line of a batch fails: steps with it were lost");
+  const hasMore = await stepBatch(deps, id, isNextLineLost).catch(async (error: unknown) => {
     if (error instanceof NewerRecord) {
       pauseMs = NEWER_PAUSE_MS;
       log.warn(

@@ -1,5 +1,5 @@
 /**
- * What happens when a step throws. While Redis or the bucket is out of order it is repeated for as long as that takes. Any other
+ * What happens when a step throws, or is lost with its worker or its lock. While Redis or the bucket is out of order it is repeated for as long as that takes. Any other
  * error is a bug that would come again: it must not keep a batch open until its deadline.
  */
 import { UnrecoverableError, type Job as QueueJob } from "bullmq";
@@ -7,12 +7,19 @@ import { isFailureReply } from "../../shared/redis/failure.ts";
 import type { BatchStore } from "../../shared/batches/store.ts";
 import { BucketError } from "../../shared/files/bucket.ts";
 
-/** Data of the BullMQ job of a batch. `faults` counts the steps in a row that failed unexpectedly. */
+/** Data of the BullMQ job of a batch. */
 export interface BatchJobData {
   readonly id: string;
+  /** Steps in a row that failed unexpectedly. */
   readonly faults?: number;
+  /** Steps in a row that were lost with their locks, and BullMQ's count of all lost ones when the last of them was noticed. */
+  readonly losses?: number;
+  readonly stalled?: number;
 }
-export type BatchQueueJob = Pick<QueueJob<BatchJobData>, "data" | "updateData">;
+export type BatchQueueJob = Pick<QueueJob<BatchJobData>, "data" | "updateData" | "stalledCounter">;
+
+/** Steps in a row that may be lost: the next line is probably why, and fails instead of being checked again. */
+export const LOSSES_MAX = 3;
 
 /** Faults in a row after which the batch fails. Steps are repeated after 5 s. */
 export const FAULTS_MAX = 5;
@@ -45,7 +52,7 @@ export async function recordFault(
   if (isOutage(error)) return;
   const { id } = queueJob.data;
   const faults = (queueJob.data.faults ?? 0) + 1;
-  await queueJob.updateData({ id, faults });
+  await queueJob.updateData({ ...queueJob.data, faults });
   if (faults === FAULTS_MAX) await batches.fail(id, FAILURE);
   if (faults >= FAULTS_BEFORE_GIVING_UP_MAX) await giveUp(id);
   if (faults >= FAULTS_BEFORE_REMOVAL_MAX) {
@@ -53,8 +60,17 @@ export async function recordFault(
   }
 }
 
+/** Called before a step. @returns whether so many steps were lost that the next line must fail */
+export async function recordLoss(queueJob: BatchQueueJob): Promise<boolean> {
+  const { data, stalledCounter } = queueJob;
+  const { losses = 0, stalled = 0 } = data;
+  if (stalledCounter === stalled) return losses >= LOSSES_MAX;
+  await queueJob.updateData({ ...data, losses: losses + 1, stalled: stalledCounter });
+  return losses + 1 >= LOSSES_MAX;
+}
+
 /** Called after a step that did not throw. */
 export async function clearFaults(queueJob: BatchQueueJob): Promise<void> {
-  const { id, faults } = queueJob.data;
-  if (faults !== undefined) await queueJob.updateData({ id });
+  const { faults, losses, ...data } = queueJob.data;
+  if (faults !== undefined || losses !== undefined) await queueJob.updateData(data);
 }

@@ -34,6 +34,7 @@ import {
   type Submission,
 } from "../../shared/submission/submission.ts";
 import { cancelLineJobs } from "./cancel-line.ts";
+import { failLine, lineLost } from "./fail-line.ts";
 import type { BatchResultFiles } from "./result-files.ts";
 import {
   cutOffReply,
@@ -74,8 +75,16 @@ export interface BatchStepDeps {
   readonly log: Pick<Logger, "error">;
 }
 
-/** Does one step. A batch whose results do not fit into their file fails. @returns whether the batch needs another step */
-export async function stepBatch(deps: BatchStepDeps, id: string): Promise<boolean> {
+/**
+ * Does one step. A batch whose results do not fit into their file fails.
+ * @param isNextLineLost whether the next line fails without being checked
+ * @returns whether the batch needs another step
+ */
+export async function stepBatch(
+  deps: BatchStepDeps,
+  id: string,
+  isNextLineLost = false,
+): Promise<boolean> {
   const batch = await deps.batches.get(id);
   if (batch === null) return false;
   if (isEnded(batch)) {
@@ -83,7 +92,7 @@ export async function stepBatch(deps: BatchStepDeps, id: string): Promise<boolea
     return false;
   }
   try {
-    await stepOpenBatch(deps, batch);
+    await stepOpenBatch(deps, batch, isNextLineLost);
   } catch (error) {
     if (!(error instanceof ResultFileFull)) throw error;
     // Expired files are deleted first. If there were any, the next step tries again.
@@ -94,13 +103,17 @@ export async function stepBatch(deps: BatchStepDeps, id: string): Promise<boolea
 }
 
 /** @throws ResultFileFull */
-async function stepOpenBatch(deps: BatchStepDeps, batch: BatchRecord): Promise<void> {
+async function stepOpenBatch(
+  deps: BatchStepDeps,
+  batch: BatchRecord,
+  isNextLineLost: boolean,
+): Promise<void> {
   const input = await deps.files.get(batch.tenant, batch.inputFileId);
   if (batch.ending !== "") await endBatch(deps, batch, input);
   else if (deps.clock.now() >= batch.deadlineMs) await deps.batches.finalize(batch.id, "expired");
   else if (input === null) await deps.batches.finalize(batch.id, "failed", INPUT_GONE);
   else if (batch.status === "validating") await validateInput(deps, batch, input);
-  else await processLines(deps, batch, input);
+  else await processLines(deps, batch, input, isNextLineLost);
 }
 
 const INPUT_GONE = { code: "input_file_not_found", message: "The input file was deleted" };
@@ -122,6 +135,7 @@ async function processLines(
   deps: BatchStepDeps,
   batch: BatchRecord,
   input: FileRecord,
+  isNextLineLost: boolean,
 ): Promise<void> {
   const { batches, keys, openLinesMax } = deps;
   const principal = await keys.get(batch.keyId);
@@ -134,6 +148,10 @@ async function processLines(
   const context = { ...deps.requestContext, principal };
   const isRead = await readInput(deps, batch, input, async (line, current) => {
     if (room <= 0) return false;
+    if (isNextLineLost && current.line === batch.line) {
+      await failLine(batches, current, line, lineLost());
+      return true;
+    }
     const result = await openLine(deps, context, current, line);
     if (result === "open") room--;
     return result !== "waits";
@@ -228,8 +246,7 @@ async function openLine(
     return "open";
   } catch (error) {
     const failure = toLineError(deps, jobId, error);
-    const failed = toBatchResult(batch.id, number, readCustomId(line), errorReply(failure, jobId));
-    await batches.advance(batch, next, { failed });
+    await failLine(batches, batch, line, failure);
     await rest(performance.now() - startedMs);
     return "failed";
   }

@@ -8,7 +8,9 @@ import {
   clearFaults,
   FAULTS_MAX,
   isOutage,
+  LOSSES_MAX,
   recordFault,
+  recordLoss,
   type BatchJobData,
 } from "../../../worker/batches/step-faults.ts";
 import { stepBatch, type BatchStepDeps } from "../../../worker/batches/step.ts";
@@ -32,6 +34,7 @@ const full = Object.assign(new Error("OOM command not allowed when used memory >
 
 class QueueJob {
   data: BatchJobData;
+  stalledCounter = 0;
   constructor(id: string) {
     this.data = { id };
   }
@@ -43,10 +46,13 @@ class QueueJob {
 /** Does a step as the consumer does. @returns the error that the queue would get, or null */
 async function stepFromQueue(queueJob: QueueJob, broken: Partial<BatchStepDeps>): Promise<unknown> {
   try {
-    await stepBatch({ ...deps, ...broken }, queueJob.data.id).catch(async (error: unknown) => {
-      await recordFault(deps.batches, (id) => giveUpBatch(deps, id), queueJob, error);
-      throw error;
-    });
+    const isNextLineLost = await recordLoss(queueJob);
+    await stepBatch({ ...deps, ...broken }, queueJob.data.id, isNextLineLost).catch(
+      async (error: unknown) => {
+        await recordFault(deps.batches, (id) => giveUpBatch(deps, id), queueJob, error);
+        throw error;
+      },
+    );
     await clearFaults(queueJob);
     return null;
   } catch (error) {
@@ -96,6 +102,28 @@ test("a batch that cannot even be ended in the usual way does not stay open, and
   let last: unknown;
   for (let i = 0; i < FAULTS_MAX; i++) last = await stepFromQueue(queueJob, broken);
   expect(last).toBeInstanceOf(UnrecoverableError);
+});
+
+test("a line whose steps are lost again and again fails alone; others are not counted against it", async () => {
+  const { id } = await createBatch(lines(2));
+  await step(id);
+  const queueJob = new QueueJob(id);
+  const lose = async () => {
+    queueJob.stalledCounter++;
+    return recordLoss(queueJob);
+  };
+  for (let i = 1; i < LOSSES_MAX; i++) expect(await lose()).toBe(false);
+  await clearFaults(queueJob);
+  expect(await recordLoss(queueJob)).toBe(false);
+  for (let i = 1; i < LOSSES_MAX; i++) expect(await lose()).toBe(false);
+  queueJob.stalledCounter++;
+  expect(await stepFromQueue(queueJob, {})).toBeNull();
+  expect(queueJob.data.losses).toBeUndefined();
+  expect(await results(id, "error")).toMatchObject([
+    { custom_id: "line-1", response: { status_code: 500, body: { error: { code: "internal" } } } },
+  ]);
+  expect(await view(id)).toMatchObject({ request_counts: { failed: 1 } });
+  expect(queued).toHaveLength(1);
 });
 
 test("an outage, however long, fails no batch, and faults count only in a row", async () => {
