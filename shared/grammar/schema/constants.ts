@@ -58,7 +58,8 @@ export class Constants {
   #made(value: Exclude<Value, string>): string {
     if (value instanceof Decimal) return `${value.digits}/${value.scale}`;
     if (Array.isArray(value)) return JSON.stringify(value.map((item: Value) => this.key(item)));
-    if (!isValueObject(value)) return String(value);
+    if (value === null || typeof value === "boolean") return JSON.stringify(value);
+    if (!isValueObject(value)) throw new Error("Expected a value of JSON");
     const members = Array.from(value.members, ([name, member]) => [name, this.key(member)]);
     return `{${JSON.stringify(members.toSorted(([a = ""], [b = ""]) => (a < b ? -1 : 1)))}`;
   }

@@ -52,6 +52,8 @@ export class ObjectRules {
   readonly #written = new Map<string, Expression>();
   /** By place: the rules of the other keys' automaton. */
   readonly #others = new Map<string, readonly Expression[]>();
+  /** By the characters after a node: most names have few different ones. */
+  readonly #differentByCodes = new Map<string, TextState["edges"]>();
   readonly #differentByNode = new Map<KeyNode, TextState["edges"]>();
   /** Rules whose expressions are not written yet: not by recursion, which could exhaust the stack. */
   readonly #open: (() => void)[] = [];
@@ -157,16 +159,22 @@ export class ObjectRules {
     const known = this.#differentByNode.get(node);
     if (known) return known;
     const codes = Array.from(node.children.keys(), (character) => character.codePointAt(0)!);
+    const key = `${node === this.#tree} ${node.state} ${codes.join()}`;
+    const different = this.#differentByCodes.get(key) ?? this.#withoutChildren(node, codes);
+    this.#differentByCodes.set(key, different);
+    this.#differentByNode.set(node, different);
+    return different;
+  }
+
+  #withoutChildren(node: KeyNode, codes: readonly number[]): TextState["edges"] {
     const declared = setOf(codes.map((code) => ({ min: code, max: code })));
     // After the first character, only common characters may make a difference: each would cost several states more.
     const children = node === this.#tree ? declared : declared.union(RARE_IN_JSON);
     const { edges } = this.#content.otherKeys.states[node.state]!;
     this.#meter.spend(DIFFERENT_STEPS + (edges.length + codes.length) * 4);
-    const different = edges
+    return edges
       .map(({ set, to }) => ({ set: set.without(children), to }))
       .filter(({ set }) => !set.isEmpty);
-    this.#differentByNode.set(node, different);
-    return different;
   }
 
   /** The text that all possible keys have in common after a node, and the node where they differ or one ends. */

@@ -11,8 +11,8 @@ export const RARE_IN_JSON = NOT_ASCII.union(ESCAPED);
 const RARE_CHARACTER = PLAIN(NOT_ASCII)!;
 const RARE_CHARACTER_IN_JSON = IN_JSON(RARE_IN_JSON)!;
 
-/** Steps of writing a set as an expression, beside one for each of its ranges. */
-const CHARACTER_STEPS = 8;
+/** Steps of writing a set as an expression, beside one for two of its ranges. */
+const CHARACTER_STEPS = 2;
 
 export class Edges {
   readonly #alphabet: Alphabet;
@@ -44,7 +44,7 @@ export class Edges {
   }
 
   #character(set: CharSet) {
-    this.#meter.spend(CHARACTER_STEPS + set.ranges.length);
+    this.#meter.spend(CHARACTER_STEPS + (set.ranges.length >>> 1));
     const hasAllRare = set.isSupersetOf(this.#rare);
     const common = hasAllRare ? set.without(this.#rare) : set;
     const written = { hasAllRare, character: this.#alphabet(common) };

@@ -73,7 +73,7 @@ class Determinizer {
       found.set(key, { ...at, key });
       const { jumps } = this.#nfa.states[at.state]!;
       const ranges = at.next === ANYTHING ? 0 : at.next.set.ranges.length;
-      this.#meter.spend(1 + jumps.length + (ranges >>> 1));
+      this.#meter.spend(1 + jumps.length + (ranges >>> 3));
       for (const { to, beside } of jumps) {
         if (beside?.side !== "before") {
           const next = beside ? both(at.next, beside) : at.next;
@@ -172,7 +172,7 @@ class SetKeys {
   of(set: CharSet): number {
     const known = this.#bySet.get(set);
     if (known !== undefined) return known;
-    this.#meter.spend(set.ranges.length >>> 1);
+    this.#meter.spend(set.ranges.length >>> 4);
     const key = idOf(this.#byRanges, rangesKey(set));
     this.#bySet.set(set, key);
     return key;
