@@ -35,7 +35,7 @@ const calls = Object.entries(document.paths).flatMap(([path, methods]) =>
     method: method.toUpperCase(),
     path,
     /** The resource whose id the path contains: `jobs` in `/v1/jobs/{id}`. */
-    resource: path.includes("{id}") ? path.split("/")[2]! : null,
+    resource: /([^/]+)\/\{id\}/.exec(path)?.[1] ?? null,
     parameters: operation.parameters ?? [],
     examples: Object.values(operation.requestBody?.content ?? {}).flatMap(({ examples }) =>
       Object.values(examples ?? {}).map(({ value }) => ({ ...value, ...modelOf(value) })),
@@ -209,7 +209,7 @@ async function newOwner(word: string): Promise<Owner> {
   const jobs = [job.id, responseId(chat.id), `chatcmpl-${chat.id}`];
   const ids = {
     jobs,
-    chat: jobs,
+    completions: jobs,
     responses: jobs,
     keys: [client.keyId],
     webhook_endpoints: [endpoint.id],
@@ -217,6 +217,7 @@ async function newOwner(word: string): Promise<Owner> {
     files: [file.id],
     batches: [(await batch.json<{ id: string }>()).id],
     models: [card.id],
+    workers: [],
   };
   return { client, ids };
 }
