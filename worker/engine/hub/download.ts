@@ -1,14 +1,16 @@
 /**
  * Gets one file of a repository into the cache. A transfer that breaks goes on where it ended, also in a later run of the command;
- * the whole file is then compared with its hash, and only then it has its name among the blobs.
+ * the whole file is then compared with its hash, and only then it has its name among the blobs. Of several processes with one cache,
+ * one gets a file, and the others wait for it.
  */
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { mkdir, open, readlink, rename, rm, symlink, type FileHandle } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { repositoryFolder, snapshotFolder, type PinnedRepository } from "../model/hub-cache.ts";
+import { withFileLock } from "./file-lock.ts";
 import { HubError } from "./hub-error.ts";
 import { refusalText, type Hub, type RemoteFile } from "./hub.ts";
 import { isTemporary, pauseMs } from "./retry.ts";
@@ -35,7 +37,7 @@ function isCached({ cache, repository }: Download, { path, size }: RemoteFile): 
 /** Bytes that are still to be transferred. */
 export function missingBytes(download: Download, file: RemoteFile): number {
   if (isCached(download, file) || existsSync(blobOf(download, file))) return 0;
-  return file.size - (sizeOf(incompleteOf(download, file)) ?? 0);
+  return file.size - arrivedBytes(download, file);
 }
 
 /** Gets a file unless it is in the cache. @returns its path in the snapshot @throws HubError */
@@ -43,12 +45,14 @@ export async function downloadFile(download: Download, file: RemoteFile): Promis
   const link = join(snapshotFolder(download.cache, download.repository), file.path);
   if (isCached(download, file)) return link;
   const blob = blobOf(download, file);
-  if (sizeOf(blob) !== file.size) await downloadBlob(download, file);
+  if (sizeOf(blob) !== file.size) await downloadAlone(download, file);
   await mkdir(dirname(link), { recursive: true });
   const target = relative(dirname(link), blob);
   if ((await readlink(link).catch(() => null)) !== target) {
-    await rm(link, { force: true });
-    await symlink(target, link);
+    // Replaced in one step, because another process may do the same.
+    const temporary = `${link}.${randomUUID()}`;
+    await symlink(target, temporary);
+    await rename(temporary, link);
   }
   return link;
 }
@@ -61,15 +65,34 @@ const incompleteOf = (download: Download, file: RemoteFile) =>
 
 const sizeOf = (file: string) => statSync(file, { throwIfNoEntry: false })?.size ?? null;
 
+/** Bytes that an earlier transfer has left; none if they are more than the file has, so that they are not of it. */
+function arrivedBytes(download: Download, file: RemoteFile): number {
+  const bytes = sizeOf(incompleteOf(download, file)) ?? 0;
+  return bytes > file.size ? 0 : bytes;
+}
+
+/** Waits while another process downloads the file, and then takes its result. */
+async function downloadAlone(download: Download, file: RemoteFile): Promise<void> {
+  const blob = blobOf(download, file);
+  await mkdir(dirname(blob), { recursive: true });
+  const work = () =>
+    downloadBlob(download, file).catch((error: unknown) => {
+      // Clients of the cache that do not know the lock may be done first.
+      if (sizeOf(blob) !== file.size) throw error;
+    });
+  await withFileLock(`${blob}.lock`, work, () => {
+    const bytes = arrivedBytes(download, file);
+    if (bytes < file.size) download.onProgress(file, bytes);
+  });
+}
+
 async function downloadBlob(download: Download, file: RemoteFile): Promise<void> {
-  const incomplete = incompleteOf(download, file);
-  await mkdir(dirname(incomplete), { recursive: true });
+  const [blob, incomplete] = [blobOf(download, file), incompleteOf(download, file)];
   for (const isLast of [false, true]) {
+    // Another process had the lock before.
+    if (sizeOf(blob) === file.size) return download.onProgress(file, file.size);
     await transfer(download, file);
-    if ((await hashOf(incomplete, file)) === file.hash) {
-      await rename(incomplete, blobOf(download, file));
-      return;
-    }
+    if ((await hashOf(incomplete, file)) === file.hash) return rename(incomplete, blob);
     // Perhaps an older part of another content: once more from the beginning.
     await rm(incomplete, { force: true });
     if (isLast) throw new HubError(`${file.path}: what arrived has another hash than the hub says`);
@@ -81,10 +104,10 @@ async function transfer(download: Download, file: RemoteFile): Promise<void> {
   const incomplete = incompleteOf(download, file);
   let tries = 0;
   for (;;) {
-    const start = sizeOf(incomplete) ?? 0;
+    const start = arrivedBytes(download, file);
     if (start === file.size && existsSync(incomplete)) return;
-    if (start > file.size) await rm(incomplete, { force: true });
-    const { pause, reason } = await transferPart(download, file, Math.min(start, file.size));
+    if (start === 0) await rm(incomplete, { force: true });
+    const { pause, reason } = await transferPart(download, file, start);
     const isFurther = (sizeOf(incomplete) ?? 0) > start;
     tries = isFurther ? 0 : tries + 1;
     if (reason === null) continue;

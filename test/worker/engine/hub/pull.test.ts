@@ -1,5 +1,13 @@
 /** Getting a model from a hub, and what a manifest makes of it. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { pull, type PullOptions } from "../../../../worker/engine/hub/pull.ts";
@@ -143,6 +151,50 @@ describe("transfers", () => {
     await expect(pull(NAME, options)).rejects.toThrow("config.json: what arrived has another hash");
     const repository = join(options.cache, "models--acme--tiny.model-1");
     expect(readdirSync(join(repository, "blobs"))).toEqual([]);
+  });
+});
+
+describe("a cache that several pulls use at once", () => {
+  const blobsOf = ({ cache }: PullOptions) => join(cache, "models--acme--tiny.model-1/blobs");
+  const weightsHash = createHash("sha256").update(FILES[DATA]!).digest("hex");
+
+  test("gets each file once, and all of them have it", async () => {
+    const server = await startHub();
+    const options = optionsFor(server);
+    const pulled = await Promise.all([1, 2, 3].map(() => pull(NAME, options)));
+    for (const { folder, files } of pulled) {
+      expect(files.toSorted()).toEqual(WANTED);
+      for (const name of WANTED) {
+        expect(readFileSync(join(folder, name)).equals(FILES[name]!)).toBe(true);
+      }
+    }
+    expect(server.transfers.map(({ path }) => path).toSorted()).toEqual(WANTED);
+    expect(readdirSync(blobsOf(options))).toHaveLength(WANTED.length);
+    expect(readdirSync(join(pulled[0]!.folder, "onnx"))).toHaveLength(2);
+  });
+
+  test("goes on after a pull that was killed", async () => {
+    const server = await startHub();
+    const options = optionsFor(server);
+    const lock = join(blobsOf(options), `${weightsHash}.lock`);
+    mkdirSync(blobsOf(options), { recursive: true });
+    writeFileSync(lock, "");
+    const lastRenewal = new Date(Date.now() - 60_000);
+    utimesSync(lock, lastRenewal, lastRenewal);
+    const { folder } = await pull(NAME, options);
+    expect(readFileSync(join(folder, DATA)).equals(FILES[DATA]!)).toBe(true);
+    expect(readdirSync(blobsOf(options))).toHaveLength(WANTED.length);
+  });
+
+  test("replaces a part that is longer than its file, from the beginning", async () => {
+    const server = await startHub();
+    const options = optionsFor(server);
+    mkdirSync(blobsOf(options), { recursive: true });
+    const bytes = Buffer.alloc(FILES[DATA]!.length + 1);
+    writeFileSync(join(blobsOf(options), `${weightsHash}.incomplete`), bytes);
+    const { folder } = await pull(NAME, options);
+    expect(server.transfers.map(({ range }) => range)).toEqual(WANTED.map(() => undefined));
+    expect(readFileSync(join(folder, DATA)).equals(FILES[DATA]!)).toBe(true);
   });
 });
 
