@@ -10,7 +10,9 @@ import { dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { env } from "../onnxruntime/onnxruntime.ts";
 import * as v from "valibot";
+import { inspectGraph } from "./inspect.ts";
 import { metadataField, readMetadata } from "./onnx-wire.ts";
+import { realNames } from "./real-names.ts";
 
 /**
  * Version of the preparation. A stored file of another version is ignored and the graph is prepared again. Raise it with
@@ -41,14 +43,20 @@ export interface PreparedGraph extends Readonly<v.InferOutput<typeof PreparedGra
   readonly bytes: Uint8Array;
 }
 
-/** Identifies a graph file, its config, the version of onnxruntime and the version of the preparation. */
+/**
+ * Identifies a graph file, its config, the version of onnxruntime and the version of the preparation; and the names of the files with
+ * weights, because a prepared graph has them. In a cache of blobs they are hashes, and the folder is the same for other weights.
+ * Files that keep their names are read from the folder of the graph that is loaded.
+ */
 export async function preparationKey(
   file: string,
   config: object,
   version = PREPARATION_VERSION,
 ): Promise<string> {
   const hash = createHash("sha256");
-  hash.update(JSON.stringify([version, env.versions.node, config]));
+  const { name, externalNames } = realNames(file, inspectGraph(file));
+  const names = [name, ...externalNames];
+  hash.update(JSON.stringify([version, env.versions.node, config, names]));
   await pipeline(createReadStream(file), hash);
   return hash.digest("hex");
 }

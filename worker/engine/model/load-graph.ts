@@ -5,7 +5,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { realpathSync } from "node:fs";
-import { basename, dirname, join, relative } from "node:path";
+import { dirname } from "node:path";
 import type { InferenceSession } from "../onnxruntime/onnxruntime.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
@@ -13,9 +13,9 @@ import { GraphIo, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
 import { hasStandardLayout } from "../decoder/kv-cache.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
 import { createSession, type SessionOptions } from "../decoder/session.ts";
-import { inspectGraph, type GraphFacts } from "../graph/inspect.ts";
+import { inspectGraph } from "../graph/inspect.ts";
 import type { GraphNode } from "../graph/nodes.ts";
-import { outputNames, type ModelFile } from "../graph/onnx-wire.ts";
+import { outputNames } from "../graph/onnx-wire.ts";
 import { rewriteGraph, type GraphRewrite } from "../graph/prepare.ts";
 import {
   preparationKey,
@@ -30,6 +30,7 @@ import {
   probeRoom,
   type ProbeLogits,
 } from "../graph/probe.ts";
+import { realNames } from "../graph/real-names.ts";
 import { measureShapeValues } from "../graph/shape-values.ts";
 import { shapeValueNames, simplify } from "../graph/simplify.ts";
 import { expectedForm, NO_STANDARD_CACHE } from "./graph-form.ts";
@@ -137,23 +138,6 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
     failed = result;
   }
   return failed;
-}
-
-/**
- * The names of a graph file and of its weights behind links, relative to the folder of the graph itself: onnxruntime reads the
- * weights of a prepared graph from below one folder only, and a link to another one is refused.
- */
-function realNames(
-  file: string,
-  { externalFiles }: Pick<GraphFacts, "externalFiles">,
-): Pick<ModelFile, "name" | "externalNames"> {
-  const real = realpathSync(file);
-  const nameOf = (name: string) => relative(dirname(real), realpathSync(join(dirname(file), name)));
-  const renamed = externalFiles.filter((name) => nameOf(name) !== name);
-  return {
-    name: basename(real),
-    externalNames: new Map(renamed.map((name) => [name, nameOf(name)])),
-  };
 }
 
 /** The rewritten graph with these nodes if its logits match the original's; otherwise the original and the reason. */

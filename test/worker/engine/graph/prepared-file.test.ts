@@ -1,4 +1,5 @@
 import {
+  copyFileSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -40,8 +41,8 @@ async function storeMarked(folder: string, version = PREPARATION_VERSION): Promi
 }
 
 /** Logits after each of a few tokens; the graph must be prepared. */
-async function logits(folder: string): Promise<Float32Array[]> {
-  const decoder = await loadDecoder(folder, OPTIONS);
+async function logits(folder: string, preparedFolder?: string): Promise<Float32Array[]> {
+  const decoder = await loadDecoder(folder, { ...OPTIONS, preparedFolder });
   expect(decoder.fallbackReason).toBeNull();
   const sequence = decoder.open();
   return [...(await decoder.score(sequence, [1, 2, 3])), ...(await decoder.score(sequence, [4]))];
@@ -122,6 +123,36 @@ describe("the result of preparing", () => {
     const result = { ...marked, newKvOutputs: {}, bytes: new Uint8Array() };
     await writePrepared(graphIn(folder), key, result, preparedFolder);
     expect((await load(folder)).fallbackReason).toBe("marked");
+  });
+
+  test("in the cache folder is not that of the same graph with other weights among the same blobs", async () => {
+    const [model, other] = [copyOf("llama/expert"), copyOf("llama/antiexpert")];
+    const [cache, preparedFolder] = [join(model, "cache"), join(model, "prepared")];
+    mkdirSync(join(cache, "blobs"), { recursive: true });
+    // The weights of both files are at the same places.
+    for (const folder of [model, other]) moveWeights(graphIn(folder), `${graphIn(folder)}_data`);
+    renameSync(graphIn(model), join(cache, "blobs/graph"));
+    renameSync(`${graphIn(model)}_data`, join(cache, "blobs/a"));
+    renameSync(`${graphIn(other)}_data`, join(cache, "blobs/b"));
+    const snapshots = ["a", "b"].map((weights) => {
+      const snapshot = join(cache, "snapshots", weights);
+      // A directory of that name stands in the way of the file.
+      mkdirSync(join(preparedIn(snapshot), "x"), { recursive: true });
+      copyFileSync(join(model, "config.json"), join(snapshot, "config.json"));
+      symlinkSync("../../../blobs/graph", graphIn(snapshot));
+      symlinkSync(`../../../blobs/${weights}`, `${graphIn(snapshot)}_data`);
+      return snapshot;
+    });
+    const expected = [];
+    for (const snapshot of snapshots) expected.push(await logits(snapshot));
+    expect(largestDifference(expected[0]!, expected[1]!)).toBeGreaterThan(0.1);
+    for (const load of ["first", "next"]) {
+      for (const [i, snapshot] of snapshots.entries()) {
+        const difference = largestDifference(await logits(snapshot, preparedFolder), expected[i]!);
+        expect([load, i, difference]).toEqual([load, i, 0]);
+      }
+    }
+    expect(readdirSync(preparedFolder)).toHaveLength(2);
   });
 
   test("is not stored if the folder cannot be written: loading continues, the command fails", async () => {
