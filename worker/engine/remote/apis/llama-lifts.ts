@@ -32,8 +32,7 @@ interface LiftedCompletion {
 }
 
 export function liftingBody(lifts: ReadonlyMap<number, number>): object {
-  const logit_bias = [...lifts].map(([id, nats]) => [id, Number(nats.toFixed(3))]);
-  return { logit_bias, post_sampling_probs: true };
+  return { logit_bias: [...lifts], post_sampling_probs: true };
 }
 
 /** @throws InvalidRow */
