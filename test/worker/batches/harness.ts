@@ -115,7 +115,7 @@ export async function createBatch(
   text: string,
   { endpoint = CHAT, limits = {} }: { endpoint?: BatchEndpoint; limits?: KeyLimits } = {},
 ): Promise<CreatedBatch> {
-  const policy = { scopes: ["jobs:write" as const], limits };
+  const policy = { scopes: ["jobs:write" as const, "jobs:read" as const], limits };
   const { id: keyId, tenant } = await deps.keys.create("test", undefined, policy);
   const fileId = newId("file");
   const writer = await deps.files.openUpload({ tenant, id: fileId, bytesMax: null });
