@@ -1,7 +1,7 @@
 /**
  * `npm run scale`: a controller as KEDA's scales real workers from zero and back, while clients stream and workers are killed. It reads the
  * control role's metrics, as Prometheus would. The exit code is 1 if a token was lost or repeated, a job waited longer than the objective,
- * or the workers did not return to zero.
+ * fewer workers were killed than asked for, or the workers did not return to zero.
  */
 import { writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
@@ -97,8 +97,13 @@ async function run() {
     ),
   );
   const killed = await kills;
-  while (scaler.count > 0 && !deadline.aborted) await delay(200);
-  if (scaler.count > 0) violations.push(`${scaler.count} workers are left`);
+  if (killed < options.kills) {
+    violations.push(
+      `${killed} of ${options.kills} kills: the jobs ended too early, use more --jobs`,
+    );
+  }
+  while (scaler.left > 0 && !deadline.aborted) await delay(200);
+  if (scaler.left > 0) violations.push(`${scaler.left} workers are left`);
   await scaler.stop();
   const longestWait = Math.max(...waits.flat());
   if (longestWait > WAIT_OBJECTIVE_SECONDS) {
@@ -111,7 +116,7 @@ async function run() {
     starts: scaler.starts,
     killed,
     longestWaitSeconds: Number(longestWait.toFixed(1)),
-    workersAtEnd: scaler.count,
+    workersAtEnd: scaler.left,
     violations,
   };
 }

@@ -18,8 +18,9 @@ interface ScalerOptions {
 
 export class Scaler {
   readonly #options: ScalerOptions;
-  readonly #workers = new Set<Promise<WorkerProcess>>();
+  readonly #starting = new Set<Promise<WorkerProcess>>();
   readonly #ready = new Set<WorkerProcess>();
+  readonly #draining = new Set<WorkerProcess>();
   readonly #timer: NodeJS.Timeout;
   #activeMs = performance.now();
   #isPolling = false;
@@ -32,9 +33,14 @@ export class Scaler {
     this.#timer = setInterval(() => void this.#poll(), POLL_MS);
   }
 
-  /** Workers that run or start. */
+  /** Workers that start or are ready. A Deployment does not count pods that end either. */
   get count(): number {
-    return this.#workers.size;
+    return this.#starting.size + this.#ready.size;
+  }
+
+  /** All worker processes. */
+  get left(): number {
+    return this.count + this.#draining.size;
   }
 
   /** Kills a worker that is ready. As its Deployment would, the next poll starts another one. @returns whether there was one */
@@ -95,19 +101,20 @@ export class Scaler {
   #start(): void {
     this.starts++;
     const starting = this.#options.start();
-    this.#workers.add(starting);
+    this.#starting.add(starting);
     this.most = Math.max(this.most, this.count);
     this.#options.log(`+ ${this.count} workers`);
     starting.then(
       (worker) => {
+        this.#starting.delete(starting);
         this.#ready.add(worker);
         void worker.child.exited.then(() => {
           this.#ready.delete(worker);
-          this.#workers.delete(starting);
+          this.#draining.delete(worker);
           this.#options.log(`- ${this.count} workers`);
         });
       },
-      () => this.#workers.delete(starting),
+      () => this.#starting.delete(starting),
     );
   }
 
@@ -115,6 +122,7 @@ export class Scaler {
     const [worker] = this.#ready;
     if (worker === undefined) return;
     this.#ready.delete(worker);
+    this.#draining.add(worker);
     await worker.stop();
   }
 }

@@ -28,7 +28,7 @@ const systems = {
 };
 const options = {
   metric: createMetric("contains", {}),
-  alphas: [0.5],
+  alphas: [0.5, 1],
   maxTokens: 8,
   batchSize: 4,
   log: () => {},

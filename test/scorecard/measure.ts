@@ -28,6 +28,7 @@ export interface Systems {
 
 export interface MeasureOptions {
   readonly metric: Metric;
+  /** Tried on the dev split; at least one. */
   readonly alphas: readonly number[];
   readonly maxTokens: number;
   readonly batchSize: number;
@@ -93,7 +94,7 @@ export async function measure(
     );
   const configured = proxy.card.alphaDefault;
   const sweep: SweepPoint[] = [];
-  for (const alpha of alphasOf(options.alphas, configured)) {
+  for (const alpha of options.alphas) {
     const answers = await run("dev split", proxy, alpha, dev);
     sweep.push({ alpha, ...share(await grade(dev, answers)), ...steeringOf(answers) });
   }
@@ -233,13 +234,6 @@ function answerQuestions(
   log(`${name}${alpha === 0 ? "" : ` at alpha ${alpha}`}: ${questions.length} questions`);
   const inputs = questions.map(({ input }) => input);
   return answerAll(ensemble, inputs, { alpha, maxTokens, batchSize, trace: true });
-}
-
-/** The alphas to try, with that of the manifest, lowest first. */
-function alphasOf(alphas: readonly number[], configured: number): number[] {
-  return [...new Set([...alphas, configured])]
-    .filter((alpha) => alpha > 0)
-    .toSorted((a, b) => a - b);
 }
 
 /** The alpha with the most right answers; of equal ones the lowest, because it changes least. */

@@ -35,6 +35,17 @@ export function createMetric(name: MetricName, { pattern, judge }: MetricOptions
   return async (questions, texts) => questions.map((question, i) => isRight(question, texts[i]!));
 }
 
+/** @throws Error with file and line if a question has no answer that the metric can compare */
+export function requireAnswers(name: MetricName, questions: readonly Question[]): void {
+  if (name === "judge") return;
+  for (const { place, answers, choices } of questions) {
+    if (answers.length === 0) throw new Error(`${place}: the line has no answer; see --unlabelled`);
+    if (name === "choice" && answers.some((answer) => choiceIndex(answer, choices) === -1)) {
+      throw new Error(`${place}: the answer is not one of the choices`);
+    }
+  }
+}
+
 /** Letter case, spaces and a point at the end do not count. */
 const normalize = (text: string) =>
   text.trim().toLowerCase().replaceAll(/\s+/gu, " ").replace(/\.$/u, "");
@@ -60,10 +71,11 @@ function matches({ answers }: Question, text: string, extract: RegExp | null): b
 
 /** The letter that the text begins with (`B`, `(B)`, `B.`), else the choice that the text names first, is the right one. */
 function isChosen({ answers, choices }: Question, text: string): boolean {
-  const right = answers.map((answer) => choiceIndex(answer, choices));
-  return right.includes(choiceIndex(text, choices));
+  const chosen = choiceIndex(text, choices);
+  return chosen !== -1 && answers.some((answer) => choiceIndex(answer, choices) === chosen);
 }
 
+/** @returns -1 if the text names no choice */
 function choiceIndex(text: string, choices: readonly string[]): number {
   const letter = /^\W*([A-Za-z])\s*(?:$|[).:,])/u.exec(text)?.[1];
   const index = letter === undefined ? -1 : letter.toUpperCase().codePointAt(0)! - 65;

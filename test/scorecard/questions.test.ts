@@ -1,6 +1,7 @@
 /** Questions in JSON lines, their split, and when an answer is right. */
 import { describe, expect, test } from "vitest";
-import { createMetric, type MetricName, type MetricOptions } from "./metrics.ts";
+import { alphasToTry } from "./alphas.ts";
+import { createMetric, requireAnswers, type MetricName, type MetricOptions } from "./metrics.ts";
 import { parseQuestion, split } from "./questions.ts";
 
 const question = (fields: object) =>
@@ -9,6 +10,7 @@ const question = (fields: object) =>
 describe("a line", () => {
   test("has a prompt, a text or messages, and one or several answers", () => {
     expect(question({ answer: "a" })).toEqual({
+      place: "q.jsonl:7",
       input: { kind: "chat", messages: [{ role: "user", content: "?" }] },
       shown: "?",
       answers: ["a"],
@@ -68,8 +70,18 @@ describe("a metric", () => {
     ["choice", {}, { answer: "blue", choices }, "B", false],
     ["choice", {}, { answer: "red", choices }, "A car is blue", false],
     ["choice", {}, { answer: "red", choices }, "green", false],
+    ["choice", {}, { answer: "crimson", choices }, "green", false],
   ])("%s %o: %o and %j", async (name, options, fields, text, isRight) => {
     expect(await createMetric(name, options)([question(fields)], [text])).toEqual([isRight]);
+  });
+
+  test.each<[MetricName, object, string]>([
+    ["choice", { answer: "crimson", choices }, "q.jsonl:7: the answer is not one of the choices"],
+    ["choice", { answer: ["red", "D"], choices }, "the answer is not one of the choices"],
+    ["choice", { answer: "A" }, "the answer is not one of the choices"],
+    ["exact", {}, "q.jsonl:7: the line has no answer"],
+  ])("%s refuses %o", (name, fields, message) => {
+    expect(() => requireAnswers(name, [question(fields)])).toThrow(message);
   });
 
   test("judge asks a command about all answers, and checks what it prints", async () => {
@@ -82,5 +94,22 @@ describe("a metric", () => {
     await expect(judge("echo 1")).rejects.toThrow("--judge: 2 answers, but 1 lines");
     await expect(judge("echo maybe")).rejects.toThrow('received "maybe"');
     expect(() => createMetric("judge", {})).toThrow("--metric judge needs --judge COMMAND");
+  });
+});
+
+describe("alphas", () => {
+  test.each([
+    [undefined, 0.7, [0.3, 0.5, 0.6, 0.7]],
+    [[0.5, 0], 2, [0.5, 0.6]],
+  ])("of %j up to %d", (given, alphaMax, tried) => {
+    expect(alphasToTry(given, { alpha: 0.6, alphaMax })).toEqual(tried);
+  });
+
+  test.each([
+    [[0.5, 2.5], 2, "--alphas: at most 2, the ensemble's alphaMax"],
+    [[0], 2, "--alphas: one above 0 is needed"],
+    [undefined, 0.1, "--alphas: one above 0 is needed"],
+  ])("%j are refused", (given, alphaMax, message) => {
+    expect(() => alphasToTry(given, { alpha: 0, alphaMax })).toThrow(message);
   });
 });

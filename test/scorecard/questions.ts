@@ -21,6 +21,8 @@ const Line = v.object({
 });
 
 export interface Question {
+  /** File and line, for errors. */
+  readonly place: string;
   readonly input: Input;
   /** The question, for the report. */
   readonly shown: string;
@@ -61,6 +63,7 @@ export function parseQuestion(line: string, place: string): Question {
       ? { kind: "chat", messages: messages ?? [{ role: "user", content: prompt! }] }
       : { kind: "text", text };
   return {
+    place,
     input,
     shown: text ?? prompt ?? messages!.map(({ role, content }) => `${role}: ${content}`).join("\n"),
     answers: answer === undefined ? [] : [answer].flat(),

@@ -10,7 +10,8 @@ import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
 import { DTYPES, type Dtype } from "../../worker/engine/model/graph-files.ts";
 import { isRemote, readManifest, type EnsembleEntry } from "../../worker/engine/model/manifest.ts";
 import { measure, measureUnlabelled, type Systems } from "./measure.ts";
-import { createMetric, METRICS, type MetricName } from "./metrics.ts";
+import { alphasToTry, DEFAULT_ALPHAS } from "./alphas.ts";
+import { createMetric, METRICS, requireAnswers, type MetricName } from "./metrics.ts";
 import { scorecardPage, unlabelledPage } from "./page.ts";
 import { printScorecard, printUnlabelled } from "./print.ts";
 import { readQuestions, split } from "./questions.ts";
@@ -31,7 +32,7 @@ interface Options {
   readonly tunedDtype: Dtype;
   readonly control?: string;
   readonly controlMetric?: MetricName;
-  readonly alphas: readonly number[];
+  readonly alphas?: readonly number[];
   readonly maxTokens: number;
   readonly batchSize: number;
   readonly limit?: number;
@@ -72,9 +73,8 @@ const options = new Command("npm run scorecard --")
   )
   .option(
     "--alphas <list>",
-    "tried on the dev split",
+    `tried on the dev split, with that of the manifest (default: those of ${DEFAULT_ALPHAS.join(",")} up to its alphaMax)`,
     toNumbers,
-    [0.3, 0.5, 0.7, 0.85, 1, 1.25, 1.5],
   )
   .option("--max-tokens <number>", "tokens of an answer at most", toCount, 128)
   .option("--batch-size <number>", "answers at the same time", toCount, 16)
@@ -99,19 +99,14 @@ try {
 
 async function runLabelled() {
   const questions = readQuestions(options.data).slice(0, options.limit);
-  const missing = questions.findIndex(({ answers }) => answers.length === 0);
-  if (missing !== -1 && options.metric !== "judge") {
-    throw new Error(`${options.data}: question ${missing + 1} has no answer; see --unlabelled`);
-  }
+  requireAnswers(options.metric, questions);
   const metric = createMetric(options.metric, options);
-  const control = options.control
-    ? {
-        questions: readQuestions(options.control).slice(0, options.limit),
-        metric: createMetric(options.controlMetric ?? options.metric, options),
-      }
-    : null;
-  const scorecard = await measure(await loadSystems(), split(questions), control, {
+  const control = options.control === undefined ? null : readControl(options.control);
+  const entry = readEntry();
+  const alphas = alphasToTry(options.alphas, entry);
+  const scorecard = await measure(await loadSystems(entry), split(questions), control, {
     ...options,
+    alphas,
     metric,
     log,
   });
@@ -120,9 +115,17 @@ async function runLabelled() {
   return scorecard.verdict;
 }
 
+function readControl(file: string) {
+  const name = options.controlMetric ?? options.metric;
+  const questions = readQuestions(file).slice(0, options.limit);
+  requireAnswers(name, questions);
+  return { questions, metric: createMetric(name, options) };
+}
+
 async function runUnlabelled() {
   const questions = readQuestions(options.data).slice(0, options.limit ?? UNLABELLED_PROMPTS);
-  const report = await measureUnlabelled(await loadSystems(), questions, { ...options, log });
+  const systems = await loadSystems(readEntry());
+  const report = await measureUnlabelled(systems, questions, { ...options, log });
   const verdict = judgeUnlabelled(report);
   printUnlabelled(report, verdict);
   write({ settings: settings(), ...report, verdict }, () =>
@@ -131,14 +134,15 @@ async function runUnlabelled() {
   return verdict;
 }
 
-/** The ensemble, and its expert and the tuned base as bases of ensembles that run at alpha 0. */
-async function loadSystems(): Promise<Systems> {
+function readEntry(): EnsembleEntry {
   const { ensembles } = readManifest(resolve(options.models));
   const entry = ensembles.find(({ id }) => id === options.ensemble);
   if (!entry) throw new Error(`${options.models} has no ensemble ${options.ensemble}`);
-  if (options.alphas.some((alpha) => alpha > entry.alphaMax)) {
-    throw new Error(`--alphas: at most ${entry.alphaMax}, the ensemble's alphaMax`);
-  }
+  return entry;
+}
+
+/** The ensemble, and its expert and the tuned base as bases of ensembles that run at alpha 0. */
+async function loadSystems(entry: EnsembleEntry): Promise<Systems> {
   log(`loading ${entry.id}`);
   const alone = { ...entry, id: "expert alone", base: entry.expert };
   const systems = [entry, alone, ...(options.tuned === undefined ? [] : [tunedEntry(entry)])];
