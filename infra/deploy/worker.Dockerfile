@@ -29,9 +29,8 @@ COPY --from=packages /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certif
 COPY --from=packages /app ./
 COPY shared shared
 COPY worker worker
-# For `node infra/cli/models.ts pull`.
+# For `node infra/cli/models.ts pull`; its client of the hub is in worker/.
 COPY infra/cli infra/cli
-COPY infra/hub infra/hub
 COPY infra/stack infra/stack
 # The demo models. For your own, mount a folder and set TRIMTAB_MODELS.
 COPY infra/models infra/models

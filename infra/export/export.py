@@ -31,7 +31,7 @@ import torch
 from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.exporters.onnx import onnx_export_from_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 OPSET = 18
 DTYPES = ["fp32", "int8"]
@@ -67,6 +67,14 @@ def load(source: str, adapter: str | None) -> PreTrainedModel:
     if adapter is None:
         return model.eval()
     return merge(model, adapter).eval()
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    name, revision = split_revision(source)
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision)
+    except Exception as error:  # the tokenizers library raises no narrower class for a broken file
+        raise ExportError(f"the tokenizer of {source} cannot be loaded: {first_line(error)}") from error
 
 
 def split_revision(source: str) -> tuple[str, str | None]:
@@ -171,7 +179,10 @@ def read_prompts(file: str | None, tokenizer: object, vocabulary: int) -> list[l
     if not texts:
         raise ExportError(f"{file} has no prompt: one in each line is expected")
     prompts = [tokenizer(text)["input_ids"][:PROMPT_TOKENS_MAX] for text in texts]
-    return [ids for ids in prompts if ids and max(ids) < vocabulary]
+    usable = [ids for ids in prompts if ids and max(ids) < vocabulary]
+    if not usable:
+        raise ExportError(f"no prompt has only tokens of the model's vocabulary ({vocabulary}): does the tokenizer fit the model?")
+    return usable
 
 
 def move_graph(raw: Path, onnx_folder: Path) -> None:
@@ -183,9 +194,9 @@ def export(options: argparse.Namespace) -> None:
     folder = Path(options.folder)
     if folder.exists() and any(folder.iterdir()):
         raise ExportError(f"{folder} exists and is not empty")
+    folder.parent.mkdir(parents=True, exist_ok=True)
     model = load(options.source, options.adapter)
-    name, revision = split_revision(options.source)
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    tokenizer = load_tokenizer(options.source)
     prompts = read_prompts(options.prompts, tokenizer, model.config.vocab_size)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         raw, done = Path(temporary, "raw"), Path(temporary, "done")

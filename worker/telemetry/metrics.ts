@@ -13,9 +13,9 @@ import type { QueueGauges } from "./queue-gauges.ts";
 /** Bucket bounds: from a step of the small demo models to a long prefill of a large model on a CPU. */
 const STEP_BUCKETS_SECONDS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 const FIRST_TOKEN_BUCKETS_SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
-/** Jobs of batches may wait up to a day. */
 /** The same with the time in the queue. */
 const WAIT_BUCKETS_SECONDS = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300];
+/** Jobs of batches may wait up to a day. */
 const QUEUE_BUCKETS_SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_800, 7_200, 86_400];
 
 /**

@@ -70,12 +70,14 @@ capabilities: { drop: [ALL] }
 {{- end }}
 {{- range $name, $value := $env }}
 - name: {{ $name }}
-  value: {{ $value | quote }}
+  {{- /* Numbers of a file are floats, which `quote` writes as 1e+06 from a million. */}}
+  value: {{ if and (kindIs "float64" $value) (eq $value (floor $value)) }}{{ printf "%.0f" $value | quote }}{{ else }}{{ $value | quote }}{{ end }}
 {{- end }}
 {{- end }}
 
+{{- /* Argument: names of Secrets. */}}
 {{- define "trimtab.envFrom" -}}
-{{- with .Values.envFromSecrets }}
+{{- with . }}
 envFrom:
 {{- range . }}
   - secretRef: { name: {{ . }} }
@@ -113,16 +115,17 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
-    labelSelector: { matchLabels: {{ include "trimtab.selector" $root | fromYaml | toJson }} }
+    labelSelector: { matchLabels: {{ set (include "trimtab.selector" $root | fromYaml) "app.kubernetes.io/component" $component | toJson }} }
 {{- end }}
 
 {{- define "trimtab.workerProbes" -}}
-# Loading and checking large models takes minutes; until then /readyz answers 503 with the reason.
 startupProbe:
-  httpGet: { path: /readyz, port: health }
+  httpGet: { path: /healthz, port: health }
   periodSeconds: 5
   timeoutSeconds: 5
-  failureThreshold: {{ .startupFailureThreshold }}
+  failureThreshold: 24
+# Answers 503 with the reason while models load (minutes for large ones), Redis does not answer, or the remote base of each model is away: a
+# restart would help none of them.
 readinessProbe:
   httpGet: { path: /readyz, port: health }
   periodSeconds: 5

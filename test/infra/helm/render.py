@@ -4,6 +4,7 @@ Arguments: folder of the chart, files with values. Prints a JSON object: the ren
 """
 import json
 import os
+import re
 import sys
 
 import helm_python
@@ -32,6 +33,7 @@ for file in files:
     texts = {name: text for name, text in sorted(texts.items()) if not name.endswith("NOTES.txt")}
     rendered[file] = "\n---\n".join(texts.values())
     for name, text in texts.items():
+        problems += [f"{file}: {name}: {number}: an exponent" for number in re.findall(r'"[\d.]+e\+\d+"', text)]
         for document in filter(None, yaml.safe_load_all(text)):
             if document["apiVersion"].startswith(CUSTOM):
                 continue
