@@ -112,6 +112,13 @@ const SCHEMAS: readonly (readonly [name: string, schema: object])[] = [
 
 const lines = (count: number, make: (i: number) => string) => each(count, make).join("\n");
 
+const many = (count: number, part: string, between = "|") => each(count, () => part).join(between);
+/** Alternatives of the rule a. */
+const BOTH_SIDES = `${many(8_000, "a a")}|${many(8_000, '"x"')}`;
+/** The last one has 200,000 parts. */
+const DOUBLING_TERMINALS = `A0: "x"\n${lines(16, (i) => `A${i + 1}: A${i} A${i}`)}`;
+const nested = (part: string) => `${"(".repeat(60)}${part}${"+)".repeat(60)}`;
+
 const GRAMMARS: readonly (readonly [name: string, grammar: string])[] = [
   [
     "GBNF: 1,000 rules that begin with the next",
@@ -120,6 +127,7 @@ const GRAMMARS: readonly (readonly [name: string, grammar: string])[] = [
   ["GBNF: 5,000 optional parts", `root ::= ${each(5_000, () => '"a"?').join(" ")}`],
   ["GBNF: 10,000 equal alternatives", `root ::= ${each(10_000, () => ".").join("|")}`],
   ["GBNF: a comment of many marks", `root ::= "a" ${"#".repeat(60_000)}\r`],
+  ["GBNF: left recursion on both sides", `root ::= a\na ::= ${BOTH_SIDES}`],
   ["GBNF: left recursion", `root ::= ${each(6_000, () => 'root "a"').join(" | ")} | "b"`],
   [
     "Lark: 6,000 alternatives",
@@ -136,6 +144,17 @@ const GRAMMARS: readonly (readonly [name: string, grammar: string])[] = [
     "Lark: a terminal that doubles",
     `start: T0\n${lines(40, (i) => `T${i}: T${i + 1} T${i + 1}`)}\nT40: "a"`,
   ],
+  ["Lark: 18,000 large terminals", `start: Z\n${DOUBLING_TERMINALS}\nZ: ${many(18_000, "A16")}`],
+  ["Lark: 100 large terminals", `start: Z\n${DOUBLING_TERMINALS}\nZ: ${many(100, "A10")}`],
+  [
+    "Lark: 200 terminals of many levels",
+    `start: Z\nZ: ${many(200, "A0", " ")}\n${lines(3, (i) => `A${i}: ${nested(`A${i + 1}`)}`)}\nA3: ${many(150, '"x"')}`,
+  ],
+  ["Lark: left recursion on both sides", `start: a\na: ${BOTH_SIDES}`],
+  ["Lark: a pattern of 60,000 brackets", `start: /${"[".repeat(60_000)}/`],
+  ["Lark: patterns of 1,000 brackets", `start: ${many(60, `/${"[".repeat(1_000)}/`, " ")}`],
+  ["Lark: patterns of dots", `start: ${many(300, `/${".".repeat(200)}/`, " ")}`],
+  ["Lark: comments of many marks", `start: a\n${many(300, `a ${"#".repeat(200)}`, "\n")}`],
 ];
 
 export const COSTLY_FORMATS: readonly (readonly [name: string, format: ResponseFormat])[] = [

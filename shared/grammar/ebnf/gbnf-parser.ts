@@ -11,12 +11,13 @@ import { ANY_CHARACTER, characters, PLAIN, setOf } from "../text/characters.ts";
 import { NamedRules } from "./named-rules.ts";
 import { Scanner, type Syntax } from "./scanner.ts";
 
-/** A comment ends with its line, so that no part of it is taken for grammar. */
+const NAME = /[A-Za-z_][\w-]*/uy;
 const GBNF: Syntax = {
   name: "GBNF",
-  space: /(?:\s|#[^\r\n]*(?:[\r\n]|$))*/uy,
-  ruleName: /[A-Za-z_][\w-]*/uy,
-  definition: /[A-Za-z_][\w-]*(?:\s|#[^\r\n]*(?:[\r\n]|$))*::=/uy,
+  space: /(?:\s|#[^\r\n]*)*/uy,
+  ruleName: NAME,
+  head: NAME,
+  defines: "::=",
   escapes: {
     n: "\n",
     r: "\r",

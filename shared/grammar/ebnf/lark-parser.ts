@@ -38,8 +38,8 @@ const LARK: Syntax = {
   space: /(?:\s|(?:#|\/\/)[^\r\n]*)*/uy,
   ruleName: /[A-Za-z_](?:\w|-(?!>))*/uy,
   // Templates and attributes are read as part of a definition, to be refused by name.
-  definition:
-    /[?!]{0,2}[A-Za-z_](?:\w|-(?!>))*(?:\.-?\d+)?(?:\{[^}:]*\}|\[[^\]:]*\])?(?:\s|(?:#|\/\/)[^\r\n]*)*:/uy,
+  head: /[?!]{0,2}[A-Za-z_](?:\w|-(?!>))*(?:\.-?\d+)?(?:\{[^}:]*\}|\[[^\]:]*\])?/uy,
+  defines: ":",
   escapes: {
     n: "\n",
     r: "\r",
@@ -96,7 +96,7 @@ class LarkParser {
     if (scanner.isNext("{")) throw this.#unsupported("is a template");
     if (scanner.isNext("[")) throw this.#unsupported("has attributes");
     scanner.skipSpace();
-    scanner.take(":");
+    if (!scanner.take(":")) throw scanner.error("expected : after the name of a rule");
     this.#define(this.#current, this.#alternatives());
   }
 

@@ -1,4 +1,5 @@
 /** Patterns of Lark grammars, which are Python's, in the spelling of JavaScript with the flag `u`. */
+import { LIMITS } from "../../api/limits.ts";
 import { GrammarError, type Path } from "../rules/grammar-error.ts";
 
 /** An escape sequence, a set of characters up to its end, a group's start, a dot, or any other character. */
@@ -7,7 +8,7 @@ const TOKENS = /\\[^]|\[\^?\]?(?:\\[^]|[^\]\\])*\]|\(\?P?<(?![=!])|\.|[^]/gu;
 const ESCAPED = /^\\[\^$\\.*+?()[\]{}|/]$/u;
 const FLAGS = /^[isu]*$/u;
 
-/** @throws GrammarError for flags that are not supported */
+/** @throws GrammarError for a pattern that is too long, and flags that are not supported */
 export function larkPattern(
   source: string,
   flags: string,
@@ -17,6 +18,10 @@ export function larkPattern(
     throw new GrammarError(path, "has a pattern with flags other than i, s and u", {
       unsupported: true,
     });
+  }
+  // The search for the end of a set takes up to the square of the length.
+  if (source.length > LIMITS.regexCharsMax) {
+    throw new GrammarError(path, `must be at most ${LIMITS.regexCharsMax} characters`);
   }
   const isDotAll = flags.includes("s");
   const tokens = source.match(TOKENS) ?? [];

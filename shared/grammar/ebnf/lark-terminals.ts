@@ -14,11 +14,21 @@ import { isTerminal, type LarkGrammar, type LarkPart } from "./lark-parser.ts";
 import { larkPattern } from "./lark-pattern.ts";
 import { shortName } from "./named-rule.ts";
 
-/** What a terminal becomes in a pattern, and how many nodes that takes with all copies of other terminals. */
-interface Content {
+/** What a terminal becomes in a pattern. */
+interface Content extends Extent {
   readonly elements: readonly NoParent<Element>[];
-  readonly size: number;
 }
+
+/** Of a content, with all copies of other terminals. */
+interface Extent {
+  /** Nodes. */
+  readonly size: number;
+  /** Parts within each other. */
+  readonly levels: number;
+}
+
+/** Three for each of the nested groups of a terminal, and some for other terminals. The compilers are recursive. */
+const LEVELS_MAX = 4 * LIMITS.regexDepthMax;
 
 export class LarkTerminals {
   readonly #definitions: LarkGrammar["definitions"];
@@ -27,6 +37,9 @@ export class LarkTerminals {
   /** By name; null while it is read. */
   readonly #known = new Map<string, Content | null>();
   readonly #compiledByName = new Map<string, Expression>();
+  readonly #paths = new Map<string, Path>();
+  /** Parts that are being read, each within the one before. */
+  #level = 0;
 
   /** @param path keys from the top of the format to the grammar */
   constructor({ definitions }: LarkGrammar, rules: Rules, path: Path) {
@@ -50,7 +63,7 @@ export class LarkTerminals {
 
   #compiled(part: LarkPart, user: string): Expression {
     const name = part.kind === "name" ? part.name : user;
-    const path = [...this.#path, ...(name === "" ? [] : [name])];
+    const path = this.#pathOf(name);
     const { elements, size } = this.#content(part, user);
     this.#rules.spend(size, path);
     const alternatives = [concatenation(elements)];
@@ -64,44 +77,93 @@ export class LarkTerminals {
   }
 
   #content(part: LarkPart, user: string): Content {
+    if (++this.#level > LEVELS_MAX) throw this.#tooDeep(user);
+    const content = this.#partContent(part, user);
+    this.#level--;
+    return content;
+  }
+
+  #partContent(part: LarkPart, user: string): Content {
     switch (part.kind) {
       case "text": {
         const elements = Array.from(part.text, (character) => oneOf(character, part.isCaseIgnored));
-        return { elements, size: 1 + elements.length };
+        return { elements, size: 1 + elements.length, levels: 1 };
       }
       case "range":
-        return { elements: [characterClass(setOf([part]))], size: 1 };
-      case "pattern": {
-        const path = [...this.#path, ...(user === "" ? [] : [user])];
-        const { source, flags } = larkPattern(part.source, part.flags, path);
-        this.#rules.spend(PARSE_STEPS * Math.min(source.length, LIMITS.regexCharsMax), path);
-        const { alternatives } = parsePattern(source, path, flags);
-        const size = 1 + source.length;
-        const [first, ...others] = alternatives;
-        if (first && others.length === 0) return { elements: first.elements, size };
-        return { elements: [{ type: "Alternation", alternatives: [...alternatives] }], size };
-      }
+        return { elements: [characterClass(setOf([part]))], size: 1, levels: 1 };
+      case "pattern":
+        return this.#pattern(part, user);
       case "name":
         return this.#named(part.name, user);
-      case "all":
-        return joined(part.parts.map((each) => this.#content(each, user)));
+      case "all": {
+        const contents = part.parts.map((each) => this.#content(each, user));
+        const extent = this.#extentOf(contents, user);
+        return { elements: contents.flatMap(({ elements }) => elements), ...extent };
+      }
       case "any": {
-        const options = part.parts.map((each) => this.#content(each, user));
-        const alternatives = options.map(({ elements }) => concatenation(elements));
-        return { elements: [{ type: "Alternation", alternatives }], size: sizeOf(options) };
+        const contents = part.parts.map((each) => this.#content(each, user));
+        const extent = this.#extentOf(contents, user);
+        const alternatives = contents.map(({ elements }) => concatenation(elements));
+        return { elements: [{ type: "Alternation", alternatives }], ...extent };
       }
       case "repeat": {
         const { min, max, of } = part;
-        const { elements, size } = this.#content(of, user);
-        const alternatives = [concatenation(elements)];
+        const content = this.#content(of, user);
+        const extent = this.#extentOf([content], user);
+        const alternatives = [concatenation(content.elements)];
         const count = { min, max: max ?? Infinity, lazy: false };
-        return { elements: [{ type: "Quantifier", alternatives, ...count }], size: 1 + size };
+        return { elements: [{ type: "Quantifier", alternatives, ...count }], ...extent };
       }
     }
   }
 
+  #pattern(part: LarkPart & { readonly kind: "pattern" }, user: string): Content {
+    const path = this.#pathOf(user);
+    const spend = (length: number) =>
+      this.#rules.spend(PARSE_STEPS * Math.min(length, LIMITS.regexCharsMax), path);
+    spend(part.source.length);
+    const { source, flags } = larkPattern(part.source, part.flags, path);
+    // A dot is written as a set.
+    spend(Math.max(0, source.length - part.source.length));
+    const { alternatives } = parsePattern(source, path, flags);
+    const extent = { size: 1 + source.length, levels: 1 };
+    const [first, ...others] = alternatives;
+    if (first && others.length === 0) return { elements: first.elements, ...extent };
+    return { elements: [{ type: "Alternation", alternatives: [...alternatives] }], ...extent };
+  }
+
+  /** The extent of a part with these contents. Counts the steps of copying them. */
+  #extentOf(contents: readonly Content[], user: string): Extent {
+    let [size, levels] = [1, 1];
+    for (const content of contents) {
+      size += content.size;
+      levels = Math.max(levels, 1 + content.levels);
+    }
+    const path = this.#pathOf(user);
+    if (size > LIMITS.grammarStepsMax) {
+      throw new GrammarError(path, "is too large with the terminals that it uses");
+    }
+    if (levels > LEVELS_MAX) throw this.#tooDeep(user);
+    this.#rules.spend(size >>> 3, path);
+    return { size, levels };
+  }
+
+  #tooDeep(user: string): GrammarError {
+    return new GrammarError(
+      this.#pathOf(user),
+      `is nested too deep with the terminals that it uses: at most ${LEVELS_MAX} parts within each other`,
+    );
+  }
+
+  /** @param name of a rule or a terminal; empty for what is ignored */
+  #pathOf(name: string): Path {
+    const path = this.#paths.get(name) ?? (name === "" ? this.#path : [...this.#path, name]);
+    this.#paths.set(name, path);
+    return path;
+  }
+
   #named(name: string, user: string): Content {
-    const at = [...this.#path, user];
+    const at = this.#pathOf(user);
     const known = this.#known.get(name);
     if (known) return known;
     if (known === null) {
@@ -119,19 +181,9 @@ export class LarkTerminals {
     }
     this.#known.set(name, null);
     const content = this.#content(definition, name);
-    if (content.size > LIMITS.grammarStepsMax) {
-      throw new GrammarError([...this.#path, name], "is too large with the terminals that it uses");
-    }
-    this.#rules.spend(content.size >>> 3, [...this.#path, name]);
     this.#known.set(name, content);
     return content;
   }
-}
-
-const sizeOf = (contents: readonly Content[]) => contents.reduce((sum, { size }) => sum + size, 1);
-
-function joined(contents: readonly Content[]): Content {
-  return { elements: contents.flatMap(({ elements }) => elements), size: sizeOf(contents) };
 }
 
 function concatenation(elements: Content["elements"]): NoParent<Concatenation> {
@@ -171,8 +223,15 @@ function canBeEmpty(element: PatternNode): boolean {
   if (element.type === "CharacterClass") return false;
   if (element.type === "Quantifier" && element.min === 0) return true;
   if (element.type !== "Quantifier" && element.type !== "Alternation") return true;
-  return element.alternatives.some(({ elements }) => elements.every(canBeEmpty));
+  const known = emptiness.get(element);
+  if (known !== undefined) return known;
+  const isEmpty = element.alternatives.some(({ elements }) => elements.every(canBeEmpty));
+  emptiness.set(element, isEmpty);
+  return isEmpty;
 }
+
+/** `looksOutside` asks for each level of a part, and copies of a terminal share their parts. */
+const emptiness = new WeakMap<PatternNode, boolean>();
 
 /** Whether a repetition ends as soon as what follows it matches. */
 function hasLazy(alternatives: Alternatives): boolean {

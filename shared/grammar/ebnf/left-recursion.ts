@@ -11,7 +11,8 @@ import { shortName, type NamedRule } from "./named-rule.ts";
 const CIRCLE_MAX = 8;
 
 export class LeftRecursion {
-  readonly #named: readonly NamedRule[];
+  /** With those that `#shared` adds, whose names are empty. */
+  readonly #named: NamedRule[];
   readonly #rules: Rules;
   readonly #byReference = new Map<Expression, NamedRule>();
   readonly #nullable = new Set<NamedRule>();
@@ -19,13 +20,14 @@ export class LeftRecursion {
   #looked = 0;
 
   constructor(named: readonly NamedRule[], rules: Rules) {
-    this.#named = named;
+    this.#named = [...named];
     this.#rules = rules;
     for (const rule of named) this.#byReference.set(rule.reference, rule);
   }
 
   /** @throws GrammarError for a circle over several rules */
   replace(): void {
+    // The rules that this adds do not begin with themselves.
     for (const rule of this.#named) rule.expression = this.#repeated(rule);
     this.#findNullable();
     const done = new Set<NamedRule>();
@@ -36,7 +38,8 @@ export class LeftRecursion {
    * The rule A with the alternatives `A d`, `A c A`, `p A` and `b` has the texts `P (d | c P)*`, where P is `p* b`. The other
    * alternatives that end with A are replaced, too: which of two calls a text continues would be ambiguous.
    */
-  #repeated({ expression, reference, path }: NamedRule): Expression {
+  #repeated(rule: NamedRule): Expression {
+    const { expression, reference, path } = rule;
     const whole = expression!;
     const alternatives = alternativesOf(whole);
     this.#rules.spend(1 + alternatives.length, path);
@@ -52,12 +55,24 @@ export class LeftRecursion {
       if (begins(parts)) rests.push({ parts: inner, isOpen });
       else (isOpen ? prefixes : firsts).push(inner);
     }
-    const one = sequence(repeat(choice(prefixes), 0, null), choice(firsts));
-    const first = prefixes.length > 0 ? this.#rules.add(one, path) : choice(firsts);
+    const last = choice(firsts);
+    const one = prefixes.length > 0 ? sequence(repeat(choice(prefixes), 0, null), last) : last;
+    const first = rests.some(({ isOpen }) => isOpen) ? this.#shared(one, rule) : one;
     const after = rests
       .filter(({ parts, isOpen }) => isOpen || parts !== EMPTY)
       .map(({ parts, isOpen }) => (isOpen ? sequence(parts, first) : parts));
     return sequence(first, repeat(choice(after), 0, null));
+  }
+
+  /** A rule for a part that many alternatives contain: copies would take the square of their number. */
+  #shared(expression: Expression, { path, user }: NamedRule): Expression {
+    if (typeof expression === "string" || "rule" in expression) return expression;
+    const { reference, define } = this.#rules.reserve(path);
+    define(expression);
+    const rule = { name: "", path, reference, expression, user };
+    this.#named.push(rule);
+    this.#byReference.set(reference, rule);
+    return reference;
   }
 
   #findNullable(): void {
@@ -75,9 +90,11 @@ export class LeftRecursion {
   #visit(rule: NamedRule, done: Set<NamedRule>, above: NamedRule[]): void {
     if (done.has(rule)) return;
     if (above.includes(rule)) throw leftRecursion([...above.slice(above.indexOf(rule)), rule]);
-    this.#rules.spend(1 + (above.length >>> 3), rule.path);
+    this.#looked = above.length;
+    const firsts = this.#firstRules(rule.expression!);
+    this.#rules.spend(1 + (this.#looked >>> 3), rule.path);
     above.push(rule);
-    for (const first of this.#firstRules(rule.expression!)) this.#visit(first, done, above);
+    for (const first of firsts) this.#visit(first, done, above);
     above.pop();
     done.add(rule);
   }
@@ -95,6 +112,7 @@ export class LeftRecursion {
 
   /** The rules that a text of the expression may begin with. */
   #firstRules(part: Expression): NamedRule[] {
+    this.#looked++;
     if (typeof part === "string" || "byte" in part) return [];
     if ("any" in part) return part.any.flatMap((each) => this.#firstRules(each));
     if ("of" in part) return this.#firstRules(part.of);
@@ -110,7 +128,7 @@ export class LeftRecursion {
 }
 
 function leftRecursion(circle: readonly NamedRule[]): GrammarError {
-  const names = circle.map(({ name }) => shortName(name));
+  const names = circle.filter(({ name }) => name !== "").map(({ name }) => shortName(name));
   const shown = names.length > CIRCLE_MAX ? [...names.slice(0, CIRCLE_MAX), "…"] : names;
   const message = `begins with itself (${shown.join(", ")}): left recursion is not supported`;
   return new GrammarError(circle[0]!.path, message, { unsupported: true });

@@ -3,6 +3,7 @@ import type { Expression } from "../rules/grammar.ts";
 import type { Path } from "../rules/grammar-error.ts";
 
 export interface NamedRule {
+  /** Empty for a part of a rule. */
   readonly name: string;
   /** Keys from the top of the format to the rule, which end with its name. */
   readonly path: Path;

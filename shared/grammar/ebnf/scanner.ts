@@ -6,11 +6,13 @@ import { GrammarError, type Path } from "../rules/grammar-error.ts";
 export interface Syntax {
   /** As messages name it. */
   readonly name: string;
-  /** Spaces and comments. */
+  /** Spaces and comments, of which each reaches the end of its line. It matches everywhere, if only the empty text. */
   readonly space: RegExp;
   readonly ruleName: RegExp;
-  /** The start of a rule, up to its content. */
-  readonly definition: RegExp;
+  /** The start of a rule, up to the spaces before `defines`. */
+  readonly head: RegExp;
+  /** Stands between the head of a rule and its content. */
+  readonly defines: string;
   /** The characters that escape sequences of one letter stand for. */
   readonly escapes: Readonly<Record<string, string>>;
 }
@@ -58,9 +60,12 @@ export class Scanner {
 
   /** Whether the definition of a rule comes next. */
   isDefinition(): boolean {
-    const { definition } = this.#syntax;
-    definition.lastIndex = this.#at;
-    return definition.test(this.#text);
+    const at = this.#at;
+    const hasHead = this.match(this.#syntax.head) !== undefined;
+    if (hasHead) this.skipSpace();
+    const isDefinition = hasHead && this.isNext(this.#syntax.defines);
+    this.#at = at;
+    return isDefinition;
   }
 
   /** Whether the counts of a repetition come next. */

@@ -113,6 +113,12 @@ test.each<[name: string, grammar: string, texts: string[], others: string[]]>([
     ["a\nb"],
   ],
   ["a comment within", 'start: "a" // x: y\n  | "b" # z: /\n  "c"', ["a", "bc"], ["b"]],
+  [
+    "comments after names",
+    `start: item # one: two\n  | other ${"#".repeat(200)}\nitem // x: y\n : "a"\nother ${"#".repeat(200)}\n: "b"`,
+    ["a", "b"],
+    [""],
+  ],
   ["the first rule without start", 'list: "a"\nother: "b"', ["a"], ["b"]],
   ["a terminal alone", "START: /ab?/", ["a", "ab"], ["b"]],
   ["names with dashes", 'start: my-rule->alias\nmy-rule: "a"', ["a"], [""]],
@@ -134,6 +140,10 @@ test("a rule that begins and ends with itself has the texts of its repetition", 
   expect(texts.invalid.filter((text) => accepts(start, text))).toEqual([]);
 });
 
+const lines = (count: number, make: (i: number) => string) =>
+  Array.from({ length: count }, (_, i) => make(i)).join("\n");
+const nested = (part: string) => `${"(".repeat(60)}${part}${"+)".repeat(60)}`;
+
 describe("a grammar is refused, with the rule that is wrong:", () => {
   test.each<[grammar: string, path: string, message: RegExp]>([
     ["x", "", /in Lark: expected a rule, such as start: "a" \(or root ::= "a" in GBNF\) \(line 1/],
@@ -143,6 +153,7 @@ describe("a grammar is refused, with the rule that is wrong:", () => {
     ["start: A\nA: B\nB: A", ".B", /uses the terminal A, which refers to itself/],
     ['start: A\nA: rule\nrule: "x"', ".A", /uses the rule rule, but a terminal has no rules/],
     ["start: other\nother: start", ".start", /begins with itself \(start, other, start\)/],
+    ['start: "p" start | start "+" start | b\nb: start "x" | "y"', ".start", /\(start, b, start\)/],
     ['start: "a"\nstart: "b"', "", /start is defined twice \(line 2/],
     ['start: "a', "", /not closed/],
     ['start: ("a"', "", /a group is not closed with \)/],
@@ -166,8 +177,21 @@ describe("a grammar is refused, with the rule that is wrong:", () => {
     ["%import .other.NAME\nstart: NAME", "", /imports from \.other, not from common/],
     ["%import common.NAMES\nstart: NAMES", "", /the library common has no terminal NAMES/],
     ['start: "a" start', "", /allows no finite text/],
+    ["start: a # :", ".start", /uses the rule a, which/],
+    [`start: /${"[".repeat(1_025)}/`, ".start", /must be at most 1024 characters/],
     [
-      `start: A30\nA0: "a"\n${Array.from({ length: 30 }, (_, i) => `A${i + 1}: A${i} A${i}`).join("\n")}`,
+      `start: A0\n${lines(5_000, (i) => `A${i}: A${i + 1}`)}`,
+      ".A255",
+      /is nested too deep with the terminals that it uses: at most 256/,
+    ],
+    // Each is read after the one that it uses.
+    [
+      `start: A0 A1 A2 A3 A4 A5\nA0: "x"\n${lines(5, (i) => `A${i + 1}: ${nested(`A${i}`)}`)}`,
+      ".A5",
+      /is nested too deep/,
+    ],
+    [
+      `start: A30\nA0: "a"\n${lines(30, (i) => `A${i + 1}: A${i} A${i}`)}`,
       ".A17",
       /is too large with the terminals that it uses/,
     ],
