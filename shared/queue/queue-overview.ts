@@ -2,11 +2,12 @@
 import { estimateStart } from "./eta.ts";
 import { FairQueue } from "./fair-queue.ts";
 import { FAIR_QUEUE_LUA, tenantOf } from "./fair-queue-lua.ts";
+import { runningJobs } from "./lane-counts.ts";
 import { LEASE_LUA } from "./lease-lua.ts";
 import { laneOfGroup, modelsOfLane } from "./lanes.ts";
 import type { Eta } from "../api/queue.ts";
 import type { RedisClient } from "../redis/client.ts";
-import { LANES_KEY, LEASE_GROUPS_KEY, LEASES_PREFIX, SUSPECTS_PREFIX } from "../redis/keys.ts";
+import { LANES_KEY, LEASE_GROUPS_KEY } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 import { pausedModels } from "../workers/model-pauses.ts";
 import { canServe, liveWorkers } from "../workers/registry.ts";
@@ -22,16 +23,6 @@ const ESTIMATES_MAX = 10;
 /** KEYS: lanes, groups of leases. ARGV: names of each at most. Returns the names, a random sample if there are more. */
 const readNames = defineScript(`
 return {redis.call('SRANDMEMBER', KEYS[1], ARGV[1]), redis.call('SRANDMEMBER', KEYS[2], ARGV[1])}
-`);
-
-/** KEYS: groups of leases. ARGV: names of groups. Returns of each: running jobs, suspects. */
-const countRunning = defineScript(`
-local counts = {}
-for _, group in ipairs(ARGV) do
-  counts[#counts + 1] = redis.call('ZCARD', '${LEASES_PREFIX}' .. group)
-  counts[#counts + 1] = redis.call('ZCARD', '${SUSPECTS_PREFIX}' .. group)
-end
-return counts
 `);
 
 /**
@@ -124,14 +115,6 @@ function sampleOf<T>(items: readonly T[], countMax: number): T[] {
     [left[i], left[j]] = [left[j]!, left[i]!];
   }
   return left.slice(0, countMax);
-}
-
-async function runningJobs(redis: RedisClient, groups: readonly string[]) {
-  if (groups.length === 0) return { running: 0, suspects: 0 };
-  const counts = (await countRunning(redis, [LEASE_GROUPS_KEY], groups)) as number[];
-  const sumOf = (which: 0 | 1) =>
-    counts.filter((_, i) => i % 2 === which).reduce((sum, count) => sum + count, 0);
-  return { running: sumOf(0), suspects: sumOf(1) };
 }
 
 async function waitingTenants(

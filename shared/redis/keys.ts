@@ -100,6 +100,10 @@ export const LEASES_PREFIX = "{trimtab}:leases:";
 export const SUSPECTS_PREFIX = "{trimtab}:suspects:";
 /** Set: the ends of the names of all sets of leases and suspects that are not empty. */
 export const LEASE_GROUPS_KEY = "{trimtab}:lease-groups";
+/** String: the counts of each lane for scaling (JSON, queue/lane-counts.ts). Expires a minute after they were made. */
+export const LANE_COUNTS_KEY = "{trimtab}:lane-counts";
+/** String: held by the process that makes these counts, and until the next ones may be made. Expires. */
+export const LANE_COUNTS_LEASE_KEY = "{trimtab}:lane-counts-lease";
 /**
  * String: the last claim of a worker (JSON, jobs/take-script.ts), by the worker's random id. A claim whose reply was lost is
  * repeated from it. It expires after ten minutes.

@@ -114,13 +114,13 @@ export class Metrics {
   );
   readonly #modelJobs = this.#gauge(
     "model_jobs",
-    "Jobs of all workers that need a model, by state (waiting, running); a job that combines models counts for each. For scaling",
+    "Jobs of all workers that need a model, by state (waiting, running); a job that combines models counts for each. For scaling: jobs that wait for a paused model are left out",
     "model",
     "state",
   );
   readonly #modelAgeSeconds = this.#gauge(
     "model_queue_age_seconds",
-    "Age of the oldest waiting job that needs a model and is not part of a batch, in seconds",
+    "Age of the oldest waiting job that needs a model, in seconds. Of each tenant the job that is next counts; jobs of batches and of paused models do not",
     "model",
   );
   readonly #remoteBaseUp = this.#gauge(

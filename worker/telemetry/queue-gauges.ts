@@ -56,7 +56,7 @@ export function watchQueueGauges({
     if (isReading) return;
     isReading = true;
     const all = [readJobGauges(connection), ...queues.map(readQueueGauges)];
-    const models = readModelJobs(connection).then(onModels);
+    const models = readModelJobs(connection).then((counts) => counts && onModels(counts));
     Promise.all([models, ...all.map(async (gauges) => onGauges(await gauges))])
       .catch((error: unknown) => log.warn({ err: error }, "Could not read the queue lengths"))
       .finally(() => (isReading = false));
@@ -88,9 +88,10 @@ async function readJobGauges(connection: Redis): Promise<QueueGauges> {
   };
 }
 
-/** Known models without jobs have zeros: a metric that vanishes is no reason to scale to zero. */
-async function readModelJobs(connection: Redis): Promise<ReadonlyMap<string, LaneCounts>> {
+/** Known models without jobs have zeros: a metric that vanishes is no reason to scale to zero. Null if there are no counts yet. */
+async function readModelJobs(connection: Redis): Promise<ReadonlyMap<string, LaneCounts> | null> {
   const [ids, lanes] = await Promise.all([connection.hkeys(MODELS_KEY), laneCounts(connection)]);
+  if (lanes === null) return null;
   const models = new Map<string, LaneCounts>(
     ids.map((id) => [id, { waiting: 0, running: 0, ageSeconds: 0 }]),
   );

@@ -4,14 +4,20 @@ import { pino } from "pino";
 import { expect, test, vi } from "vitest";
 import { startRedis } from "../../../infra/stack/redis.ts";
 import { JobStore } from "../../../shared/jobs/store.ts";
-import type { LaneCounts } from "../../../shared/queue/lane-counts.ts";
+import { laneCounts, type LaneCounts } from "../../../shared/queue/lane-counts.ts";
 import {
   DELIVERY_QUEUE,
+  FLOW_QUEUE_PREFIX,
   jobKey,
+  LANE_COUNTS_LEASE_KEY,
+  LANES_KEY,
   MODELS_KEY,
+  NAME_SEPARATOR,
   QUEUE_PREFIX,
+  WAITING_FLOWS_PREFIX,
   WAITING_JOBS_KEY,
 } from "../../../shared/redis/keys.ts";
+import { pauseModel } from "../../../shared/workers/model-pauses.ts";
 import { watchQueueGauges, type QueueGauges } from "../../../worker/telemetry/queue-gauges.ts";
 import { claimJob } from "../../support/claim.ts";
 import { generation, newJob } from "../../support/generation.ts";
@@ -68,6 +74,42 @@ test("the gauges of a queue hold its counts over all lanes and the age of the ol
   expect(age).toBeGreaterThanOrEqual(89);
   expect(gauges.get("deliver")).toEqual({ ...none, queue: "deliver", delayed: 1 });
   expect(gauges.get("batch-steps")).toEqual({ ...none, queue: "batch-steps" });
+  connection.disconnect();
+  await server.stop();
+});
+
+test("one process counts the jobs of lanes, others use its counts, and jobs of a paused model count only while they run", async () => {
+  const server = await startRedis();
+  const connection = new Redis(server.url, { maxRetriesPerRequest: null });
+  const store = new JobStore(connection, 60_000);
+  const [first, second] = [newJob(), newJob()];
+  for (const job of [first, second]) await store.submit(job);
+  // More tenants than one script reads.
+  const tenants = Array.from({ length: 2_500 }, (_, i) => `tenant-${i}`);
+  const writing = connection.pipeline().sadd(LANES_KEY, "large");
+  for (const tenant of tenants) {
+    writing.zadd(`${WAITING_FLOWS_PREFIX}large`, 0, tenant);
+    writing.zadd(`${FLOW_QUEUE_PREFIX}large${NAME_SEPARATOR}${tenant}`, 1, `job-${tenant}`);
+  }
+  await writing.exec();
+  await connection.hset(jobKey("job-tenant-2000"), { createdAtMs: Date.now() - 30_000 });
+
+  const counts = await laneCounts(connection);
+  expect(counts!.get("atlas-qa")).toMatchObject({ waiting: 2, running: 0 });
+  expect(counts!.get("large")).toMatchObject({ waiting: 2_500, running: 0 });
+  expect(counts!.get("large")!.ageSeconds).toBeGreaterThanOrEqual(29);
+
+  // As while another process counts.
+  await connection.set(LANE_COUNTS_LEASE_KEY, "1");
+  await claimJob(connection, first.id);
+  await pauseModel(connection, "atlas-qa");
+  expect(await laneCounts(connection)).toEqual(counts);
+
+  await connection.del(LANE_COUNTS_LEASE_KEY);
+  // Workers must start and stop also when Redis is full.
+  await connection.config("SET", "maxmemory", "1");
+  const none = { waiting: 0, ageSeconds: 0 };
+  expect((await laneCounts(connection))!.get("atlas-qa")).toEqual({ ...none, running: 1 });
   connection.disconnect();
   await server.stop();
 });
