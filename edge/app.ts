@@ -86,9 +86,10 @@ export function createApp({
   if (onRoute) {
     const paths = new Map(routes.map((route) => [honoPath(route), route.path]));
     app.use((c, next) => {
+      // Of `/v1/jobs/quote` and `/v1/jobs/{id}`, the one that was registered first answers.
       const path = matchedRoutes(c)
         .map(({ path }) => paths.get(path))
-        .findLast(Boolean);
+        .find(Boolean);
       if (path !== undefined) onRoute(c.req.raw, path);
       return next();
     });

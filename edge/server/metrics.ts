@@ -24,7 +24,7 @@ export class EdgeMetrics {
   readonly #registry = new Registry();
   readonly #requests = new Counter({
     name: "trimtab_edge_requests_total",
-    help: "Requests that ended, by route, method and status",
+    help: "Requests that ended, by route, method and status; 499: the client disconnected before a reply began",
     labelNames: ["route", "method", "status"],
     registers: [this.#registry],
   });

@@ -23,7 +23,11 @@ export function rejectConnection(
   open: ServerResponse | undefined,
 ): void {
   const [status, message] = ERRORS[code ?? ""] ?? [400, "The request is not valid HTTP"];
-  if (socket.writable && open?.headersSent !== true) socket.write(rawReply(status, message));
+  if (socket.writable && open?.headersSent !== true) {
+    socket.write(rawReply(status, message));
+    // For the metrics: Node does not know this reply.
+    if (open) open.statusCode = status;
+  }
   socket.destroy();
 }
 

@@ -34,9 +34,11 @@ export interface RequestObserver {
   readonly streamEnded: () => void;
 }
 
+/** The status of a request whose client disconnected before a reply began; none was sent. */
+const NO_REPLY_STATUS = 499;
+
 /** What is known of a reply that has begun. */
 interface MeasuredReply {
-  readonly request: Request;
   readonly startMs: number;
   readonly isStream: boolean;
   readonly requestId: string | null;
@@ -50,6 +52,7 @@ export class EdgeServer {
   readonly #server: Server;
   /** The replies that are not complete, by their connection. */
   readonly #open = new Map<Socket, ServerResponse>();
+  readonly #requests = new WeakMap<ServerResponse, Request>();
   readonly #measured = new WeakMap<ServerResponse, MeasuredReply>();
   readonly #observer: RequestObserver;
   /** Work that continues after its request. */
@@ -64,8 +67,9 @@ export class EdgeServer {
     this.#log = log;
     const context = this.#executionContext();
     const reply = async (request: Request, outgoing: ServerResponse) => {
+      this.#requests.set(outgoing, request);
       const response = await handle(request, context);
-      this.#measure(request, outgoing, response);
+      this.#measure(outgoing, response);
       return response;
     };
     const listener = getRequestListener(
@@ -126,7 +130,10 @@ export class EdgeServer {
     this.#server.close();
     for (const outgoing of this.#open.values()) outgoing.shouldKeepAlive = false;
     await this.#untilNoneOpen(this.#settings.DRAIN_SECONDS * 1000);
-    for (const socket of this.#open.keys()) socket.destroySoon();
+    for (const [socket, outgoing] of this.#open) {
+      if (!outgoing.headersSent) outgoing.statusCode = 503;
+      socket.destroySoon();
+    }
     await this.#untilNoneOpen(END_MS);
     this.#server.closeAllConnections();
     await Promise.race([Promise.all(this.#background), delay(END_MS)]);
@@ -144,6 +151,7 @@ export class EdgeServer {
     this.#open.set(socket, outgoing);
     this.#observer.requestStarted();
     if (this.#stopping) outgoing.shouldKeepAlive = false;
+    outgoing.statusCode = NO_REPLY_STATUS;
     // A write after the client has disconnected is no error of the server.
     outgoing.on("error", () => {});
     outgoing.on("close", () => {
@@ -153,20 +161,21 @@ export class EdgeServer {
     });
   }
 
-  #measure(request: Request, outgoing: ServerResponse, response: Response): void {
+  #measure(outgoing: ServerResponse, response: Response): void {
     // The client has disconnected, so nothing would end the measurement.
     if (outgoing.closed) return;
     const type = response.headers.get("content-type") ?? "";
     const isStream = type.startsWith("text/event-stream");
     if (isStream) this.#observer.streamStarted();
     const requestId = response.headers.get("x-request-id");
-    this.#measured.set(outgoing, { request, startMs: performance.now(), isStream, requestId });
+    this.#measured.set(outgoing, { startMs: performance.now(), isStream, requestId });
   }
 
   #end(incoming: IncomingMessage, outgoing: ServerResponse, startMs: number): void {
     const reply = this.#measured.get(outgoing);
     if (reply?.isStream) this.#observer.streamEnded();
-    const route = reply === undefined ? null : this.#observer.routeOf(reply.request);
+    const request = this.#requests.get(outgoing);
+    const route = request === undefined ? null : this.#observer.routeOf(request);
     const method = incoming.method ?? "";
     const status = outgoing.statusCode;
     this.#observer.requestEnded({

@@ -152,6 +152,24 @@ test("an edge counts requests by route and status, its open streams and the repl
   const authorization = `Bearer ${stack.key.key}`;
   await fetch(`${edge.url}/v1/jobs/${secret}?ticket=hidden`, { headers: { authorization } });
   await fetch(`${edge.url}/${secret}`, { method: "PUT" });
+  const post = (path: string, signal?: AbortSignal) =>
+    fetch(`${edge.url}${path}`, {
+      method: "POST",
+      headers: { authorization, "content-type": "application/json" },
+      body: JSON.stringify(SHORT_JOB),
+      ...(signal && { signal }),
+    });
+  await post("/v1/jobs/quote");
+  await expect.poll(() => value("open_requests"), { timeout: METRICS_TIMEOUT_MS }).toBe(0);
+  // No worker runs, so the client ends before the reply.
+  const leave = new AbortController();
+  const left = post("/v1/chat/completions", leave.signal);
+  await expect.poll(() => value("open_requests"), { timeout: METRICS_TIMEOUT_MS }).toBe(1);
+  leave.abort();
+  await expect(left).rejects.toMatchObject({ name: "AbortError" });
+  const unanswered = 'requests_total{route="/v1/chat/completions",method="POST",status="499"}';
+  await expect.poll(() => value(unanswered), { timeout: METRICS_TIMEOUT_MS }).toBe(1);
+
   const { id } = await stack.client.submit(SHORT_JOB);
   const stop = new AbortController();
   const stream = await fetch(`${edge.url}/v1/jobs/${id}/events`, {
@@ -165,6 +183,7 @@ test("an edge counts requests by route and status, its open streams and the repl
   await stream.text().catch(() => {});
   await expect.poll(() => value("open_streams"), { timeout: METRICS_TIMEOUT_MS }).toBe(0);
   expect(await value('requests_total{route="/v1/jobs/{id}",method="GET",status="404"}')).toBe(1);
+  expect(await value('requests_total{route="/v1/jobs/quote",method="POST",status="200"}')).toBe(1);
   expect(await value('requests_total{route="none",method="any",status="404"}')).toBe(1);
   expect(await value("redis_seconds_count")).toBeGreaterThan(1);
   expect(await value("redis_errors_total")).toBe(0);
@@ -178,6 +197,7 @@ test("an edge counts requests by route and status, its open streams and the repl
       request: expect.stringMatching(/^req_/) as string,
     }),
   );
+  expect(lines.join()).toMatch(/"route":"\/v1\/chat\/completions","status":499/);
   expect(text + lines.join()).not.toMatch(/secret|hidden|tt_/);
   await edge.stop();
 });

@@ -5,6 +5,8 @@ import type { OperatorUsageReport, UsageReport, UsageSums } from "../../../share
 import { decimal, duration, integer, since } from "./format.ts";
 import type { Part } from "./part.ts";
 import { code, table, type Column } from "./table.ts";
+import type { Viewer } from "./viewer.ts";
+import { element } from "../../play/client/dom.ts";
 
 /** Today in UTC, as days are counted. */
 const today = () => new Date().toISOString().slice(0, 10);
@@ -62,17 +64,37 @@ function limitsText({ limits, within }: ApiKey): string {
 
 type TenantUse = Reply<typeof OperatorUsageReport>["data"][number];
 
+/** Tenants that are shown: those with the most jobs. */
+const TENANTS_MAX = 100;
+/** Each reading costs a command of Redis for each tenant, so it is not repeated as often as those of the other parts. */
+const TENANTS_INTERVAL_MS = 60_000;
+
+let last: { viewer: Viewer; atMs: number; data: readonly TenantUse[] } | null = null;
+
+/** The use of all tenants today, at most a minute old. */
+async function useOfTenants(viewer: Viewer): Promise<readonly TenantUse[]> {
+  const nowMs = performance.now();
+  if (last?.viewer === viewer && nowMs < last.atMs + TENANTS_INTERVAL_MS) return last.data;
+  const { data } = await viewer.get<Reply<typeof OperatorUsageReport>>(
+    `/v1/operator/usage?group_by=tenant&from=${today()}&to=${today()}`,
+  );
+  last = { viewer, atMs: nowMs, data };
+  return data;
+}
+
 export const tenantsPart: Part = {
   id: "tenants",
   isShownTo: (viewer) => viewer.may("operator"),
   load: async (viewer) => {
-    const { data } = await viewer.get<Reply<typeof OperatorUsageReport>>(
-      `/v1/operator/usage?group_by=tenant&from=${today()}&to=${today()}`,
-    );
+    const all = await useOfTenants(viewer);
+    const shown = all.toSorted((a, b) => b.jobs - a.jobs).slice(0, TENANTS_MAX);
     const columns: Column<TenantUse>[] = [
       { name: "Tenant", cell: ({ tenant }) => tenant ?? "all" },
       ...useColumns<TenantUse>((row) => row),
     ];
-    return [table("Use of all tenants today", columns, data, "No job has ended today.")];
+    const nodes = [table("Use of all tenants today", columns, shown, "No job has ended today.")];
+    const left = all.length - shown.length;
+    if (left === 0) return nodes;
+    return [...nodes, element("p", { class: "hint" }, `${integer(left)} tenants with fewer jobs`)];
   },
 };
