@@ -8,8 +8,8 @@
  *
  *     prefill         prefill.ts                 prompt tokens into the models' KV caches, 16 to 128 tokens a step
  *     decode          decodeAll                  one run per model, for all sequences that use it
- *     gate            decode/gate.ts             where it is closed, only the base runs and there is no shift
  *                     verify.ts, speculate.ts    several tokens of one sequence in one run
+ *     gate            decode/gate.ts             where it is closed, only the base runs and there is no shift
  *     average         decode/weighted-sum.ts     several experts (or antiexperts) as one
  *     combine         decode/combine.ts          logits = base + alpha * (expert - antiexpert)
  *     guards          decode/guards.ts           limit the shift
@@ -211,17 +211,19 @@ export class Batch {
   async #decodeGroup(group: readonly Sequence[]): Promise<Step[]> {
     const remote = group.filter((sequence) => this.#remote.has(sequence));
     const sequences = group.filter((sequence) => !this.#remote.has(sequence));
-    const first = sequences.flatMap(({ modelStates, isGated }) =>
-      isGated ? modelStates.slice(0, 1) : modelStates,
+    const first = sequences.flatMap(({ modelStates, isGated, baseLogits }) =>
+      isGated ? modelStates.slice(0, baseLogits ? 0 : 1) : modelStates,
     );
     let logits: Map<ModelState, Float32Array>;
+    let waiting: ReadonlySet<Sequence>;
     try {
       logits = await decodeAll([...nextInputs(first), ...this.#remote.pairInputs(remote)]);
-      await decodeGated(sequences, logits);
+      waiting = await decodeGated(sequences, logits);
     } catch (error) {
       return this.#separate(group, asError(error));
     }
-    const steps = sequences.map((sequence) => {
+    const ready = sequences.filter((sequence) => !waiting.has(sequence));
+    const steps = ready.map((sequence) => {
       for (const model of sequence.modelStates) if (logits.has(model)) sequence.countRun(model);
       const step = sequence.chooseToken(
         sequence.modelStates.map((model) => logits.get(model) ?? null),
@@ -269,25 +271,41 @@ const asError = (error: unknown) => (error instanceof Error ? error : new Error(
 const nextInputs = (models: readonly ModelState[]): ModelInput[] =>
   models.map((model) => ({ model, id: model.pendingTokens.at(-1)! }));
 
+/** Tokens by which gated pairs catch up in one step, unless a single sequence needs more: about a chunk of a prompt. */
+const CATCH_UP_TOKENS = 128;
+
 /**
- * Runs the pairs of gated sequences where the shift is applied, after they have caught up, and adds their logits. Elsewhere they
- * fall behind, up to a limit.
+ * Runs the pairs of gated sequences where the shift is applied, after they have caught up, and adds their logits.
+ * @returns sequences that wait for the next step, because others had to catch up first; they keep the base's logits
  */
 async function decodeGated(
   sequences: readonly Sequence[],
   logits: Map<ModelState, Float32Array>,
-): Promise<void> {
+): Promise<ReadonlySet<Sequence>> {
+  const gated = sequences.filter(({ isGated }) => isGated);
   const open: ModelState[] = [];
-  for (const sequence of sequences.filter(({ isGated }) => isGated)) {
+  const waiting = new Set<Sequence>();
+  let tokensLeft = CATCH_UP_TOKENS;
+  // Those that have waited come first.
+  for (const sequence of gated.toSorted(
+    (a, b) => Number(b.baseLogits !== null) - Number(a.baseLogits !== null),
+  )) {
     const [base, ...others] = sequence.modelStates;
-    const isOpen = sequence.needsPairs(logits.get(base!)!);
-    if (isOpen) open.push(...others);
-    for (const model of others) {
-      const isFull = model.pendingTokens.length === sequence.pendingMax(model);
-      if (isOpen || isFull) await catchUp(model);
+    const row = sequence.baseLogits ?? logits.get(base!)!;
+    logits.set(base!, row);
+    if (!sequence.needsPairs(row)) continue;
+    const count = others.reduce((sum, { pendingTokens }) => sum + pendingTokens.length - 1, 0);
+    if (count > tokensLeft && tokensLeft < CATCH_UP_TOKENS) {
+      sequence.baseLogits ??= row.slice();
+      waiting.add(sequence);
+      continue;
     }
+    tokensLeft -= count;
+    for (const model of others) await catchUp(model);
+    open.push(...others);
   }
   for (const [model, row] of await decodeAll(nextInputs(open))) logits.set(model, row);
+  return waiting;
 }
 
 /** Decodes one token of each model state: one run per model. Running models in parallel is slower. */

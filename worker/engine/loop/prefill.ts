@@ -8,7 +8,7 @@ import type { ModelState, Sequence } from "./sequence.ts";
 /** Whether the next token can be generated: of each model only the last token has not been run, or few of a gated pair. */
 export function isPrefilled(sequence: Sequence): boolean {
   return sequence.modelStates.every(
-    (model) => model.pendingTokens.length <= sequence.pendingMax(model),
+    (model) => model.pendingTokens.length <= sequence.pendingMax(model).most,
   );
 }
 
@@ -35,7 +35,7 @@ export class Prefill {
   async run(sequence: Sequence, tokensMax: number): Promise<number> {
     let tokensLeft = tokensMax;
     for (const model of sequence.modelStates) {
-      if (model.pendingTokens.length <= sequence.pendingMax(model)) continue;
+      if (model.pendingTokens.length <= sequence.pendingMax(model).usual) continue;
       // Restored just before the prefill and not when the sequence starts: an earlier one may have stored the same prefix meanwhile.
       if (tokensLeft > 0) this.#restore(sequence, model);
       const count = Math.min(tokensLeft, model.pendingTokens.length - 1);
@@ -44,7 +44,8 @@ export class Prefill {
       sequence.countRun(model);
       model.pendingTokens = model.pendingTokens.slice(count);
       tokensLeft -= count;
-      if (model.pendingTokens.length === 1) this.#store(sequence, model);
+      const isPrompt = sequence.tokens.length === sequence.request.resume.length;
+      if (isPrompt && model.pendingTokens.length === 1) this.#store(sequence, model);
     }
     return tokensMax - tokensLeft;
   }

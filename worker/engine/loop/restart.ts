@@ -2,7 +2,9 @@
 import type { Sequence } from "./sequence.ts";
 
 /** Lets a sequence start again with empty KV caches: a failed run may have left anything in them. The output stays. */
-export function restart({ modelStates, tokens }: Sequence): void {
+export function restart(sequence: Sequence): void {
+  const { modelStates, tokens } = sequence;
+  sequence.baseLogits = null;
   for (const model of modelStates) {
     model.decoder.close(model.decoderSequence);
     model.decoderSequence = model.decoder.open();

@@ -26,11 +26,8 @@ import type { Decoder } from "../decoder/decoder.ts";
 import { buildModelSet, type SteeredModels } from "./model-set.ts";
 import { Shift, type ShiftOptions } from "./shift.ts";
 
-/**
- * Tokens by which the models of a gated pair fall behind, at most. They catch up in one run, which delays the other sequences no
- * longer than a chunk of a prompt.
- */
-const BEHIND_MAX = 64;
+/** Pending tokens of a model of a gated pair: from the first on it catches up, and beyond the second the sequence waits for it. */
+const BEHIND = { usual: 32, most: 64 };
 
 export interface GenerateRequest extends SteeredModels, ShiftOptions {
   /** Alpha by position; absent for `alpha` at every position. */
@@ -114,6 +111,8 @@ export class Sequence {
   /** Tokens of this attempt to which the shift was applied, before the guards. */
   shiftedTokens = 0;
   readonly drafts: DraftCounts = emptyDraftCounts();
+  /** [>= V] logits of the base at the next position, while a gated pair has to catch up before it; null if they are not known. */
+  baseLogits: Float32Array | null = null;
   /** Null with a local base. */
   remote: RemoteCounts | null = null;
   #baseRuns = 0;
@@ -194,9 +193,9 @@ export class Sequence {
     return this.#shift.isGated && !this.isForced;
   }
 
-  /** How many tokens a model may have pending while the sequence generates. */
-  pendingMax(model: ModelState): number {
-    return this.isGated && model !== this.modelStates[0] ? BEHIND_MAX : 1;
+  /** How many tokens a model may have pending: usually, and at most while the sequence generates. */
+  pendingMax(model: ModelState): { readonly usual: number; readonly most: number } {
+    return this.isGated && model !== this.modelStates[0] ? BEHIND : { usual: 1, most: 1 };
   }
 
   /** Whether the shift is applied at the next position. @param base [>= V] logits of the base */
@@ -276,6 +275,7 @@ export class Sequence {
   }
 
   #append(token: number, isBaseOnly: boolean): void {
+    this.baseLogits = null;
     this.tokens.push(token);
     for (const [i, model] of this.modelStates.entries()) {
       model.pendingTokens = isBaseOnly && i > 0 ? [...model.pendingTokens, token] : [token];

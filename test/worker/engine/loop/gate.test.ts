@@ -4,7 +4,7 @@ import { Gate, type GateOptions } from "../../../../worker/engine/decode/gate.ts
 import { PrefixCache } from "../../../../worker/engine/decoder/prefix-cache.ts";
 import { Batch } from "../../../../worker/engine/loop/batch.ts";
 import { generate } from "../../../../worker/engine/loop/generate.ts";
-import { fakeModels, type FakeDecoder } from "../../../support/fake-decoder.ts";
+import { FakeDecoder, fakeModels, noiseLogits } from "../../../support/fake-decoder.ts";
 import {
   NO_EOS,
   PROMPTS,
@@ -92,17 +92,50 @@ test("a gate that is always open gives the tokens of no gate; one that never ope
   const open = await runTokens(options(fakeModels(VOCAB), { minEntropy: 0 }));
   expect(open).toEqual(await runTokens(options(fakeModels(VOCAB))));
   const models = fakeModels(VOCAB);
-  const closed = await runTokens({ ...options(models, { minEntropy: 10 }), maxTokens: 50 });
-  const base = await runTokens({ ...options(fakeModels(VOCAB)), alpha: 0, maxTokens: 50 });
+  const closed = await runTokens({ ...options(models, { minEntropy: 10 }), maxTokens: 30 });
+  const base = await runTokens({ ...options(fakeModels(VOCAB)), alpha: 0, maxTokens: 30 });
   expect(closed).toEqual(base);
   expect([runCount(models.expert), runCount(models.antiexpert)]).toEqual([0, 0]);
 });
 
-test("a pair that is not needed falls behind by 64 tokens at most", async () => {
+test("a pair that is not needed catches up in chunks, and stays behind by few tokens", async () => {
   const models = fakeModels(VOCAB);
-  await runTokens({ ...options(models, { minEntropy: 10 }), maxTokens: 200 });
-  expect(models.expert.prefilledTokens.map(({ length }) => length)).toEqual([63, 63, 63]);
+  await runTokens({ ...options(models, { minEntropy: 10 }), maxTokens: 100 });
+  const chunks = models.expert.prefilledTokens.map(({ length }) => length);
+  expect(Math.max(...chunks)).toBeLessThanOrEqual(32);
+  expect(chunks.reduce((sum, length) => sum + length)).toBeGreaterThan(100 - 34);
   expect(models.expert.batchSizes).toEqual([]);
+});
+
+test("pairs that are needed at the same position catch up in several steps, and the tokens stay the same", async () => {
+  const certain = Float32Array.from({ length: VOCAB }, (_, id) => (id === 3 ? 50 : 0));
+  const openAt = PROMPTS.base.length + 25;
+  const base = () =>
+    new FakeDecoder((ids) => (ids.length < openAt ? certain : noiseLogits(1, VOCAB)(ids)));
+  const gated = (models: RequestOptions["models"], seed: number): RequestOptions => ({
+    ...options(models, { minEntropy: 0.5 }),
+    sampling: { ...sampling, seed },
+    maxTokens: 40,
+  });
+  const seeds = [1, 2, 3, 4, 5, 6, 7, 8];
+  const models = { ...fakeModels(VOCAB), base: base() };
+  const batch = new Batch({ speculate: false });
+  const sequences = seeds.map((seed) => batch.add(generateRequest(gated(models, seed)))!);
+  const caughtUp = () =>
+    [...models.expert.prefilledTokens, ...models.antiexpert.prefilledTokens].flat().length;
+  let most = 0;
+  while (batch.size > 0) {
+    const before = caughtUp();
+    for (const step of await batch.step()) if ("error" in step) throw step.error;
+    most = Math.max(most, caughtUp() - before);
+  }
+  expect(most).toBeGreaterThan(50);
+  expect(most).toBeLessThanOrEqual(128);
+  expect(models.base.tokenRuns.flat()).toHaveLength(seeds.length * (PROMPTS.base.length + 39));
+  for (const [i, seed] of seeds.entries()) {
+    const alone = await runTokens(gated({ ...fakeModels(VOCAB), base: base() }, seed));
+    expect(sequences[i]!.tokens).toEqual(alone);
+  }
 });
 
 test("given tokens are scored by the same rule", async () => {
