@@ -46,7 +46,7 @@ export interface TakeOrder {
 }
 
 /**
- * KEYS: due jobs. ARGV: TakeOrder (JSON). The names of all other keys are made from the lanes and from the ids of jobs.
+ * KEYS: due jobs. ARGV: TakeOrder (JSON). The names of other keys are constants, or made from the lanes and from the ids of jobs.
  * Returns {status, milliseconds until the next lease expires or suspect may be claimed (-1: unknown)}.
  * Status: 'none'; or 'claimed', 'exhausted' (too many attempts were lost) or 'late' (its deadline or `start_by` has passed), and
  * then the reply goes on: when the attempt before was claimed, when it last logged a token ('' for none), 1 if its worker gave it

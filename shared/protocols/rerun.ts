@@ -7,6 +7,7 @@ import type { RerunRequest } from "../api/reruns.ts";
 import type { Generation, JobRecord, NewJob, ValidGeneration } from "../jobs/record.ts";
 import { withSentRequest } from "../jobs/sent-request.ts";
 import { jobSteering } from "./job-reply.ts";
+import { requireRoom } from "../submission/job-room.ts";
 import { admissionOf } from "../submission/admission.ts";
 import type { GenerationSteering } from "../submission/steering.ts";
 import {
@@ -91,9 +92,11 @@ async function rerunGeneration(
     ...(candidates && { candidates }),
   };
   const [fresh] = toGenerations(request, [{ input, ...scored }], bounds);
+  const generation = { ...withoutSteering(before), ...fresh } as ValidGeneration;
+  await requireRoom(context.models, card, [generation], false);
   const cards = [card, ...(pairs ?? []).map((pair) => pair.card)];
   return {
-    generation: { ...withoutSteering(before), ...fresh } as ValidGeneration,
+    generation,
     card,
     reproducible: cards.every((each) => each.reproducible),
   };

@@ -44,10 +44,15 @@ export type RedisTls = v.InferOutput<v.ObjectSchema<typeof redisTlsVariables, un
 // CLIENT SETINFO tells Redis the name of the client's library. It costs a round trip, and not every ACL user may call it.
 const COMMON = { reconnectOnError, disableClientInfo: true };
 
-/** Options of an ioredis client. @param url a valid RedisUrl */
+/** Options of an ioredis client. @param url a valid RedisUrl @throws Error for certificates without TLS */
 export function redisOptions(url: string, tls: RedisTls = {}) {
   const { REDIS_TLS_CA: ca, REDIS_TLS_CERT: cert, REDIS_TLS_KEY: key } = tls;
   const certificates = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
+  if (Object.keys(certificates).length > 0 && !url.startsWith("rediss")) {
+    throw new Error(
+      "REDIS_TLS_CA, REDIS_TLS_CERT and REDIS_TLS_KEY need a REDIS_URL with rediss://",
+    );
+  }
   const sentinel = SENTINEL_URL.exec(url)?.groups;
   if (sentinel === undefined) return { ...COMMON, ...serverOptions(url, certificates) };
   const { username = "", password = "", hosts, name, db } = sentinel;

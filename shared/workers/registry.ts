@@ -49,9 +49,9 @@ export interface KnownModel {
  * takes effect once.
  *
  * KEYS: workers, their reports, models, models by last heartbeat, draining workers, writers of the models.
- * ARGV: id of the worker, report (JSON), 1 if it knows that it is drained (it was lost meanwhile), then id and card (JSON) of each of its
- * models.
- * Returns 1 if the worker is drained, then the ids of those of these models that another worker served within the last 10 s: with
+ * ARGV: id of the worker, report (JSON), what it knows of itself although it was lost meanwhile (1 if it is drained; the Unix ms of its
+ * first heartbeat, or ''), then id and card (JSON) of each of its models.
+ * Returns 1 if the worker is drained, the Unix ms of its first heartbeat, then the ids of those of these models that another worker served within the last 10 s: with
  * another fingerprint, and with another range of alpha.
  */
 const heartbeatScript = defineScript(`
@@ -62,7 +62,7 @@ redis.call('ZREM', workers, '')
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 local previous = redis.call('HGET', reports, worker)
-local sinceMs = previous and string.match(previous, '^%d+') or string.format('%d', nowMs)
+local sinceMs = ARGV[4] ~= '' and ARGV[4] or previous and string.match(previous, '^%d+') or string.format('%d', nowMs)
 redis.call('HSET', reports, worker, sinceMs .. ' ' .. ARGV[2])
 redis.call('ZADD', workers, nowMs, worker)
 if ARGV[3] == '1' then redis.call('SADD', draining, worker) end
@@ -76,7 +76,7 @@ local function isNewerCard(id)
   return tonumber(writerSinceMs) > tonumber(sinceMs)
 end
 local otherWeights, otherAlphas = {}, {}
-for i = 4, #ARGV, 2 do
+for i = 5, #ARGV, 2 do
   local id, card = ARGV[i], ARGV[i + 1]
   local known = redis.call('HGET', models, id)
   if known ~= card then
@@ -103,7 +103,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', seen, '-inf', nowMs - ${MODEL_TT
   redis.call('HDEL', writers, id)
   redis.call('ZREM', seen, id)
 end
-return {redis.call('SISMEMBER', draining, worker), otherWeights, otherAlphas}
+return {redis.call('SISMEMBER', draining, worker), tonumber(sinceMs), otherWeights, otherAlphas}
 `);
 
 /**
@@ -130,7 +130,9 @@ const drainScript = defineScript(`
 local workers, draining = unpack(KEYS)
 -- As in a heartbeat.
 redis.call('ZREM', workers, '')
-if not redis.call('ZSCORE', workers, ARGV[1]) then return 0 end
+local time = redis.call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+if tonumber(redis.call('ZSCORE', workers, ARGV[1]) or 0) <= nowMs - ${LOST_AFTER_MS} then return 0 end
 redis.call('SADD', draining, ARGV[1])
 return 1
 `);
@@ -152,6 +154,8 @@ export async function keepModels(redis: RedisClient, ids: readonly string[]): Pr
 export interface HeartbeatReply {
   /** Whether the operator drains it. */
   readonly isDraining: boolean;
+  /** Unix ms of its first heartbeat. */
+  readonly sinceMs: number;
   /** The ids of those of its models that another worker serves with other weights. */
   readonly otherWeights: readonly string[];
   /** The ids of those that another worker serves with another range of alpha. */
@@ -160,14 +164,14 @@ export interface HeartbeatReply {
 
 /**
  * Reports that a worker lives and what it serves. It works also when Redis is full.
- * @param isDraining whether it knows that it is drained, which Redis forgets of a worker that was lost
+ * @param last reply to its last heartbeat; Redis forgets a worker that was lost
  */
 export async function sendHeartbeat(
   redis: RedisClient,
   workerId: string,
   report: WorkerReport,
   cards: readonly ModelCard[],
-  isDraining = false,
+  last: HeartbeatReply | null = null,
 ): Promise<HeartbeatReply> {
   const models = cards.flatMap((card) => [card.id, JSON.stringify(card)]);
   const keys = [
@@ -178,14 +182,15 @@ export async function sendHeartbeat(
     DRAINING_WORKERS_KEY,
     MODEL_WRITERS_KEY,
   ];
-  const args = [workerId, JSON.stringify(report), isDraining ? 1 : 0, ...models];
-  type Reply = [isDrained: 0 | 1, otherWeights: string[], otherAlphas: string[]];
-  const [isDrained, otherWeights, otherAlphas] = (await heartbeatScript(
+  const known = [last?.isDraining ? 1 : 0, last?.sinceMs ?? ""];
+  const args = [workerId, JSON.stringify(report), ...known, ...models];
+  type Reply = [0 | 1, sinceMs: number, otherWeights: string[], otherAlphas: string[]];
+  const [isDrained, sinceMs, otherWeights, otherAlphas] = (await heartbeatScript(
     redis,
     keys,
     args,
   )) as Reply;
-  return { isDraining: isDrained === 1, otherWeights, otherAlphas };
+  return { isDraining: isDrained === 1, sinceMs, otherWeights, otherAlphas };
 }
 
 /**

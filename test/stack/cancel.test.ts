@@ -75,11 +75,16 @@ test("cancelling a succeeded job changes nothing, and its worker has counted it 
   const job = await runToEnd(stack.client, SHORT_JOB);
   expect(await stack.client.cancel(job.id)).toEqual(job);
   const metrics = async () => (await fetch(`${worker.healthUrl}/metrics`)).text();
-  const tokens = `trimtab_generated_tokens_total ${job.usage?.completion_tokens}\n`;
-  await expect.poll(metrics, { timeout: DEADLINE_MS }).toContain(tokens);
-  await expect
-    .poll(metrics, { timeout: DEADLINE_MS })
-    .toContain('trimtab_jobs_ended_total{state="succeeded"} 1\n');
+  /** A line of the job's model, with the labels in any order. */
+  const line = (name: string, label: string, value: unknown) =>
+    new RegExp(
+      `^trimtab_${name}\\{(?=[^}]*model="${job.model}")[^}]*${label}[^}]*\\} ${value}$`,
+      "m",
+    );
+  const tokens = line("generated_tokens_total", "", job.usage?.completion_tokens);
+  await expect.poll(metrics, { timeout: DEADLINE_MS }).toMatch(tokens);
+  const ended = line("jobs_ended_total", 'state="succeeded"', 1);
+  await expect.poll(metrics, { timeout: DEADLINE_MS }).toMatch(ended);
   await worker.stop();
 });
 

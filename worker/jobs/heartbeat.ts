@@ -7,6 +7,7 @@ import {
   readModel,
   removeWorker,
   sendHeartbeat,
+  type HeartbeatReply,
 } from "../../shared/workers/registry.ts";
 import type { WatchedClock } from "../redis/clock.ts";
 import { repeat } from "../redis/repeat.ts";
@@ -36,7 +37,7 @@ export interface HeartbeatDeps {
 export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
   const { redis, workerId, version, throughput, log } = deps;
   let cards: readonly ModelCard[] | null = null;
-  let isDraining = false;
+  let last: HeartbeatReply | null = null;
   const warned = new Set<string>();
   const send = async () => {
     cards ??= await Promise.all(deps.cards.map((card) => withFirstTime(deps, card)));
@@ -61,11 +62,9 @@ export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
       models,
       ...(problem !== null && { problem }),
     };
-    const reply = await sendHeartbeat(redis, workerId, report, cards, isDraining);
-    if (reply.isDraining && !isDraining) {
-      isDraining = true;
-      deps.onDrain();
-    }
+    const reply = await sendHeartbeat(redis, workerId, report, cards, last);
+    if (reply.isDraining && last?.isDraining !== true) deps.onDrain();
+    last = reply;
     const differing = [
       ...reply.otherWeights.map((model) => [model, "other weights, tokenizers or templates"]),
       ...reply.otherAlphas.map((model) => [model, "another range or default of alpha"]),

@@ -33,6 +33,8 @@ let timer: ReturnType<typeof setTimeout> | undefined;
 let reading: Promise<void> = Promise.resolve();
 let isPaused = false;
 
+// An address with another key was opened in the same tab.
+addEventListener("hashchange", () => location.reload());
 takeFragment();
 const key = savedKey();
 if (key === null) askForKey("");

@@ -41,6 +41,7 @@ const STATUS_TEXTS = {
 } as const;
 
 export class SettingsForm {
+  #gate: Settings["gate"] = null;
   readonly #alpha: AlphaControl;
   readonly #schedule: ScheduleEditor;
   readonly #pairs: PairsEditor;
@@ -103,6 +104,7 @@ export class SettingsForm {
       alpha: this.#alpha.value,
       schedule: this.#schedule.read(),
       pairs: this.#pairs.read(),
+      gate: this.#gate,
       stop: this.#output.stop,
       response_format: this.#output.format,
     };
@@ -110,7 +112,7 @@ export class SettingsForm {
 
   /** Sets what is given and leaves the rest. A model that is not served is not set. */
   write(settings: Partial<Settings>): void {
-    const { model, prompt, alpha, schedule, pairs, stop, response_format } = settings;
+    const { model, prompt, alpha, schedule, pairs, gate, stop, response_format } = settings;
     if (this.#models.some(({ id }) => id === model)) {
       this.#model.value = model!;
       this.#showModel();
@@ -123,6 +125,7 @@ export class SettingsForm {
     }
     if (schedule !== undefined) this.#schedule.write(schedule);
     if (pairs !== undefined) this.#pairs.write(pairs);
+    if (gate !== undefined) this.#gate = gate;
     if (stop !== undefined) this.#output.stop = stop;
     if (response_format !== undefined) this.#output.format = response_format;
     this.#showScale();

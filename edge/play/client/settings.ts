@@ -1,7 +1,7 @@
 /** The settings of a comparison: as the body of a job, and in the page's address. */
 import * as v from "valibot";
 import { ResponseFormat } from "../../../shared/api/response-formats.ts";
-import { AlphaSchedule, ExpertPairs } from "../../../shared/api/steering.ts";
+import { AlphaSchedule, ExpertPairs, Gate } from "../../../shared/api/steering.ts";
 import { scheduleAfter, type Knot } from "../../../shared/jobs/alpha-schedule.ts";
 import type { JobBody } from "./api.ts";
 
@@ -26,6 +26,8 @@ export interface Settings {
   readonly kl_budget: number | null;
   readonly base_nucleus: number | null;
   readonly fallback: number | null;
+  /** Of a link or of a job; the form does not show it. Null: the shift is applied at every token. */
+  readonly gate: v.InferOutput<typeof Gate> | null;
   /** Strings that end the answer; null for none. */
   readonly stop: readonly string[] | null;
   /** Null: any text. */
@@ -48,6 +50,7 @@ export type NumberName = (typeof NUMBER_NAMES)[number];
 const STRUCTURED = {
   schedule: AlphaSchedule,
   pairs: ExpertPairs,
+  gate: Gate,
   stop: v.array(v.string()),
   response_format: ResponseFormat,
 } satisfies Partial<Record<keyof Settings, v.GenericSchema>>;
@@ -67,7 +70,7 @@ export const messagesOf = ({ prompt }: Pick<Settings, "prompt">) => [
 ];
 
 export function steeringOf(settings: Settings) {
-  const { alpha, schedule, pairs, kl_budget, base_nucleus, fallback } = settings;
+  const { alpha, schedule, pairs, kl_budget, base_nucleus, fallback, gate } = settings;
   const guards = {
     ...(kl_budget !== null && { kl_budget }),
     ...(base_nucleus !== null && { base_nucleus }),
@@ -79,6 +82,7 @@ export function steeringOf(settings: Settings) {
       : { schedule: schedule.map(([at, value]): [number, number] => [at, value]) }),
     ...(pairs !== null && { pairs: pairs.map((pair) => ({ ...pair })) }),
     ...(Object.keys(guards).length > 0 && { guards }),
+    ...(gate !== null && { gate }),
   };
 }
 

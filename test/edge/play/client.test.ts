@@ -29,6 +29,7 @@ const SETTINGS: Settings = {
   kl_budget: 0.4,
   base_nucleus: null,
   fallback: null,
+  gate: null,
   stop: null,
   response_format: null,
 };

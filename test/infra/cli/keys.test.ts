@@ -154,7 +154,7 @@ test("if Redis does not answer, one line says so, without the password", async (
 });
 
 test("the error for an invalid Redis URL is one line without the URL", async () => {
-  expect(await keys(["list"], "secret")).toEqual({
+  expect(await keys(["list"], "http://secret")).toEqual({
     code: 1,
     out: "",
     error:

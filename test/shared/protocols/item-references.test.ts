@@ -17,7 +17,7 @@ async function refer(ids: readonly string[], text: string, finish_reason: string
     outputTools: { ...outputTools, parallel: true },
   } as const;
   const context = {
-    principal: { tenant: "t" },
+    principal: { tenant: "t", scopes: ["jobs:read"] },
     jobs: { output: async () => (reads++, output), record: async () => null },
   };
   const items = ids.map((id) => ({ type: "item_reference" as const, id }));

@@ -154,8 +154,14 @@ test("a drained worker serves nothing until its process ends, although it is los
   await silence(WORKERS_KEY, "a", 11);
   await beat("b", ...cards);
   expect(await redis.exists(DRAINING_WORKERS_KEY)).toBe(0);
-  await sendHeartbeat(redis, "a", report(cards), cards, reply.isDraining);
+  await sendHeartbeat(redis, "a", report(cards), cards, reply);
   expect(await drained()).toEqual(["a"]);
+  const again = (await liveWorkers(redis)).find(({ id }) => id === "a");
+  expect(again?.sinceMs).toBe(reply.sinceMs);
+
+  // A worker that is lost and not yet removed.
+  await silence(WORKERS_KEY, "a", 11);
+  expect(await drainWorker(redis, "a")).toBe(false);
 
   await removeWorker(redis, "a");
   await beat("a", ...cards);
