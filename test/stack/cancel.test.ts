@@ -76,7 +76,7 @@ test("cancelling a succeeded job changes nothing, and its worker has counted it 
   expect(await stack.client.cancel(job.id)).toEqual(job);
   const metrics = async () => (await fetch(`${worker.healthUrl}/metrics`)).text();
   /** A line of the job's model, with the labels in any order. */
-  const line = (name: string, label: string, value: unknown) =>
+  const line = (name: string, label: string, value: number | undefined) =>
     new RegExp(
       `^trimtab_${name}\\{(?=[^}]*model="${job.model}")[^}]*${label}[^}]*\\} ${value}$`,
       "m",
