@@ -46,13 +46,7 @@ const COMMON = { reconnectOnError, disableClientInfo: true };
 
 /** Options of an ioredis client. @param url a valid RedisUrl @throws Error for certificates without TLS */
 export function redisOptions(url: string, tls: RedisTls = {}) {
-  const { REDIS_TLS_CA: ca, REDIS_TLS_CERT: cert, REDIS_TLS_KEY: key } = tls;
-  const certificates = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
-  if (Object.keys(certificates).length > 0 && !url.startsWith("rediss")) {
-    throw new Error(
-      "REDIS_TLS_CA, REDIS_TLS_CERT and REDIS_TLS_KEY need a REDIS_URL with rediss://",
-    );
-  }
+  const certificates = certificateOptions(url, tls);
   const sentinel = SENTINEL_URL.exec(url)?.groups;
   if (sentinel === undefined) return { ...COMMON, ...serverOptions(url, certificates) };
   const { username = "", password = "", hosts, name, db } = sentinel;
@@ -75,6 +69,19 @@ export function redisOptions(url: string, tls: RedisTls = {}) {
       enableTLSForSentinelMode: true,
     }),
   };
+}
+
+function certificateOptions(
+  url: string,
+  { REDIS_TLS_CA: ca, REDIS_TLS_CERT: cert, REDIS_TLS_KEY: key }: RedisTls,
+) {
+  const certificates = { ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) };
+  if (Object.keys(certificates).length > 0 && !url.startsWith("rediss")) {
+    throw new Error(
+      "REDIS_TLS_CA, REDIS_TLS_CERT and REDIS_TLS_KEY need a REDIS_URL with rediss://",
+    );
+  }
+  return certificates;
 }
 
 /** The members of a query. As in the other parts of the URL, and unlike in a form, `+` stands for itself. */

@@ -65,3 +65,9 @@ test.each([
 ])("%s is refused", (url) => {
   expect(v.is(RedisUrl, url)).toBe(false);
 });
+
+test("certificates without TLS are refused: the connection would not be encrypted", () => {
+  const tls = { REDIS_TLS_CA: "-----BEGIN CERTIFICATE-----" };
+  expect(() => redisOptions("redis://host", tls)).toThrow("need a REDIS_URL with rediss://");
+  expect(redisOptions("rediss://host", tls)).toMatchObject({ tls: { ca: tls.REDIS_TLS_CA } });
+});
