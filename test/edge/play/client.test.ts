@@ -34,8 +34,8 @@ const SETTINGS: Settings = {
   response_format: null,
 };
 
-/** No guards. */
-const OFF = { kl_budget: null, base_nucleus: null, fallback: null };
+/** No guards and no gate. */
+const OFF = { kl_budget: null, base_nucleus: null, fallback: null, gate: null };
 
 const ALL: Settings = {
   ...SETTINGS,
@@ -49,6 +49,7 @@ const ALL: Settings = {
   ],
   base_nucleus: 0.9,
   fallback: 0.05,
+  gate: { min_entropy: 0.5 },
   stop: ["\n", "a=b&c"],
   response_format: {
     type: "json_schema",
