@@ -37,7 +37,7 @@ export interface RequestObserver {
 /** The status of a request whose client disconnected before a reply began; none was sent. */
 const NO_REPLY_STATUS = 499;
 
-/** What is known of a reply that has begun. */
+/** A reply that has begun. */
 interface MeasuredReply {
   readonly startMs: number;
   readonly isStream: boolean;

@@ -1,4 +1,4 @@
-/** What happened within the last hour, minute by minute: for charts and alerts. */
+/** The ended jobs of the last hour, minute by minute: for charts and alerts. */
 import * as v from "valibot";
 import { count, EXAMPLE_TIME, field, type Reply } from "./schema.ts";
 import { UsageSums } from "./usage.ts";

@@ -1,4 +1,4 @@
-/** What a running job waits for whose worker was lost: its lease has expired, and no worker has taken it over yet. */
+/** Why a running job waits after its worker was lost: its lease has expired, and no worker has taken it over yet. */
 import { LEASE_LUA } from "./lease-lua.ts";
 import { isNewerLane, serveLane } from "./lanes.ts";
 import type { RedisClient } from "../redis/client.ts";

@@ -40,7 +40,7 @@ export class QueueEstimate {
     return ahead && estimate(ahead, fleet).place;
   }
 
-  /** What a running job waits for whose worker was lost; null if a worker runs it. */
+  /** Why a running job waits after its worker was lost; null if a worker runs it. */
   waitingFor(job: LeasedJob): ReturnType<typeof waitingFor> {
     return waitingFor(this.#redis, job);
   }

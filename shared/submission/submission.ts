@@ -229,7 +229,7 @@ export async function requireOwnJob(
   return record;
 }
 
-/** Whoever puts the text of another job into a prompt can read it. @throws AppError permission_denied */
+/** A key that puts the text of another job into a prompt can read that text. @throws AppError permission_denied */
 export function requireReader({ scopes }: Pick<ApiKeyRecord, "scopes">, param: string): void {
   if (scopes.includes("jobs:read")) return;
   const message = `${param}: a key needs the scope jobs:read to continue another job`;

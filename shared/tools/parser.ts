@@ -1,13 +1,13 @@
 /**
  * Finds the calls in a model's output, piece by piece. It is the only place where calls are read from text: every protocol and
  * every reader gets the same calls from the same text. Spaces and line breaks around the parts of a call do not matter.
- * What the grammar (grammar.ts) allows only as text is text here, also if it looks like a call.
+ * Text that the grammar (grammar.ts) does not allow as a call is text here, also if it looks like one.
  */
 import { CALL_OBJECT_START, toolFormat, type CallStyle, type ToolFormat } from "./formats.ts";
 import { JsonScanner } from "./json-scanner.ts";
 import { callable, type FunctionCall, type ToolSettings } from "./tools.ts";
 
-/** What a piece of text adds to an output. */
+/** A part of an output that a piece of text adds. */
 export type OutputPart =
   | { readonly type: "text"; readonly text: string }
   /** A call begins. `index` counts the calls of the output from 0. */
@@ -38,7 +38,7 @@ export function joinParts(parts: readonly OutputPart[]): ParsedOutput {
   return { text: texts.join(""), calls };
 }
 
-/** What is read next. */
+/** The part that is read next. */
 type State =
   /** A text, or a trigger. */
   | "text"

@@ -1,11 +1,11 @@
 /** Who may see an answer in the playground; and answers that wait, or whose worker or connection is lost: it says so, and they are whole. */
 import { expect, test } from "vitest";
 import type { JobInput } from "../../infra/cli/job-client.ts";
-import type { Page } from "playwright-core";
 import {
   column,
   complete,
   openPlayground,
+  playgroundOpener,
   QUESTION,
   runButton,
   runExample,
@@ -30,15 +30,7 @@ const input = (alpha: number, maxTokens = 24): JobInput => ({
 });
 const answerOf = async (body: JobInput) => (await runToEnd(stack.client, body)).output.text;
 
-async function open(
-  prepare: (page: Page) => Promise<unknown> = async () => {},
-  fragment = "",
-): Promise<Page> {
-  const page = await openPage();
-  await prepare(page);
-  await openPlayground(page, { url: stack.edge.url, key: stack.key.key, fragment });
-  return page;
-}
+const open = playgroundOpener(openPage, stack);
 
 test("a job waits for a worker at its place in the queue, and another worker takes it over from one that is killed", async () => {
   const killed = await stack.startWorker(LEASES);

@@ -1,13 +1,12 @@
 /** The playground in a real Chromium, with real models. */
 import { spawnSync } from "node:child_process";
-import type { Page } from "playwright-core";
 import { expect, test } from "vitest";
 import type { JobInput } from "../../infra/cli/job-client.ts";
 import {
   column,
   complete,
   openFigure,
-  openPlayground,
+  playgroundOpener,
   QUESTION,
   runButton,
   runExample,
@@ -44,15 +43,7 @@ const answerOf = async (body: JobInput) => (await runToEnd(stack.client, body)).
 const nameOf = (text: string) => `“${text.replaceAll("⏎\n", "⏎").replaceAll(" ", "\u00a0")}”`;
 
 /** Opens the playground with the test's key. */
-async function open(
-  prepare: (page: Page) => Promise<unknown> = async () => {},
-  fragment = "",
-): Promise<Page> {
-  const page = await openPage();
-  await prepare(page);
-  await openPlayground(page, { url: stack.edge.url, key: stack.key.key, fragment });
-  return page;
-}
+const open = playgroundOpener(openPage, stack);
 
 test("a person types, sees both answers, moves alpha, looks at a token, goes on from another and shares a link", async () => {
   const page = await open();

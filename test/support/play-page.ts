@@ -16,6 +16,25 @@ export async function openPlayground(
   await page.locator("#model option").first().waitFor({ state: "attached" });
 }
 
+/**
+ * Opens the page of a stack in a new tab, with the stack's own key.
+ * @param stack is read when a page is opened
+ */
+export function playgroundOpener(
+  openPage: () => Promise<Page>,
+  stack: { readonly edge: { readonly url: string }; readonly key: { readonly key: string } },
+) {
+  return async (
+    prepare: (page: Page) => Promise<unknown> = async () => {},
+    fragment = "",
+  ): Promise<Page> => {
+    const page = await openPage();
+    await prepare(page);
+    await openPlayground(page, { url: stack.edge.url, key: stack.key.key, fragment });
+    return page;
+  };
+}
+
 export const column = (page: Page, name: ColumnName) =>
   page.getByRole("article", { name: new RegExp(`^${name}`) });
 

@@ -37,7 +37,7 @@ function replace(id: string, nodes: readonly Node[]): void {
   for (const [i, made] of regions.entries()) made.scrollLeft = scrolled[i] ?? 0;
   if (!isFocused || focused === null) return;
   const again = region >= 0 ? regions[region] : document.getElementById(focused.id);
-  // What was focused is gone, such as the button of a job that has ended.
+  // The focused element may be gone, such as the button of a job that has ended.
   (again ?? elementOf(`${id}-title`)).focus({ preventScroll: true });
 }
 

@@ -26,7 +26,7 @@ export type LarkPart =
 export interface LarkGrammar {
   /** The rules and the terminals, by name, in the order of the text. */
   readonly definitions: ReadonlyMap<string, LarkPart>;
-  /** What may stand between terminals. */
+  /** The terminals of `%ignore`, which may stand between others. */
   readonly ignored: readonly LarkPart[];
 }
 

@@ -14,7 +14,7 @@ import { isTerminal, type LarkGrammar, type LarkPart } from "./lark-parser.ts";
 import { larkPattern } from "./lark-pattern.ts";
 import { shortName } from "./named-rule.ts";
 
-/** What a terminal becomes in a pattern. */
+/** The part of a pattern that a terminal becomes. */
 interface Content extends Extent {
   readonly elements: readonly NoParent<Element>[];
 }

@@ -27,7 +27,7 @@ class LarkRules {
   readonly #grammar: LarkGrammar;
   readonly #named: NamedRules;
   readonly #terminals: LarkTerminals;
-  /** What may follow a terminal. */
+  /** The text of `%ignore`, which may follow any terminal. */
   readonly #ignored: Expression;
 
   constructor(grammar: LarkGrammar, rules: Rules, path: Path) {

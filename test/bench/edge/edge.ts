@@ -2,22 +2,20 @@
  * `npm run bench:edge`: cost of the self-hosted edge beside Hono alone and beside Hono with a bare `queue.add`, all on Node with
  * one real Redis. Operations are measured in rounds, in turn, so that other load of the machine affects all of them alike.
  */
-import { writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { Queue } from "bullmq";
 import { Command } from "commander";
 import type { Redis } from "ioredis";
 import { startEdge } from "../../../infra/stack/edge.ts";
-import { stopOnInterrupt } from "../../../infra/stack/interrupt.ts";
 import { freePort } from "../../../infra/stack/port.ts";
-import { errorText } from "../../../infra/stack/user-error.ts";
-import { Child, stopAllChildren } from "../../../infra/stack/process.ts";
+import { Child } from "../../../infra/stack/process.ts";
 import { connectRedis, startRedis } from "../../../infra/stack/redis.ts";
 import { JobStore, NEVER_RAN } from "../../../shared/jobs/store.ts";
 import type { ModelCard } from "../../../shared/workers/model-card.ts";
 import { KeyRegistry } from "../../../shared/keys/registry.ts";
 import { MODELS_KEY } from "../../../shared/redis/keys.ts";
 import { describeMachine } from "../machine.ts";
+import { runBench } from "../run-bench.ts";
 import { DEEP_JOBS, DEEP_TENANTS, measureDeepQueue } from "./deep-queue.ts";
 import { summarize, quantile, type Summary } from "../statistics.ts";
 import { printLines, formatNumber, formatRange } from "../table.ts";
@@ -72,20 +70,7 @@ const { json } = new Command("npm run bench:edge --")
   .parse()
   .opts<{ json?: string }>();
 
-stopOnInterrupt();
-try {
-  const report = await bench();
-  print(report);
-  if (json) {
-    writeFileSync(json, JSON.stringify(report, null, 2));
-    console.log(`\nwritten to ${resolve(json)}`);
-  }
-} catch (error) {
-  console.error(errorText(error));
-  process.exitCode = 1;
-} finally {
-  await stopAllChildren();
-}
+await runBench(bench, print, json);
 
 async function bench() {
   const startedMs = performance.now();

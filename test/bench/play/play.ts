@@ -3,21 +3,17 @@
  * on the same machine. Frame times depend on the machine's other load, so the report has it; the time that the page's own work takes
  * per token depends less on it.
  */
-import { writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
-import { resolve } from "node:path";
 import { Command } from "commander";
 import type { CDPSession, Page } from "playwright-core";
 import { startChromium } from "../../../infra/stack/chromium.ts";
 import { startEdge } from "../../../infra/stack/edge.ts";
-import { stopOnInterrupt } from "../../../infra/stack/interrupt.ts";
-import { stopAllChildren } from "../../../infra/stack/process.ts";
 import { connectRedis, startRedis } from "../../../infra/stack/redis.ts";
-import { errorText } from "../../../infra/stack/user-error.ts";
 import { startWorker } from "../../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../../shared/keys/registry.ts";
 import { column, complete, openPlayground, runButton, tokensOf } from "../../support/play-page.ts";
 import { describeMachine } from "../machine.ts";
+import { runBench } from "../run-bench.ts";
 import { quantile } from "../statistics.ts";
 
 /** The demo models have a context of 512 tokens, so the prompt leaves 498. */
@@ -34,20 +30,7 @@ const { json } = new Command("npm run bench:play --")
   .parse()
   .opts<{ json?: string }>();
 
-stopOnInterrupt();
-try {
-  const report = await bench();
-  print(report);
-  if (json) {
-    writeFileSync(json, JSON.stringify(report, null, 2));
-    console.log(`\nwritten to ${resolve(json)}`);
-  }
-} catch (error) {
-  console.error(errorText(error));
-  process.exitCode = 1;
-} finally {
-  await stopAllChildren();
-}
+await runBench(bench, print, json);
 
 async function bench() {
   const { url: redisUrl } = await startRedis();
