@@ -106,7 +106,7 @@ export const Steering = v.pipe(
     guards: optional(Guards, "Bounds of the shift. The default is no guard."),
     gate: optional(
       Gate,
-      "Applies the shift only where the base is unsure: at all other tokens the base is used alone, as with alpha 0, and the experts and antiexperts are not run, which saves their time. With both conditions, both must hold. Scores and log-probabilities of a prompt follow the same rule. Not for a base on another server. The default is no gate.",
+      "Applies the shift only where the base is unsure: at all other tokens the base is used alone, as with alpha 0, and the experts and antiexperts are not run, which saves their time. Nothing is drafted for such a request, so alone it may be slower. Where the base is sure of what the pair should prevent, such as not to end its answer, a gate lets it through. With both conditions, both must hold. Scores and log-probabilities of a prompt follow the same rule. Not for a base on another server. The default is no gate.",
     ),
     base_error_max: optional(
       number(0, 1),

@@ -24,6 +24,8 @@ interface GateResult {
   readonly exact: number;
   readonly interval: Interval;
   readonly rude: number;
+  /** Answers that end with the end-of-sequence token, in percent. */
+  readonly ends: number;
   /** Tokens to which the shift was applied, in percent. */
   readonly shifted: number;
   readonly seconds: number;
@@ -41,7 +43,7 @@ const results: GateResult[] = [];
 for (const task of TASKS) {
   const items = loadItems(task, "test").slice(0, options.limit);
   console.log(`\n${task}, alpha ${ALPHA[task]}, ${items.length} items`);
-  console.log("min_entropy  exact %  95% interval  rude %  tokens with a shift %  seconds");
+  console.log("min_entropy  exact %  95% interval  rude %  ends %  tokens with a shift %  seconds");
   for (const minEntropy of MIN_ENTROPIES) {
     let [tokens, shifted] = [0, 0];
     const startedMs = performance.now();
@@ -52,13 +54,14 @@ for (const task of TASKS) {
         shifted += sequence.shiftedTokens;
       },
     });
-    const { right, rude } = scoreCompletions(task, items, completions);
+    const { right, rude, stopped } = scoreCompletions(task, items, completions);
     const result: GateResult = {
       task,
       minEntropy,
       exact: percentTrue(right),
       interval: wilsonInterval(right),
       rude: percentTrue(rude),
+      ends: percentTrue(stopped),
       shifted: (100 * shifted) / tokens,
       seconds: (performance.now() - startedMs) / 1000,
     };
@@ -69,6 +72,7 @@ for (const task of TASKS) {
         result.exact.toFixed(1).padStart(7),
         result.interval.map((value) => value.toFixed(1)).join(" to "),
         result.rude.toFixed(1).padStart(6),
+        result.ends.toFixed(1).padStart(6),
         result.shifted.toFixed(1).padStart(21),
         result.seconds.toFixed(1).padStart(7),
       ].join("  "),
