@@ -71,8 +71,6 @@ export function connectShared(
     retryStrategy: retryMs,
     sentinelRetryStrategy: retryMs,
     enableReadyCheck: waitsForLoading,
-    // With Redis Sentinel: changes to a new master as soon as it is elected, also if the old one hangs without an error.
-    failoverDetector: true,
   });
   redis.onReply = onReply;
   // Without a listener ioredis logs each error. The commands that fail because of it are rejected anyway.

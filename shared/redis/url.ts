@@ -9,6 +9,8 @@ const SENTINEL_URL =
   /^redis(?<tls>s?)\+sentinel:\/\/(?:(?<username>[^:@/]*):(?<password>[^@/]*)@)?(?<hosts>[^@/?]+)\/(?<name>[^/?]+)(?:\/(?<db>\d+))?(?:\?(?<query>.*))?$/;
 const PORT = 6_379;
 const SENTINEL_PORT = 26_379;
+/** A Sentinel that accepts a connection and does not answer within this time is passed over. ioredis would wait without end. */
+const SENTINEL_MS = 2_000;
 
 const EXPECTED =
   "Expected a redis://, rediss://, redis+sentinel://host:port,…/master or rediss+sentinel://… URL";
@@ -44,7 +46,13 @@ export type RedisTls = v.InferOutput<v.ObjectSchema<typeof redisTlsVariables, un
 // CLIENT SETINFO tells Redis the name of the client's library. It costs a round trip, and not every ACL user may call it.
 const COMMON = { reconnectOnError, disableClientInfo: true };
 
-/** Options of an ioredis client. @param url a valid RedisUrl @throws Error for certificates without TLS */
+/**
+ * Options of an ioredis client. They leave out its `failoverDetector`: a failover that is announced while the client asks a
+ * Sentinel for the master ends the client for good (ioredis 6.0). It is not needed: Sentinel closes the clients' connections to a
+ * master that it replaces, and one that hangs is noticed by its silence.
+ * @param url a valid RedisUrl
+ * @throws Error for certificates without TLS
+ */
 export function redisOptions(url: string, tls: RedisTls = {}) {
   const certificates = certificateOptions(url, tls);
   const sentinel = SENTINEL_URL.exec(url)?.groups;
@@ -56,6 +64,7 @@ export function redisOptions(url: string, tls: RedisTls = {}) {
   return {
     ...COMMON,
     name: decodeURIComponent(name!),
+    sentinelCommandTimeout: SENTINEL_MS,
     db: Number(db ?? 0),
     ...credentials(username, password),
     sentinels: hosts!

@@ -1,16 +1,17 @@
 /** The Redis master is killed, a Sentinel promotes its replica, and clients, edge and worker continue there. */
+import { once } from "node:events";
+import { createServer, type AddressInfo } from "node:net";
 import type { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
-import { freePort } from "../../infra/stack/port.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { startWorker, type WorkerProcess } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { jobKey } from "../../shared/redis/keys.ts";
 import { startRedisProxy } from "../support/redis-proxy.ts";
-import { startSentinel } from "../support/sentinel.ts";
+import { startSentinel, type Sentinel } from "../support/sentinel.ts";
 import {
   allEvents,
   countingFrom,
@@ -24,16 +25,21 @@ import {
 } from "./stack.ts";
 
 let master: RedisServer;
+let sentinel: Sentinel;
 let worker: WorkerProcess;
 let client: JobClient;
 
 beforeAll(async () => {
   master = await startRedis({ aof: true });
   await startRedis({ aof: true, replicaOf: master.port });
-  const sentinel = await startSentinel("trimtab", master.port);
+  sentinel = await startSentinel("trimtab", master.port);
   await sentinel.isReady();
-  // One Sentinel of the list does not run: that is allowed.
-  const hosts = `127.0.0.1:${await freePort()},127.0.0.1:${sentinel.port}`;
+  // The first Sentinel of the list accepts connections and does not answer: that is allowed.
+  const silent = createServer(() => {})
+    .listen(0, "127.0.0.1")
+    .unref();
+  await once(silent, "listening");
+  const hosts = `127.0.0.1:${(silent.address() as AddressInfo).port},127.0.0.1:${sentinel.port}`;
   const redisUrl = `redis+sentinel://${hosts}/trimtab`;
   const [edge, redis, started] = await Promise.all([
     startEdge({ redisUrl }),
@@ -56,6 +62,7 @@ test("a stream, its job and queued jobs continue when the master is killed", asy
   const resume = pauseGeneration(worker);
   await isReplicated(master);
   master.child.kill("SIGKILL");
+  await sentinel.replacesMaster();
   resume();
 
   const events = await reader.ended;

@@ -11,6 +11,8 @@ export interface Sentinel {
   readonly port: number;
   /** Resolves when the Sentinel knows the master's replica. Before, no failover is possible. */
   readonly isReady: () => Promise<void>;
+  /** From now on, a master that does not answer for half a second is replaced. Before, one that is only slow must not be. */
+  readonly replacesMaster: () => Promise<void>;
 }
 
 const READY_MS = 30_000;
@@ -24,7 +26,7 @@ export async function startSentinel(master: string, masterPort: number): Promise
     "bind 127.0.0.1",
     `dir ${folder}`,
     `sentinel monitor ${master} 127.0.0.1 ${masterPort} 1`,
-    `sentinel down-after-milliseconds ${master} 1000`,
+    `sentinel down-after-milliseconds ${master} ${READY_MS}`,
     `sentinel failover-timeout ${master} 10000`,
   ];
   await writeFile(config, lines.join("\n"));
@@ -34,16 +36,22 @@ export async function startSentinel(master: string, masterPort: number): Promise
     args: [config, "--sentinel"],
     cleanUp: () => rm(folder, { recursive: true, force: true }),
   });
+  const call = async (...args: string[]) => {
+    const redis = new Redis(port, { maxRetriesPerRequest: 0, retryStrategy: () => null });
+    redis.on("error", () => {});
+    try {
+      return await redis.call("SENTINEL", ...args);
+    } finally {
+      redis.disconnect();
+    }
+  };
   const isReady = () =>
     child.waitFor("the replica to be known", READY_MS, async () => {
-      const redis = new Redis(port, { maxRetriesPerRequest: 0, retryStrategy: () => null });
-      redis.on("error", () => {});
-      try {
-        const replicas = (await redis.call("SENTINEL", "REPLICAS", master)) as string[][];
-        return replicas.length === 1 && replicas[0]!.includes("ok");
-      } finally {
-        redis.disconnect();
-      }
+      const replicas = (await call("REPLICAS", master)) as string[][];
+      return replicas.length === 1 && replicas[0]!.includes("ok");
     });
-  return { port, isReady };
+  const replacesMaster = async () => {
+    await call("SET", master, "down-after-milliseconds", "500");
+  };
+  return { port, isReady, replacesMaster };
 }

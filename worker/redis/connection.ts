@@ -15,6 +15,9 @@ const CONNECT_MS = 5_000;
 /** An idle connection is probed by the kernel after this time, then each second, ten times. For those without PINGs. */
 const KEEP_ALIVE_MS = 10_000;
 
+/** ioredis says this without a failure too: when it has asked the last Sentinel of the list before, and begins with the first. */
+const SENTINELS_AGAIN = /^All sentinels are unreachable\. Retrying from scratch after \d+ms\.$/;
+
 /** When Redis last sent data on a connection, in the time of `performance.now`. */
 const heardAt = new WeakMap<Redis, number>();
 
@@ -30,8 +33,6 @@ export function connectRedis(url: string, log: Logger, tls: RedisTls = {}): Redi
     enableReadyCheck: true,
     connectTimeout: CONNECT_MS,
     keepAlive: KEEP_ALIVE_MS,
-    // With Redis Sentinel: changes to a new master as soon as it is elected, also if the old one hangs without an error.
-    failoverDetector: true,
   });
   watch(redis, log);
   return redis;
@@ -52,7 +53,9 @@ export function isAnswering(redis: Redis): boolean {
 const silentMs = (redis: Redis) => performance.now() - (heardAt.get(redis) ?? -Infinity);
 
 function watch(redis: Redis, log: Logger): void {
-  redis.on("error", (error) => log.warn({ reason: error.message }, "Redis connection error"));
+  redis.on("error", ({ message }) => {
+    if (!SENTINELS_AGAIN.test(message)) log.warn({ reason: message }, "Redis connection error");
+  });
   const heard = () => void heardAt.set(redis, performance.now());
   redis.on("connect", () => {
     heard();

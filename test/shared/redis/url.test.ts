@@ -15,6 +15,7 @@ test.each([
     {
       name: "main",
       db: 0,
+      sentinelCommandTimeout: 2_000,
       sentinels: [{ host: "a", port: 26379 }],
       sentinelUsername: "s",
       sentinelPassword: "p@+=",
@@ -29,6 +30,7 @@ test.each([
     {
       name: "main",
       db: 0,
+      sentinelCommandTimeout: 2_000,
       sentinels: [
         { host: "a", port: 26379 },
         { host: "b", port: 2 },
@@ -37,7 +39,13 @@ test.each([
   ],
   [
     "redis+sentinel://:pw@[::1]:3/main/4",
-    { name: "main", db: 4, password: "pw", sentinels: [{ host: "::1", port: 3 }] },
+    {
+      name: "main",
+      db: 4,
+      password: "pw",
+      sentinelCommandTimeout: 2_000,
+      sentinels: [{ host: "::1", port: 3 }],
+    },
   ],
 ])("%s is accepted and gives the options of a client", (url, options) => {
   expect(v.parse(RedisUrl, url)).toBe(url);
