@@ -12,7 +12,7 @@ import { stopAllChildren, type Child } from "../stack/process.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { startWorker } from "../stack/worker.ts";
 import { JobClient, type JobInput } from "./job-client.ts";
-import { createTemporaryKey, redisForCommand } from "./redis-and-key.ts";
+import { createTemporaryKeys, redisForCommand } from "./redis-and-key.ts";
 import { Paragraph, portOption, printLabelled } from "./terminal.ts";
 import {
   startWebhookReceiver,
@@ -38,6 +38,7 @@ interface DemoStack {
   readonly children: readonly Child[];
   readonly edgeUrl: string;
   readonly apiKey: string;
+  readonly operatorKey: string;
   readonly receiver: WebhookReceiver;
   readonly client: JobClient;
 }
@@ -92,7 +93,10 @@ async function startDemoStack(): Promise<DemoStack> {
   ]);
   printLabelled("worker", `ready, ${worker.healthUrl}/readyz`);
   printLabelled("edge", `ready, ${edge.url}`);
-  const { apiKey, webhookSecret, revoke } = await createTemporaryKey(redisUrl, "demo");
+  const { apiKey, operatorKey, webhookSecret, revoke } = await createTemporaryKeys(
+    redisUrl,
+    "demo",
+  );
   revokeKey = revoke;
   printLabelled("API key", `valid until the demo ends: ${apiKey}`);
   const receiver = await startWebhookReceiver({
@@ -106,6 +110,7 @@ async function startDemoStack(): Promise<DemoStack> {
     children: [...(redis === null ? [] : [redis]), worker.child, edge.child],
     edgeUrl: edge.url,
     apiKey,
+    operatorKey,
     receiver,
     client: new JobClient(edge.url, apiKey),
   };
@@ -158,7 +163,7 @@ function printWebhook(label: string, { type, verified }: ReceivedWebhook, detail
   printLabelled(label, `${type}${details}, ${verified ? "signature verified" : "BAD SIGNATURE"}`);
 }
 
-function printCommands({ edgeUrl, apiKey, receiver }: DemoStack): void {
+function printCommands({ edgeUrl, apiKey, operatorKey, receiver }: DemoStack): void {
   const headers = `-H "authorization: Bearer ${apiKey}" -H "content-type: application/json"`;
   const curl = (flag: string, path: string, body: object) =>
     `curl ${flag} ${edgeUrl}${path} ${headers} -d '${JSON.stringify(body)}'\n`;
@@ -174,6 +179,8 @@ function printCommands({ edgeUrl, apiKey, receiver }: DemoStack): void {
   console.log(curl("-s", "/v1/jobs", { ...atlas, webhook: { url: receiver.url } }));
   console.log("and receive every webhook in the terminal, without a server:\n");
   console.log(`TRIMTAB_API_KEY=${apiKey} npm run listen -- --edge ${edgeUrl}\n`);
+  console.log("See queues, workers and jobs as the operator (the address contains a key):\n");
+  console.log(`${edgeUrl}/admin#key=${operatorKey}\n`);
   console.log("See in a browser what alpha does, token by token (the address contains the key):\n");
   console.log(`${edgeUrl}/play#run=1&key=${apiKey}\n`);
 }

@@ -9,7 +9,7 @@ import { ensurePortFree } from "../stack/port.ts";
 import { stopAllChildren, type Child } from "../stack/process.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { startWorker } from "../stack/worker.ts";
-import { createTemporaryKey, redisForCommand } from "./redis-and-key.ts";
+import { createTemporaryKeys, redisForCommand } from "./redis-and-key.ts";
 import { watchSources } from "./source-watch.ts";
 import { portOption, printLabelled } from "./terminal.ts";
 
@@ -47,7 +47,7 @@ if (!interrupted.aborted) {
 async function runDev(): Promise<never> {
   await ensurePortFree(port, "pass --port N");
   const { redisUrl, child: redis } = await redisForCommand();
-  const { apiKey, revoke } = await createTemporaryKey(redisUrl, "dev");
+  const { apiKey, operatorKey, revoke } = await createTemporaryKeys(redisUrl, "dev");
   revokeKey = revoke;
   const worker = keepRunning("worker", ["worker", "shared"], async () => {
     const { child, healthUrl } = await startWorker({ redisUrl, env: WORKER_ENV, inherit: true });
@@ -57,6 +57,7 @@ async function runDev(): Promise<never> {
     startEdge({ redisUrl, port, env: ENV, inherit: true }),
   );
   printLabelled("API key", `valid until the end: ${apiKey}`);
+  printLabelled("operator key", `for /admin: ${operatorKey}`);
   return Promise.race([worker, edge, ...(redis === null ? [] : [failOnExit(redis)])]);
 }
 

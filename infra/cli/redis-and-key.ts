@@ -1,4 +1,4 @@
-/** Finds a Redis and creates an API key for `npm run demo` and `npm run dev`. */
+/** Finds a Redis and creates API keys for `npm run demo` and `npm run dev`. */
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import type { Child } from "../stack/process.ts";
 import { connectRedis, startRedis, withoutPassword } from "../stack/redis.ts";
@@ -20,26 +20,33 @@ export async function redisForCommand(): Promise<{ redisUrl: string; child: Chil
   return { redisUrl: server.url, child: server.child };
 }
 
-export interface TemporaryKey {
+export interface TemporaryKeys {
   readonly apiKey: string;
+  /** A key for `/admin`. */
+  readonly operatorKey: string;
   readonly webhookSecret: string;
   /** Must be called at the end, because the Redis may outlive the command. Further calls do nothing. */
   readonly revoke: () => Promise<void>;
 }
 
-/** Creates an API key. @param name of the key and of its tenant */
-export async function createTemporaryKey(redisUrl: string, name: string): Promise<TemporaryKey> {
+/** Creates an API key and an operator's key. @param name of the keys and of their tenant */
+export async function createTemporaryKeys(redisUrl: string, name: string): Promise<TemporaryKeys> {
   const redis = await connectRedis(redisUrl);
   const keys = new KeyRegistry(redis);
   const { id, key, tenant } = await keys.create(name, name);
+  const operator = await keys.create(`${name}-operator`, name, {
+    scopes: ["operator"],
+    limits: {},
+  });
   let isRevoked = false;
   return {
     apiKey: key,
+    operatorKey: operator.key,
     webhookSecret: (await keys.webhookSecret(tenant)) ?? "",
     revoke: async () => {
       if (isRevoked) return;
       isRevoked = true;
-      await keys.revoke(id).catch(() => {});
+      await Promise.all([id, operator.id].map((each) => keys.revoke(each))).catch(() => {});
       redis.disconnect();
     },
   };

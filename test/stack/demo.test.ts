@@ -53,6 +53,7 @@ test("without --once the demo ends its output with the playground's address and 
   const { child, mark } = startDemo(await freePort());
   const playground = /http:\/\/[\d.:]+\/play#run=1&key=tt_[\w-]{43}/;
   await child.waitFor("the last line", DEADLINE_MS, () => playground.test(child.output));
+  expect(child.output).toMatch(/http:\/\/[\d.:]+\/admin#key=tt_[\w-]{43}/);
   const worker = (await mark.living("worker/main.ts"))[0] ?? 0;
   process.kill(worker, "SIGKILL");
   expect(await child.exited).toEqual({ code: 1, signal: null });
