@@ -22,7 +22,7 @@ import {
   wholeReply,
   type EndedChoice,
 } from "../../shared/protocols/whole-reply.ts";
-import { streamFrames, type SseFrame, type StreamControl } from "../http/sse.ts";
+import { streamOnceStarted, type SseFrame, type StreamControl } from "../http/sse.ts";
 
 export interface AnswerOptions {
   readonly stream: boolean;
@@ -71,15 +71,15 @@ export const ANSWER: ContractPart = {
   ],
 };
 
-/** The answer as a stream of chunks. */
+/** The answer as a stream of chunks. @throws AppError the job's error, if it fails before its first token and soon */
 export function streamAnswer(
   c: AppContext,
   job: AnsweredJob,
   replies: ReplyBuilder,
   options: AnswerOptions,
-): Response {
+): Promise<Response> {
   const ids = choiceIds(job);
-  return streamFrames(
+  return streamOnceStarted(
     c,
     (control) => chunkFrames(c, ids, replies, { ...options, ...control }),
     (error) => ({ data: JSON.stringify(streamErrorBody(c, options.log, job.id, error)) }),
@@ -198,7 +198,7 @@ async function* chunkFrames(
   try {
     for (const index of after === 0 ? ids.keys() : []) {
       const firstChunk = replies.firstChunk(index);
-      if (firstChunk !== null) yield frame(firstChunk);
+      if (firstChunk !== null) yield { ...frame(firstChunk), isOpening: true };
     }
     for await (const { index, event } of merge(Array.from(ids.keys(), follow))) {
       if (event.type === "tokens") {

@@ -13,12 +13,12 @@ import { jobNotFound } from "../../shared/submission/submission.ts";
 import { OutputParser, type OutputPart } from "../../shared/tools/parser.ts";
 import { toEvent } from "../../shared/jobs/log-entry.ts";
 import type { AppContext } from "../http/context.ts";
-import { streamFrames, type SseFrame, type StreamControl } from "../http/sse.ts";
+import { streamOnceStarted, type SseFrame, type StreamControl } from "../http/sse.ts";
 import { streamError } from "../middleware/errors.ts";
 import type { Log } from "../runtime/log.ts";
 
-export function streamMessage(c: AppContext, job: AnsweredJob, log: Log): Response {
-  return streamFrames(
+export function streamMessage(c: AppContext, job: AnsweredJob, log: Log): Promise<Response> {
+  return streamOnceStarted(
     c,
     (control) => messageFrames(c, job, control),
     (thrown) => {
@@ -34,8 +34,8 @@ async function* messageFrames(
   job: AnsweredJob,
   { signal, heartbeat }: StreamControl,
 ): AsyncGenerator<SseFrame> {
-  yield frame("message_start", { message: messageStart(job) });
-  yield frame("ping", {});
+  yield { ...frame("message_start", { message: messageStart(job) }), isOpening: true };
+  yield { ...frame("ping", {}), isOpening: true };
   const blocks = new BlockFrames(job);
   const request = { after: 0, signal, onIdle: heartbeat };
   for await (const entry of c.var.stores.followJob(job.id, request)) {

@@ -3,6 +3,8 @@
  * the content of the events. Hono's helper is not used because it sends an error as plain text, which the `openai` clients
  * cannot parse.
  */
+import { ERRORS } from "../../shared/api/error-codes.ts";
+import { AppError } from "../../shared/api/errors.ts";
 import type { AppContext } from "./context.ts";
 
 export interface SseFrame {
@@ -10,6 +12,8 @@ export interface SseFrame {
   readonly event?: string;
   /** One line: JSON, or the `[DONE]` of the OpenAI protocols. */
   readonly data: string;
+  /** Whether the frame only opens the stream: it says nothing of the result. */
+  readonly isOpening?: boolean;
 }
 
 export interface StreamControl {
@@ -44,40 +48,96 @@ export function streamFrames(
 ): Response {
   // A HEAD request is served by the route for GET, and its body would never be read or cancelled.
   if (c.req.method === "HEAD") return c.body(null, 200, HEADERS);
-  const encoder = new TextEncoder();
-  const bytesOf = (frame: SseFrame) => encoder.encode(formatFrame(frame));
-  const cancelled = new AbortController();
-  const signal = AbortSignal.any([cancelled.signal, c.req.raw.signal]);
-  const ended = Promise.withResolvers<unknown>();
-  let frames: AsyncIterator<SseFrame>;
-  const body = new ReadableStream<Uint8Array>({
-    start(controller) {
-      const heartbeat = () => {
-        // No heartbeat is added while the reader has not read the last one.
-        if (controller.desiredSize! > 0) controller.enqueue(encoder.encode(HEARTBEAT));
-      };
-      frames = source({ signal, heartbeat })[Symbol.asyncIterator]();
-      // A reader that has disconnected may never pull again, so the source is ended here, not in pull().
-      signal.addEventListener("abort", () => {
-        void frames.return?.().then(ended.resolve, ended.resolve);
-      });
-    },
-    async pull(controller) {
-      try {
-        const { done, value } = await frames.next();
-        if (!done) return controller.enqueue(bytesOf(value));
-      } catch (error) {
-        if (!signal.aborted) controller.enqueue(bytesOf(toFrame(error)));
+  const stream = new FrameStream(c, source);
+  return c.body(stream.body(toFrame), 200, HEADERS);
+}
+
+/** A model that has a place starts within a second, and a client that waits for a place sees that the request was accepted. */
+const OPENING_MS_MAX = 1_000;
+
+/**
+ * Like `streamFrames`, but the reply waits up to a second for the first frame that is not an opening one, so that a request
+ * whose prompt does not fit gets the status of its error. An error after which clients send the request again stays in the
+ * stream: its job may still run.
+ * @throws AppError the source's error within this time
+ */
+export async function streamOnceStarted(
+  c: AppContext,
+  source: (control: StreamControl) => AsyncIterable<SseFrame>,
+  toFrame: (error: unknown) => SseFrame,
+): Promise<Response> {
+  if (c.req.method === "HEAD") return c.body(null, 200, HEADERS);
+  const stream = new FrameStream(c, source);
+  await stream.started(OPENING_MS_MAX);
+  return c.body(stream.body(toFrame), 200, HEADERS);
+}
+
+/** The frames of a reply, which may be read before the reply begins. */
+class FrameStream {
+  readonly #frames: AsyncIterator<SseFrame>;
+  readonly #cancelled = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #ended = Promise.withResolvers<unknown>();
+  /** Frames that were read before the reply. The last one may still be awaited. */
+  readonly #read: Promise<IteratorResult<SseFrame>>[] = [];
+  #heartbeat = () => {};
+
+  constructor(c: AppContext, source: (control: StreamControl) => AsyncIterable<SseFrame>) {
+    const signal = AbortSignal.any([this.#cancelled.signal, c.req.raw.signal]);
+    this.#signal = signal;
+    const frames = source({ signal, heartbeat: () => this.#heartbeat() })[Symbol.asyncIterator]();
+    this.#frames = frames;
+    // A reader that has disconnected may never pull again, so the source is ended here, not in pull().
+    signal.addEventListener("abort", () => {
+      void frames.return?.().then(this.#ended.resolve, this.#ended.resolve);
+    });
+    c.set("streamEnd", this.#ended.promise);
+  }
+
+  /** Resolves when a frame that is not an opening one is there, or after `msMax`. @throws AppError as streamOnceStarted does */
+  async started(msMax: number): Promise<void> {
+    const late = Promise.withResolvers<null>();
+    const timer = setTimeout(late.resolve, msMax, null);
+    try {
+      for (;;) {
+        const next = this.#frames.next();
+        this.#read.push(next);
+        const result = await Promise.race([next, late.promise]);
+        if (!(result?.value as SseFrame | undefined)?.isOpening) return;
       }
-      if (!signal.aborted) controller.close();
-      ended.resolve(null);
-    },
-    cancel() {
-      cancelled.abort();
-    },
-  });
-  c.set("streamEnd", ended.promise);
-  return c.body(body, 200, HEADERS);
+    } catch (error) {
+      if (!(error instanceof AppError) || ERRORS[error.code].retry) return;
+      this.#ended.resolve(null);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** The reply's body, which is written only as fast as it is read. */
+  body(toFrame: (error: unknown) => SseFrame): ReadableStream<Uint8Array> {
+    const encoder = new TextEncoder();
+    const bytesOf = (frame: SseFrame) => encoder.encode(formatFrame(frame));
+    return new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#heartbeat = () => {
+          // No heartbeat is added while the reader has not read the last one.
+          if (controller.desiredSize! > 0) controller.enqueue(encoder.encode(HEARTBEAT));
+        };
+      },
+      pull: async (controller) => {
+        try {
+          const { done, value } = await (this.#read.shift() ?? this.#frames.next());
+          if (!done) return controller.enqueue(bytesOf(value));
+        } catch (error) {
+          if (!this.#signal.aborted) controller.enqueue(bytesOf(toFrame(error)));
+        }
+        if (!this.#signal.aborted) controller.close();
+        this.#ended.resolve(null);
+      },
+      cancel: () => this.#cancelled.abort(),
+    });
+  }
 }
 
 function formatFrame({ id, event, data }: SseFrame): string {

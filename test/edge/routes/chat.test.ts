@@ -206,6 +206,14 @@ describe("a job that does not succeed", () => {
     expect(seen).toEqual(["", "so far"]);
   });
 
+  test("gives its error with its status if it fails before a stream's first token", async () => {
+    const stream = openai.chat.completions.create({ ...chat, stream: true });
+    stream.catch(() => {});
+    await tenant.playNext([], failure("context_length_exceeded"));
+    const code = "context_length_exceeded";
+    await expect(stream).rejects.toMatchObject({ status: 400, code });
+  });
+
   test("gives 409 if it was cancelled, and is not retried", async () => {
     const answer = openai.completions.create(completion);
     answer.catch(() => {});
