@@ -76,9 +76,13 @@ export async function runTokens(options: RequestOptions, batch?: BatchOptions): 
 }
 
 /** The models of golden vectors. */
-export async function vectorModels(ensemble: string, vocabSize: number): Promise<Models> {
+export async function vectorModels(
+  ensemble: string,
+  vocabSize: number,
+  folderOf = (name: string) => join(VECTORS, name),
+): Promise<Models> {
   const load = (role: string) =>
-    loadDecoder(join(VECTORS, ensemble, role), { dtype: "fp32", intraOpThreads: 1 });
+    loadDecoder(folderOf(`${ensemble}/${role}`), { dtype: "fp32", intraOpThreads: 1 });
   return {
     base: await load("base"),
     expert: await load("expert"),

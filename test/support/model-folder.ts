@@ -48,6 +48,9 @@ export function copyOf(name: string, config: object = {}): string {
   return folder;
 }
 
+/** A copy of a model folder in test/vectors that runs as exported, because its config.json has chunks of attention. */
+export const passthroughCopyOf = (name: string) => copyOf(name, { attention_chunk_size: 8 });
+
 /** A manifest entry with one model folder in all three roles, with the changes of a test. */
 export function ensembleEntry(
   folder: string,

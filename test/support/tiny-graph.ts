@@ -24,6 +24,8 @@ export interface TinyGraph {
   readonly type: "float32" | "float16";
   /** `present` is a copy of the output of Concat, so the graph cannot be rewritten. */
   readonly hidesConcat?: boolean;
+  /** Inputs and outputs are float32 although the graph computes in float16. */
+  readonly castsCaches?: boolean;
   /** The logits depend on all entries of the cache, also on masked ones. */
   readonly ignoresMask?: boolean;
 }
@@ -31,9 +33,10 @@ export interface TinyGraph {
 type Attribute = readonly [name: string, value: number | readonly number[]];
 
 /** The bytes of its model file. The graph takes one token a run, because its sums are not causal. */
-export function tinyGraph({ type, hidesConcat, ignoresMask }: TinyGraph): Uint8Array {
+export function tinyGraph({ type, hidesConcat, castsCaches, ignoresMask }: TinyGraph): Uint8Array {
   const element = type === "float16" ? DATA_TYPE.float16 : DATA_TYPE.float;
-  const cache = hidesConcat ? "cache" : "present.0.key";
+  const cache = hidesConcat || castsCaches ? "cache" : "present.0.key";
+  const outside = castsCaches ? DATA_TYPE.float : element;
   const nodes = [
     node("Cast", ["input_ids"], "id", ["to", element]),
     node("Unsqueeze", ["id"], "row", ["axes", [1, 3]]),
@@ -41,7 +44,9 @@ export function tinyGraph({ type, hidesConcat, ignoresMask }: TinyGraph): Uint8A
     node("Add", ["wide", "wide"], "twice"),
     node("Cast", ["twice"], "double", ["to", element]),
     node("Concat", ["row", "double"], "rows", ["axis", 3]),
-    node("Concat", ["past_key_values.0.key", "rows"], cache, ["axis", 2]),
+    ...(castsCaches ? [node("Cast", ["past_key_values.0.key"], "past", ["to", element])] : []),
+    node("Concat", [castsCaches ? "past" : "past_key_values.0.key", "rows"], cache, ["axis", 2]),
+    ...(castsCaches ? [node("Cast", [cache], "present.0.key", ["to", outside])] : []),
     ...(hidesConcat ? [node("Identity", [cache], "present.0.key")] : []),
     node("Cast", [cache], "ids", ["to", DATA_TYPE.float]),
     node("Cast", ["attention_mask"], "mask", ["to", DATA_TYPE.float]),
@@ -57,10 +62,10 @@ export function tinyGraph({ type, hidesConcat, ignoresMask }: TinyGraph): Uint8A
       valueInfo("input_ids", DATA_TYPE.int64, ["batch", "tokens"]),
       valueInfo("attention_mask", DATA_TYPE.int64, ["batch", "total"]),
       valueInfo("position_ids", DATA_TYPE.int64, ["batch", "tokens"]),
-      valueInfo("past_key_values.0.key", element, ["batch", 1, "past", 2]),
+      valueInfo("past_key_values.0.key", outside, ["batch", 1, "past", 2]),
     ],
     outputs: [
-      valueInfo("present.0.key", element, ["batch", 1, "past", 2]),
+      valueInfo("present.0.key", outside, ["batch", 1, "past", 2]),
       valueInfo("logits", element, ["batch", "tokens", 2]),
     ],
   });

@@ -34,7 +34,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     this.#newKvOutputs = new Map(io.pastInputs.map(({ name, output }) => [name, output]));
     // Two inputs may share an output (keys that are also the values); it is then fetched once.
     this.#newKvOutputNames = [...new Set(this.#newKvOutputs.values())];
-    this.#cache = new KvCache(io.pastInputs);
+    this.#cache = new KvCache(io.pastInputs, io.alignment);
     this.kvRows = {
       bytesPerToken: bytesPerToken(io.pastInputs),
       read: (slot: Slot, start: number, count: number) => this.#cache.read(slot, start, count),
@@ -74,7 +74,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
 
   async prefill(slot: Slot, ids: readonly number[]): Promise<void> {
     const rows = [{ ids, pastTokens: slot.length }];
-    const results = await this.#run(slot.index, rows, this.#newKvOutputNames);
+    const results = await this.#run([slot], rows, this.#newKvOutputNames);
     this.#append(slot, results, 0, ids.length);
   }
 
@@ -90,7 +90,8 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
       const pastTokens = id === undefined ? 0 : this.#cache.slots[index]!.length;
       rows.push({ ids: [id ?? 0], pastTokens });
     }
-    const results = await this.#run(first, rows, [LOGITS, ...this.#newKvOutputNames]);
+    const slots = inputs.map(({ sequence }) => sequence);
+    const results = await this.#run(slots, rows, [LOGITS, ...this.#newKvOutputNames]);
     return inputs.map(({ sequence }) => {
       const row = sequence.index - first;
       this.#append(sequence, results, row, 1);
@@ -100,7 +101,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
 
   async score(slot: Slot, ids: readonly number[]): Promise<Float32Array[]> {
     const rows = [{ ids, pastTokens: slot.length }];
-    const results = await this.#run(slot.index, rows, [LOGITS, ...this.#newKvOutputNames]);
+    const results = await this.#run([slot], rows, [LOGITS, ...this.#newKvOutputNames]);
     this.#append(slot, results, 0, ids.length);
     return logitsRows(results[LOGITS] as Tensor);
   }
@@ -110,13 +111,15 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     slot.length -= count;
   };
 
-  /** @param first index of the slot of the first row; the rows are those of neighbouring slots */
+  /** @param rows those of neighbouring slots, from the first of `slots` to the last */
   #run(
-    first: number,
+    slots: readonly Slot[],
     rows: readonly RunRow[],
     fetches: readonly string[],
   ): Promise<InferenceSession.ReturnType> {
-    const tensors = this.#cache.tensors(first, rows.length);
+    const first = Math.min(...slots.map(({ index }) => index));
+    const newTokens = rows[0]!.ids.length;
+    const tensors = this.#cache.tensors(first, rows.length, { shown: slots, newTokens });
     const feeds = { ...tensors, ...this.#io.feeds(rows, this.#cache.tokenCapacity) };
     return this.#session.run(feeds, fetches);
   }

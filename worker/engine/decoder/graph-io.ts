@@ -33,14 +33,17 @@ export interface PreparedLayout {
   /** `past_key_values.*` input -> output with the new tokens' keys or values. */
   readonly newKvOutputs: ReadonlyMap<string, string>;
   /**
-   * True if a sequence's new keys and values follow its old ones directly, as GroupQueryAttention places them: the mask is
-   * then as wide as the longest sequence (the operator refuses a mask wider than the model's positions) and padded at the
-   * right. False if they follow the whole token capacity of the cache.
+   * Where the tokens of a sequence are in its rows of the cache. `start`: new keys and values follow the old ones directly,
+   * as GroupQueryAttention places them. The mask is then as wide as the longest sequence (the operator refuses a mask wider
+   * than the model's positions) and padded at the right. `end`: new keys and values follow the whole token capacity, and the
+   * mask is padded at the left.
    */
-  readonly isRightPadded: boolean;
+  readonly alignment: Alignment;
 }
 
-const EXPORTED_LAYOUT: PreparedLayout = { newKvOutputs: new Map(), isRightPadded: false };
+export type Alignment = "start" | "end";
+
+const EXPORTED_LAYOUT: PreparedLayout = { newKvOutputs: new Map(), alignment: "end" };
 
 /** One row of a run's batch: the new tokens of one sequence. */
 export interface RunRow {
@@ -63,18 +66,18 @@ const SUPPORTED_TYPES = new Set<string>(["int64", "int32", "bool", "float32"]);
 
 export class GraphIo {
   readonly pastInputs: readonly PastInput[];
+  readonly alignment: Alignment;
   /** Number of logits for each token; null if the graph does not declare it. */
   readonly logitsWidth: number | null;
   readonly #inputs: ReadonlyMap<string, Metadata>;
-  readonly #isRightPadded: boolean;
 
   /** @throws Error with the reason if the graph is not a decoder with a KV cache and known inputs */
   constructor(
     session: InferenceSession,
     cacheShape: CacheShape,
-    { newKvOutputs, isRightPadded }: PreparedLayout = EXPORTED_LAYOUT,
+    { newKvOutputs, alignment }: PreparedLayout = EXPORTED_LAYOUT,
   ) {
-    this.#isRightPadded = isRightPadded;
+    this.alignment = alignment;
     const inputs = session.inputMetadata.filter((input) => input.isTensor);
     this.#inputs = new Map(inputs.map((input) => [input.name, input]));
     this.pastInputs = inputs
@@ -108,7 +111,7 @@ export class GraphIo {
   /**
    * All inputs except the cache.
    * @param rows the batch; all rows have the same number of new tokens
-   * @param tokenCapacity tokens for which the cache tensors have room; those from a row's `pastTokens` on are masked
+   * @param tokenCapacity tokens for which the cache tensors have room; all but a row's `pastTokens` are masked
    */
   feeds(rows: readonly RunRow[], tokenCapacity: number): Record<string, Tensor> {
     const batch = rows.length;
@@ -124,13 +127,13 @@ export class GraphIo {
     /** The value at flat index i of [batch, width], from the row and the column. */
     const perRow = (width: number, value: (row: RunRow, column: number) => number) => (i: number) =>
       value(rows[Math.floor(i / width)]!, i % width);
-    const isRightPadded = this.#isRightPadded;
-    const pastWidth = isRightPadded
+    const isAtStart = this.alignment === "start";
+    const pastWidth = isAtStart
       ? Math.max(...rows.map(({ pastTokens }) => pastTokens))
       : tokenCapacity;
     const attends = ({ pastTokens }: RunRow, column: number) => {
-      const isNew = isRightPadded ? column < pastTokens + count : column >= tokenCapacity;
-      return column < pastTokens || isNew ? 1 : 0;
+      const isToken = isAtStart ? column < pastTokens + count : column >= pastWidth - pastTokens;
+      return isToken ? 1 : 0;
     };
     feed(
       "input_ids",

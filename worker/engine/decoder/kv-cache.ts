@@ -2,10 +2,16 @@
  * The KV cache of one model for all its open sequences, in JS memory. The graph takes it as an input without a copy, and a
  * run returns only the keys and values of the new tokens. It is a rectangle, slots x token capacity, without paging: each
  * sequence has a slot, slots have no gaps, and any range of slots is a batch. Both sides of the rectangle grow in steps, so
- * most runs write a few rows and allocate nothing. Entries beyond a sequence's length hold old values and must be masked.
+ * most runs write a few rows and allocate nothing. Unused entries hold old values and must be masked.
+ *
+ * Graphs with Concat place the new tokens behind the whole capacity. The tokens of each sequence then have to end there, so
+ * that a graph which counts entries (attention windows, ALiBi) sees them at their distance. No tokens are moved for that: the
+ * rows of all heads lie one behind the other in memory, so a tensor that begins some entries later has all rows shifted by as
+ * many, and the entries in front of a row's tokens are unused ones. It begins within one spare row in front of the first, so
+ * each row has the place of its shift. Only sequences that run together for the first time are moved to end at the same column.
  */
 import type { Tensor } from "../onnxruntime/onnxruntime.ts";
-import { bytesPerToken, cacheTensor, type CacheValues, type PastInput } from "./graph-io.ts";
+import { cacheTensor, type Alignment, type CacheValues, type PastInput } from "./graph-io.ts";
 
 /** Keys and values of some tokens of one sequence, by `past_key_values.*` input: [heads, tokens, head size]. */
 export type KvRows = ReadonlyMap<string, CacheValues>;
@@ -13,9 +19,11 @@ export type KvRows = ReadonlyMap<string, CacheValues>;
 /** Token capacity grows in multiples of this. Growing copies the cache; with a larger step a run reads more masked entries. */
 const BUCKET_TOKENS = 64;
 
-/** The place of one sequence. Index and length change while the cache is used. */
+/** The place of one sequence. It changes while the cache is used. */
 export interface Slot {
   index: number;
+  /** Column of the first token in the slot's rows. */
+  start: number;
   /** Tokens in the cache. */
   length: number;
 }
@@ -33,15 +41,17 @@ export function hasStandardLayout({ emptyShape }: PastInput): boolean {
 
 export class KvCache {
   readonly #pastInputs: readonly PastInput[];
+  readonly #alignment: Alignment;
   readonly #slots: Slot[] = [];
   #slotCapacity = 0;
   #tokenCapacity = roundUpTokens(0);
-  /** By input: [slot capacity, heads, token capacity, head size]. */
+  /** By input: [slot capacity, heads, token capacity, head size], behind one spare row if tokens are aligned at their ends. */
   #values: CacheValues[];
 
   /** @param pastInputs inputs [1, heads, tokens, head size], see `hasStandardLayout` */
-  constructor(pastInputs: readonly PastInput[]) {
+  constructor(pastInputs: readonly PastInput[], alignment: Alignment = "end") {
     this.#pastInputs = pastInputs;
+    this.#alignment = alignment;
     this.#values = this.#allocate();
   }
 
@@ -62,12 +72,17 @@ export class KvCache {
 
   /** Bytes that are allocated when exactly these sequences are open; lengths in tokens. */
   bytesFor(lengths: readonly number[]): number {
-    const tokens = roundUpSlots(lengths.length) * roundUpTokens(Math.max(0, ...lengths));
-    return tokens * bytesPerToken(this.#pastInputs);
+    const slots = roundUpSlots(lengths.length);
+    const tokens = roundUpTokens(Math.max(0, ...lengths));
+    return this.#pastInputs.reduce(
+      (sum, { type, emptyShape }) =>
+        sum + this.#valueCount(emptyShape, slots, tokens) * (type === "float16" ? 2 : 4),
+      0,
+    );
   }
 
   open(): Slot {
-    const slot = { index: this.#slots.length, length: 0 };
+    const slot = { index: this.#slots.length, start: 0, length: 0 };
     if (slot.index === this.#slotCapacity)
       this.#resize(roundUpSlots(slot.index + 1), this.#tokenCapacity);
     this.#slots.push(slot);
@@ -78,11 +93,7 @@ export class KvCache {
   close(slot: Slot): void {
     const last = this.#slots.pop()!;
     if (last !== slot) {
-      for (const values of this.#values) {
-        const size = values.length / this.#slotCapacity;
-        values.copyWithin(slot.index * size, last.index * size, (last.index + 1) * size);
-      }
-      last.index = slot.index;
+      this.#moveTo(last, { ...last, index: slot.index });
       this.#slots[slot.index] = last;
     }
     const slots = roundUpSlots(this.#slots.length);
@@ -90,17 +101,55 @@ export class KvCache {
     if (slots < this.#slotCapacity || tokens < this.#tokenCapacity) this.#resize(slots, tokens);
   }
 
-  /** Inputs of the graph by name, for `count` slots from `first` on: views, each [count, heads, token capacity, head size]. */
-  tensors(first: number, count: number): Record<string, Tensor> {
+  /**
+   * Inputs of the graph by name, for `count` slots from `first` on: views, each [count, heads, token capacity, head size].
+   * @param shown the slots whose tokens are used; those of the others may be anywhere in their rows
+   * @param newTokens tokens that are appended to each of them after the run
+   */
+  tensors(
+    first: number,
+    count: number,
+    { shown, newTokens }: { readonly shown: readonly Slot[]; readonly newTokens: number },
+  ): Record<string, Tensor> {
+    this.reserve(Math.max(...shown.map(({ length }) => length)) + newTokens);
+    const shift = this.#alignment === "end" ? this.#alignEnds(shown, newTokens) : 0;
     const tensors: Record<string, Tensor> = {};
     for (const [i, { name, emptyShape }] of this.#pastInputs.entries()) {
-      const values = this.#values[i]!;
-      const size = this.#slotCapacity === 0 ? 0 : values.length / this.#slotCapacity;
-      const view = values.subarray(first * size, (first + count) * size);
-      const dims = [count, emptyShape[1]!, this.#tokenCapacity, emptyShape[3]!];
-      tensors[name] = cacheTensor(view, dims);
+      const [, heads, , size] = emptyShape as [number, number, number, number];
+      const start = first * heads * this.#tokenCapacity + shift;
+      const end = start + count * heads * this.#tokenCapacity;
+      const view = this.#values[i]!.subarray(start * size, end * size);
+      tensors[name] = cacheTensor(view, [count, heads, this.#tokenCapacity, size]);
     }
     return tensors;
+  }
+
+  /** Moves as few tokens as possible so that these slots end at the same column, with room behind it. Returns the column. */
+  #alignEnds(slots: readonly Slot[], room: number): number {
+    const longest = Math.max(...slots.map(({ length }) => length));
+    /** Column -> tokens that end there. */
+    const ends = new Map<number, number>([[longest, 0]]);
+    for (const { start, length } of slots) {
+      const end = start + length;
+      const isPossible = end >= longest && end + room <= this.#tokenCapacity;
+      if (isPossible) ends.set(end, (ends.get(end) ?? 0) + length);
+    }
+    const [end] = [...ends].reduce((best, other) => (other[1] > best[1] ? other : best));
+    for (const slot of slots) this.#moveTo(slot, { ...slot, start: end - slot.length });
+    return end;
+  }
+
+  /** Moves a slot's tokens to another place in the cache. */
+  #moveTo(slot: Slot, place: Slot): void {
+    if (place.index === slot.index && place.start === slot.start) return;
+    for (const [i, values] of this.#values.entries()) {
+      this.#copy(i, slot.length, {
+        from: { values, ...this.#tokensOf(slot) },
+        to: { values, ...this.#tokensOf(place) },
+      });
+    }
+    slot.index = place.index;
+    slot.start = place.start;
   }
 
   /** Makes room for this many tokens in each slot. */
@@ -116,16 +165,12 @@ export class KvCache {
   append(slot: Slot, newValues: (name: string) => CacheValues, row: number, count: number): void {
     const length = slot.length + count;
     this.reserve(length);
-    for (const [i, { name, emptyShape }] of this.#pastInputs.entries()) {
-      copyTokens(emptyShape, count, {
-        from: newValues(name),
-        fromSlot: row,
-        fromCapacity: count,
-        fromToken: 0,
-        to: this.#values[i]!,
-        toSlot: slot.index,
-        toCapacity: this.#tokenCapacity,
-        toToken: slot.length,
+    if (slot.start + length > this.#tokenCapacity) this.#moveTo(slot, { ...slot, start: 0 });
+    const end = { ...slot, start: slot.start + slot.length };
+    for (const [i, { name }] of this.#pastInputs.entries()) {
+      this.#copy(i, count, {
+        from: { values: newValues(name), ...rowsOf(row, count) },
+        to: { values: this.#values[i]!, ...this.#tokensOf(end) },
       });
     }
     slot.length = length;
@@ -133,78 +178,94 @@ export class KvCache {
 
   /** Copies the keys and values of `count` tokens of a slot, from token `start` on. */
   read(slot: Slot, start: number, count: number): KvRows {
+    const place = this.#tokensOf({ ...slot, start: slot.start + start });
     return new Map(
       this.#pastInputs.map(({ name, type, emptyShape }, i) => {
-        const to = allocate(type, emptyShape[1]! * count * emptyShape[3]!);
-        copyTokens(emptyShape, count, {
-          from: this.#values[i]!,
-          fromSlot: slot.index,
-          fromCapacity: this.#tokenCapacity,
-          fromToken: start,
-          to,
-          toSlot: 0,
-          toCapacity: count,
-          toToken: 0,
+        const values = allocate(type, emptyShape[1]! * count * emptyShape[3]!);
+        this.#copy(i, count, {
+          from: { values: this.#values[i]!, ...place },
+          to: { values, ...rowsOf(0, count) },
         });
-        return [name, to];
+        return [name, values];
       }),
     );
   }
 
   #resize(slotCapacity: number, tokenCapacity: number): void {
     const before = this.#values;
-    const capacityBefore = this.#tokenCapacity;
+    const places = this.#slots.map((slot) => this.#tokensOf(slot));
     this.#slotCapacity = slotCapacity;
     this.#tokenCapacity = tokenCapacity;
     this.#values = this.#allocate();
-    for (const slot of this.#slots) {
-      for (const [i, { emptyShape }] of this.#pastInputs.entries()) {
-        copyTokens(emptyShape, slot.length, {
-          from: before[i]!,
-          fromSlot: slot.index,
-          fromCapacity: capacityBefore,
-          fromToken: 0,
-          to: this.#values[i]!,
-          toSlot: slot.index,
-          toCapacity: tokenCapacity,
-          toToken: 0,
-        });
+    const longest = Math.max(...this.#slots.map(({ length }) => length));
+    for (const [index, slot] of this.#slots.entries()) {
+      slot.start = this.#alignment === "end" ? longest - slot.length : 0;
+      const place = this.#tokensOf(slot);
+      for (const [i, values] of this.#values.entries()) {
+        const from = { values: before[i]!, ...places[index]! };
+        this.#copy(i, slot.length, { from, to: { values, ...place } });
       }
     }
   }
 
   #allocate(): CacheValues[] {
-    return this.#pastInputs.map(({ type, emptyShape }) => {
-      const size = this.#slotCapacity * emptyShape[1]! * this.#tokenCapacity * emptyShape[3]!;
-      return allocate(type, size);
-    });
+    return this.#pastInputs.map(({ type, emptyShape }) =>
+      allocate(type, this.#valueCount(emptyShape, this.#slotCapacity, this.#tokenCapacity)),
+    );
+  }
+
+  #valueCount(emptyShape: readonly number[], slots: number, tokens: number): number {
+    const rows = slots === 0 ? 0 : this.#spareRows + slots * emptyShape[1]!;
+    return rows * tokens * emptyShape[3]!;
+  }
+
+  get #spareRows(): number {
+    return this.#alignment === "end" ? 1 : 0;
+  }
+
+  #tokensOf({ index, start }: Slot): TokenPlace {
+    return { spareRows: this.#spareRows, slot: index, capacity: this.#tokenCapacity, token: start };
+  }
+
+  /** Copies `count` tokens of each head of an input. Overlapping places are allowed. */
+  #copy(input: number, count: number, { from, to }: Readonly<Record<"from" | "to", Source>>): void {
+    const [, heads, , size] = this.#pastInputs[input]!.emptyShape as [
+      number,
+      number,
+      number,
+      number,
+    ];
+    const first = ({ spareRows, slot, capacity, token }: TokenPlace, head: number) =>
+      ((spareRows + slot * heads + head) * capacity + token) * size;
+    for (let head = 0; head < heads; head++) {
+      const start = first(from, head);
+      to.values.set(from.values.subarray(start, start + count * size), first(to, head));
+    }
   }
 }
+
+/** Tokens of one slot in memory: a row of `capacity` tokens for each head. */
+interface TokenPlace {
+  /** Rows in front of those of the first slot. */
+  readonly spareRows: number;
+  readonly slot: number;
+  readonly capacity: number;
+  /** Column of the first of the tokens. */
+  readonly token: number;
+}
+
+interface Source extends TokenPlace {
+  readonly values: CacheValues;
+}
+
+/** The place of all tokens of a slot in an output of a run. */
+const rowsOf = (slot: number, capacity: number): TokenPlace => ({
+  spareRows: 0,
+  slot,
+  capacity,
+  token: 0,
+});
 
 function allocate(type: PastInput["type"], size: number): CacheValues {
   return type === "float16" ? new Float16Array(size) : new Float32Array(size);
-}
-
-/** Copies `count` tokens of each head from one slot to another; the two slots may have different token capacities. */
-function copyTokens(
-  emptyShape: readonly number[],
-  count: number,
-  copy: {
-    from: CacheValues;
-    fromSlot: number;
-    fromCapacity: number;
-    fromToken: number;
-    to: CacheValues;
-    toSlot: number;
-    toCapacity: number;
-    toToken: number;
-  },
-): void {
-  const [, heads, , size] = emptyShape as [number, number, number, number];
-  const { from, fromSlot, fromCapacity, fromToken, to, toSlot, toCapacity, toToken } = copy;
-  for (let head = 0; head < heads; head++) {
-    const first = ((fromSlot * heads + head) * fromCapacity + fromToken) * size;
-    const rows = from.subarray(first, first + count * size);
-    to.set(rows, ((toSlot * heads + head) * toCapacity + toToken) * size);
-  }
 }

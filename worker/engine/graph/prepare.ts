@@ -12,9 +12,10 @@
  * `fusedCacheUpdates` do, and return a rewrite with a new variant from `rewriteGraph`.
  */
 import { PAST } from "../decoder/graph-io.ts";
+import { removeCacheCasts } from "./cache-casts.ts";
 import { fusedCacheUpdates, gatherNewRows } from "./fused-attention.ts";
 import type { GraphNode } from "./nodes.ts";
-import { GRAPH_PROTO, MICROSOFT_DOMAIN, MODEL_PROTO } from "./onnx-proto.ts";
+import { DATA_TYPE, GRAPH_PROTO, MICROSOFT_DOMAIN, MODEL_PROTO } from "./onnx-proto.ts";
 import {
   externalInitializerField,
   initializerName,
@@ -30,6 +31,8 @@ import {
   valueInfoName,
   type ModelFile,
 } from "./onnx-wire.ts";
+import { matrixInputField, retypedInputField } from "./value-info.ts";
+import { POSITION_IDS, usePositionInput } from "./position-input.ts";
 import { splitAttention, type CacheUpdate } from "./split-attention.ts";
 
 /** A rewritten graph. Its logits must be compared with the original's before it is used (probe.ts). */
@@ -57,6 +60,10 @@ export interface RewritePlan {
   readonly variant: GraphRewrite["variant"];
   readonly updates: readonly CacheUpdate[];
   readonly nodes: readonly GraphNode[];
+  /** The caches whose inputs become float16 (cache-casts.ts). */
+  readonly float16Caches: ReadonlySet<string>;
+  /** Whether the input `position_ids` is added (position-input.ts). */
+  readonly addsPositions: boolean;
 }
 
 /**
@@ -64,9 +71,10 @@ export interface RewritePlan {
  * @param inputs names of the graph's inputs, without its weights
  */
 export function planRewrites(
-  nodes: readonly GraphNode[],
+  exported: readonly GraphNode[],
   inputs: ReadonlySet<string>,
 ): RewritePlan[] {
+  const { nodes, float16Caches } = removeCacheCasts(exported);
   const pastInputs = [...inputs].filter((name) => name.startsWith(PAST));
   const coverAllCaches = (updates: readonly CacheUpdate[]) => {
     const updated = new Set(updates.map(({ past }) => past));
@@ -74,14 +82,19 @@ export function planRewrites(
   };
   const fused = nodes.flatMap(fusedCacheUpdates);
   if (coverAllCaches(fused)) {
-    return [{ variant: "fused", updates: fused, nodes: [...nodes, ...gatherNewRows(fused)] }];
+    const gathering = [...nodes, ...gatherNewRows(fused)];
+    const inputChanges = { float16Caches, addsPositions: false };
+    return [{ variant: "fused", updates: fused, nodes: gathering, ...inputChanges }];
   }
   const updates = nodes.flatMap((concat) => readCacheConcat(concat) ?? []);
   if (!coverAllCaches(updates)) return [];
-  const split = splitAttention(nodes, updates);
+  const positioned = inputs.has(POSITION_IDS) ? null : usePositionInput(nodes);
+  const concat = positioned ?? nodes;
+  const split = splitAttention(concat, updates);
+  const plan = { updates, float16Caches, addsPositions: positioned !== null };
   return [
-    ...(split ? [{ variant: "split" as const, updates, nodes: split }] : []),
-    { variant: "concat", updates, nodes },
+    ...(split ? [{ variant: "split" as const, nodes: split, ...plan }] : []),
+    { variant: "concat", nodes: concat, ...plan },
   ];
 }
 
@@ -105,13 +118,13 @@ export function rewriteGraph(file: ModelFile): GraphRewrite[] {
   // Older exports list weights as inputs too.
   for (const weight of weights) inputs.delete(weight);
   isLowPrecision ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
-  return planRewrites(nodes, inputs).map(({ variant, updates, nodes: rewritten }) => ({
-    variant,
-    newKvOutputs: new Map(updates.map(({ past, newRows }) => [past, newRows])),
+  return planRewrites(nodes, inputs).map((plan) => ({
+    variant: plan.variant,
+    newKvOutputs: new Map(plan.updates.map(({ past, newRows }) => [past, newRows])),
     isLowPrecision,
-    nodes: rewritten,
-    inputs,
-    build: (built, furtherOutputs = []) => encodeModel(file, built, { updates, furtherOutputs }),
+    nodes: plan.nodes,
+    inputs: plan.addsPositions ? new Set([...inputs, POSITION_IDS]) : inputs,
+    build: (built, furtherOutputs = []) => encodeModel(file, built, { ...plan, furtherOutputs }),
   }));
 }
 
@@ -123,16 +136,13 @@ function readCacheConcat({ op, inputs, outputs }: GraphNode): CacheUpdate | null
   return newRows === undefined || more.length > 0 ? null : { past, newRows, present };
 }
 
-/** Encodes the model of a file with other nodes and outputs. */
+/** Encodes the model of a file with other nodes, inputs and outputs. */
 function encodeModel(
   file: ModelFile,
   nodes: readonly GraphNode[],
-  options: {
-    readonly updates: readonly CacheUpdate[];
-    readonly furtherOutputs: readonly string[];
-  },
+  options: Omit<RewritePlan, "variant" | "nodes"> & { readonly furtherOutputs: readonly string[] },
 ): Uint8Array {
-  const { updates, furtherOutputs } = options;
+  const { updates, furtherOutputs, float16Caches, addsPositions } = options;
   const presents = new Set(updates.map(({ present }) => present));
   const model: Uint8Array[] = [];
   const graph = nodes.map(nodeField);
@@ -144,10 +154,15 @@ function encodeModel(
     for (const part of rawFields(content)) {
       if (part.field === GRAPH_PROTO.node) continue;
       if (part.field === GRAPH_PROTO.output && presents.has(valueInfoName(part.content))) continue;
+      if (part.field === GRAPH_PROTO.input && float16Caches.has(valueInfoName(part.content))) {
+        graph.push(retypedInputField(part.content, DATA_TYPE.float16));
+        continue;
+      }
       const isWeight = part.field === GRAPH_PROTO.initializer;
       graph.push((isWeight && externalInitializerField(part.content, file)) || part.raw);
     }
   }
+  if (addsPositions) graph.push(matrixInputField(POSITION_IDS, DATA_TYPE.int64));
   // Two caches may share their new rows (keys that are also the values).
   const outputs = new Set([...updates.map(({ newRows }) => newRows), ...furtherOutputs]);
   graph.push(...Array.from(outputs, untypedOutputField));

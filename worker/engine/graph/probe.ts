@@ -1,7 +1,6 @@
 /**
- * Compares the logits of a prepared graph with the original's: both run the same few tokens. In a prepared graph the new tokens
- * come after the room for old ones, so an attention that counts entries of the cache (windows, chunks, sinks, a switch by length)
- * sees them at another distance. It shows if the room is larger than its window.
+ * Compares the logits of a prepared graph with the original's: both run the same few tokens. In a prepared graph they are behind
+ * the room for others, so an attention that uses places in the cache (chunks, sinks, a switch by length) sees them at other ones.
  */
 import type { Decoder } from "../decoder/decoder.ts";
 
@@ -38,16 +37,15 @@ export async function probeLogits(decoder: Decoder, room = 0): Promise<ProbeLogi
 
 /** Room of the caches in a probe, at least: two of the blocks in which they grow. */
 const ROOM_MIN = 128;
+const ROOM_MAX = 8_256;
 /** Bytes of the caches in a probe: 8,192 tokens of a model of 8B parameters. */
 const ROOM_BYTES = 2 ** 30;
 
-/** The room for a probe: the context, so that every window is smaller, as far as it fits the memory. */
+/** The room for a probe: the context, so that every switch by length is earlier, as far as it fits the memory. */
 export function probeRoom(contextTokens: number | null, bytesPerToken: number): number {
   const fitting = Math.floor(ROOM_BYTES / (2 * bytesPerToken));
   return Math.max(ROOM_MIN, Math.min(contextTokens ?? fitting, fitting, ROOM_MAX));
 }
-/** Longer windows than this must be found in the graph (attention-window.ts). */
-export const ROOM_MAX = 8_256;
 
 /** Largest change of a logit, relative to the range (largest - smallest) of the logits of its token. */
 export interface LogitsChange {

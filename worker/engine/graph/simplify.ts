@@ -37,8 +37,9 @@ const SHAPE_INPUTS: Readonly<Record<string, readonly number[]>> = {
   Slice: [1, 2, 3, 4],
 };
 const SUBGRAPH_OPERATORS = new Set(["If", "Loop", "Scan"]);
-/** Operators whose output size depends on the data. */
-const SELECTING_OPERATORS = new Set(["NonZero", "Compress", "Unique", "NonMaxSuppression"]);
+/** Operators whose output size depends on the data, and those whose result may be another expression of larger sizes. */
+const UNSTEADY_OPERATORS =
+  /^(NonZero|Compress|Unique|NonMaxSuppression|Min|Max|Clip|Relu|Abs|(Greater|Less)(OrEqual)?)$/;
 
 /**
  * Names of the values to measure: shape inputs that the graph computes only from the sizes of its inputs.
@@ -53,15 +54,15 @@ export function shapeValueNames(
   const constants = new Set<string>();
   /** Values that depend on the data in the inputs. */
   const data = new Set(inputs);
-  /** Values whose size depends on the data. */
-  const selected = new Set<string>();
+  /** Values that come from an unsteady operator. */
+  const unsteady = new Set<string>();
   for (const node of nodes) {
     const dependsOn = (values: ReadonlySet<string>) => node.inputs.some((name) => values.has(name));
     const readsSizeOnly = node.op === "Shape" || node.op === "Size";
     for (const output of node.outputs) {
       if (node.op === "Constant") constants.add(output);
       if (!readsSizeOnly && dependsOn(data)) data.add(output);
-      if (SELECTING_OPERATORS.has(node.op) || dependsOn(selected)) selected.add(output);
+      if (UNSTEADY_OPERATORS.test(node.op) || dependsOn(unsteady)) unsteady.add(output);
     }
   }
   const computed = new Set(nodes.flatMap(({ outputs }) => outputs));
@@ -69,7 +70,7 @@ export function shapeValueNames(
     (SHAPE_INPUTS[op] ?? []).map((position) => inputs[position] ?? ""),
   );
   return [...new Set(shapeInputs)].filter(
-    (name) => computed.has(name) && !constants.has(name) && !data.has(name) && !selected.has(name),
+    (name) => computed.has(name) && !constants.has(name) && !data.has(name) && !unsteady.has(name),
   );
 }
 

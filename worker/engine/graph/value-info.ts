@@ -1,10 +1,14 @@
-/** Inputs and outputs of a graph with their types and shapes, from their ValueInfoProtos. */
+/** Inputs and outputs of a graph with their types and shapes: reads and writes their ValueInfoProtos. */
+import { Writer } from "protobufjs/minimal.js";
 import {
   DIMENSION,
+  GRAPH_PROTO,
+  lengthDelimitedTag,
   TENSOR_SHAPE_PROTO,
   TYPE_PROTO,
   TYPE_PROTO_TENSOR,
   VALUE_INFO_PROTO,
+  varintTag,
 } from "./onnx-proto.ts";
 import { readFields, readInteger, valueInfoName } from "./onnx-wire.ts";
 
@@ -33,4 +37,32 @@ function nested(message: Uint8Array, ...fields: readonly number[]): Uint8Array |
     (at, field) => (at && Array.from(readFields(at, [field]))[0]?.[1]) ?? null,
     message,
   );
+}
+
+/** An input as a field of the graph: the input of this message with another element type. */
+export function retypedInputField(message: Uint8Array, type: number): Uint8Array {
+  const shape =
+    nested(message, VALUE_INFO_PROTO.type, TYPE_PROTO.tensorType, TYPE_PROTO_TENSOR.shape) ??
+    new Uint8Array();
+  return inputField(valueInfoName(message), type, shape);
+}
+
+/** An input with two axes of any size as a field of the graph. */
+export function matrixInputField(name: string, type: number): Uint8Array {
+  const shape = Writer.create();
+  for (let axis = 0; axis < 2; axis++) {
+    shape.uint32(lengthDelimitedTag(TENSOR_SHAPE_PROTO.dim)).fork().ldelim();
+  }
+  return inputField(name, type, shape.finish());
+}
+
+/** @param shape an encoded TensorShapeProto */
+function inputField(name: string, type: number, shape: Uint8Array): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.input)).fork();
+  writer.uint32(lengthDelimitedTag(VALUE_INFO_PROTO.name)).string(name);
+  writer.uint32(lengthDelimitedTag(VALUE_INFO_PROTO.type)).fork();
+  writer.uint32(lengthDelimitedTag(TYPE_PROTO.tensorType)).fork();
+  writer.uint32(varintTag(TYPE_PROTO_TENSOR.elemType)).uint32(type);
+  writer.uint32(lengthDelimitedTag(TYPE_PROTO_TENSOR.shape)).bytes(shape);
+  return writer.ldelim().ldelim().ldelim().finish();
 }

@@ -16,7 +16,6 @@ const GenaiConfig = v.object({
       head_size: optionalNumber,
       num_attention_heads: optionalNumber,
       num_key_value_heads: optionalNumber,
-      sliding_window: v.optional(v.object({ window_size: optionalNumber })),
     }),
   }),
 });
@@ -48,6 +47,5 @@ export function genaiAsConfig(folder: string): Record<string, unknown> | null {
     num_attention_heads: decoder.num_attention_heads,
     num_key_value_heads: decoder.num_key_value_heads,
     head_dim: decoder.head_size,
-    sliding_window: decoder.sliding_window?.window_size,
   };
 }

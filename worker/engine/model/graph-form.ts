@@ -1,10 +1,9 @@
 /** Which form a graph can run in, as far as it is known before any comparison of logits. */
 import { PAST } from "../decoder/graph-io.ts";
-import { attentionWindow } from "../graph/attention-window.ts";
+import { hasAttentionChunks } from "../graph/attention-chunks.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { lengthSwitch } from "../graph/length-switch.ts";
 import { planRewrites, type GraphRewrite } from "../graph/prepare.ts";
-import { ROOM_MAX } from "../graph/probe.ts";
 import type { DecoderConfig } from "./load-graph.ts";
 
 export interface GraphForm {
@@ -19,7 +18,7 @@ export const NO_STANDARD_CACHE = "its KV cache is not [batch, heads, tokens, hea
 /** The form that preparing a graph will give, unless the comparison of logits fails. */
 export function expectedForm(
   facts: Pick<GraphFacts, "nodes" | "inputs" | "weights">,
-  config: Pick<DecoderConfig, "hasAttentionWindow">,
+  config: Pick<DecoderConfig, "hasAttentionChunks">,
 ): GraphForm {
   const names = new Set(facts.inputs.map(({ name }) => name));
   const [plan] = planRewrites(facts.nodes, names);
@@ -32,12 +31,8 @@ export function expectedForm(
   }
   // GroupQueryAttention counts positions and windows in the tokens of a sequence, not in cache entries.
   if (plan.variant === "fused") return { variant: "fused", reason: null };
-  if (!names.has("position_ids")) return original("it has no input position_ids");
-  if (config.hasAttentionWindow) return original("its attention has a window");
-  const window = attentionWindow(facts);
-  // Shorter windows show in the comparison of logits.
-  if (window !== null && window > ROOM_MAX) {
-    return original(`its attention has a window of ${window} tokens`);
+  if (config.hasAttentionChunks || hasAttentionChunks(facts)) {
+    return original("its attention stays within chunks of the context");
   }
   const change = lengthSwitch(facts);
   // The length that it looks at has the room of the cache in it.

@@ -38,11 +38,8 @@ import { keepsCacheOnDevice } from "./provider.ts";
 
 /** Values from config.json that decide how a graph can run. */
 export interface DecoderConfig extends CacheShape {
-  /**
-   * Whether some layer attends only to a window of cache entries. The window counts masked entries too, so unused entries
-   * between old and new tokens would shift it.
-   */
-  readonly hasAttentionWindow: boolean;
+  /** Whether some layer attends only to tokens of the same chunk of the context. */
+  readonly hasAttentionChunks: boolean;
   /** Context length in tokens; null if it is not known. */
   readonly contextTokens: number | null;
 }
@@ -101,7 +98,7 @@ async function openPrepared(
   const session = await createSession({ bytes, folder }, options);
   const io = new GraphIo(session, config, {
     newKvOutputs: new Map(Object.entries(newKvOutputs)),
-    isRightPadded: variant === "fused",
+    alignment: variant === "fused" ? "start" : "end",
   });
   return { session, decoder: new ExternalCacheDecoder(session, io) as Decoder };
 }
@@ -180,7 +177,7 @@ async function simplifyRewrite(
   try {
     const folder = dirname(realpathSync(source.file));
     const session = await createSession({ bytes: build(nodes, names), folder }, source.options);
-    const io = new GraphIo(session, source.config, { newKvOutputs, isRightPadded: false });
+    const io = new GraphIo(session, source.config, { newKvOutputs, alignment: "end" });
     const values = await measureShapeValues(session, io, names);
     await session.release();
     const simplified = simplify(nodes, values, new Set([LOGITS, ...newKvOutputs.values()]));

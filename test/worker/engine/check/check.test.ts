@@ -6,7 +6,13 @@ import { checkGraph } from "../../../../worker/engine/check/graph.ts";
 import type { Problem } from "../../../../worker/engine/check/report.ts";
 import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
-import { copyOf, LOGITS_WIDTH, modelFolder, words } from "../../../support/model-folder.ts";
+import {
+  copyOf,
+  LOGITS_WIDTH,
+  modelFolder,
+  passthroughCopyOf,
+  words,
+} from "../../../support/model-folder.ts";
 import { folderOf } from "../../../support/tokenizers.ts";
 
 const RESOURCES = { slots: 8, kvCacheMib: 64, prefixCacheMib: 8, memoryBytes: 2 ** 32 };
@@ -100,18 +106,18 @@ test("it warns of slow graphs, missing templates, cut contexts, and jobs that fi
   const expert = modelFolder({ eos: 3, contextTokens: 90_000 });
   const resources = { ...RESOURCES, kvCacheMib: 0.1 };
   const { problems } = await check(
-    { base, expert, antiexpert: copyOf("gemma2/base") },
+    { base, expert, antiexpert: passthroughCopyOf("gemma2/base") },
     { resources },
   );
   expect(messages(problems, "warning")).toEqual([
     'all: expert: no chat template, so of a chat it gets the messages as a plain prompt. "chatTemplate" in the manifest names a Jinja file',
-    "antiexpert: it runs slowly, one sequence at a time: it has no input position_ids",
+    "antiexpert: it runs slowly, one sequence at a time: its attention stays within chunks of the context",
     "base: its context of 100000 tokens is cut to 128, the shortest of the three",
     expect.stringMatching(/^all: a job may have \d+ of 128 tokens: KV_CACHE_MIB is 0.1$/),
   ]);
 });
 
-test.each(["llama", "gpt2", "gemma2", "gqa", "deepseek_v3"])(
+test.each(["llama", "gpt2", "gemma2", "mixed", "gqa", "deepseek_v3"])(
   "the form that is expected of %s is the one that preparing gives",
   async (name) => {
     const path = copyOf(`${name}/base`);

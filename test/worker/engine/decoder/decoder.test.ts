@@ -5,8 +5,8 @@ import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
 import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { largestDifference } from "../../../support/logits.ts";
 import {
-  copyOf,
   modelFolder,
+  passthroughCopyOf,
   VECTORS,
   type ModelFolderOptions,
 } from "../../../support/model-folder.ts";
@@ -18,9 +18,6 @@ import { replay } from "../../../vectors/golden.ts";
 const TOLERANCE = 1e-3;
 const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
 const load = (name: string) => loadDecoder(join(VECTORS, name), OPTIONS);
-
-/** A copy of a vector's model that is not prepared, because its config.json has an attention window. */
-const unprepared = (name: string) => copyOf(name, { attention_chunk_size: 8 });
 
 describe("a graph is refused, with file and reason, if it", () => {
   test.each<[string, NonNullable<ModelFolderOptions["rename"]>, string]>([
@@ -50,35 +47,31 @@ test("the number of logits is known before the first run", async () => {
   expect((await load("qwen2/base")).logitsWidth).toBe(152);
 });
 
-test.each(["llama", "qwen2", "qwen3", "gpt2", "gpt_neox", "deepseek_v3"])(
-  "%s runs with an external KV cache",
-  async (name) => {
-    for (const role of ["base", "expert"]) {
-      const { fallbackReason, rewind } = await load(`${name}/${role}`);
-      expect([fallbackReason, rewind]).toEqual([null, expect.any(Function)]);
-    }
-  },
-);
+test.each(
+  // The last three have attention windows, and the last two no input position_ids.
+  ["llama", "qwen2", "qwen3", "gpt2", "gpt_neox", "deepseek_v3", "mixed", "gemma2", "gemma3_text"],
+)("%s runs with an external KV cache", async (name) => {
+  for (const role of ["base", "expert"]) {
+    const { fallbackReason, rewind } = await load(`${name}/${role}`);
+    expect([fallbackReason, rewind]).toEqual([null, expect.any(Function)]);
+  }
+});
 
-test.each([
-  ["no position ids", join(VECTORS, "gemma2/base"), "it has no input position_ids"],
-  ["an attention window", join(VECTORS, "mixed/base"), "its attention has a window"],
-  ["local layers", unprepared("gpt_neox/base"), "its attention has a window"],
-])(
-  "a graph with %s runs with a passthrough KV cache, and gives the reason",
-  async (_, folder, why) => {
-    const { fallbackReason, rewind } = await loadDecoder(folder, OPTIONS);
-    expect([fallbackReason, rewind]).toEqual([why, null]);
-  },
-);
+test("a graph with chunks of attention runs with a passthrough KV cache, and gives the reason", async () => {
+  const { fallbackReason, rewind } = await loadDecoder(passthroughCopyOf("llama/base"), OPTIONS);
+  expect([fallbackReason, rewind]).toEqual([
+    "its attention stays within chunks of the context",
+    null,
+  ]);
+});
 
 test.each(["llama", "gpt2", "qwen2"])(
   "golden vectors of %s also pass with passthrough KV caches",
   async (name) => {
     const folders = {
-      base: unprepared(`${name}/base`),
-      expert: unprepared(`${name}/expert`),
-      antiexpert: unprepared(`${name}/antiexpert`),
+      base: passthroughCopyOf(`${name}/base`),
+      expert: passthroughCopyOf(`${name}/expert`),
+      antiexpert: passthroughCopyOf(`${name}/antiexpert`),
     };
     for (const { expected, tokens, logitsDifference } of await replay(
       join(VECTORS, name),
@@ -121,11 +114,12 @@ async function oneByOne(decoder: Decoder, tokens: readonly number[], sequence = 
 }
 
 const fused = ["gqa/base", "gqa/expert", "gqa/antiexpert", "gqa/window"];
-const external = ["llama/base", "gpt2/base", "deepseek_v3/base", ...fused];
-const passthrough = ["gemma2/base", "mixed/base"];
+const external = ["llama/base", "gpt2/base", "deepseek_v3/base", "gemma3_text/base", "mixed/base"];
 
-describe.each([...external, ...passthrough])("%s", async (name) => {
-  const decoder = await load(name);
+describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
+  const open = () =>
+    name === "passthrough" ? loadDecoder(passthroughCopyOf("mixed/base"), OPTIONS) : load(name);
+  const decoder = await open();
 
   test("has the same logits after a prompt in pieces as after the whole prompt", async () => {
     const tokens = ids(90);
@@ -190,7 +184,7 @@ describe.each([...external, ...passthrough])("%s", async (name) => {
     }
   });
   test("frees its memory with the last sequence", async () => {
-    const fresh = await load(name);
+    const fresh = await open();
     expect(fresh.cacheBytes).toBe(0);
     const sequences = [fresh.open(), fresh.open()];
     for (const sequence of sequences) await fresh.prefill(sequence, ids(70));
@@ -201,38 +195,50 @@ describe.each([...external, ...passthrough])("%s", async (name) => {
   });
 });
 
-test.each(external)("%s continues from copied KV rows as from its own", async (name) => {
-  const decoder = await load(name);
-  const [one, two] = [decoder.open(), decoder.open()];
-  const tokens = ids(90);
-  await decoder.prefill(one, tokens);
-  const blocks = [0, 24, 48].map((start) => decoder.kvRows!.read(one, start, 24));
-  decoder.kvRows!.append(two, blocks, 24);
-  await decoder.prefill(two, tokens.slice(72));
-  expect(
-    largestDifference(await oneByOne(decoder, [3, 4], two), await oneByOne(decoder, [3, 4], one)),
-  ).toBeLessThan(TOLERANCE);
-});
+test.each([...external, ...fused])(
+  "%s continues from copied KV rows as from its own",
+  async (name) => {
+    const decoder = await load(name);
+    const [one, two] = [decoder.open(), decoder.open()];
+    const tokens = ids(90);
+    await decoder.prefill(one, tokens);
+    const blocks = [0, 24, 48].map((start) => decoder.kvRows!.read(one, start, 24));
+    decoder.kvRows!.append(two, blocks, 24);
+    await decoder.prefill(two, tokens.slice(72));
+    expect(
+      largestDifference(await oneByOne(decoder, [3, 4], two), await oneByOne(decoder, [3, 4], one)),
+    ).toBeLessThan(TOLERANCE);
+  },
+);
 
-test.each(external)("%s rewinds: the same tokens again have the same logits", async (name) => {
-  const decoder = await load(name);
-  const other = decoder.open();
-  await decoder.prefill(other, ids(20, 9));
-  const sequence = decoder.open();
-  await decoder.prefill(sequence, ids(60));
-  const [first, second] = [ids(7, 1), ids(7, 2)];
-  const [one, two] = [await decoder.score(sequence, first), await oneByOne(decoder, [3], sequence)];
-  decoder.rewind!(sequence, 8);
-  await decoder.score(sequence, second);
-  decoder.rewind!(sequence, 7);
-  expect(largestDifference(await oneByOne(decoder, first, sequence), one)).toBeLessThan(TOLERANCE);
-  expect(largestDifference(await oneByOne(decoder, [3], sequence), two)).toBeLessThan(TOLERANCE);
-});
+test.each([...external, ...fused])(
+  "%s rewinds: the same tokens again have the same logits",
+  async (name) => {
+    const decoder = await load(name);
+    const other = decoder.open();
+    await decoder.prefill(other, ids(20, 9));
+    const sequence = decoder.open();
+    await decoder.prefill(sequence, ids(60));
+    const [first, second] = [ids(7, 1), ids(7, 2)];
+    const [one, two] = [
+      await decoder.score(sequence, first),
+      await oneByOne(decoder, [3], sequence),
+    ];
+    decoder.rewind!(sequence, 8);
+    await decoder.score(sequence, second);
+    decoder.rewind!(sequence, 7);
+    expect(largestDifference(await oneByOne(decoder, first, sequence), one)).toBeLessThan(
+      TOLERANCE,
+    );
+    expect(largestDifference(await oneByOne(decoder, [3], sequence), two)).toBeLessThan(TOLERANCE);
+  },
+);
 
 describe("a KV cache of float16 works like one of float32", () => {
   test.each<[string, TinyGraph, string | null]>([
     ["external, float16", { type: "float16" }, null],
     ["external, float32", { type: "float32" }, null],
+    ["external, float16 in the graph only", { type: "float16", castsCaches: true }, null],
     [
       "passthrough, float16",
       { type: "float16", hidesConcat: true },
@@ -241,6 +247,8 @@ describe("a KV cache of float16 works like one of float32", () => {
   ])("%s", async (_, graph, fallbackReason) => {
     const decoder = await loadDecoder(tinyFolder(graph), OPTIONS);
     expect(decoder.fallbackReason).toBe(fallbackReason);
+    const bytes = graph.type === "float16" ? 2 * 2 : 2 * 4;
+    expect(decoder.kvRows?.bytesPerToken ?? bytes).toBe(bytes);
     const sequences = [decoder.open(), decoder.open()];
     await decoder.prefill(sequences[0], [3, 4, 5]);
     for (const [step, sum] of [12 + 6, 12 + 7, 12 + 8].entries()) {

@@ -76,9 +76,8 @@ describe("the feeds of a run", () => {
           rows.flatMap(({ ids, pastTokens }) => ids.map((_, i) => pastTokens + i)),
         );
         const masks = rows.flatMap(({ pastTokens }) => [
-          ...Array<number>(pastTokens).fill(1),
           ...Array<number>(capacity - pastTokens).fill(0),
-          ...Array<number>(count).fill(1),
+          ...Array<number>(pastTokens + count).fill(1),
         ]);
         expect(feeds["attention_mask"]!.dims).toEqual([rows.length, capacity + count]);
         expect(numbers(feeds["attention_mask"])).toEqual(masks);
@@ -87,9 +86,9 @@ describe("the feeds of a run", () => {
     );
   });
 
-  test("have a right-padded mask, no wider than needed, if new KV rows follow the old ones", () => {
+  test("have a mask that is padded at the right, no wider than needed, if tokens are at the start", () => {
     const session = sessionOf([IDS, KEY, ["attention_mask", "int64", ["batch", "total"]]]);
-    const fused = new GraphIo(session, SHAPE, { newKvOutputs: new Map(), isRightPadded: true });
+    const fused = new GraphIo(session, SHAPE, { newKvOutputs: new Map(), alignment: "start" });
     const rows = [2, 0, 3].map((pastTokens) => ({ ids: [7, 7], pastTokens }));
     const { attention_mask } = fused.feeds(rows, 64);
     expect(attention_mask!.dims).toEqual([3, 5]);
@@ -157,7 +156,7 @@ describe("the shape of a cache", () => {
   test("is not an output of a prepared graph: its new rows are", () => {
     const session = sessionOf([IDS, KEY], ["logits", "rows"]);
     const newKvOutputs = new Map([[KEY[0], "rows"]]);
-    const { pastInputs } = new GraphIo(session, SHAPE, { newKvOutputs, isRightPadded: false });
+    const { pastInputs } = new GraphIo(session, SHAPE, { newKvOutputs, alignment: "end" });
     expect(pastInputs[0]!.output).toBe("rows");
   });
 

@@ -3,6 +3,7 @@ import type { Tensor } from "../../../../worker/engine/onnxruntime/onnxruntime.t
 import { describe, expect, test } from "vitest";
 import {
   bytesPerToken,
+  type Alignment,
   type CacheValues,
   type PastInput,
 } from "../../../../worker/engine/decoder/graph-io.ts";
@@ -56,19 +57,25 @@ function valuesOf(data: Tensor["data"]): Float32Array | Float16Array {
   return new Float16Array(data.buffer, data.byteOffset, data.length);
 }
 
-function cachedRows(cache: KvCache, pasts: readonly PastInput[], slot: Slot) {
-  const tensors = cache.tensors(slot.index, 1);
-  return pasts.map(({ name, emptyShape }) => {
-    const { data, dims } = tensors[name]!;
-    const [, heads, , size] = emptyShape as [number, number, number, number];
-    expect(dims).toEqual([1, heads, cache.tokenCapacity, size]);
-    expect(data).toHaveLength(heads * cache.tokenCapacity * size);
-    const values = valuesOf(data);
-    return Array.from({ length: heads }, (_, head) => {
-      const start = head * cache.tokenCapacity * size;
-      return Array.from(values.subarray(start, start + slot.length * size));
-    });
-  });
+/** The rows of neighbouring slots in one batch, without unused entries, by slot, input and head. */
+function cachedRows(cache: KvCache, alignment: Alignment, slots: readonly Slot[]) {
+  const shown = { shown: slots, newTokens: 1 };
+  const tensors = cache.tensors(slots[0]!.index, slots.length, shown);
+  const capacity = cache.tokenCapacity;
+  return slots.map(({ length }, row) =>
+    pastsOf("float32").map(({ name, emptyShape }) => {
+      const { data, dims } = tensors[name]!;
+      const [, heads, , size] = emptyShape as [number, number, number, number];
+      expect(dims).toEqual([slots.length, heads, capacity, size]);
+      expect(data).toHaveLength(slots.length * heads * capacity * size);
+      const values = valuesOf(data);
+      return Array.from({ length: heads }, (_, head) => {
+        const firstColumn = alignment === "end" ? capacity - length : 0;
+        const start = ((row * heads + head) * capacity + firstColumn) * size;
+        return Array.from(values.subarray(start, start + length * size));
+      });
+    }),
+  );
 }
 
 type Action =
@@ -88,13 +95,17 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   }),
 );
 
-describe.each(["float32", "float16"] as const)("a cache of %s", (type) => {
+describe.each([
+  ["float32", "end"],
+  ["float32", "start"],
+  ["float16", "end"],
+] as const)("a cache of %s, tokens at the %s", (type, alignment) => {
   const pasts = pastsOf(type);
 
   test("holds the same as one array per sequence, after any sequence of actions", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
-        const cache = new KvCache(pasts);
+        const cache = new KvCache(pasts, alignment);
         const sequences: { slot: Slot; tokens: number[] }[] = [];
         let next = 0;
         for (const action of actions) {
@@ -127,9 +138,17 @@ describe.each(["float32", "float16"] as const)("a cache of %s", (type) => {
           }
           expect(cache.slots).toHaveLength(sequences.length);
           for (const [index, slot] of cache.slots.entries()) expect(slot.index).toBe(index);
-          for (const { slot, tokens } of sequences) {
-            expect(slot.length).toBe(tokens.length);
-            expect(cachedRows(cache, pasts, slot)).toEqual(expectedRows(pasts, tokens));
+          const ordered = sequences.toSorted((a, b) => a.slot.index - b.slot.index);
+          expect(cache.slots.map(({ length }) => length)).toEqual(
+            ordered.map(({ tokens }) => tokens.length),
+          );
+          // Each slot alone, then the upper half of them as one batch.
+          const batches = [...ordered.map((one) => [one]), ordered.slice(ordered.length >> 1)];
+          for (const batch of batches.filter(({ length }) => length > 0)) {
+            const slots = batch.map(({ slot }) => slot);
+            expect(cachedRows(cache, alignment, slots)).toEqual(
+              batch.map(({ tokens }) => expectedRows(pasts, tokens)),
+            );
           }
         }
       }),
@@ -140,7 +159,7 @@ describe.each(["float32", "float16"] as const)("a cache of %s", (type) => {
   test("holds exactly bytesFor bytes, as sequences open, grow and close", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
-        const cache = new KvCache(pasts);
+        const cache = new KvCache(pasts, alignment);
         const slots: Slot[] = [];
         for (const action of actions) {
           if (action.do === "open") slots.push(cache.open());
@@ -161,30 +180,43 @@ describe.each(["float32", "float16"] as const)("a cache of %s", (type) => {
   });
 
   test("grows tokens in multiples of 64, and doubles slots", () => {
-    const cache = new KvCache(pasts);
+    const cache = new KvCache(pasts, alignment);
     const token = bytesPerToken(pasts);
     expect(token).toBe((2 * 3 + 2 * 1 + 2) * (type === "float16" ? 2 : 4));
     expect(cache.bytesFor([])).toBe(0);
     expect(cache.bytesFor([1])).toBe(cache.bytesFor([64]));
     expect(cache.bytesFor([65])).toBe(2 * cache.bytesFor([64]));
-    expect(cache.bytesFor([1, 65, 2])).toBe(4 * cache.bytesFor([65]));
-    expect(cache.bytesFor([64])).toBe(64 * token);
+    const spare = alignment === "end" ? (64 * token * 6) / 10 : 0;
+    expect(cache.bytesFor([64])).toBe(64 * token + spare);
+    expect(cache.bytesFor([1, 65, 2])).toBe(2 * (4 * 64 * token + spare));
   });
 
   test("gives neighbouring slots as one batch without a copy", () => {
-    const cache = new KvCache(pasts);
+    const cache = new KvCache(pasts, alignment);
     const slots = [cache.open(), cache.open(), cache.open()];
     for (const [i, slot] of slots.entries()) {
       cache.append(slot, newValues(pasts, [[10 * i, 10 * i + 1]]), 0, 2);
     }
-    const batch = cache.tensors(1, 2)["key"]!;
+    const shown = { shown: slots, newTokens: 1 };
+    const batch = cache.tensors(1, 2, shown)["key"]!;
     expect(batch.dims).toEqual([2, 2, 64, 3]);
-    const second = valuesOf(batch.data).subarray(2 * 64 * 3, 2 * 64 * 3 + 6);
-    expect(Array.from(second)).toEqual(
-      [20, 21].flatMap((token) => [0, 1, 2].map((i) => valueAt(token, 0, 0, i))),
-    );
-    const [whole] = [cache.tensors(0, 3)["key"]!];
+    const whole = cache.tensors(0, 3, shown)["key"]!;
     expect((batch.data as Float32Array).buffer).toBe((whole.data as Float32Array).buffer);
+  });
+
+  test("moves no tokens of sequences that run together at every step", () => {
+    const cache = new KvCache(pasts, alignment);
+    const [first, second] = [cache.open(), cache.open()];
+    cache.append(first, newValues(pasts, [[1, 2, 3]]), 0, 3);
+    cache.append(second, newValues(pasts, [[4]]), 0, 1);
+    const starts: (readonly number[])[] = [];
+    for (let token = 5; token < 60; token++) {
+      cache.tensors(0, 2, { shown: [first, second], newTokens: 1 });
+      for (const slot of [first, second]) cache.append(slot, newValues(pasts, [[token]]), 0, 1);
+      starts.push([first.start, second.start]);
+    }
+    const expected = alignment === "end" ? [0, 2] : [0, 0];
+    expect(starts).toEqual(starts.map(() => expected));
   });
 });
 

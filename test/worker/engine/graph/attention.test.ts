@@ -1,103 +1,63 @@
-/** What is read from a graph of its attention: windows, switches by length, soft caps. */
-import { readFileSync, writeFileSync } from "node:fs";
+/** Chunks, windows, switches by length and soft caps of attention. */
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { attentionWindow } from "../../../../worker/engine/graph/attention-window.ts";
+import { hasAttentionChunks } from "../../../../worker/engine/graph/attention-chunks.ts";
 import { inspectGraph } from "../../../../worker/engine/graph/inspect.ts";
 import { lengthSwitch } from "../../../../worker/engine/graph/length-switch.ts";
 import { int64Constant, standardNode } from "../../../../worker/engine/graph/nodes.ts";
 import { hasSoftCap } from "../../../../worker/engine/graph/soft-cap.ts";
-import { prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
-import { copyOf, VECTORS } from "../../../support/model-folder.ts";
+import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
+import { largestDifference } from "../../../support/logits.ts";
+import { passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
 
 const node = standardNode;
 const facts = (model: string) => inspectGraph(join(VECTORS, model, "onnx/model.onnx"));
 
-describe("the attention window of a graph", () => {
-  test.each([
-    ["mixed/base", 8],
-    ["gemma2/base", 8],
-    ["gemma3_text/base", 8],
-    ["llama/base", null],
-    ["qwen2/base", null],
-    ["gpt2/base", null],
-    ["gpt_neox/base", null],
-    ["deepseek_v3/base", null],
-    ["gqa/base", null],
-  ])("%s: %s", (model, window) => {
-    expect(attentionWindow(facts(model))).toBe(window);
-  });
+describe("chunks of attention", () => {
+  test.each(["mixed", "gemma2", "gemma3_text", "llama", "gpt2", "deepseek_v3", "gqa"])(
+    "%s has none",
+    (model) => expect(hasAttentionChunks(facts(`${model}/base`))).toBe(false),
+  );
 
   const row = [node("Range", ["attention_mask"], "row"), node("Range", ["position_ids"], "column")];
-  const weights = new Map([
-    ["four", 4],
-    ["minus nine", -9],
-  ]);
+  const weights = new Map([["four", 4]]);
   test.each([
-    [
-      "chunks, by a division",
-      [
-        node("Div", ["row", "four"], "a"),
-        node("Div", ["column", "four"], "b"),
-        node("Equal", ["a", "b"], "same"),
-      ],
-      4,
-    ],
-    [
-      "a distance that is compared with a number",
-      [node("Sub", ["row", "column"], "distance"), node("Less", ["distance", "four"], "near")],
-      4,
-    ],
-    [
-      "a negative number that is added",
-      [node("Add", ["row", "minus nine"], "first"), node("Greater", ["column", "first"], "near")],
-      9,
-    ],
-    ["a causal mask", [node("LessOrEqual", ["column", "row"], "causal")], null],
-    ["a length that is compared with a number", [node("Greater", ["row", "four"], "long")], null],
-  ])("is found in %s", (_, nodes, window) => {
-    expect(attentionWindow({ nodes: [...row, ...nodes], weights })).toBe(window);
+    ["positions are divided", "Div", true],
+    ["positions are divided with a remainder", "Mod", true],
+    ["a distance is compared (a window)", "Sub", false],
+  ])("%s", (_, op, expected) => {
+    const nodes = [
+      node(op, ["row", "four"], "a"),
+      node(op, ["column", "four"], "b"),
+      node("Equal", ["a", "b"], "same"),
+    ];
+    expect(hasAttentionChunks({ nodes: [...row, ...nodes], weights })).toBe(expected);
   });
 });
 
-describe("a window under a name that is not known", () => {
-  const key = { sliding_window: null, local_attention: 8 };
-  const prepare = (folder: string) => prepareDecoder(folder, { dtype: "fp32", intraOpThreads: 1 });
-
-  test("shows in the comparison of logits", async () => {
-    expect(await prepare(copyOf("mixed/base", key))).toMatchObject({ variant: "original" });
-  });
-
-  test("shows also if it is longer than the tokens of the comparison", async () => {
-    const folder = copyOf("mixed/base", { ...key, max_position_embeddings: 256 });
-    const file = join(folder, "onnx/model.onnx");
-    setConstant(file, "/model/Constant_19_output_0", [8n, 96n]);
-    expect(attentionWindow(inspectGraph(file))).toBe(96);
-    expect(await prepare(folder)).toMatchObject({
-      variant: "original",
-      fallbackReason: expect.stringContaining("would change its logits by"),
-    });
-  });
-
-  test("is found in the graph if no comparison has room for it", async () => {
-    const folder = copyOf("mixed/base", { ...key, max_position_embeddings: 32_768 });
-    setConstant(join(folder, "onnx/model.onnx"), "/model/Constant_19_output_0", [8n, 16_384n]);
-    expect(await prepare(folder)).toMatchObject({
-      variant: "original",
-      fallbackReason: "its attention has a window of 16384 tokens",
-    });
-  });
-
-  /** Changes the value of a Constant node in a file. */
-  function setConstant(file: string, output: string, [from, to]: readonly [bigint, bigint]): void {
-    const bytes = readFileSync(file);
-    const value = Buffer.alloc(8);
-    value.writeBigInt64LE(from);
-    const at = bytes.indexOf(value, bytes.indexOf(output));
-    bytes.writeBigInt64LE(to, at);
-    writeFileSync(file, bytes);
+test("a graph with an attention window has the logits of its export beyond window and room", async () => {
+  const [fast, exported] = [
+    await load(join(VECTORS, "mixed/base")),
+    await load(passthroughCopyOf("mixed/base")),
+  ];
+  expect([fast.fallbackReason, exported.fallbackReason]).toEqual([null, expect.any(String)]);
+  const rows = [];
+  for (const decoder of [fast, exported]) {
+    const [long, short] = [decoder.open(), decoder.open()];
+    const logits = await decoder.score(long, ids(20));
+    logits.push(...(await decoder.score(short, ids(5))));
+    // The longest row passes the first 64 entries of the cache, and the short one the window of 8.
+    for (let step = 0; step < 50; step++) {
+      const inputs = [long, short].map((sequence) => ({ sequence, id: 1 + step }));
+      logits.push(...(await decoder.decode(inputs)));
+    }
+    rows.push(logits);
   }
+  expect(largestDifference(rows[0]!, rows[1]!)).toBeLessThan(1e-4);
 });
+
+const load = (folder: string) => loadDecoder(folder, { dtype: "fp32", intraOpThreads: 1 });
+const ids = (count: number) => Array.from({ length: count }, (_, i) => 1 + ((i * i) % 127));
 
 describe("a switch by length", () => {
   /** The form of onnxruntime-genai's builder: the width of the mask decides. */

@@ -35,7 +35,7 @@ async function splitAndSimplified(name: string) {
   const config = readConfig(folder);
   const open = async (bytes: Uint8Array) => {
     const session = await createSession({ bytes, folder: join(folder, "onnx") }, OPTIONS);
-    return { session, io: new GraphIo(session, config, { newKvOutputs, isRightPadded: false }) };
+    return { session, io: new GraphIo(session, config, { newKvOutputs, alignment: "end" }) };
   };
   const names = shapeValueNames(nodes, inputs);
   const { session, io } = await open(build(nodes, names));

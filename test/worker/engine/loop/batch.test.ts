@@ -13,11 +13,12 @@ import {
   vectorModels,
   type RequestOptions,
 } from "../../../support/decode-loop.ts";
+import { passthroughCopyOf } from "../../../support/model-folder.ts";
 
 const VOCAB = 20;
 const PLAIN = { speculate: false } as const;
 const llama = await vectorModels("llama", 128);
-const gemma = await vectorModels("gemma2", 128);
+const gemma = await vectorModels("gemma2", 128, passthroughCopyOf);
 
 describe("one generation", () => {
   test("prefills each model with its own prompt, then decodes the same tokens in all, one by one", async () => {

@@ -11,11 +11,12 @@ import {
   vectorModels,
   type RequestOptions,
 } from "../../../support/decode-loop.ts";
+import { passthroughCopyOf } from "../../../support/model-folder.ts";
 
 const VOCAB = 20;
 const PLAIN = { speculate: false } as const;
 const llama = await vectorModels("llama", 128);
-const gemma = await vectorModels("gemma2", 128);
+const gemma = await vectorModels("gemma2", 128, passthroughCopyOf);
 
 /** One sequence of a test: when it joins the batch, and when it is removed if it has not finished. */
 interface Plan {

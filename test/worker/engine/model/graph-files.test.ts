@@ -66,7 +66,6 @@ test("a folder of onnxruntime-genai's builder has its values in genai_config.jso
     head_size: 16,
     num_attention_heads: 8,
     num_key_value_heads: 2,
-    sliding_window: { window_size: 9 },
   };
   const path = folderOf({
     "decoder.onnx": "",
@@ -80,7 +79,6 @@ test("a folder of onnxruntime-genai's builder has its values in genai_config.jso
     eosIds: [3, 4],
     kvHeads: 2,
     headDim: 16,
-    hasAttentionWindow: true,
   });
 });
 

@@ -28,14 +28,9 @@ test("values in text_config are read, and override those beside it", () => {
   expect(config).toMatchObject({ contextTokens: 99, kvHeads: 8, headDim: 8, eosIds: [5] });
 });
 
-test("an attention window is recognised under all its names", () => {
-  expect(read(LLAMA).hasAttentionWindow).toBe(false);
-  expect(read({ ...LLAMA, sliding_window: 8 }).hasAttentionWindow).toBe(true);
-  expect(read({ ...LLAMA, sliding_window: 8, use_sliding_window: false }).hasAttentionWindow).toBe(
-    false,
-  );
-  expect(read({ ...LLAMA, sliding_window: null }).hasAttentionWindow).toBe(false);
-  expect(read({ ...LLAMA, window_size: 256 }).hasAttentionWindow).toBe(true);
+test("chunks of attention are recognised, and windows are none", () => {
+  expect(read({ ...LLAMA, sliding_window: 8 }).hasAttentionChunks).toBe(false);
+  expect(read({ ...LLAMA, attention_chunk_size: 8 }).hasAttentionChunks).toBe(true);
 });
 
 test("eos_token_id of generation_config.json has priority", () => {
