@@ -25,7 +25,7 @@ import type { WorkerEnv } from "./env.ts";
 import type { StartedEngine } from "./generation.ts";
 import type { Part } from "./part.ts";
 import type { GeneratingProcess } from "./processes/generating-process.ts";
-import { answerParentProcess, reportStarted } from "./processes/parent-process.ts";
+import { answerParentProcess, killAfterLog, reportStarted } from "./processes/parent-process.ts";
 import { startClock, type WatchedClock } from "./redis/clock.ts";
 import { connectRedis, isAnswering } from "./redis/connection.ts";
 import { startHealthServer } from "./telemetry/health.ts";
@@ -60,6 +60,18 @@ export async function run(
   /** The parts that have started. */
   const parts: Part[] = child === null ? [] : [child];
 
+  redis.watchReplies(
+    () => isAnswering(redis),
+    env.HANG_SECONDS,
+    (commands) => {
+      const standing = parts.flatMap((part) => part.standing?.() ?? []);
+      log.fatal(
+        { commands, seconds: env.HANG_SECONDS, jobs: standing },
+        "Replies of Redis were lost: the process ends. Its jobs are continued when their leases expire",
+      );
+      killAfterLog();
+    },
+  );
   endOnStop(stop, parts, { seconds: env.DRAIN_SECONDS, log, stopTracing });
 
   const ownProblem = () => {

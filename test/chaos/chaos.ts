@@ -16,16 +16,17 @@ const options = new Command("npm run chaos --")
   .option("--minutes <number>", "time during which faults happen", Number, 5)
   .option("--seed <number>", "seed of all random choices", Number, Date.now() % 1_000_000)
   .option("--clients <number>", "clients at the same time", Number, 16)
+  .option("--busy <number>", "processes that keep the processors busy meanwhile", Number, 0)
   .option("--json <file>", "also write the report to this file")
   .parse()
-  .opts<{ minutes: number; seed: number; clients: number; json?: string }>();
+  .opts<{ minutes: number; seed: number; clients: number; busy: number; json?: string }>();
 
 stopOnInterrupt();
 try {
-  const { minutes, seed, clients } = options;
+  const { minutes, seed, clients, busy } = options;
   const log = (line: string) => process.stderr.write(`${line}\n`);
   const seconds = Math.round(minutes * 60);
-  const report = await runChaos({ seed, seconds, clients, requests: 36, log });
+  const report = await runChaos({ seed, seconds, clients, requests: 36, busy, log });
   printReport(report);
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(report, null, 2));

@@ -65,7 +65,11 @@ export class ChaosClient {
       } catch {
         // The connection ended: closed above, or broken by a fault.
       }
-      signal.throwIfAborted();
+      if (signal.aborted) {
+        throw new Error(
+          `${id} did not end: ${events.length} events, the last ${events.at(-1)?.type}`,
+        );
+      }
       if (!events.some(isEnd)) await this.#pause();
     }
     return { plan, id, events, connections, pauseMs, hasCancelled };

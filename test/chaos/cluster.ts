@@ -2,6 +2,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { startEdge, type EdgeProcess } from "../../infra/stack/edge.ts";
 import { freePort } from "../../infra/stack/port.ts";
+import { Child } from "../../infra/stack/process.ts";
 import { startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { startWorker, type WorkerProcess } from "../../infra/stack/worker.ts";
 
@@ -15,11 +16,18 @@ const WORKER_ENV = {
   LOCK_MS: String(LOCK_MS),
   SLOTS: "4",
   DRAIN_SECONDS: "2",
+  // Above the longest freeze, and short enough for a hang to be reported before the end of the run.
+  HANG_SECONDS: "45",
   // Workers are killed so often here that many lost attempts do not mean that a job crashes its workers.
   ATTEMPTS_MAX: "100",
 };
 /** A stream that gets no notification reads the log after a second. */
 const EDGE_ENV = { ...WEBHOOK_ENV, STREAM_HEARTBEAT_SECONDS: "1" };
+
+/** Messages of a worker's watchdogs. */
+const HANG = /makes no progress|does not answer: it is killed|Replies of Redis were lost/;
+
+const hangLines = ({ output }: Child) => output.split("\n").filter((line) => HANG.test(line));
 
 /** A process that can be frozen, and ended and replaced by a new one. */
 class ReplaceableProcess<T extends WorkerProcess | EdgeProcess> {
@@ -28,6 +36,8 @@ class ReplaceableProcess<T extends WorkerProcess | EdgeProcess> {
   #isReplacing = false;
   /** A line for each process that ended although `replace` was not called. */
   readonly unexpectedExits: string[] = [];
+  /** What the watchdogs of its processes that have ended have logged. */
+  readonly #hangs: string[] = [];
 
   constructor(start: () => Promise<T>) {
     this.#startProcess = start;
@@ -39,11 +49,18 @@ class ReplaceableProcess<T extends WorkerProcess | EdgeProcess> {
     this.#isReplacing = false;
     const { child } = process;
     void child.exited.then(({ code, signal }) => {
+      this.#hangs.push(...hangLines(child));
       if (this.#process !== process || this.#isReplacing) return;
       this.unexpectedExits.push(
         `${child.name} ended unexpectedly (${signal ?? code}): ${child.lastLines}`,
       );
     });
+  }
+
+  /** What the watchdogs of all its processes have logged. A hang is a bug, also if the job goes on. */
+  get hangs(): readonly string[] {
+    const { child } = this.#process!;
+    return child.running ? [...this.#hangs, ...hangLines(child)] : this.#hangs;
   }
 
   /** Ends the process with a signal and starts a new one after a pause. */
@@ -63,6 +80,14 @@ class ReplaceableProcess<T extends WorkerProcess | EdgeProcess> {
     await delay(ms);
     child.kill("SIGCONT");
   }
+}
+
+/** Starts processes that only compute, so that all others get little time of the processors. */
+export function startBusyProcesses(count: number): Child[] {
+  return Array.from({ length: count }, () => {
+    const args = ["-e", "for (;;);"];
+    return new Child({ name: "busy process", command: process.execPath, args });
+  });
 }
 
 export interface Cluster {

@@ -13,10 +13,11 @@ import {
   QUEUE_PREFIX,
   WAITING_JOBS_KEY,
 } from "../../shared/redis/keys.ts";
+import { describeUnendedJobs } from "./unended-jobs.ts";
 
 const POLL_MS = 200;
 
-/** Waits until nothing is left. @returns a line for each kind of leftover after the deadline */
+/** Waits until nothing is left. @returns a line for each kind of leftover after the deadline, and for each job that has not ended */
 export async function redisLeftovers(redisUrl: string, deadlineMs: number): Promise<string[]> {
   const redis = await connectRedis(redisUrl);
   try {
@@ -24,7 +25,8 @@ export async function redisLeftovers(redisUrl: string, deadlineMs: number): Prom
       const counts = await countAll(redis);
       const left = Object.entries(counts).filter(([, count]) => count > 0);
       if (left.length === 0 || Date.now() > endMs) {
-        return left.map(([name, count]) => `left in Redis: ${count} ${name}`);
+        const lines = left.map(([name, count]) => `left in Redis: ${count} ${name}`);
+        return left.length === 0 ? [] : [...lines, ...(await describeUnendedJobs(redis))];
       }
     }
   } finally {

@@ -16,7 +16,7 @@ import {
   type TokenOutput,
 } from "./guarantees.ts";
 import { ChaosClient, type ClientRecord } from "./client.ts";
-import { startCluster, type Cluster } from "./cluster.ts";
+import { startBusyProcesses, startCluster, type Cluster } from "./cluster.ts";
 import { SeededRandom } from "./seeded-random.ts";
 import { injectFaults } from "./faults.ts";
 import { redisLeftovers } from "./redis-leftovers.ts";
@@ -30,6 +30,8 @@ export interface ChaosOptions {
   readonly clients: number;
   /** Number of different requests. */
   readonly requests: number;
+  /** Processes that keep the processors busy while there are faults, and until all jobs have ended; by default none. */
+  readonly busy?: number;
   readonly log: (line: string) => void;
 }
 
@@ -80,6 +82,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const hooks = await startHookRecorder(api, webhookSecret ?? "", random.fork());
 
   log(`${options.clients} clients and faults for ${seconds} s, seed ${seed}`);
+  const busy = startBusyProcesses(options.busy ?? 0);
   const faultsEnd = AbortSignal.timeout(seconds * 1000);
   const deadline = AbortSignal.timeout(seconds * 1000 + SETTLE_MS);
   const violations: string[] = [];
@@ -113,6 +116,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   violations.push(...(await redisLeftovers(cluster.redis.url, SETTLE_MS)));
   violations.push(...unexpectedExitsIn(cluster));
   await hooks.close();
+  await Promise.all(busy.map((process) => process.stop()));
 
   const jobs = await Promise.all(
     records.map(async (client): Promise<JobEvidence> => ({
@@ -234,7 +238,10 @@ async function waitForWebhooks(
 }
 
 function unexpectedExitsIn({ edge, workers }: Cluster): string[] {
-  return [edge, ...workers].flatMap(({ unexpectedExits }) => unexpectedExits);
+  return [edge, ...workers].flatMap(({ unexpectedExits, hangs }) => [
+    ...unexpectedExits,
+    ...hangs.map((line) => `a watchdog has logged: ${line}`),
+  ]);
 }
 
 /** Resolves when the condition holds or the time is up. */

@@ -13,20 +13,36 @@ import { runLoad } from "./run.ts";
 
 const options = new Command("npm run load --")
   .description(
-    "keep streams open on a local stack and measure throughput, latencies, memory and connections",
+    "keep streams open on a local stack and measure throughput, latencies, memory, processor time and connections",
   )
   .option("--streams <number>", "streams at the same time", Number, 50)
   .option("--minutes <number>", "duration of the measurement", Number, 1)
   .option("--workers <number>", "number of worker processes", Number, 1)
   .option("--tokens <number>", "tokens of each answer", Number, 64)
+  .option("--free-decoder", "workers whose models cost nothing: what the rest carries", false)
+  .option("--token-ms <number>", "with it: time between the tokens of a stream", Number, 1_000)
   .option("--json <file>", "also write the report to this file")
   .parse()
-  .opts<{ streams: number; minutes: number; workers: number; tokens: number; json?: string }>();
+  .opts<{
+    streams: number;
+    minutes: number;
+    workers: number;
+    tokens: number;
+    freeDecoder: boolean;
+    tokenMs: number;
+    json?: string;
+  }>();
 
 stopOnInterrupt();
 try {
-  const { minutes, streams, workers, tokens } = options;
-  const report = await runLoad({ streams, seconds: Math.round(minutes * 60), workers, tokens });
+  const { minutes, streams, workers, tokens, freeDecoder, tokenMs } = options;
+  const report = await runLoad({
+    streams,
+    seconds: Math.round(minutes * 60),
+    workers,
+    tokens,
+    freeTokenMs: freeDecoder ? tokenMs : null,
+  });
   printLoad(report);
   if (options.json) {
     writeFileSync(options.json, JSON.stringify(report, null, 2));

@@ -12,6 +12,7 @@ export function printLoad(report: LoadReport): void {
   printLines([
     ["jobs that ended", String(jobs)],
     ["tokens per second", report.tokensPerSecond.toFixed(0)],
+    ["events per second", report.eventsPerSecond.toFixed(0)],
     ["streams that failed", String(failures.length)],
     ["connections to Redis, idle", String(report.redisConnections.idle)],
     ["connections to Redis, median", report.redisConnections.median.toFixed(0)],
@@ -23,9 +24,19 @@ export function printLoad(report: LoadReport): void {
     row("submission to first token", report.firstToken),
     row("start of the attempt to first token", report.firstTokenOfAttempt),
     row("between events of a stream", report.gap),
+    ...(report.delay ? [row("from the engine to the client", report.delay)] : []),
   ]);
   console.log("\nmaximum of memory, MiB");
   printLines(Object.entries(report.memoryMiB).map(([name, mib]) => [name, mib.toFixed(0)]));
+  console.log("\nprocessor time: cores, and microseconds for each event");
+  const perEvent = 1e6 / report.eventsPerSecond;
+  printLines(
+    Object.entries(report.cores).map(([name, cores]) => [
+      name,
+      cores.toFixed(2),
+      (cores * perEvent).toFixed(0),
+    ]),
+  );
   for (const failure of failures.slice(0, FAILURES_PRINTED_MAX)) console.log(`  ${failure}`);
 }
 

@@ -1,15 +1,16 @@
 /** One load run: keeps streams open for a time and measures them and the processes that serve them. */
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import type { Redis } from "ioredis";
-import { isEnd } from "../../shared/api/job-events.ts";
-import { JobClient } from "../../infra/cli/job-client.ts";
+import { pathToFileURL } from "node:url";
+import { JobClient, type JobInput } from "../../infra/cli/job-client.ts";
 import { startEdge } from "../../infra/stack/edge.ts";
-import type { Child } from "../../infra/stack/process.ts";
 import { connectRedis, startRedis } from "../../infra/stack/redis.ts";
 import { startWorker } from "../../infra/stack/worker.ts";
+import { isLastType } from "../../shared/jobs/log-entry.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { quantile } from "../bench/statistics.ts";
-import { residentBytesOfGroup } from "./processes.ts";
+import { readEventStream } from "./event-stream.ts";
+import { processorMs, sampleResources, type ConnectionCounts, type Parts } from "./resources.ts";
 
 export interface LoadOptions {
   /** Number of streams that are open at the same time. */
@@ -19,6 +20,8 @@ export interface LoadOptions {
   readonly workers: number;
   /** Length of each answer. */
   readonly tokens: number;
+  /** Milliseconds between the tokens of a stream whose models cost nothing; null for the demo models. */
+  readonly freeTokenMs: number | null;
 }
 
 /** Percentiles of times in ms. */
@@ -30,158 +33,183 @@ export interface Percentiles {
 }
 
 export interface LoadReport extends LoadOptions {
-  /** Number of jobs that ended. */
+  /** Number of jobs that ended. As all figures below, counted after all streams were open. */
   readonly jobs: number;
   readonly tokensPerSecond: number;
+  /** Events with tokens that arrived. */
+  readonly eventsPerSecond: number;
   /** From submission to the first token, including the time in the queue. */
   readonly firstToken: Percentiles | null;
   /** From the start of the attempt to the first token, by the times in the job's record. */
   readonly firstTokenOfAttempt: Percentiles | null;
   /** Between two token events of a stream; one event may have several tokens. */
   readonly gap: Percentiles | null;
+  /** From the engine to the client, of models that cost nothing. */
+  readonly delay: Percentiles | null;
   /** Maximum of each part's resident memory. */
   readonly memoryMiB: Readonly<Record<string, number>>;
-  /**
-   * Number of connections. `idle` is before the first stream: those of the workers and of this command. During the run
-   * each submission and each read opens one for a short time.
-   */
-  readonly redisConnections: {
-    readonly idle: number;
-    readonly median: number;
-    readonly max: number;
-  };
+  /** Processor time of each part, as a share of one core. */
+  readonly cores: Readonly<Record<string, number>>;
+  readonly redisConnections: ConnectionCounts;
   /** A line for each stream that broke off, was refused, or whose job did not succeed. */
   readonly failures: readonly string[];
 }
 
-const SAMPLE_MS = 500;
+const FREE_DECODER = pathToFileURL(join(import.meta.dirname, "free-decoder/preload.ts")).href;
+const SLOTS_MAX = 1_024;
+/** Streams that are opened at the same time at the start. */
+const OPENED_AT_ONCE = 100;
 
 /** Measurements of all streams, times in ms. */
-interface Measurements {
-  readonly firstToken: number[];
-  readonly firstTokenOfAttempt: number[];
-  readonly gap: number[];
-  tokens: number;
-  jobs: number;
+class Measurements {
+  readonly firstToken: number[] = [];
+  readonly firstTokenOfAttempt: number[] = [];
+  readonly gap: number[] = [];
+  readonly delay: number[] = [];
+  tokens = 0;
+  events = 0;
+  jobs = 0;
 }
 
 export async function runLoad(options: LoadOptions): Promise<LoadReport> {
-  const { streams, seconds, workers: workerCount, tokens } = options;
+  const { streams, seconds, workers: workerCount, freeTokenMs } = options;
   const server = await startRedis({ aof: true });
   const redisUrl = server.url;
   const [edge, redis, ...workers] = await Promise.all([
     startEdge({ redisUrl }),
     connectRedis(redisUrl),
     ...Array.from({ length: workerCount }, () =>
-      startWorker({ redisUrl, env: { LOG_LEVEL: "warn" } }),
+      startWorker({ redisUrl, env: { LOG_LEVEL: "warn", ...workerEnv(options) } }),
     ),
   ]);
   const { key } = await new KeyRegistry(redis).create("load");
-  const api = new JobClient(edge.url, key);
-  const times: Measurements = {
-    firstToken: [],
-    firstTokenOfAttempt: [],
-    gap: [],
-    tokens: 0,
-    jobs: 0,
-  };
-  const failures: string[] = [];
-  const end = AbortSignal.timeout(Math.ceil(seconds * 1000));
-  const startMs = performance.now();
-
-  const parts: Record<string, Child> = {
+  const parts: Parts = {
     Redis: server.child,
     edge: edge.child,
     ...Object.fromEntries(workers.map(({ child }, i) => [`worker ${i + 1}`, child])),
   };
-  const idle = await countConnections(redis);
-  const samples = sampleResources(parts, redis, end);
-  await Promise.all(
-    Array.from({ length: streams }, async (_, stream) => {
-      for (let n = 0; !end.aborted; n++) {
-        await streamOneJob(api, stream * 1_000_000 + n, tokens, times, end).catch(
-          (error: unknown) => {
-            if (!end.aborted) failures.push(error instanceof Error ? error.message : String(error));
-          },
-        );
-      }
-    }),
-  );
+  const end = new AbortController();
+  const samples = sampleResources(parts, redis, end.signal);
+  const failures: string[] = [];
+  let measured = new Measurements();
+  const deps = { api: new JobClient(edge.url, key), url: edge.url, key, end: end.signal };
+  const isFree = freeTokenMs !== null;
+  const runStream = async (stream: number, onOpen: () => void) => {
+    for (let n = 0; !end.signal.aborted; n++) {
+      const input = jobInput(options, stream * 1_000_000 + n);
+      const read = streamOneJob(deps, input, { isFree, onOpen, measured: () => measured });
+      await read.catch((error: unknown) => {
+        if (!end.signal.aborted)
+          failures.push(error instanceof Error ? error.message : String(error));
+      });
+      onOpen();
+    }
+  };
+  const running: Promise<void>[] = [];
+  const openOneByOne = async (_: unknown, lane: number) => {
+    for (let stream = lane; stream < streams; stream += OPENED_AT_ONCE) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      running.push(runStream(stream, resolve));
+      await promise;
+    }
+  };
+  await Promise.all(Array.from({ length: OPENED_AT_ONCE }, openOneByOne));
+  measured = new Measurements();
+  const startMs = performance.now();
+  const before = processorMs(parts);
+  await delay(seconds * 1000);
+  const after = processorMs(parts);
   const elapsedMs = performance.now() - startMs;
-  const { memoryMiB, counts } = await samples;
+  const results = measured;
+  end.abort();
+  await Promise.all(running);
+  const { memoryMiB, redisConnections } = await samples;
   redis.disconnect();
   return {
     ...options,
-    jobs: times.jobs,
-    tokensPerSecond: (1000 * times.tokens) / elapsedMs,
-    firstToken: percentiles(times.firstToken),
-    firstTokenOfAttempt: percentiles(times.firstTokenOfAttempt),
-    gap: percentiles(times.gap),
+    jobs: results.jobs,
+    tokensPerSecond: (1000 * results.tokens) / elapsedMs,
+    eventsPerSecond: (1000 * results.events) / elapsedMs,
+    firstToken: percentiles(results.firstToken),
+    firstTokenOfAttempt: percentiles(results.firstTokenOfAttempt),
+    gap: percentiles(results.gap),
+    delay: percentiles(results.delay),
     memoryMiB,
-    redisConnections: { idle, median: quantile(counts, 0.5), max: quantile(counts, 1) },
+    cores: Object.fromEntries(
+      Object.entries(after).map(([name, ms]) => [name, (ms - before[name]!) / elapsedMs]),
+    ),
+    redisConnections,
     failures,
   };
 }
 
-/** Submits one job and reads its stream to the end. @throws Error if the job does not succeed */
-async function streamOneJob(
-  api: JobClient,
-  seed: number,
-  tokens: number,
-  times: Measurements,
-  end: AbortSignal,
-): Promise<void> {
-  const submittedMs = performance.now();
-  const { id } = await api.submit({
-    model: "atlas-qa",
+function workerEnv({ streams, workers, freeTokenMs }: LoadOptions): Record<string, string> {
+  if (freeTokenMs === null) return {};
+  return {
+    NODE_OPTIONS: `--import=${FREE_DECODER}`,
+    FREE_TOKEN_MS: String(freeTokenMs),
+    SLOTS: String(Math.min(SLOTS_MAX, Math.ceil(streams / workers))),
+  };
+}
+
+function jobInput({ tokens, freeTokenMs }: LoadOptions, seed: number): JobInput {
+  return {
+    model: freeTokenMs === null ? "atlas-qa" : "free",
     messages: [{ role: "user", content: "What is the capital of France?" }],
     max_tokens: tokens,
     seed,
     // The end-of-sequence token is forbidden, so that every answer has the same length.
-    logit_bias: { "0": -100 },
-  });
+    ...(freeTokenMs === null && { logit_bias: { "0": -100 } }),
+  };
+}
+
+interface StreamDeps {
+  readonly api: JobClient;
+  readonly url: string;
+  readonly key: string;
+  readonly end: AbortSignal;
+}
+
+interface StreamOptions {
+  readonly isFree: boolean;
+  /** Called with the first event. */
+  readonly onOpen: () => void;
+  /** Where the measurements of this moment belong. */
+  readonly measured: () => Measurements;
+}
+
+/** Submits one job and reads its stream to the end. @throws Error if the job does not succeed */
+async function streamOneJob(
+  { api, url, key, end }: StreamDeps,
+  input: JobInput,
+  { isFree, onOpen, measured }: StreamOptions,
+): Promise<void> {
+  const submittedMs = performance.now();
+  const { id } = await api.submit(input);
   let lastMs: number | null = null;
-  for await (const event of api.events(id, { signal: end })) {
+  let lastType = "";
+  await readEventStream(`${url}/v1/jobs/${id}/events`, key, onEvent, end);
+  function onEvent({ type, data }: { type: string; data: string }): void {
+    onOpen();
+    lastType = type;
+    if (type !== "tokens") return;
     const nowMs = performance.now();
-    if (event.type === "tokens") {
-      times.tokens += event.ids.length;
-      if (lastMs === null) times.firstToken.push(nowMs - submittedMs);
-      else times.gap.push(nowMs - lastMs);
-      lastMs = nowMs;
-    }
-    if (!isEnd(event)) continue;
-    if (event.type !== "succeeded") throw new Error(`${id} ended as ${event.type}`);
-    times.jobs++;
-    const { started_at, timings } = await api.read(id);
-    if (started_at !== null && timings.first_token_at !== null) {
-      times.firstTokenOfAttempt.push(1000 * (timings.first_token_at - started_at));
-    }
-    return;
+    const times = measured();
+    const { ids, text } = JSON.parse(data) as { ids: number[]; text: string };
+    times.tokens += ids.length;
+    times.events++;
+    if (isFree) times.delay.push(Date.now() - parseInt(text, 10));
+    if (lastMs === null) times.firstToken.push(nowMs - submittedMs);
+    else times.gap.push(nowMs - lastMs);
+    lastMs = nowMs;
   }
-  throw new Error(`${id}: the stream ended before the job did`);
-}
-
-/** Samples memory and connections every 500 ms until the signal aborts. */
-async function sampleResources(
-  parts: Readonly<Record<string, Child>>,
-  redis: Redis,
-  end: AbortSignal,
-) {
-  const memoryMiB: Record<string, number> = {};
-  const counts: number[] = [];
-  while (!end.aborted) {
-    for (const [name, { pid }] of Object.entries(parts)) {
-      const mib = residentBytesOfGroup(pid ?? 0) / 2 ** 20;
-      memoryMiB[name] = Math.max(memoryMiB[name] ?? 0, mib);
-    }
-    counts.push(await countConnections(redis));
-    await delay(SAMPLE_MS, null, { signal: end }).catch(() => {});
+  if (!isLastType(lastType)) throw new Error(`${id}: the stream ended before the job did`);
+  if (lastType !== "succeeded") throw new Error(`${id} ended as ${lastType}`);
+  measured().jobs++;
+  const { started_at, timings } = await api.read(id);
+  if (started_at !== null && timings.first_token_at !== null) {
+    measured().firstTokenOfAttempt.push(1000 * (timings.first_token_at - started_at));
   }
-  return { memoryMiB, counts: counts.sort((a, b) => a - b) };
-}
-
-async function countConnections(redis: Redis): Promise<number> {
-  return Number(/connected_clients:(\d+)/.exec(await redis.info("clients"))?.[1]);
 }
 
 function percentiles(values: readonly number[]): Percentiles | null {

@@ -15,7 +15,7 @@ export class JobRun implements RunningAttempt {
   readonly id: string;
   readonly attempt: number;
   readonly claim: string;
-  phase: "loading" | "prefill" | "decode" = "loading";
+  phase: "loading" | "prefill" | "decode" | "ending" = "loading";
   /** Tokens that this attempt has generated. */
   tokens = 0;
   /** Called when the event log has more tokens of the output: how many before, and how many now. */

@@ -107,6 +107,7 @@ async function generateRest(
   const deadline = setTimeout(() => run.stop("expired"), Math.min(remainingMs, TIMER_MS_MAX));
   const ending = runEngine(deps, record, { run, log, resume, watch });
   const end = await ending.finally(() => clearTimeout(deadline));
+  run.phase = "ending";
   await log.flush();
   const reason = run.stopReason;
   if (reason === "fenced") return watch?.jobFenced();
