@@ -19,12 +19,17 @@ export const WRITE_WHEN_FULL_LUA = `
 redis.call('ZREM', due, '')
 `;
 
-/** Lua functions: `logEvent` logs an event under the next sequence number and publishes it; `isEnded` checks a job's state. */
+/**
+ * Lua functions: `logEvent` logs an event under the next sequence number and publishes it, `logEntry` does so under a number that the
+ * caller has stored; `isEnded` checks a job's state.
+ */
 export const EVENT_LOG_LUA = `
-local function logEvent(job, log, channel, type, data)
-  local seq = redis.call('HINCRBY', job, 'seq', 1)
+local function logEntry(log, channel, seq, type, data)
   redis.call('XADD', log, seq .. '-0', 'type', type, 'data', data)
   redis.call('PUBLISH', channel, seq .. '\\n' .. type .. '\\n' .. data)
+end
+local function logEvent(job, log, channel, type, data)
+  logEntry(log, channel, redis.call('HINCRBY', job, 'seq', 1), type, data)
 end
 local function isEnded(state)
   return state == 'succeeded' or state == 'failed' or state == 'cancelled' or state == 'expired'

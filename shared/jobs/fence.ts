@@ -17,11 +17,11 @@ export const fenceOf = ({
   readonly claim: string;
 }): Fence => (claim === "" ? attempt : `${attempt} ${claim}`);
 
-/** Lua function: the fence of a job's last attempt; nil if there is no such job. */
+/** Lua functions: the fence of a job's last attempt, from its hash or from the values there; nil if there is no such job. */
 export const FENCE_LUA = `
-local function fenceOf(job)
-  local attempt, claim = unpack(redis.call('HMGET', job, 'attempt', 'claim'), 1, 2)
+local function fenceOfFields(attempt, claim)
   if not attempt then return nil end
   return claim and claim ~= '' and attempt .. ' ' .. claim or attempt
 end
+local function fenceOf(job) return fenceOfFields(unpack(redis.call('HMGET', job, 'attempt', 'claim'), 1, 2)) end
 `;

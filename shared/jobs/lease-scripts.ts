@@ -20,12 +20,12 @@ local replies = {}
 for i = 2, #ARGV, 2 do
   local id, fence = ARGV[i], ARGV[i + 1]
   local job = jobKey(id)
-  local state, cancelRequested, deadlineMs =
-    unpack(redis.call('HMGET', job, 'state', 'cancelRequested', 'deadlineMs'), 1, 3)
-  if state ~= 'running' or fenceOf(job) ~= fence then
+  local state, cancelRequested, deadlineMs, attempt, claim, lane, fingerprint, tokens = unpack(redis.call('HMGET', job, 'state',
+    'cancelRequested', 'deadlineMs', 'attempt', 'claim', 'lane', 'fingerprint', 'tokens'), 1, 8)
+  if state ~= 'running' or fenceOfFields(attempt, claim) ~= fence then
     replies[#replies + 1] = 'lost'
   else
-    setLease(groupOf(job), id, nowMs + leaseMs)
+    renewLease(groupOfFields(lane, fingerprint, tokens), id, nowMs + leaseMs)
     replies[#replies + 1] = cancelRequested == '1' and 'cancelled' or tonumber(deadlineMs) <= nowMs and 'expired' or 'kept'
   end
 end

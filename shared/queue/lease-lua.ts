@@ -31,11 +31,11 @@ local function redisNowMs()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local function leaseGroup(lane, fingerprint) return fingerprint .. '${NAME_SEPARATOR}' .. lane end
--- The group of a running job.
-local function groupOf(job)
-  local lane, fingerprint, tokens = unpack(redis.call('HMGET', job, 'lane', 'fingerprint', 'tokens'), 1, 3)
+-- The group of a running job, from its hash or from the values there.
+local function groupOfFields(lane, fingerprint, tokens)
   return leaseGroup(lane or '', (tokens or '0') ~= '0' and fingerprint or '')
 end
+local function groupOf(job) return groupOfFields(unpack(redis.call('HMGET', job, 'lane', 'fingerprint', 'tokens'), 1, 3)) end
 local function registerGroup(group)
   local isUsed = redis.call('EXISTS', '${LEASES_PREFIX}' .. group, '${SUSPECTS_PREFIX}' .. group) > 0
   redis.call(isUsed and 'SADD' or 'SREM', '${LEASE_GROUPS_KEY}', group)
@@ -44,6 +44,10 @@ local function setLease(group, id, expiresMs)
   redis.call('ZREM', '${SUSPECTS_PREFIX}' .. group, id)
   redis.call('ZADD', '${LEASES_PREFIX}' .. group, expiresMs, id)
   registerGroup(group)
+end
+-- A lease that exists needs one command, and a worker renews up to a thousand in a step. Without one the job is a suspect.
+local function renewLease(group, id, expiresMs)
+  if redis.call('ZADD', '${LEASES_PREFIX}' .. group, 'XX', 'CH', expiresMs, id) == 0 then setLease(group, id, expiresMs) end
 end
 local function removeLease(group, id)
   redis.call('ZREM', '${SUSPECTS_PREFIX}' .. group, id)
