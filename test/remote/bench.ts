@@ -3,8 +3,9 @@
  * beside the base's own stream and beside one call per token, with added latency and with several jobs at once. Then the time of
  * a local job's token beside jobs whose base does not answer.
  *
- *     npm run bench:remote -- --latency 0,20,100 --jobs 1,8,32 --text replies --json FILE
+ *     npm run bench:remote -- --latency 0,20,100 --jobs 1,8,32 --text replies --rounds 2 --json FILE
  *
+ * The settings of one latency and one count of jobs take turns, so that what else the machine does has a part in each of them.
  * Text: `replies` are the demo family's own, with their ends. `long` ones have no end: after the reply the models say what they were
  * never trained for, and drafts are seldom right. Times on a busy machine mean nothing; calls and bytes per token still do. The file
  * has the targets, and whether they were met.
@@ -55,6 +56,7 @@ const { values: args } = parseArgs({
     top: { type: "string", default: "48" },
     temperature: { type: "string", default: "0,0.7" },
     drafter: { type: "string" },
+    rounds: { type: "string", default: "2" },
     json: { type: "string" },
   },
 });
@@ -73,12 +75,18 @@ try {
   for (const latencyMs of numbers(args.latency)) {
     const slow = await startLatency(url, latencyMs);
     for (const jobs of numbers(args.jobs)) {
-      report(await ownStream(slow.url, { latencyMs, jobs, lengths }));
+      const runs = [() => ownStream(slow.url, { latencyMs, jobs, lengths })];
       for (const temperature of numbers(args.temperature)) {
         for (const speculate of [false, true]) {
-          report(await steered(models, slow.url, { latencyMs, jobs, temperature, speculate }));
+          const setting = { latencyMs, jobs, temperature, speculate };
+          runs.push(await steeredRun(models, slow.url, setting));
         }
       }
+      const measured = runs.map((): Measured[] => []);
+      for (let round = 0; round < Number(args.rounds); round++) {
+        for (const [i, run] of runs.entries()) measured[i]!.push(await run());
+      }
+      for (const rounds of measured) report(mean(rounds));
     }
     await slow.close();
   }
@@ -214,6 +222,27 @@ function remoteBase(url: string, jobs: number): RemoteBase {
   });
 }
 
+/** Of the same jobs in several rounds. */
+function mean(rounds: readonly Measured[]): Measured {
+  const [first] = rounds as [Measured];
+  const of = (value: (one: Measured) => number | undefined) =>
+    rounds.reduce((sum, one) => sum + (value(one) ?? 0), 0) / rounds.length;
+  const tokensPerSecond = 1 / of((one) => 1 / one.tokensPerSecond);
+  if (!first.reasons) return { ...first, tokensPerSecond };
+  const names = new Set(rounds.flatMap(({ reasons = {} }) => Object.keys(reasons)));
+  return {
+    ...first,
+    tokensPerSecond,
+    callsPerToken: of(({ callsPerToken }) => callsPerToken),
+    askedPerToken: of(({ askedPerToken }) => askedPerToken),
+    bytesPerToken: of(({ bytesPerToken }) => bytesPerToken),
+    ...(first.acceptedShare !== undefined && {
+      acceptedShare: of(({ acceptedShare }) => acceptedShare),
+    }),
+    reasons: Object.fromEntries([...names].map((name) => [name, of((one) => one.reasons?.[name])])),
+  };
+}
+
 interface Setting {
   readonly latencyMs: number;
   readonly jobs: number;
@@ -221,50 +250,54 @@ interface Setting {
   readonly speculate: boolean;
 }
 
-/** Steered jobs in one batch; without drafts, one call gives one token. */
-async function steered(
+/**
+ * Steered jobs in one batch; without drafts, one call gives one token. The times of the base, and how often drafts are right, are known
+ * from earlier jobs, as in a worker.
+ * @returns runs the jobs once
+ */
+async function steeredRun(
   models: Models,
   url: string,
   { latencyMs, jobs, temperature, speculate }: Setting,
-): Promise<Measured> {
+): Promise<() => Promise<Measured>> {
   const base = remoteBase(url, jobs);
   const remote = { ...models, base: new RemoteDecoder(base) };
   const drafter = args.drafter as ForcedDrafter | undefined;
   const batch = new Batch({ speculate, ...(drafter && { drafter }) });
-  // A worker knows the times of a base, and how often drafts are right, from earlier jobs.
   for (let i = 0; i < WARM_UP_JOBS; i++) {
     batch.add(requestOf(remote, i + 1, temperature, WARM_UP_TOKENS));
     await run(batch);
   }
-  const sequences: Sequence[] = [];
-  const count = Math.max(JOBS_MIN, jobs);
-  const startedMs = performance.now();
-  let tokens = 0;
-  while (sequences.length < count || batch.size > 0) {
-    while (sequences.length < count && batch.size < jobs) {
-      sequences.push(batch.add(requestOf(remote, sequences.length, temperature))!);
+  return async () => {
+    const sequences: Sequence[] = [];
+    const count = Math.max(JOBS_MIN, jobs);
+    const startedMs = performance.now();
+    let tokens = 0;
+    while (sequences.length < count || batch.size > 0) {
+      while (sequences.length < count && batch.size < jobs) {
+        sequences.push(batch.add(requestOf(remote, sequences.length, temperature))!);
+      }
+      tokens += await step(batch);
     }
-    tokens += await step(batch);
-  }
-  const seconds = (performance.now() - startedMs) / 1000;
-  const counts = sequences.map(({ remote: own }) => own!);
-  await base.close();
-  const sum = (of: (count: RemoteCounts) => number) =>
-    counts.reduce((total, count) => total + of(count), 0);
-  const drafts = sequences.map((sequence) => totalDrafts(sequence.drafts));
-  const drafted = drafts.reduce((total, one) => total + one.drafted, 0);
-  const accepted = drafts.reduce((total, one) => total + one.accepted, 0);
-  return {
-    name: speculate ? "steered" : "steered, one call per token",
-    latencyMs,
-    jobs,
-    temperature,
-    tokensPerSecond: tokens / seconds,
-    callsPerToken: sum(({ calls }) => calls) / tokens,
-    askedPerToken: sum(({ asked }) => asked) / tokens,
-    bytesPerToken: sum(({ bytes }) => bytes) / tokens,
-    ...(drafted > 0 && { acceptedShare: accepted / drafted }),
-    reasons: reasonsPerToken(counts, tokens),
+    const seconds = (performance.now() - startedMs) / 1000;
+    const counts = sequences.map(({ remote: own }) => own!);
+    const sum = (of: (count: RemoteCounts) => number) =>
+      counts.reduce((total, count) => total + of(count), 0);
+    const drafts = sequences.map((sequence) => totalDrafts(sequence.drafts));
+    const drafted = drafts.reduce((total, one) => total + one.drafted, 0);
+    const accepted = drafts.reduce((total, one) => total + one.accepted, 0);
+    return {
+      name: speculate ? "steered" : "steered, one call per token",
+      latencyMs,
+      jobs,
+      temperature,
+      tokensPerSecond: tokens / seconds,
+      callsPerToken: sum(({ calls }) => calls) / tokens,
+      askedPerToken: sum(({ asked }) => asked) / tokens,
+      bytesPerToken: sum(({ bytes }) => bytes) / tokens,
+      ...(drafted > 0 && { acceptedShare: accepted / drafted }),
+      reasons: reasonsPerToken(counts, tokens),
+    };
   };
 }
 

@@ -12,6 +12,8 @@ interface CompletionBody {
   readonly temperature: number;
   readonly logit_bias?: readonly (readonly [number, number])[];
   readonly response_fields?: readonly string[];
+  /** Token ids, and then any token: no other grammar is known here. */
+  readonly grammar?: string;
 }
 
 export function llamaRoutes(model: ServedModel): BaseRoutes {
@@ -60,16 +62,17 @@ export function llamaRoutes(model: ServedModel): BaseRoutes {
   /** The branches take turns, as they share the server's steps. */
   async function* stream(
     prompts: readonly (readonly number[])[],
-    { n_predict, n_probs }: CompletionBody,
+    { n_predict, n_probs, grammar = "" }: CompletionBody,
   ) {
     yield null;
+    const lead = [...grammar.matchAll(/ <\[(\d+)\]>/g)].map(([, id]) => Number(id));
     const ids = prompts.map((prompt) => [...prompt]);
     for (let step = 1; step <= n_predict; step++) {
       for (const [index, prompt] of prompts.entries()) {
         const logprobs = await toldLogprobs(model, ids[index]!, 1);
         const entry = (id: number) => ({ id, token: `<${id}>`, logprob: logprobs[id]! });
         const top = likeliest(logprobs, n_probs);
-        const [token] = top as [number];
+        const token = lead[step - 1] ?? top[0]!;
         ids[index]!.push(token);
         if (model.isPartial?.(token)) continue;
         yield {

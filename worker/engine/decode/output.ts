@@ -57,6 +57,11 @@ export class Output {
     return this.#options.maxTokens - this.#tokenCount;
   }
 
+  /** Whether a token ends the output. */
+  endsWith(token: number): boolean {
+    return this.#options.eosIds.has(token);
+  }
+
   /** Adds the next token. */
   push(token: number): OutputStep {
     const step = this.#nextStep(token);

@@ -16,6 +16,9 @@ export interface RowCallsOptions {
   readonly onArrival: () => void;
 }
 
+/** A row for which the server computes more tokens has a prompt that was not in its cache. */
+const FILL_TOKENS = 32;
+
 export class RowCalls {
   readonly #options: RowCallsOptions;
   readonly #abort = new AbortController();
@@ -26,14 +29,23 @@ export class RowCalls {
   isWaiting = false;
   error: Error | null = null;
   canStream: boolean;
+  /** False once a stream with a lead has failed. */
+  canLead: boolean;
   /** False once the server could not tell lifted tokens. */
   canLift = true;
   /** Why the next call for rows is made. */
   #reason: CallReason = "first";
+  /** The slot of the latest call, as far as it is known. */
+  #slot: number | null = null;
+  /** Whether the server may not know yet that its stream was left. */
+  #isSlotBusy = false;
+  /** Whether the rows of the latest call had prompts that the server computed anew. */
+  #wasFill = false;
 
   constructor(options: RowCallsOptions) {
     this.#options = options;
     this.canStream = options.base.canStream;
+    this.canLead = options.base.canLead;
     options.load.sequences++;
   }
 
@@ -44,10 +56,24 @@ export class RowCalls {
 
   /** Drops the rows, and ends their stream. */
   leave(): void {
+    this.#reason = this.#tree?.reason ?? this.#reason;
+    this.endStream();
+    this.#tree = null;
+  }
+
+  /** No more rows come; those that have come stay. */
+  endStream(): void {
     this.#stream?.abort();
     this.#stream = null;
-    this.#reason = this.#tree?.reason ?? this.#reason;
-    this.#tree = null;
+    if (this.#tree?.isOpen) this.#isSlotBusy = true;
+    if (this.#tree) this.#tree.isOpen = false;
+  }
+
+  /** The slot that the next call has to wait for: another one does not have the context in its cache. */
+  #takeSlot(): number | null {
+    const slot = this.#isSlotBusy ? this.#slot : null;
+    this.#isSlotBusy = false;
+    return slot;
   }
 
   /** Aborts all calls. */
@@ -65,10 +91,18 @@ export class RowCalls {
     const count = query.drafts.length + 1;
     const atOnce = load.begin(count);
     this.#await(this.#reason, async () => {
-      const { rows, cachedTokens, cost } = await this.#rowsOf(query).finally(() => load.end(count));
+      const slot = this.#takeSlot();
+      const reply = await this.#rowsOf({ ...query, slot }).finally(() => load.end(count));
+      const { rows, cachedTokens, computedTokens, cost } = reply;
       if (query.isFirst && cachedTokens !== null) onCached(cachedTokens);
-      // The first call computes the prompt too.
-      if (!query.isFirst) load.recordCall(cost.ms, atOnce);
+      // The first call computes the prompt, and so does the first one in each slot of a server. That is no part of a row's time, unless
+      // it goes on.
+      const isFill = computedTokens?.some((tokens) => tokens > FILL_TOKENS) ?? false;
+      if (!query.isFirst && (!isFill || this.#wasFill)) {
+        load.recordCall(cost.ms, atOnce, computedTokens);
+      }
+      this.#wasFill = isFill && !query.isFirst;
+      this.#slot = reply.slot ?? null;
       this.#tree = RowTree.ofRows(query.drafts, rows);
       return cost.bytes;
     });
@@ -88,7 +122,8 @@ export class RowCalls {
   /** Asks for a longer list of the position. */
   longerRow(query: RowsQuery): void {
     this.#askAgain("longer", async (signal) => {
-      const { rows, cost } = await this.#options.base.rows(query, signal);
+      const pinned = { ...query, slot: this.#takeSlot() };
+      const { rows, cost } = await this.#options.base.rows(pinned, signal);
       return { row: rows[0]!, bytes: cost.bytes };
     });
   }
@@ -96,25 +131,30 @@ export class RowCalls {
   /** Asks for tokens of the position by their ids. */
   ids(row: BaseRow, query: Parameters<RemoteBase["ids"]>[1]): void {
     this.#askAgain("ids", async (signal) => {
-      const { row: fuller, cost } = await this.#options.base.ids(row, query, signal);
+      const pinned = { ...query, slot: this.#takeSlot() };
+      const { row: fuller, cost } = await this.#options.base.ids(row, pinned, signal);
       return { row: fuller, bytes: cost.bytes };
     });
   }
 
-  /** Streams the base's continuations of the context and of each draft. If it fails, rows are called for. */
+  /** Streams the base's continuations of the context and of each draft. If it fails, a stream without a lead or rows are called for. */
   stream(query: StreamQuery): void {
     const { onArrival } = this.#options;
     const stream = new AbortController();
-    const tree = RowTree.ofStream(query.drafts, query.tokens);
+    const tree = RowTree.ofStream(query);
     this.#stream = stream;
     this.#tree = tree;
     this.#count(this.#reason);
-    void this.#follow(tree, AbortSignal.any([this.#abort.signal, stream.signal]), query)
+    const pinned = { ...query, slot: this.#takeSlot() };
+    void this.#follow(tree, AbortSignal.any([this.#abort.signal, stream.signal]), pinned)
       .catch(() => {})
       .then(() => {
-        // It failed, or the server sends no rows of tokens that end within a character: rows are called for from now on. Other
-        // branches may have rows, but without that of the first position the same stream would be asked for again and again.
-        if (!stream.signal.aborted && !tree.hasFirstRow) this.canStream = false;
+        // It failed, or the server sends no rows of tokens that end within a character, or it cannot follow a lead. Other branches may
+        // have rows, but without that of the first position the same stream would be asked for again and again.
+        if (!stream.signal.aborted && !tree.hasFirstRow) {
+          if (query.lead.length > 0) this.canLead = false;
+          else this.canStream = false;
+        }
         tree.isOpen = false;
         onArrival();
       });
@@ -134,7 +174,7 @@ export class RowCalls {
           if (row.branch > 0) continue;
           const ms = performance.now() - lastMs;
           if (arrived++ > 0) load.recordStep(ms);
-          else load.recordCall(ms, atOnce);
+          else load.recordCall(ms, atOnce, null);
           lastMs += ms;
         }
         onArrival();

@@ -1,55 +1,80 @@
 /**
  * The present speed of a remote base, measured on its calls and shared by all its sequences.
  *
- * A call takes a constant (network, one step of the server) and a part for each row that the server computes at the same time,
+ * A call takes a constant (network, one step of the server) and a part for each token that the server computes at the same time,
  * also those of other calls. So more rows in a call make the calls of all sequences slower, and a sequence that looked only at
  * its own calls would draft too much on a busy server.
+ *
+ * Where each draft is a prompt of its own, the server computes what the prompt has beyond its cache, which is seldom one token: the
+ * drafts before it, and what was accepted since a call used that cache. Servers say how many tokens it was.
  */
 import { RunningMean } from "../decode/draft.ts";
-import { CostLine } from "./cost-line.ts";
+import { CallCost, clipped } from "./call-cost.ts";
 import { DraftStatistics } from "./draft-statistics.ts";
+
+/** The share of a call without tokens that a stream's step is taken to be before one was measured. */
+const STEP_SHARE = 0.6;
+/** After so many calls without a stream the time of its steps is no longer known. */
+const STEPS_KEPT = 40;
 
 export class BaseLoad {
   /** Sequences that generate with the base. */
   sequences = 0;
   /** Of all its sequences: a new one begins with them. */
   readonly drafts = new DraftStatistics();
-  #rowsNow = 0;
-  readonly #calls = new CostLine();
-  /** Time between two tokens of a stream. */
-  readonly #streamedMs = new RunningMean(0, 0);
-  /** Rows that a step of a stream had, with those of other calls. */
-  readonly #streamedRows = new RunningMean(0, 0);
+  readonly call = new CallCost();
+  #tokensNow = 0;
+  /** Tokens that the server computes for a row beside its own, for each draft of the call. */
+  readonly #extraTokens = new RunningMean(0, 0);
+  /** Time between two tokens of a stream, and the tokens that such a step had with those of other calls; null if it is not known. */
+  #steps: { readonly ms: RunningMean; readonly tokens: RunningMean } | null = null;
+  #callsSinceStep = 0;
 
-  /** A call begins. Returns the rows under way, those of the call included. */
+  /** A call begins. Returns the rows under way, those of the call included: a token for each. */
   begin(rows: number): number {
-    this.#rowsNow += rows;
-    return this.#rowsNow;
+    this.#tokensNow += rows;
+    return this.#tokensNow;
   }
 
   end(rows: number): void {
-    this.#rowsNow -= rows;
+    this.#tokensNow -= rows;
   }
 
-  /** @param rowsAtOnce as `begin` has returned it */
-  recordCall(ms: number, rowsAtOnce: number): void {
-    this.#calls.record({ ms, rows: rowsAtOnce });
+  /**
+   * @param atOnce as `begin` has returned it
+   * @param computed tokens of each row; null if the server does not say
+   */
+  recordCall(ms: number, atOnce: number, computed: readonly number[] | null): void {
+    if (++this.#callsSinceStep > STEPS_KEPT) this.#steps = null;
+    const rows = computed ?? [];
+    const extra = rows.reduce((sum, count) => sum + Math.max(0, count - 1), 0);
+    const drafts = rows.length - 1;
+    if (drafts > 0) this.#extraTokens.observe(extra / rows.length / drafts);
+    this.call.record(ms, atOnce + extra);
   }
 
   recordStep(ms: number): void {
-    this.#streamedMs.observe(ms);
-    this.#streamedRows.observe(this.#rowsNow);
+    this.#callsSinceStep = 0;
+    this.#steps ??= { ms: new RunningMean(ms, 0), tokens: new RunningMean(0, 0) };
+    this.#steps.ms.observe(clipped(ms, this.#steps.ms.value));
+    this.#steps.tokens.observe(this.#tokensNow);
   }
 
-  /** Milliseconds of a call without rows, and of each row. */
-  get call(): { readonly fixedMs: number; readonly rowMs: number } {
-    const { runMs, rowMs } = this.#calls.line;
-    return { fixedMs: runMs, rowMs };
+  /** Tokens that a call with so many drafts computes. */
+  tokensFor(drafts: number): number {
+    return (drafts + 1) * (1 + this.#extraTokens.value * drafts);
   }
 
-  /** Milliseconds of a stream's step without its rows; null before a stream was seen. */
-  get stepMs(): number | null {
-    const ms = this.#streamedMs.value;
-    return ms === 0 ? null : Math.max(0, ms - this.call.rowMs * this.#streamedRows.value);
+  /** Whether the time of a stream's step was measured lately. */
+  get knowsSteps(): boolean {
+    return this.#steps !== null;
+  }
+
+  /** Milliseconds of a stream's step without its rows. A call has a step too, so it takes no longer than that. */
+  get stepMs(): number {
+    const { fixedMs, tokenMs } = this.call;
+    if (!this.#steps) return STEP_SHARE * fixedMs;
+    const { ms, tokens } = this.#steps;
+    return Math.min(fixedMs, Math.max(0, ms.value - tokenMs * tokens.value));
   }
 }

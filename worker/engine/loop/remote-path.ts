@@ -53,6 +53,17 @@ export class PairPath {
     this.#tokens.push(token);
   }
 
+  /** Drops the drafts after so many of them. */
+  cut(count: number): void {
+    const ahead = this.#logits.length - 1 - count;
+    if (ahead > 0) {
+      for (const { decoder, decoderSequence } of this.#pair)
+        decoder.rewind!(decoderSequence, ahead);
+      this.#logits.length = count + 1;
+    }
+    this.#tokens.length = Math.min(this.#tokens.length, count);
+  }
+
   /** The output has this token. The drafts stay if it is the first of them; otherwise the pair's caches are rewound. */
   advance(token: number): void {
     if (this.#tokens[0] === token) {
@@ -67,13 +78,9 @@ export class PairPath {
     this.#logits.length = 0;
   }
 
-  /** Drops the drafts. */
+  /** Drops the drafts, and the logits after the output. */
   leave(): void {
-    const ahead = this.#logits.length - 1;
-    if (ahead > 0) {
-      for (const { decoder, decoderSequence } of this.#pair)
-        decoder.rewind!(decoderSequence, ahead);
-    }
+    this.cut(0);
     this.restart();
   }
 }

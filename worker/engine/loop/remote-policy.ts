@@ -4,34 +4,39 @@
  *
  * - `expert`: the expert's own tokens, with the noise of their positions. One call has the rows after each of them.
  * - `lookup`: what followed the same three tokens earlier in the text. Costs no run of the expert.
- * - `base`: the base's own continuation, streamed with its rows, for as long as the output agrees with it. It may start after a few
- *   of the expert's drafts too, in the same call: the output then follows the expert, and after that the base.
+ * - `base`: the base's own continuation, streamed with its rows, for as long as the output agrees with it.
+ *
+ * A stream may begin with drafts in two ways. As its lead: the server goes along them instead of its own tokens, and computes no more
+ * than for a client of its own. Or as branches: the base is followed after none, one or more of the expert's drafts at once, so that the
+ * output may follow the expert, and after that the base; each branch is one more row in each step.
  */
 import { DraftStatistics, type ListKind } from "./draft-statistics.ts";
 import type { BaseLoad } from "./remote-load.ts";
 
 /** Most drafts of a call without a stream. */
 const DRAFTS_MAX = 12;
-/** Most of the expert's drafts that a stream begins with: each is one more row in each of its steps. */
-const STREAM_DRAFTS_MAX = 3;
+/** Most branches of a stream, beside that without drafts: each is one more row in each of its steps. */
+const BRANCHES_MAX = 3;
 /** Most tokens of a stream. */
 const STREAM_TOKENS_MAX = 24;
+/** How many of the base's own tokens a stream may have after its lead. */
+const TAILS = [1, 2, 4, 8, STREAM_TOKENS_MAX];
 const FORCED_DRAFTS = 4;
 /** The share of a call's time that a call costs beside it: parsing on both sides, places in the server's queue. */
 const CALL_PRICE = 0.3;
-/** How often a stream is tried before its time is known, or again to measure it. */
-const STREAM_TRIAL = 200;
 
 /** Only this drafter, whatever it costs: for tests and measurements. */
-export type ForcedDrafter = "none" | "expert" | "lookup" | "base" | "expert and base";
+export type ForcedDrafter = "none" | "expert" | "lookup" | "base" | "expert and base" | "lead";
 
 export interface Plan {
   /** Drafts of the expert. */
   readonly drafts: number;
   /** Tokens of the text; [] if the expert drafts. */
   readonly found: readonly number[];
-  /** Tokens that are streamed after the context and after each draft; 0 for rows alone. */
+  /** Tokens of each continuation, those of a lead included; 0 for rows alone. */
   readonly streamed: number;
+  /** Whether the drafts are the lead of the stream. */
+  readonly isLead: boolean;
 }
 
 export interface Choices {
@@ -41,12 +46,21 @@ export interface Choices {
   /** What prompt lookup found. */
   readonly found: readonly number[];
   readonly hasExpert: boolean;
+  /** Drafts that the expert has made already. */
+  readonly ready: number;
   readonly canStream: boolean;
+  readonly canLead: boolean;
   /** The kind of rows without a stream. */
   readonly lists: ListKind;
 }
 
-const NONE: Plan = { drafts: 0, found: [], streamed: 0 };
+interface RatedPlan {
+  readonly plan: Plan;
+  /** Tokens for each millisecond. */
+  readonly speed: number;
+}
+
+export const NO_DRAFTS: Plan = { drafts: 0, found: [], streamed: 0, isLead: false };
 
 export class DraftPolicy {
   readonly #load: BaseLoad;
@@ -54,7 +68,6 @@ export class DraftPolicy {
   readonly #drafts: DraftStatistics;
   /** Those of the sequence, and those of all. */
   readonly #all: readonly DraftStatistics[];
-  #sinceTrial = STREAM_TRIAL;
 
   /** @param forced null to choose by what was measured */
   constructor(load: BaseLoad, forced: ForcedDrafter | null) {
@@ -66,44 +79,55 @@ export class DraftPolicy {
 
   choose(choices: Choices): Plan {
     if (this.#forced) return forcedPlan(this.#forced, choices);
-    if (this.#load.stepMs === null && isStreamable(choices) && ++this.#sinceTrial > STREAM_TRIAL) {
-      this.#sinceTrial = 0;
-      return { ...NONE, streamed: streamedMax(choices) };
-    }
-    let best = { plan: NONE, speed: this.#rowsSpeed(0, 0, 0, choices) };
-    for (const rated of [...this.#rowPlans(choices), ...this.#streamPlans(choices)]) {
-      if (rated.speed > best.speed) best = rated;
-    }
-    return best.plan;
+    const streams = [...this.#branchPlans(choices), ...this.#leadPlans(choices)];
+    // Rows tell nothing about the time of a stream's steps.
+    if (streams.length > 0 && !this.#load.knowsSteps) return fastest(streams).plan;
+    return fastest([...this.#rowPlans(choices), ...streams]).plan;
   }
 
-  *#rowPlans(choices: Choices): Iterable<{ plan: Plan; speed: number }> {
+  *#rowPlans(choices: Choices): Iterable<RatedPlan> {
     const { found, hasExpert } = choices;
+    const { draftMs, expert, lookup } = this.#drafts;
+    yield { plan: NO_DRAFTS, speed: this.#rowsSpeed(0, 0, 0, choices) };
     for (let count = 1; count <= draftsMax(choices); count++) {
       if (hasExpert) {
-        const speed = this.#rowsSpeed(
-          count,
-          this.#drafts.expert.value,
-          this.#drafts.draftMs.value,
-          choices,
-        );
-        yield { plan: { ...NONE, drafts: count }, speed };
+        const speed = this.#rowsSpeed(count, expert.value, draftMs.value, choices);
+        yield { plan: { ...NO_DRAFTS, drafts: count }, speed };
       }
       if (count <= found.length) {
-        const speed = this.#rowsSpeed(count, this.#drafts.lookup.value, 0, choices);
-        yield { plan: { ...NONE, found: found.slice(0, count) }, speed };
+        const speed = this.#rowsSpeed(count, lookup.value, 0, choices);
+        yield { plan: { ...NO_DRAFTS, found: found.slice(0, count) }, speed };
       }
     }
   }
 
-  *#streamPlans(choices: Choices): Iterable<{ plan: Plan; speed: number }> {
+  *#branchPlans(choices: Choices): Iterable<RatedPlan> {
     if (!isStreamable(choices)) return;
     const streamed = streamedMax(choices);
-    for (let drafts = 0; drafts <= streamDraftsMax(choices); drafts++) {
-      yield {
-        plan: { ...NONE, drafts, streamed },
-        speed: this.#streamSpeed(drafts, streamed),
-      };
+    for (let drafts = 1; drafts <= branchesMax(choices); drafts++) {
+      const speed = this.#branchSpeed(drafts, streamed);
+      yield { plan: { ...NO_DRAFTS, drafts, streamed }, speed };
+    }
+  }
+
+  *#leadPlans(choices: Choices): Iterable<RatedPlan> {
+    if (!isStreamable(choices)) return;
+    const { found, hasExpert, ready } = choices;
+    const { draftMs, expert, lookup } = this.#drafts;
+    const most = streamedMax(choices);
+    for (let lead = 0; lead <= leadMax(choices); lead++) {
+      for (const streamed of tailsOf(lead, most)) {
+        if (hasExpert || lead === 0) {
+          const ms = draftMs.value * Math.max(0, lead - ready);
+          const speed = this.#leadSpeed(lead, streamed, expert.value, ms);
+          yield { plan: { ...NO_DRAFTS, drafts: lead, streamed, isLead: lead > 0 }, speed };
+        }
+        if (lead > 0 && lead <= found.length) {
+          const speed = this.#leadSpeed(lead, streamed, lookup.value, 0);
+          const plan = { ...NO_DRAFTS, found: found.slice(0, lead), streamed, isLead: true };
+          yield { plan, speed };
+        }
+      }
     }
   }
 
@@ -129,12 +153,11 @@ export class DraftPolicy {
     for (const { draftMs } of this.#all) draftMs.observe(ms);
   }
 
-  /** Tokens for each millisecond of a call with drafts. The first wrong one ends it (arXiv 2211.17192). */
+  /** The speed of a call with drafts. The first wrong one ends it (arXiv 2211.17192). */
   #rowsSpeed(drafts: number, acceptance: number, draftMs: number, { lists }: Choices): number {
-    const { fixedMs, rowMs } = this.#load.call;
-    let tokens = 0;
-    for (let i = 0; i <= drafts; i++) tokens += acceptance ** i;
-    const callMs = fixedMs + this.#shared(rowMs) * (drafts + 1);
+    const { fixedMs, tokenMs } = this.#load.call;
+    const tokens = powersOf(acceptance, drafts);
+    const callMs = fixedMs + this.#shared(tokenMs) * this.#load.tokensFor(drafts);
     // Lifted tokens follow from the pair's logits of each position, also of the last one.
     const liftMs = lists === "lifted" ? this.#drafts.draftMs.value : 0;
     return (
@@ -144,68 +167,118 @@ export class DraftPolicy {
 
   /** Time of the calls that ask again about so many positions. */
   #asksMs(tokens: number, lists: ListKind): number {
-    const { fixedMs, rowMs } = this.#load.call;
+    const { fixedMs, tokenMs } = this.#load.call;
     return (
-      tokens * this.#drafts.asks[lists].value * (fixedMs + this.#shared(rowMs)) * (1 + CALL_PRICE)
+      tokens * this.#drafts.asks[lists].value * (fixedMs + this.#shared(tokenMs)) * (1 + CALL_PRICE)
     );
   }
 
   /**
-   * The same for a stream. With b and e the shares of right tokens of base and expert, and o of those that only the base has right,
-   * a branch gives 1 / (1 - b) tokens, and one that begins with n drafts t(n) = 1 + e * t(n - 1) + o / (1 - b). Its steps are
-   * counted alike: the rows after drafts come in the first one.
+   * The speed of a stream with a lead of n drafts, of which each is right with the share a, and t of the base's own tokens after it, each
+   * right with the share b. It gives 1 + a + ... + a^n tokens, and a^n * (b + ... + b^(t - 1)) more, one in each step.
    */
-  #streamSpeed(drafts: number, streamed: number): number {
-    const { fixedMs, rowMs } = this.#load.call;
-    const { stepMs } = this.#load;
-    if (stepMs === null) return 0;
+  #leadSpeed(lead: number, streamed: number, acceptance: number, draftMs: number): number {
+    const base = this.#drafts.base.value;
+    const tail = streamed - lead;
+    const reached = acceptance ** lead;
+    const tokens = powersOf(acceptance, lead) + reached * (powersOf(base, tail - 1) - 1);
+    const isLeft = 1 - reached * base ** (tail - 1);
+    return this.#streamSpeed({ tokens, steps: tokens, streamed, branches: 0, isLeft, draftMs });
+  }
+
+  /**
+   * The speed of a stream with n branches beside that without drafts. With b and e the shares of right tokens of base and expert, and o
+   * of those that only the base has right, a branch gives 1 / (1 - b) tokens, and one that begins with n drafts
+   * t(n) = 1 + e * t(n - 1) + o / (1 - b). Its steps are counted alike: the rows after drafts come in the first one.
+   */
+  #branchSpeed(drafts: number, streamed: number): number {
     const [base, expert, only] = [
       this.#drafts.base,
       this.#drafts.expert,
       this.#drafts.baseOnly,
     ].map(({ value }) => value) as [number, number, number];
-    const run = (1 - base ** streamed) / Math.max(1e-3, 1 - base);
+    const run = powersOf(base, streamed - 1);
     let [tokens, steps] = [run, run];
     for (let i = 0; i < drafts; i++) {
       tokens = 1 + expert * tokens + only * run;
       steps = expert * steps + only * (1 + run) + Math.max(0, 1 - expert - only);
     }
-    const rowsMs = this.#shared(rowMs) * (drafts + 1);
-    const callMs = fixedMs + rowsMs;
-    // Until the server sees that the stream is left, it goes on; this costs the calls that follow.
-    const waitMs = Math.max(0, fixedMs - stepMs);
-    const wasted = Math.min(Math.max(0, streamed - steps), 1 + waitMs / (stepMs + rowsMs));
+    const draftMs = this.#drafts.draftMs.value * drafts;
+    return this.#streamSpeed({ tokens, steps, streamed, branches: drafts, isLeft: 1, draftMs });
+  }
+
+  #streamSpeed({ tokens, steps, streamed, branches, isLeft, draftMs }: StreamEstimate): number {
+    const { fixedMs, tokenMs } = this.#load.call;
+    const { stepMs } = this.#load;
+    const firstMs = fixedMs + this.#shared(tokenMs) * this.#load.tokensFor(branches);
+    const rowsMs = this.#shared(tokenMs) * (branches + 1);
+    // One that is left ends its connection, and the next call has to open one. Until the server sees it, it goes on: this costs the
+    // calls that follow.
+    const networkMs = Math.max(0, fixedMs - stepMs);
+    const late = 1 + networkMs / Math.max(1, stepMs + rowsMs);
+    const wasted = Math.min(Math.max(0, streamed - steps), isLeft * late);
     const ms =
-      callMs * (1 + CALL_PRICE) +
+      firstMs * (1 + CALL_PRICE) +
       (steps - 1) * (stepMs + rowsMs) +
       wasted * rowsMs +
+      isLeft * networkMs +
       this.#asksMs(tokens, "plain") +
-      this.#drafts.draftMs.value * drafts;
+      draftMs;
     return tokens / ms;
   }
 
-  /** All sequences draft alike, so each row of this one stands for one of each. */
-  #shared(rowMs: number): number {
-    return rowMs * Math.max(1, this.#load.sequences);
+  /** All sequences draft alike, so each token of this one stands for one of each. */
+  #shared(tokenMs: number): number {
+    return tokenMs * Math.max(1, this.#load.sequences);
   }
+}
+
+interface StreamEstimate {
+  /** Tokens of the output. */
+  readonly tokens: number;
+  /** Steps of the server that give them. */
+  readonly steps: number;
+  /** Most steps. */
+  readonly streamed: number;
+  /** Branches that begin with drafts. */
+  readonly branches: number;
+  /** The share of such streams that the output leaves before their end. */
+  readonly isLeft: number;
+  /** Time until the drafts are made. */
+  readonly draftMs: number;
+}
+
+const fastest = (plans: readonly RatedPlan[]) =>
+  plans.reduce((best, one) => (one.speed > best.speed ? one : best));
+
+/** 1 + x + ... + x^n */
+function powersOf(x: number, n: number): number {
+  return x > 0.999 ? n + 1 : (1 - x ** (n + 1)) / (1 - x);
 }
 
 const draftsMax = ({ rowsMax, tokensLeft }: Choices) =>
   Math.max(0, Math.min(DRAFTS_MAX, rowsMax - 1, tokensLeft - 1));
-const streamDraftsMax = (choices: Choices) =>
-  choices.hasExpert ? Math.min(STREAM_DRAFTS_MAX, draftsMax(choices)) : 0;
+const branchesMax = (choices: Choices) =>
+  choices.hasExpert ? Math.min(BRANCHES_MAX, draftsMax(choices)) : 0;
 const streamedMax = ({ tokensLeft }: Choices) => Math.min(STREAM_TOKENS_MAX, tokensLeft);
 const isStreamable = ({ canStream, tokensLeft }: Choices) => canStream && tokensLeft > 1;
+const leadMax = (choices: Choices) => (choices.canLead ? streamedMax(choices) - 1 : 0);
+
+/** Lengths of a stream with such a lead, two tokens at least: one is a call for a row. */
+const tailsOf = (lead: number, most: number) =>
+  new Set(TAILS.map((tail) => Math.min(most, lead + tail)).filter((streamed) => streamed > 1));
 
 function forcedPlan(forced: ForcedDrafter, choices: Choices): Plan {
   const drafts = Math.min(FORCED_DRAFTS, draftsMax(choices));
   const streamed = isStreamable(choices) ? streamedMax(choices) : 0;
+  const lead = choices.hasExpert && streamed > 0 ? Math.min(FORCED_DRAFTS, leadMax(choices)) : 0;
   const plans: Readonly<Record<ForcedDrafter, Plan>> = {
-    none: NONE,
-    expert: { ...NONE, drafts: choices.hasExpert ? drafts : 0 },
-    lookup: { ...NONE, found: choices.found.slice(0, drafts) },
-    base: { ...NONE, streamed },
-    "expert and base": { ...NONE, drafts: streamDraftsMax(choices), streamed },
+    none: NO_DRAFTS,
+    expert: { ...NO_DRAFTS, drafts: choices.hasExpert ? drafts : 0 },
+    lookup: { ...NO_DRAFTS, found: choices.found.slice(0, drafts) },
+    base: { ...NO_DRAFTS, streamed },
+    "expert and base": { ...NO_DRAFTS, drafts: branchesMax(choices), streamed },
+    lead: { ...NO_DRAFTS, drafts: lead, streamed, isLead: lead > 0 },
   };
   return plans[forced];
 }

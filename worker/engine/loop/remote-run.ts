@@ -7,18 +7,17 @@
  * dropped. So drafts change the count of calls, never the tokens.
  */
 import { AppError } from "../../../shared/api/errors.ts";
-import { emptyRemoteCounts, type DraftSource } from "../../engine-client/messages.ts";
-import { promptLookup } from "../decode/draft.ts";
+import { emptyRemoteCounts } from "../../engine-client/messages.ts";
 import type { RowsQuery } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 import { tenantSalt, type RemoteBase } from "../remote/remote-base.ts";
 import type { BaseLoad } from "./remote-load.ts";
 import { ListLength } from "./remote-list-length.ts";
-import { PairPath, type ModelInput } from "./remote-path.ts";
+import type { ModelInput } from "./remote-path.ts";
 import type { ListKind } from "./draft-statistics.ts";
-import { DraftPolicy, type ForcedDrafter, type Plan } from "./remote-policy.ts";
+import { RemoteDrafts } from "./remote-drafts.ts";
+import type { ForcedDrafter } from "./remote-policy.ts";
 import { RowCalls } from "./remote-calls.ts";
-import { propose } from "./remote-proposal.ts";
 import { certifyDecision, certifyForced, type RowCertificate } from "./remote-certificate.ts";
 import type { ModelState, Sequence, Step } from "./sequence.ts";
 
@@ -27,30 +26,20 @@ const DEEPER = 4;
 const DEEPER_POWER_MAX = 3;
 /** How often the base is asked again about one position. Then its token counts as not proven. */
 const ASKS_MAX = 6;
-/** Most drafts that prompt lookup finds. */
-const FOUND_MAX = 12;
-/** Above this size of vocabulary, drafts that are not used are sampled at one position of four only: it takes as long as a draw. */
-const OBSERVED_VOCABULARY = 32_768;
+/** So many times as long is the list of the first call. */
+const FIRST_LISTS = 4;
 
 export class RemoteRun {
   readonly counts = emptyRemoteCounts();
   readonly #sequence: Sequence;
   readonly #base: RemoteBase;
-  readonly #load: BaseLoad;
-  readonly #policy: DraftPolicy;
+  readonly #drafts: RemoteDrafts;
   readonly #listLengths: Readonly<Record<ListKind, ListLength>>;
   readonly #salt: string;
   readonly #filled: Float32Array;
   readonly #upper: Float32Array;
-  readonly #path: PairPath;
-  /** What the next call shall have; null before it is decided. */
-  #plan: Plan | null = null;
-  #draftSource: DraftSource = "expert";
-  /** Of the positions of the plan. */
-  readonly #lifts = new Map<number, number>();
   /** The kind of the lists that have come. */
   #list: ListKind = "plain";
-  #draftStartedMs = 0;
   readonly #calls: RowCalls;
   /** How often the base was asked again about this position. */
   #asks = 0;
@@ -69,27 +58,26 @@ export class RemoteRun {
     const { vocabSize } = sequence.request.models;
     this.#sequence = sequence;
     this.#base = base;
-    this.#load = load;
-    this.#policy = new DraftPolicy(load, drafter);
     this.#listLengths = { lifted: new ListLength(base.top), plain: new ListLength(base.top) };
     this.#salt = tenantSalt(sequence.request.tenant);
     this.#filled = new Float32Array(vocabSize);
     this.#upper = new Float32Array(vocabSize);
-    this.#path = new PairPath(this.#pair);
     this.#calls = new RowCalls({ base, load, counts: this.counts, onArrival });
+    this.#drafts = new RemoteDrafts({ sequence, base, load, calls: this.#calls, drafter });
+    this.#callFirst();
   }
 
   /** Whether a step can do something without waiting for a call. */
   get isReady(): boolean {
     const { error, isWaiting, tree } = this.#calls;
     // With drafts ahead of the output, the first logits are known and the last ones may not be.
-    if (error || this.#path.last === undefined) return true;
+    if (error || this.#drafts.path.last === undefined) return true;
     return !isWaiting && (!tree || tree.row !== null || !tree.isUseful);
   }
 
   /** Tokens that the pair must run next; [] if its logits are known. */
   pairInputs(): ModelInput[] {
-    return this.#calls.error ? [] : this.#path.inputs;
+    return this.#calls.error ? [] : this.#drafts.path.inputs;
   }
 
   /**
@@ -99,17 +87,17 @@ export class RemoteRun {
   advance(logitsOf: (model: ModelState) => Float32Array): Step[] {
     const calls = this.#calls;
     if (calls.error) return [{ sequence: this.#sequence, error: calls.error }];
-    if (this.#path.last === undefined) this.#path.addLogits(this.#pair.map(logitsOf));
+    if (this.#drafts.path.last === undefined) this.#drafts.path.addLogits(this.#pair.map(logitsOf));
     const steps: Step[] = [];
     try {
-      while (!calls.isWaiting && calls.tree?.row && this.#path.first) {
-        const step = this.#takeToken(calls.tree.row, this.#path.first);
+      while (!calls.isWaiting && calls.tree?.row && this.#drafts.path.first) {
+        const step = this.#takeToken(calls.tree.row, this.#drafts.path.first);
         if (!step) break;
         steps.push(step);
         if (step.finish) return steps;
       }
       if (calls.tree && !calls.tree.isUseful) calls.leave();
-      if (!calls.isWaiting && !calls.tree) this.#extend();
+      this.#draft();
     } catch (error) {
       steps.push({ sequence: this.#sequence, error: asError(error) });
     }
@@ -118,8 +106,7 @@ export class RemoteRun {
 
   /** Forgets the drafts, because the pair's caches are empty again. The rows that have arrived stay right. */
   restart(): void {
-    this.#path.restart();
-    this.#plan = null;
+    this.#drafts.restart();
   }
 
   /** Aborts its calls. */
@@ -143,7 +130,7 @@ export class RemoteRun {
       : certifyDecision(sequence, decision, row, this.#upper);
     if (this.#asks === 0 && !isForced) {
       this.#listLengths[this.#list].observe(certificate.certified);
-      this.#policy.observeProof(this.#list, certificate.certified);
+      this.#drafts.policy.observeProof(this.#list, certificate.certified);
     }
     if (!certificate.certified && this.#askMore(row, certificate)) return null;
     if (!isForced && this.#fallsBack(certificate)) {
@@ -153,138 +140,52 @@ export class RemoteRun {
     }
     this.#count(row, certificate);
     const { token } = decision;
-    const isDrafted = !isForced && this.#observe(row, pairLogits, token);
+    const tree = this.#calls.tree!;
+    const isDrafted = !isForced && this.#drafts.observe(row, tree.baseToken, pairLogits, token);
     const step = sequence.take(decision);
     this.#asks = 0;
-    this.#calls.tree!.advance(token);
-    if (step.finish) this.#path.leave();
-    else this.#path.advance(token);
+    tree.advance(token);
+    this.#drafts.advance(token, step.finish !== null);
     if (!step.analysis?.trace) return step;
     return { ...step, analysis: { ...step.analysis, isDrafted, baseError: certificate.errorMax } };
   }
 
-  /** Which drafters have the token of a position, or would have had it. Returns whether it was drafted. */
-  #observe(row: BaseRow, pairLogits: readonly Float32Array[], token: number): boolean {
-    const { draftModel, drafts, tokens, request } = this.#sequence;
-    const draft = this.#path.tokens[0];
-    const isExpert = draft !== undefined && this.#draftSource === "expert";
-    const { baseToken } = this.#calls.tree!;
-    const source = draft !== undefined ? this.#draftSource : baseToken !== null ? "base" : null;
-    const isAccepted = (draft ?? baseToken) === token;
-    if (source) {
-      drafts[source].drafted++;
-      if (isAccepted) drafts[source].accepted++;
-    }
-    let expert = isExpert ? draft === token : null;
-    const isSampled = request.models.vocabSize <= OBSERVED_VOCABULARY || tokens.length % 4 === 0;
-    if (!isExpert && draftModel && isSampled) {
-      expert = propose(this.#sequence, [], pairLogits, 0)?.token === token;
-    }
-    const [found] = promptLookup(this.#context, 1);
-    this.#policy.observe(
-      expert,
-      found === undefined ? null : found === token,
-      (baseToken ?? row.likeliest) === token,
-    );
-    return isAccepted;
+  #draft(): void {
+    const { tree, isWaiting } = this.#calls;
+    if (tree?.isOpen) this.#drafts.growAhead();
+    if (!tree && !isWaiting) this.#extend();
   }
 
-  /** Adds a draft to the path. Calls for rows when it is long enough. */
+  /** Calls for rows, unless the pair must draft more first. */
   #extend(): void {
-    if (!this.#plan) {
-      this.#plan = this.#nextPlan();
-      this.#draftSource = this.#plan.found.length > 0 ? "lookup" : "expert";
-      this.#draftStartedMs = performance.now();
-      this.#lifts.clear();
-    }
-    const liftMax = this.#plan.streamed > 0 ? 0 : this.#liftMax;
-    if (this.#growPath(this.#plan, liftMax)) return;
-    const { drafts } = this.#plan;
-    const runs = drafts + (liftMax > 0 ? 1 : 0);
-    if (runs > 0) this.#policy.recordDraft((performance.now() - this.#draftStartedMs) / runs);
-    this.#list = liftMax > 0 ? "lifted" : "plain";
-    this.#call(this.#plan);
-    this.#plan = null;
+    const drafted = this.#drafts.next();
+    if (!drafted) return;
+    const { drafts, lifts, list, streamed, isLead } = drafted;
+    this.#list = list;
+    const query = this.#query(list);
+    if (streamed === 0) this.#callRows({ ...query, drafts, lifts });
+    else if (isLead) this.#calls.stream({ ...query, drafts: [], lead: drafts, tokens: streamed });
+    else this.#calls.stream({ ...query, drafts, lead: [], tokens: streamed });
   }
 
-  /** Adds a draft, and the lifted tokens of its position. Returns whether the pair must run first. */
-  #growPath({ drafts, found }: Plan, liftMax: number): boolean {
-    const path = this.#path;
-    if (path.tokens.length < drafts || liftMax > 0) {
-      if (!path.last) return true;
-      const draft = this.#nextDraft(path.last, liftMax);
-      if (draft !== null && path.tokens.length < drafts) {
-        path.addDraft(draft);
-        if (path.tokens.length < drafts || liftMax > 0) return true;
-      }
-    }
-    if (path.tokens.length === 0) for (const token of found) path.addDraft(token);
-    return false;
+  /** Lets a server compute the prompt while the pair does. A prompt for each draft would be computed as often. */
+  #callFirst(): void {
+    if (this.#sequence.isForced || this.#base.hasOnePrompt) return;
+    // Without the pair's logits no lifted tokens are known.
+    const top = Math.min(this.#base.topMax, this.#base.top * FIRST_LISTS);
+    this.#callRows({ ...this.#query("plain"), drafts: [], top });
   }
 
-  #call({ streamed }: Plan): void {
-    const query = {
-      ...this.#place,
-      drafts: [...this.#path.tokens],
-      top: this.#listLengths[this.#list].value,
-      isFirst: this.counts.calls === 0,
-    };
-    if (streamed > 0) this.#calls.stream({ ...query, tokens: streamed });
-    else {
-      this.#calls.rows({ ...query, lifts: new Map(this.#lifts) }, (tokens) => {
-        const promptTokens = this.#sequence.request.prompts.base.length;
-        this.#sequence.cachedTokens = Math.min(tokens, promptTokens);
-      });
-    }
-  }
-
-  /**
-   * Most lifted tokens of a position. None where more than ratios of probabilities is needed: with guards that depend on the base's
-   * distribution, and with the repetition penalty, which multiplies.
-   */
-  get #liftMax(): number {
-    const { isForced, draftModel, request } = this.#sequence;
-    const { baseNucleus = 1, klBudget } = request.guards ?? {};
-    const needsMore = baseNucleus < 1 || klBudget !== undefined || request.sampler.isMultiplying;
-    if (isForced || !draftModel || needsMore) return 0;
-    return this.#calls.canLift ? Math.floor(this.#base.liftMax / this.#base.rowsMax) : 0;
-  }
-
-  #nextPlan(): Plan {
-    const sequence = this.#sequence;
-    const rowsOnly = { found: [], streamed: 0 };
-    if (this.#pair.some(({ decoder }) => decoder.rewind === null))
-      return { ...rowsOnly, drafts: 0 };
-    const rowsMax = this.#base.rowsFor(this.#load.sequences);
-    if (sequence.isForced) {
-      const left = sequence.nextForcedTokens(rowsMax).length;
-      const drafts = Math.min(rowsMax - 1, sequence.isScoringPrompt ? left : left - 1);
-      return { ...rowsOnly, drafts };
-    }
-    // Where each draft is a prompt of its own, each would compute the whole prompt, which no slot has yet.
-    if (this.counts.calls === 0 && !this.#base.hasOnePrompt) return { ...rowsOnly, drafts: 0 };
-    return this.#policy.choose({
-      rowsMax,
-      tokensLeft: sequence.request.output.tokensLeft,
-      found: promptLookup(this.#context, FOUND_MAX),
-      hasExpert: sequence.draftModel !== null,
-      canStream: this.#calls.canStream,
-      lists: this.#liftMax > 0 ? "lifted" : "plain",
+  #callRows(query: RowsQuery): void {
+    this.#calls.rows(query, (tokens) => {
+      const promptTokens = this.#sequence.request.prompts.base.length;
+      this.#sequence.cachedTokens = Math.min(tokens, promptTokens);
     });
   }
 
-  /** A token for the end of the path: the next forced one, or one that the pair proposes. Null if there is none. */
-  #nextDraft(pairLogits: readonly Float32Array[], liftMax: number): number | null {
-    const sequence = this.#sequence;
-    const { tokens } = this.#path;
-    if (sequence.isForced) {
-      return sequence.nextForcedTokens(tokens.length + 1)[tokens.length] ?? null;
-    }
-    const proposal = propose(sequence, tokens, pairLogits, liftMax);
-    for (const [id, nats] of proposal?.lifts ?? []) {
-      this.#lifts.set(id, Math.max(nats, this.#lifts.get(id) ?? 0));
-    }
-    return proposal?.token ?? null;
+  #query(list: ListKind) {
+    const top = this.#listLengths[list].value;
+    return { ...this.#place, top, isFirst: this.counts.calls === 0 };
   }
 
   /** Asks for what the certificate needs. Returns false if the base cannot tell it, or was asked often enough. */
@@ -294,6 +195,8 @@ export class RemoteRun {
     const isWhole = row.topCount >= topMax;
     if (this.#asks === ASKS_MAX || (needsList ? isWhole : ask.length === 0)) return false;
     this.#asks++;
+    // Beside the stream the question would need a cache of its own.
+    if (this.#base.hasSlots) this.#calls.endStream();
     const place = this.#place;
     // A list with all that could win takes one call, where asking for so many by their ids takes several.
     if (!isWhole && (needsList || ask.length > idsMax)) {
@@ -330,15 +233,12 @@ export class RemoteRun {
     counts.errorMax = Math.max(counts.errorMax, errorMax);
   }
 
-  get #context(): number[] {
-    return [...this.#sequence.request.prompts.base, ...this.#sequence.tokens];
-  }
-
   /** The position after the output. */
   get #place(): Pick<RowsQuery, "context" | "salt" | "chat"> {
-    const { chat: messages, prompts } = this.#sequence.request;
+    const { request, tokens } = this.#sequence;
+    const { chat: messages, prompts } = request;
     const chat = messages && { messages, replyFrom: prompts.base.length };
-    return { context: this.#context, salt: this.#salt, ...(chat && { chat }) };
+    return { context: [...prompts.base, ...tokens], salt: this.#salt, ...(chat && { chat }) };
   }
 }
 

@@ -1,10 +1,10 @@
 /**
  * The rows of one call, and which of them belong to the output. Branch i continues the context by the first i drafts; its rows
  * follow the base's own continuation from there. A branch without a stream has one row. At each position the output agrees
- * with some branches, and any of these has the row.
+ * with some branches, and any of these has the row. A stream with a lead has one branch, which begins with the lead.
  */
 import type { CallReason } from "../../engine-client/messages.ts";
-import type { StreamedRow } from "../remote/api.ts";
+import type { StreamedRow, StreamQuery } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 
 interface Branch {
@@ -20,6 +20,8 @@ export class RowTree {
   readonly #branches: readonly Branch[];
   /** Most rows of a branch. */
   readonly #length: number;
+  /** Tokens of a branch that are not the base's own. */
+  readonly #leadLength: number;
   /** Tokens of the output since the call. */
   #taken = 0;
   /** The row of this position after it was asked again. */
@@ -28,9 +30,10 @@ export class RowTree {
   isOpen: boolean;
   readonly #isStream: boolean;
 
-  private constructor(drafts: readonly number[], length: number, isOpen: boolean) {
+  private constructor(drafts: readonly number[], length: number, isOpen: boolean, leadLength = 0) {
     this.#drafts = drafts;
     this.#length = length;
+    this.#leadLength = leadLength;
     this.isOpen = isOpen;
     this.#isStream = isOpen;
     this.#branches = Array.from({ length: drafts.length + 1 }, () => ({
@@ -46,9 +49,8 @@ export class RowTree {
     return tree;
   }
 
-  /** @param length most rows of a branch */
-  static ofStream(drafts: readonly number[], length: number): RowTree {
-    return new RowTree(drafts, length, true);
+  static ofStream({ drafts, lead, tokens }: StreamQuery): RowTree {
+    return new RowTree(drafts, tokens, true, lead.length);
   }
 
   add({ branch, row, token }: StreamedRow): void {
@@ -73,6 +75,7 @@ export class RowTree {
 
   /** The base's own token at the position, if it has streamed one. */
   get baseToken(): number | null {
+    if (this.#taken < this.#leadLength) return null;
     const branch = this.#current;
     return branch?.tokens[this.#taken - this.#branches.indexOf(branch)] ?? null;
   }

@@ -34,6 +34,8 @@ export interface RowsQuery {
   readonly lifts?: ReadonlyMap<number, number>;
   /** Separates the prefix caches of tenants, where the server can. */
   readonly salt: string;
+  /** The server's slot that has the context in its cache, if it is known and still busy with a stream that was left. */
+  readonly slot?: number | null;
   /** Whether the server has not seen the context yet, so that the call may take long. */
   readonly isFirst?: boolean;
   /** What the context stands for; absent if its tokens or its text are sent. */
@@ -46,6 +48,11 @@ export interface RowsQuery {
 export interface StreamQuery extends RowsQuery {
   /** Most tokens of each. */
   readonly tokens: number;
+  /**
+   * Tokens that the continuation of the context begins with, before the base's own; [] for none, and where the API has no `canLead`. With
+   * them there are no drafts, but the rows are the same as after so many drafts.
+   */
+  readonly lead: readonly number[];
 }
 
 /** A position of a continuation. */
@@ -60,6 +67,7 @@ export interface StreamedRow {
 /** Log-probabilities of tokens by id, after a context. */
 export interface IdsQuery {
   readonly context: readonly number[];
+  readonly slot?: number | null;
   readonly ids: readonly number[];
   /** The most likely token, for a server that tells ratios only. */
   readonly known: TokenLogprob;
@@ -76,6 +84,10 @@ export interface RowsReply {
   readonly rows: readonly BaseRow[];
   /** Tokens of the context that the server had in its cache; null if it does not say. */
   readonly cachedTokens: number | null;
+  /** The server's slot that has the context in its cache now; absent if it has no slots, or does not say. */
+  readonly slot?: number | null;
+  /** Tokens that the server had to compute for each row, and not from its cache; null if it does not say. */
+  readonly computedTokens: readonly number[] | null;
   /** Tokens of the prompt as the server counts them, where that is a check of its tokenizer; otherwise null. */
   readonly promptTokens?: number | null;
 }
@@ -114,6 +126,8 @@ export interface BaseApi {
   } | null;
   /** Absent if the server's streams have no log-probabilities, or repeat all of them in each event. */
   readonly stream?: {
+    /** Whether a continuation can be made to begin with given tokens. */
+    readonly canLead?: boolean;
     readonly call: (query: StreamQuery) => ApiCall;
     /** Makes a parser of the events of one stream. It throws InvalidRow if a row of a branch is missing. */
     readonly parser: (

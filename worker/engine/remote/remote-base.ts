@@ -198,6 +198,16 @@ export class RemoteBase {
     return this.#api.stream !== undefined && this.#options.connection.events !== undefined;
   }
 
+  /** Whether a stream can be made to begin with given tokens. */
+  get canLead(): boolean {
+    return this.#api.stream?.canLead ?? false;
+  }
+
+  /** Whether a stream has a cache of its own, which other calls of the same context would have to fill again. */
+  get hasSlots(): boolean {
+    return this.#api.slots !== undefined;
+  }
+
   /**
    * The base's own continuations, until they end. A failure is not repeated: the rows can be called for.
    * @throws any error, and the signal's reason

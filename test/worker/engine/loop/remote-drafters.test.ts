@@ -21,10 +21,18 @@ import {
 import { FakeDecoder, noiseLogits } from "../../../support/fake-decoder.ts";
 
 const VOCAB = 40;
-const REQUESTS = 20;
+const REQUESTS = 18;
 const TOKENS = 24;
 const TOP = 16;
-const DRAFTERS = ["none", "expert", "lookup", "base", "expert and base", undefined] as const;
+const DRAFTERS = [
+  "none",
+  "expert",
+  "lookup",
+  "base",
+  "expert and base",
+  "lead",
+  undefined,
+] as const;
 
 /** Models that agree often: each is a common model with some noise. Only the last two tokens matter, so texts repeat. */
 function models(): Models {
@@ -133,6 +141,7 @@ test("random requests: every drafter gives the tokens of the local run, and each
     `${name}, expert: expert`,
     `${name}, lookup: lookup`,
     ...(api.stream ? [`${name}, base: base`, `${name}, expert and base: base`] : []),
+    ...(api.stream?.canLead ? [`${name}, lead: expert`, `${name}, lead: base`] : []),
   ]);
   expect(used.filter((key) => !accepted.get(key))).toEqual([]);
   expect(accepted.get("llama.cpp, none: expert")).toBe(0);

@@ -1,7 +1,8 @@
 /**
  * llama.cpp's server (`llama-server`), POST /completion. Token ids in and out. `n_probs` gives the softmax over all logits,
  * before any sampling, unless `post_sampling_probs` is set; it has no cap. Ids are asked for by a bias (llama-lifts.ts). Several
- * prompts in a call run in several slots, and a slot keeps the cache of its last prompt.
+ * prompts in a call run in several slots, and a slot keeps the cache of its last prompt. So each of k drafts is computed again in up to k
+ * slots. A stream that a grammar makes begin with the drafts computes each once, one after the other.
  * Source: tools/server/README.md and server-context.cpp of github.com/ggml-org/llama.cpp; seen with build 11549.
  */
 import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
@@ -18,10 +19,13 @@ import {
 
 /** Larger than any difference of logits. */
 const DRAWN_BIAS = 1000;
+/** Larger than any id, as a grammar takes them. */
+const NO_TOKEN = 999_999_999;
 
 interface Completion {
   readonly index: number;
   readonly tokens_evaluated: number;
+  readonly id_slot?: number;
   readonly "timings/cache_n"?: number;
   readonly completion_probabilities: readonly (LiftedPosition & {
     readonly id: number;
@@ -56,6 +60,7 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
       parse: parseIds,
     },
     stream: {
+      canLead: true,
       // The base's own token is its likeliest one: without a seed in common, a drawn one agrees less often.
       call: (query) => ({
         path: "/completion",
@@ -66,7 +71,9 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
           temperature: 0,
           samplers: ["temperature"],
           cache_prompt: true,
+          ...slotOf(query),
           stream: true,
+          ...(query.lead.length > 0 && { grammar: leadGrammar(query.lead) }),
         },
       }),
       parser: streamParser,
@@ -81,8 +88,10 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
         samplers: ["temperature"],
         ...(query.lifts?.size ? liftingBody(query.lifts) : { ...bias, post_sampling_probs: false }),
         cache_prompt: true,
+        ...slotOf(query),
         response_fields: [
           "index",
+          "id_slot",
           "tokens_evaluated",
           "timings/cache_n",
           "completion_probabilities",
@@ -105,6 +114,10 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
           ? []
           : ordered.map((completion, i) => rowOf(completion, i, query, vocabSize)),
         cachedTokens: ordered[0]!["timings/cache_n"] ?? null,
+        slot: ordered.length === 1 ? (ordered[0]!.id_slot ?? null) : null,
+        computedTokens: ordered.map(
+          (one) => one.tokens_evaluated - (one["timings/cache_n"] ?? one.tokens_evaluated - 1),
+        ),
       };
     },
     slots: {
@@ -151,8 +164,16 @@ function listOf(
   return new BaseRow(vocabSize, listed, [[id, logprob]]);
 }
 
+/** A call for a slot waits until it is free. Otherwise it takes the free one that has most of the prompt in its cache. */
+const slotOf = ({ slot, drafts }: RowsQuery) =>
+  typeof slot === "number" && drafts.length === 0 ? { id_slot: slot } : {};
+
+/** These tokens, then any. Log-probabilities are those before the grammar. A negated id beyond the vocabulary stands for any token. */
+const leadGrammar = (lead: readonly number[]) =>
+  `root ::= ${lead.map((id) => `<[${id}]>`).join(" ")} (!<[${NO_TOKEN}]>)*`;
+
 /** Tokens that end within a character send no event, and the rows after them would be those of other positions. */
-function streamParser({ context, top }: StreamQuery, vocabSize: number) {
+function streamParser({ context, top, lead }: StreamQuery, vocabSize: number) {
   const counts: number[] = [];
   return (event: unknown) => {
     const { index, tokens, tokens_predicted, tokens_evaluated, completion_probabilities } =
@@ -162,6 +183,10 @@ function streamParser({ context, top }: StreamQuery, vocabSize: number) {
     counts[index] = count;
     if (tokens_predicted !== count || tokens_evaluated !== context.length + index) {
       throw new InvalidRow(`row ${count} of a stream is missing`);
+    }
+    const expected = lead[count - 1];
+    if (expected !== undefined && tokens[0] !== expected) {
+      throw new InvalidRow("a stream does not begin with the tokens that were asked for");
     }
     const row = listOf(completion_probabilities, top, vocabSize);
     return [{ branch: index, row, token: tokens[0]! }];

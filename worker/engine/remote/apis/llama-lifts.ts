@@ -68,7 +68,10 @@ export function liftedRow(
 }
 
 /** The known token is lifted too: the others' probabilities are told as ratios to it. */
-export function idsBody({ context, ids, known: [known] }: IdsQuery, wholeToken: number | null) {
+export function idsBody(
+  { context, slot, ids, known: [known] }: IdsQuery,
+  wholeToken: number | null,
+) {
   const lifted = [...new Set([known, ...ids])];
   // Twice as far, so that it is drawn; unless its own probability is asked for.
   const drawn = wholeToken !== null && !lifted.includes(wholeToken) ? [[wholeToken, 2 * LIFT]] : [];
@@ -80,6 +83,7 @@ export function idsBody({ context, ids, known: [known] }: IdsQuery, wholeToken: 
     samplers: ["temperature"],
     logit_bias: [...lifted.map((id) => [id, LIFT]), ...drawn],
     cache_prompt: true,
+    ...(typeof slot === "number" && { id_slot: slot }),
     post_sampling_probs: true,
     response_fields: ["tokens_evaluated", "completion_probabilities"],
   };

@@ -141,6 +141,7 @@ function commonApi({ top, prompts, vocabulary }: OpenAiOptions): Omit<BaseApi, "
       return {
         rows: ordered.map((choice) => rowOf(choice, query, vocabSize, vocabulary)),
         cachedTokens: usage?.prompt_tokens_details?.cached_tokens ?? null,
+        computedTokens: null,
         promptTokens: count === 1 ? (usage?.prompt_tokens ?? null) : null,
       };
     },

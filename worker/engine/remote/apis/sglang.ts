@@ -94,6 +94,8 @@ export function sglang(): BaseApi {
           return new BaseRow(vocabSize, row.map(toTokenLogprob), lifted[i]?.map(toTokenLogprob));
         }),
         cachedTokens: info.cached_tokens,
+        // One prompt: the drafts are computed for the last row.
+        computedTokens: [...drafts.map(() => 1), context.length - info.cached_tokens],
       };
     },
     ids: {

@@ -64,10 +64,15 @@ export function vllm(model: string, top: number): BaseApi {
     parseRows: (reply, query, vocabSize) => {
       const { usage } = reply as Completion;
       const entries = entriesOf(reply as Completion, query);
+      const cachedTokens = usage.prompt_tokens_details?.cached_tokens ?? null;
       return {
         rows: entries.map((row) => rowOf(row, query.top, vocabSize)),
-        cachedTokens:
-          query.drafts.length === 0 ? (usage.prompt_tokens_details?.cached_tokens ?? null) : null,
+        cachedTokens: query.drafts.length === 0 ? cachedTokens : null,
+        // It tells those of all prompts together.
+        computedTokens:
+          cachedTokens === null
+            ? null
+            : entries.map(() => (usage.prompt_tokens - cachedTokens) / entries.length),
       };
     },
     stream: {
