@@ -38,12 +38,24 @@ export interface GraphFacts {
 /** A TensorProto with one number has less, with its name. */
 const SCALAR_BYTES_MAX = 256;
 
+/** Graphs whose facts are kept: those of a few ensembles. The loading of a model asks for them several times. */
+const KEPT_MAX = 8;
+
+/** By file with its inode, size and time of change; the one that was asked for last at the end. */
+const kept = new Map<string, GraphFacts>();
+
 /** @throws Error if the file cannot be read or is not an ONNX model */
 export function inspectGraph(file: string): GraphFacts {
   refusePointer(file);
   const fd = openSync(file, "r");
   try {
-    return readGraph(fd, { start: 0, end: fstatSync(fd).size });
+    const { ino, size, mtimeMs } = fstatSync(fd);
+    const key = `${ino} ${size} ${mtimeMs} ${file}`;
+    const facts = kept.get(key) ?? readGraph(fd, { start: 0, end: size });
+    kept.delete(key);
+    kept.set(key, facts);
+    if (kept.size > KEPT_MAX) kept.delete(kept.keys().next().value!);
+    return facts;
   } finally {
     closeSync(fd);
   }

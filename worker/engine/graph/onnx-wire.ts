@@ -19,6 +19,8 @@ import {
   varintTag,
 } from "./onnx-proto.ts";
 
+const decoder = new TextDecoder();
+
 /** A model file in memory. */
 export interface ModelFile {
   /** File name, for references to its bytes. */
@@ -89,16 +91,29 @@ export function untypedOutputField(name: string): Uint8Array {
   return writer.ldelim().finish();
 }
 
-/** Decodes a NodeProto. */
+/** Decodes a NodeProto, in one pass: a model has thousands of them. */
 export function readNode(message: Uint8Array): GraphNode {
-  return {
-    inputs: readStrings(message, NODE_PROTO.input),
-    outputs: readStrings(message, NODE_PROTO.output),
-    op: readStrings(message, NODE_PROTO.opType)[0] ?? "",
-    domain: readStrings(message, NODE_PROTO.domain)[0] ?? null,
-    attributes: Array.from(readFields(message, [NODE_PROTO.attribute]), ([, bytes]) => bytes),
-  };
+  const [inputs, outputs]: string[][] = [[], []];
+  const attributes: Uint8Array[] = [];
+  let op = "";
+  let domain: string | null = null;
+  for (const [field, bytes] of readFields(message, NODE_FIELDS)) {
+    if (field === NODE_PROTO.input) inputs!.push(decoder.decode(bytes));
+    if (field === NODE_PROTO.output) outputs!.push(decoder.decode(bytes));
+    if (field === NODE_PROTO.opType) op = decoder.decode(bytes);
+    if (field === NODE_PROTO.domain) domain = decoder.decode(bytes);
+    if (field === NODE_PROTO.attribute) attributes.push(bytes);
+  }
+  return { inputs: inputs!, outputs: outputs!, op, domain, attributes };
 }
+
+const NODE_FIELDS = [
+  NODE_PROTO.input,
+  NODE_PROTO.output,
+  NODE_PROTO.opType,
+  NODE_PROTO.domain,
+  NODE_PROTO.attribute,
+];
 
 /** A node as a field of the graph. */
 export function nodeField({ op, domain, inputs, outputs, attributes }: GraphNode): Uint8Array {
@@ -282,6 +297,5 @@ export function readFloat(message: Uint8Array, field: number): number | null {
 }
 
 function readStrings(message: Uint8Array, field: number): string[] {
-  const decoder = new TextDecoder();
   return Array.from(readFields(message, [field]), ([, bytes]) => decoder.decode(bytes));
 }

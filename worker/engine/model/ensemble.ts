@@ -21,7 +21,6 @@ import {
   type PerRole,
 } from "./ensemble-tokenizers.ts";
 import type { RemoteBase } from "../remote/remote-base.ts";
-import { loadRemote, remoteFingerprint } from "./load-remote.ts";
 import {
   isRemote,
   type EnsembleEntry,
@@ -116,6 +115,8 @@ async function loadRemoteBase(
   entry: RemoteEntry,
   tokenizers: EnsembleTokenizers,
 ): Promise<LoadedModel> {
+  // Its HTTP client takes 0.1 s of processor time to load, which most workers do not need.
+  const { loadRemote, remoteFingerprint } = await import("./load-remote.ts");
   const decoder = await loadRemote(entry, tokenizers);
   const fingerprint = remoteFingerprint(entry);
   return { decoder, fingerprint, isDynamicallyQuantized: false, remote: decoder.base };
