@@ -18,7 +18,10 @@ export const nonEmpty = (charsMax: number) =>
 /** Keys that `v.record` drops silently. */
 const UNSAFE_KEYS = ["__proto__", "prototype", "constructor"];
 
-/** An object with any keys. Those that `v.record` would drop are refused: no part of a request is ignored. */
+/**
+ * An object with any keys. Those that `v.record` would drop are refused: no part of a request is ignored. So are lists, of which
+ * it would make an object with the keys "0", "1", …; an empty one is what some languages send for an empty object.
+ */
 // @__NO_SIDE_EFFECTS__
 export function record<Key extends v.GenericSchema<string>, Value extends v.GenericSchema>(
   key: Key,
@@ -29,9 +32,12 @@ export function record<Key extends v.GenericSchema<string>, Value extends v.Gene
     const input: unknown = dataset.value;
     const isObject = typeof input === "object" && input !== null;
     const unsafe = isObject && UNSAFE_KEYS.find((name) => Object.hasOwn(input, name));
+    const isList = Array.isArray(input) && input.length > 0;
     const result = schema["~run"](dataset, config);
-    if (unsafe) {
-      const message = `Expected an object without the key ${unsafe}`;
+    if (unsafe || isList) {
+      const message = isList
+        ? "Expected an object, not a list"
+        : `Expected an object without the key ${unsafe}`;
       v._addIssue({ ...schema, type: "custom", message }, "key", result, config);
     }
     return result;
