@@ -20,7 +20,6 @@ export const SCREENS = [
   { width: 390, colorScheme: "light" },
   { width: 390, colorScheme: "dark" },
 ] as const;
-export type Screen = (typeof SCREENS)[number];
 
 /** A Chromium for the file's tests. @returns opens an empty page of its own context, which the test's end closes */
 export function useChromium(): (options?: BrowserContextOptions) => Promise<Page> {
@@ -40,11 +39,6 @@ export function useChromium(): (options?: BrowserContextOptions) => Promise<Page
     return page;
   };
 }
-
-export const onScreen = ({ width, colorScheme }: Screen): BrowserContextOptions => ({
-  viewport: { width, height: 900 },
-  colorScheme,
-});
 
 /** Fails if axe finds a rule broken, or if the page is wider than the screen. */
 export async function expectAccessible(page: Page): Promise<void> {
