@@ -1,8 +1,9 @@
 /**
- * A share of the time for each tenant in which response formats are compiled. All requests run on one thread, and a format may
- * take it for about 100 ms, so the formats of one tenant, accepted or refused, must not stop the requests of others.
+ * A share of the time for each tenant in which response formats are compiled. All requests run on one thread, and a format takes
+ * up to about 100 ms of it, in parts, so the formats of one tenant, accepted or refused, must not slow down the requests of others.
  */
 import { AppError } from "../../shared/api/errors.ts";
+import { inTurns, type Parts } from "../../shared/grammar/rules/parts.ts";
 
 /** Time that a tenant can use at once. */
 const BURST_MS = 1_000;
@@ -27,29 +28,47 @@ export class CompileTime {
   }
 
   /**
-   * Runs `compile`, and takes its time from the tenant's share.
-   * @throws AppError rate_limit_exceeded if none is left; and the errors of `compile`
+   * Does the work in turns with other requests, and takes its time from the tenant's share.
+   * @throws AppError rate_limit_exceeded if none is left; and the errors of the work
    */
-  spend<T>(tenant: string, compile: () => T): T {
-    const startMs = this.#now();
-    const { leftMs, atMs } = this.#allowances.get(tenant) ?? { leftMs: BURST_MS, atMs: startMs };
-    const left = Math.min(BURST_MS, leftMs + (startMs - atMs) * SHARE);
-    if (left <= 0) {
-      const message = `response_format: compiling the formats of this account has taken more than ${SHARE * 100} % of the time; send fewer or simpler ones`;
-      throw new AppError("rate_limit_exceeded", message, {
-        param: "response_format",
-        retryAfterMs: Math.ceil((1 - left) / SHARE),
-      });
-    }
-    try {
-      return compile();
-    } finally {
-      const endMs = this.#now();
-      this.#allowances.delete(tenant);
-      this.#allowances.set(tenant, { leftMs: left - (endMs - startMs), atMs: endMs });
-      if (this.#allowances.size > TENANTS_MAX) {
-        this.#allowances.delete(this.#allowances.keys().next().value!);
+  async spend<T>(tenant: string, work: Parts<T>): Promise<T> {
+    this.#require(tenant, 0);
+    return inTurns(work, (part) => {
+      // What has begun may use the next shares, unless the tenant has begun many at the same time.
+      this.#require(tenant, BURST_MS);
+      const startMs = this.#now();
+      const leftMs = this.#leftMs(tenant, startMs);
+      try {
+        return part();
+      } finally {
+        const endMs = this.#now();
+        this.#set(tenant, { leftMs: leftMs - (endMs - startMs), atMs: endMs });
       }
+    });
+  }
+
+  /** @throws AppError if the tenant has used more than its share, and as much beyond it */
+  #require(tenant: string, beyondMs: number): void {
+    const leftMs = this.#leftMs(tenant, this.#now()) + beyondMs;
+    if (leftMs > 0) return;
+    const message = `response_format: compiling the formats of this account has taken more than ${SHARE * 100} % of the time; send fewer or simpler ones`;
+    throw new AppError("rate_limit_exceeded", message, {
+      param: "response_format",
+      retryAfterMs: Math.ceil((1 + beyondMs - leftMs) / SHARE),
+    });
+  }
+
+  #leftMs(tenant: string, atMs: number): number {
+    const known = this.#allowances.get(tenant);
+    if (!known) return BURST_MS;
+    return Math.min(BURST_MS, known.leftMs + (atMs - known.atMs) * SHARE);
+  }
+
+  #set(tenant: string, allowance: Allowance): void {
+    this.#allowances.delete(tenant);
+    this.#allowances.set(tenant, allowance);
+    if (this.#allowances.size > TENANTS_MAX) {
+      this.#allowances.delete(this.#allowances.keys().next().value!);
     }
   }
 }

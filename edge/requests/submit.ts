@@ -9,7 +9,6 @@ import { estimateTokens } from "../../shared/submission/admission.ts";
 import { newId } from "../../shared/ids.ts";
 import type { Quote } from "../../shared/api/queue.ts";
 import { AppError } from "../../shared/api/errors.ts";
-import { compileOutputRules } from "../../shared/tools/grammar.ts";
 import { field } from "../../shared/api/schema.ts";
 import { choiceIds } from "../../shared/jobs/ids.ts";
 import type { Generation, JobRecord, NewJob } from "../../shared/jobs/record.ts";
@@ -41,7 +40,7 @@ export function requestContext(c: AppContext): RequestContext {
     models: stores.fleet,
     jobs: stores.jobs,
     webhookAllow,
-    compile: (rules) => compileTime.spend(principal.tenant, () => compileOutputRules(rules)),
+    compile: (work) => compileTime.spend(principal.tenant, work),
   };
 }
 

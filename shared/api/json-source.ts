@@ -22,6 +22,17 @@ export function numberText(container: object, key: string | number): string {
   return sources.get(container)?.numbers.get(String(key)) ?? String(value);
 }
 
+/** Whether a parsed value is the same as its text: equal values then have equal JSON. */
+export function lostNothing(value: unknown): boolean {
+  const open = [value];
+  for (let part = open.pop(); part !== undefined; part = open.pop()) {
+    if (typeof part !== "object" || part === null) continue;
+    if (sources.has(part)) return false;
+    for (const member of Object.values(part)) if (typeof member === "object") open.push(member);
+  }
+  return true;
+}
+
 /** Nothing can be lost in a text without such parts. */
 const LOSSY = /\d{16}|\d[eE]|\.\d{15}|"\d+"\s*:/;
 

@@ -8,12 +8,13 @@
  */
 import type { ResponseFormat } from "../api/response-formats.ts";
 import { AppError } from "../api/errors.ts";
-import { compileGrammar } from "./automaton/compile.ts";
+import { grammarParts } from "./automaton/compile.ts";
 import { grammarExpression } from "./ebnf/ebnf.ts";
 import { prune } from "./rules/prune.ts";
 import { Rules } from "./rules/expressions.ts";
 import { BudgetError, GrammarError } from "./rules/grammar-error.ts";
 import type { Expression, Grammar } from "./rules/grammar.ts";
+import { allParts, type Parts } from "./rules/parts.ts";
 import { anyValue } from "./text/json.ts";
 import { PLAIN } from "./text/characters.ts";
 import { regexExpression } from "./text/regex.ts";
@@ -28,7 +29,7 @@ const PATH_CHARS_MAX = 200;
  * @throws AppError invalid_request, unsupported_parameter, with the path of the keyword in `param`
  */
 export function compileResponseFormat(format: ResponseFormat): Grammar | null {
-  return compileOutput("response_format", (rules) => formatExpression(format, rules));
+  return allParts(outputParts("response_format", (rules) => formatExpression(format, rules)));
 }
 
 /** The outputs of a response format; null for any text. @throws GrammarError */
@@ -54,24 +55,25 @@ export function formatExpression(format: ResponseFormat, rules: Rules): Expressi
 }
 
 /**
- * Makes a grammar of an expression. The grammar is also compiled to its automaton once, only to check its cost: what passes
+ * Makes a grammar of an expression, in parts. The grammar is also compiled to its automaton once, only to check its cost: what passes
  * here is not refused by the worker. If it takes too many steps, it is made again with smaller expressions.
  * @param field of the request that an error without a path is about
  * @param root the outputs; null for any text. The paths of its parts begin at the top of the request.
  * @throws AppError invalid_request, unsupported_parameter, with the path of the keyword in `param`
  */
-export function compileOutput(
+export function* outputParts(
   field: string,
   root: (rules: Rules) => Expression | null,
-): Grammar | null {
+): Parts<Grammar | null> {
   try {
     const rules = new Rules();
     try {
-      return compiled(root, rules);
+      return yield* checkedParts(root, rules);
     } catch (error) {
       if (!(error instanceof BudgetError) || !rules.canBeSmaller) throw error;
-      return compiled(root, new Rules({ isSmall: true }));
     }
+    yield;
+    return yield* checkedParts(root, new Rules({ isSmall: true }));
   } catch (error) {
     if (!(error instanceof GrammarError)) throw error;
     const path = error.path.length === 0 ? field : error.path.join(".");
@@ -81,11 +83,16 @@ export function compileOutput(
   }
 }
 
-function compiled(root: (rules: Rules) => Expression | null, rules: Rules): Grammar | null {
+function* checkedParts(
+  root: (rules: Rules) => Expression | null,
+  rules: Rules,
+): Parts<Grammar | null> {
   const expression = root(rules);
   if (expression === null) return null;
+  yield;
   const grammar = prune(rules.toGrammar(expression), rules.budget, rules.origins);
   if (grammar === null) throw new GrammarError([], "allows no finite text");
-  compileGrammar(grammar, rules.budget, rules.origins);
+  yield;
+  yield* grammarParts(grammar, rules.budget, rules.origins);
   return grammar;
 }

@@ -12,9 +12,10 @@ import {
   sequence,
   type Rules,
 } from "../grammar/rules/expressions.ts";
-import { compileOutput, formatExpression } from "../grammar/format.ts";
+import { formatExpression, outputParts } from "../grammar/format.ts";
 import { GrammarError } from "../grammar/rules/grammar-error.ts";
 import type { ByteRange, Expression, Grammar } from "../grammar/rules/grammar.ts";
+import { allParts, type Parts } from "../grammar/rules/parts.ts";
 import { anyValue, COLON, COMMA } from "../grammar/text/json.ts";
 import { SchemaGrammar } from "../grammar/schema/schema.ts";
 import { CALL_OBJECT_START, toolFormat, type ToolFormat } from "./formats.ts";
@@ -26,17 +27,21 @@ export interface OutputRules {
 }
 
 /**
- * The grammar of a response format and tools together.
+ * The grammar of a response format and tools together, in parts.
  * @returns null if any text is allowed
  * @throws AppError invalid_request, unsupported_parameter, with the path of the keyword in `param`
  */
-export function compileOutputRules({ format, tools }: OutputRules): Grammar | null {
-  return compileOutput(tools ? "tools" : "response_format", (rules) => {
+export function outputRulesParts({ format, tools }: OutputRules): Parts<Grammar | null> {
+  return outputParts(tools ? "tools" : "response_format", (rules) => {
     const text = format ? formatExpression(format, rules) : null;
     if (!tools || tools.choice === "none") return text;
     return withCalls(tools, text, rules);
   });
 }
+
+/** The same at once. */
+export const compileOutputRules = (rules: OutputRules): Grammar | null =>
+  allParts(outputRulesParts(rules));
 
 /** @param text the outputs without a call; null for any */
 function withCalls(tools: ToolSettings, text: Expression | null, rules: Rules): Expression {

@@ -1,7 +1,8 @@
 /** Requests that were made to be expensive, for `npm run load:hostile`. Each is one tenant's, beside another tenant's stream. */
 import { LIMITS } from "../../shared/api/limits.ts";
 import type { ValidGeneration } from "../../shared/jobs/record.ts";
-import { COSTLY_FORMATS, compiledOrObject } from "../support/costly-formats.ts";
+import type { ResponseFormat } from "../../shared/api/response-formats.ts";
+import { COSTLY_FORMATS } from "../support/costly-formats.ts";
 
 export interface HostileInput {
   readonly name: string;
@@ -10,6 +11,8 @@ export interface HostileInput {
   /** Requests at the same time. */
   readonly concurrency: number;
   readonly changes: Partial<ValidGeneration>;
+  /** Compiled for each request on the thread that reads the stream, as the worker does for a line of a batch. */
+  readonly format?: ResponseFormat;
 }
 
 /** Context of the demo models. */
@@ -114,12 +117,8 @@ export const HOSTILE_INPUTS: readonly HostileInput[] = [
     },
     7,
   ),
-  ...COSTLY_FORMATS.map(([name, format]) =>
-    // Compiled for each request on the thread that reads the stream, as the worker does for a line of a batch.
-    accepted(`a response format: ${name}`, {
-      get grammar() {
-        return compiledOrObject(format);
-      },
-    }),
-  ),
+  ...COSTLY_FORMATS.map(([name, format]) => ({
+    ...accepted(`a response format: ${name}`, {}),
+    format,
+  })),
 ];

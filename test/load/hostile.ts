@@ -6,9 +6,11 @@ import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { Command } from "commander";
+import type { ResponseFormat } from "../../shared/api/response-formats.ts";
 import type { ValidGeneration } from "../../shared/jobs/record.ts";
 import { EngineClient } from "../../worker/engine-client/client.ts";
 import { quantile } from "../bench/statistics.ts";
+import { compiledInTurns } from "../support/costly-formats.ts";
 import { generation } from "../support/generation.ts";
 import { HOSTILE_INPUTS, ORDINARY, type HostileInput } from "./hostile-inputs.ts";
 
@@ -69,10 +71,16 @@ async function streamGaps(signal: AbortSignal): Promise<number[]> {
 }
 
 /** Sends one request after another until the signal. @returns how many ended */
-async function send(changes: () => Partial<ValidGeneration>, signal: AbortSignal): Promise<number> {
+async function send(
+  changes: () => Partial<ValidGeneration>,
+  format: ResponseFormat | undefined,
+  signal: AbortSignal,
+): Promise<number> {
   let ended = 0;
   for (; !signal.aborted; ended++) {
-    for await (const event of engine.run("hostile", generation(changes()), [], signal)) {
+    const grammar = format && { grammar: await compiledInTurns(format) };
+    const request = generation({ ...changes(), ...grammar });
+    for await (const event of engine.run("hostile", request, [], signal)) {
       if (event.type === "failed" && event.code === "internal") throw new Error(event.message);
     }
     // Refused requests end at once: without a pause this would measure how busy the processor is with sending them.
@@ -82,7 +90,7 @@ async function send(changes: () => Partial<ValidGeneration>, signal: AbortSignal
 }
 
 async function measure(
-  { name, concurrency, changes }: Omit<HostileInput, "isAccepted">,
+  { name, concurrency, changes, format }: Omit<HostileInput, "isAccepted">,
   referenceMs: number | null,
 ): Promise<Gaps> {
   const signal = AbortSignal.timeout(options.seconds * 1000);
@@ -91,7 +99,7 @@ async function measure(
     streamGaps(signal),
     // Spread for each request, because a getter makes another prompt each time.
     ...Array.from({ length: concurrency }, (_, seed) =>
-      send(() => ({ ...changes, model, seed }), signal),
+      send(() => ({ ...changes, model, seed }), format, signal),
     ),
   ]);
   const sorted = gaps.toSorted((a, b) => a - b);

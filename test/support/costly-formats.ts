@@ -2,6 +2,8 @@
 import type { ResponseFormat } from "../../shared/api/response-formats.ts";
 import { compileResponseFormat } from "../../shared/grammar/format.ts";
 import type { Grammar } from "../../shared/grammar/rules/grammar.ts";
+import { inTurns } from "../../shared/grammar/rules/parts.ts";
+import { outputRulesParts } from "../../shared/tools/grammar.ts";
 
 /** Takes the whole budget, and is refused. */
 export const WHOLE_BUDGET: ResponseFormat = {
@@ -172,6 +174,15 @@ export const COSTLY_FORMATS: readonly (readonly [name: string, format: ResponseF
 export function compiledOrObject(format: ResponseFormat): Grammar {
   try {
     return compileResponseFormat(format)!;
+  } catch {
+    return compileResponseFormat({ type: "json_object" })!;
+  }
+}
+
+/** The same in turns with other work of the thread, as an edge and a worker compile formats. */
+export async function compiledInTurns(format: ResponseFormat): Promise<Grammar> {
+  try {
+    return (await inTurns(outputRulesParts({ format })))!;
   } catch {
     return compileResponseFormat({ type: "json_object" })!;
   }

@@ -10,27 +10,35 @@ import { callKey, determinize, type DfaState } from "./dfa.ts";
 import { emitTables } from "./emit.ts";
 import { GrammarError } from "../rules/grammar-error.ts";
 import type { Grammar } from "../rules/grammar.ts";
+import { allParts, type Parts } from "../rules/parts.ts";
 import { END, Nfa } from "./nfa.ts";
 import { Nodes } from "./nodes.ts";
 
+/** Compiles a grammar to the automaton that the worker walks. The parameters and errors are those of `grammarParts`. */
+export function compileGrammar(...grammar: Parameters<typeof grammarParts>): CompiledGrammar {
+  return allParts(grammarParts(...grammar));
+}
+
 /**
- * Compiles a grammar to the automaton that the worker walks.
+ * The same in parts.
  * @param budget steps that are left; a new budget for a grammar that was accepted before
  * @param origins the origin of each rule: the part of the format that it comes from, as the budget numbers it
  * @throws GrammarError if the grammar is too large or too ambiguous
  */
-export function compileGrammar(
+export function* grammarParts(
   grammar: Grammar,
   budget = new Budget(),
   origins: readonly number[] = Array.from(grammar.rules, () => budget.origin([])),
-): CompiledGrammar {
+): Parts<CompiledGrammar> {
   const nodes = new Nodes(grammar, origins, budget);
+  yield;
   const nfa = new Nfa(nodes, budget);
   const { body, origin } = nodes.rule(0);
   const root = nfa.build(body, END, origin);
   const copied = new Set<string>();
   for (;;) {
-    const states = determinize(nfa, root, budget, copied);
+    const states = yield* determinize(nfa, root, budget, copied);
+    yield;
     const openEnded = callsWithUnclearEnd(states, budget);
     if (openEnded.size === 0) {
       const [{ edges, calls, accepting }] = states as [DfaState];

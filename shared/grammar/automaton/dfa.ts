@@ -4,7 +4,9 @@
  */
 import type { Budget } from "../rules/budget.ts";
 import { addRanges, addSet, emptySet, intersects, type ByteSet } from "../rules/byte-set.ts";
+import type { Parts } from "../rules/parts.ts";
 import { END, type Call, type Nfa } from "./nfa.ts";
+import { numberKey } from "./number-key.ts";
 
 /** An edge that reads one byte from min to max. */
 export interface DfaEdge {
@@ -35,9 +37,17 @@ export type Copied = ReadonlySet<string>;
 export const callKey = ({ body, min, max }: Call) => `${body} ${min} ${max}`;
 
 /** @returns the states; the first one is the start */
-export function determinize(nfa: Nfa, root: number, budget: Budget, copied: Copied): DfaState[] {
+export function determinize(
+  nfa: Nfa,
+  root: number,
+  budget: Budget,
+  copied: Copied,
+): Parts<DfaState[]> {
   return new Determinizer(nfa, budget, copied).run(root);
 }
+
+/** Steps of one part of the work: about a millisecond. */
+const STEPS_PER_PART = 5_000;
 
 /** Steps that looking up a state counts as, beside those of its closure. */
 const STATE_STEPS = 4;
@@ -60,10 +70,16 @@ class Determinizer {
     this.#copied = copied;
   }
 
-  run(root: number): DfaState[] {
+  *run(root: number): Parts<DfaState[]> {
     this.#state([root]);
     const states: DfaState[] = [];
-    for (let id = 0; id < this.#sets.length; id++) states.push(this.#resolve(this.#sets[id]!));
+    let until = this.#budget.used + STEPS_PER_PART;
+    for (let id = 0; id < this.#sets.length; id++) {
+      states.push(this.#resolve(this.#sets[id]!));
+      if (this.#budget.used < until) continue;
+      until = this.#budget.used + STEPS_PER_PART;
+      yield;
+    }
     return states;
   }
 
@@ -77,7 +93,7 @@ class Determinizer {
   #stateOf(from: readonly number[]): number {
     const set = this.#nfa.closure(from);
     this.#budget.spend(STATE_STEPS, this.#nfa.states[from[0]!]!.origin);
-    const key = set.join(" ");
+    const key = numberKey(set);
     const known = this.#ids.get(key);
     if (known !== undefined) return known;
     this.#ids.set(key, this.#sets.length);

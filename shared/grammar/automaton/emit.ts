@@ -41,18 +41,28 @@ export function emitTables(states: readonly DfaState[], budget: Budget): Compile
     return (flat[at] = result);
   };
   const edges = states.map((_, at) => edgesOf(at));
-  const all = edges.flat();
-  const entries = all.filter(({ enters }) => enters);
-  let entry = 0;
+  const edgeStarts = starts(edges);
+  const count = edgeStarts.at(-1)!;
+  const [edgeMin, edgeMax] = [new Uint8Array(count), new Uint8Array(count)];
+  const edgeTo = new Int32Array(count);
+  const entries: { to: number; enters: readonly number[] }[] = [];
+  let edge = 0;
+  for (const list of edges) {
+    for (const { min, max, to, enters } of list) {
+      edgeMin[edge] = min;
+      edgeMax[edge] = max;
+      edgeTo[edge++] = enters ? -entries.push({ to, enters }) : to;
+    }
+  }
   return {
     accepting: Uint8Array.from(states, ({ accepting }) => Number(accepting)),
-    edgeStarts: starts(edges),
-    edgeMin: Uint8Array.from(all, ({ min }) => min),
-    edgeMax: Uint8Array.from(all, ({ max }) => max),
-    edgeTo: Int32Array.from(all, ({ to, enters }) => (enters ? -1 - entry++ : to)),
+    edgeStarts,
+    edgeMin,
+    edgeMax,
+    edgeTo,
     entryTo: Int32Array.from(entries, ({ to }) => to),
-    entryStarts: starts(entries.map(({ enters }) => enters!)),
-    entryCalls: Uint32Array.from(entries.flatMap(({ enters }) => enters!)),
+    entryStarts: starts(entries.map(({ enters }) => enters)),
+    entryCalls: Uint32Array.from(entries.flatMap(({ enters }) => enters)),
     callMin: Uint32Array.from(calls, ({ min }) => min),
     callMax: Uint32Array.from(calls, ({ max }) => max ?? 0),
     callReturn: Uint32Array.from(calls, ({ to }) => to),

@@ -1,6 +1,7 @@
 /** The expressions of a grammar as numbered nodes: equal expressions are one node. */
 import type { Budget } from "../rules/budget.ts";
 import type { ByteRange, Expression, Grammar } from "../rules/grammar.ts";
+import { numberKey } from "./number-key.ts";
 
 export type Node =
   /** The ranges of each byte, as states have them. */
@@ -18,6 +19,18 @@ export type Node =
 
 /** The ranges that hold exactly one byte, by the byte. */
 const EXACT = Array.from({ length: 256 }, (_, byte): ByteRange[] => [[byte, byte]]);
+
+const encoder = new TextEncoder();
+const isAscii = (text: string) => /^[\0-\x7f]*$/.test(text);
+
+/** The ranges of each byte of a text in UTF-8. */
+function exactBytes(text: string): (readonly ByteRange[])[] {
+  const result: (readonly ByteRange[])[] = [];
+  if (isAscii(text)) {
+    for (let i = 0; i < text.length; i++) result.push(EXACT[text.charCodeAt(i)]!);
+  } else for (const byte of encoder.encode(text)) result.push(EXACT[byte]!);
+  return result;
+}
 
 /** The nodes of a grammar, with the size of each and whether it matches the empty text. A node is a number from 0. */
 export class Nodes {
@@ -130,7 +143,7 @@ export class Nodes {
       budget.spend(1 + expression.length, origin);
       return this.#add(`t${expression}`, () => ({
         kind: "text",
-        ranges: Array.from(new TextEncoder().encode(expression), (byte) => EXACT[byte]!),
+        ranges: exactBytes(expression),
       }));
     }
     budget.spend(1, origin);
@@ -141,7 +154,7 @@ export class Nodes {
     if ("byte" in expression) {
       const ranges = expression.byte;
       budget.spend(ranges.length, origin);
-      return this.#add(`b${ranges.join(" ")}`, () => ({ kind: "byte", ranges }));
+      return this.#add(`b${numberKey(ranges.flat())}`, () => ({ kind: "byte", ranges }));
     }
     if ("of" in expression) {
       const { min, max } = expression;
@@ -151,7 +164,7 @@ export class Nodes {
     const kind = "all" in expression ? "all" : "any";
     const list = "all" in expression ? expression.all : expression.any;
     const parts = list.map((item) => this.#intern(item, budget, origin));
-    return this.#add(`${kind} ${parts.join(" ")}`, () => ({ kind, parts }));
+    return this.#add(`${kind} ${numberKey(parts)}`, () => ({ kind, parts }));
   }
 
   #add(key: string, make: () => Node): number {

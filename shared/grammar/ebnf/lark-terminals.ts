@@ -30,6 +30,9 @@ interface Extent {
 /** Three for each of the nested groups of a terminal, and some for other terminals. The compilers are recursive. */
 const LEVELS_MAX = 4 * LIMITS.regexDepthMax;
 
+/** Steps of a character that has two spellings, beside those of its pattern. */
+const CHARACTER_STEPS = 8;
+
 export class LarkTerminals {
   readonly #definitions: LarkGrammar["definitions"];
   readonly #rules: Rules;
@@ -86,6 +89,7 @@ export class LarkTerminals {
   #partContent(part: LarkPart, user: string): Content {
     switch (part.kind) {
       case "text": {
+        this.#rules.spend(CHARACTER_STEPS * part.text.length, this.#pathOf(user));
         const elements = Array.from(part.text, (character) => oneOf(character, part.isCaseIgnored));
         return { elements, size: 1 + elements.length, levels: 1 };
       }

@@ -8,6 +8,8 @@ import { BudgetError, type GrammarError } from "./grammar-error.ts";
  */
 export class Budget {
   #left: number = LIMITS.grammarStepsMax;
+  /** Steps that a part must leave to others. */
+  #withheld = 0;
   readonly #paths: (readonly string[])[] = [];
   /** Steps of each origin, to name the most expensive part. */
   readonly #spent: number[] = [];
@@ -31,7 +33,18 @@ export class Budget {
   spend(steps: number, origin: number): void {
     this.#left -= steps;
     this.#spent[origin]! += steps;
-    if (this.#left < 0) throw this.#exceeded();
+    if (this.#left < this.#withheld) throw this.#exceeded();
+  }
+
+  /** Runs a part of the compilation that may use only some of the steps. @throws GrammarError as `spend` does */
+  within<T>(stepsMax: number, run: () => T): T {
+    const outer = this.#withheld;
+    this.#withheld = Math.max(outer, this.#left - stepsMax);
+    try {
+      return run();
+    } finally {
+      this.#withheld = outer;
+    }
   }
 
   #exceeded(): GrammarError {

@@ -1,5 +1,6 @@
 /** Builds expressions, and collects the rules of a grammar. */
 import { Budget } from "./budget.ts";
+import { contentKey } from "./content-key.ts";
 import type { Expression, Grammar } from "./grammar.ts";
 import type { Path } from "./grammar-error.ts";
 
@@ -9,9 +10,11 @@ export const NEVER: Expression = { any: [] };
 
 /** The parts one after the other. Empty parts are left out, and nested sequences become one. */
 export function sequence(...parts: readonly Expression[]): Expression {
-  const nonEmpty = parts
-    .flatMap((part) => (typeof part === "object" && "all" in part ? part.all : [part]))
-    .filter((part) => part !== EMPTY);
+  const nonEmpty: Expression[] = [];
+  for (const part of parts) {
+    if (typeof part === "object" && "all" in part) nonEmpty.push(...part.all);
+    else if (part !== EMPTY) nonEmpty.push(part);
+  }
   return nonEmpty.length === 1 ? nonEmpty[0]! : nonEmpty.length === 0 ? EMPTY : { all: nonEmpty };
 }
 
@@ -59,8 +62,8 @@ export class Rules {
     if (typeof expression === "string" || "rule" in expression) return expression;
     const known = this.#references.get(expression);
     if (known) return known;
-    const key = JSON.stringify(expression);
-    this.budget.spend(1 + (key.length >>> 3), this.#origin(path));
+    const { key, steps } = contentKey(expression);
+    this.budget.spend(steps, this.#origin(path));
     const equal = this.#byContent.get(key) ?? this.#define(expression, path);
     this.#byContent.set(key, equal);
     this.#references.set(expression, equal);

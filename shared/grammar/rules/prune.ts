@@ -15,7 +15,7 @@ export function prune(
 ): Grammar | null {
   const { rules } = grammar;
   const finite = rules.map(() => false);
-  const references = referencesTo(rules, budget, origins);
+  const { users, hasNever } = referencesTo(rules, budget, origins);
   const open = [...rules.keys()];
   for (let rule = open.pop(); rule !== undefined; rule = open.pop()) {
     if (finite[rule]) continue;
@@ -24,34 +24,38 @@ export function prune(
     budget.spend(looked.parts >>> 3, origins[rule]!);
     if (!isNowFinite) continue;
     finite[rule] = true;
-    for (const user of references[rule]!) if (!finite[user]) open.push(user);
+    for (const user of users[rule]!) if (!finite[user]) open.push(user);
   }
   if (!finite[0]) return null;
-  if (finite.every(Boolean) && !rules.some(hasNever)) return grammar;
+  if (finite.every(Boolean) && !hasNever) return grammar;
   return { rules: rules.map((rule, i) => (finite[i] ? pruned(rule, finite) : EMPTY)) };
 }
 
-/** Of each rule: the rules that refer to it. */
+/** Of each rule: the rules that refer to it. And whether any rule has a part without texts. */
 function referencesTo(rules: readonly Expression[], budget: Budget, origins: readonly number[]) {
-  const users: Set<number>[] = rules.map(() => new Set());
-  for (const [user, expression] of rules.entries()) {
-    let steps = 1;
-    const visit = (part: Expression) => {
-      steps++;
-      if (typeof part === "object" && "rule" in part) users[part.rule]!.add(user);
-      for (const child of childrenOf(part)) visit(child);
-    };
-    visit(expression);
+  const users: number[][] = rules.map(() => []);
+  let hasNever = false;
+  let [steps, user] = [0, 0];
+  const visit = (part: Expression): void => {
+    steps++;
+    if (typeof part === "string" || "byte" in part) return;
+    if ("rule" in part) {
+      // The users come one after the other.
+      const known = users[part.rule]!;
+      if (known.at(-1) !== user) known.push(user);
+    } else if ("of" in part) visit(part.of);
+    else {
+      const parts = "all" in part ? part.all : part.any;
+      hasNever ||= parts.length === 0;
+      for (const child of parts) visit(child);
+    }
+  };
+  for (; user < rules.length; user++) {
+    steps = 1;
+    visit(rules[user]!);
     budget.spend(steps >>> 2, origins[user]!);
   }
-  return users;
-}
-
-function childrenOf(part: Expression): readonly Expression[] {
-  if (typeof part === "string") return [];
-  if ("all" in part) return part.all;
-  if ("any" in part) return part.any;
-  return "of" in part ? [part.of] : [];
+  return { users, hasNever };
 }
 
 /** @param looked counts the parts that were looked at */
@@ -60,14 +64,13 @@ function isFinite(part: Expression, finite: readonly boolean[], looked = { parts
   if (typeof part === "string") return true;
   if ("byte" in part) return part.byte.length > 0;
   if ("rule" in part) return finite[part.rule]!;
-  if ("all" in part) return part.all.every((child) => isFinite(child, finite, looked));
-  if ("any" in part) return part.any.some((child) => isFinite(child, finite, looked));
-  return part.min === 0 || isFinite(part.of, finite, looked);
+  if ("of" in part) return part.min === 0 || isFinite(part.of, finite, looked);
+  const isAny = "any" in part;
+  for (const child of isAny ? part.any : part.all) {
+    if (isFinite(child, finite, looked) === isAny) return isAny;
+  }
+  return !isAny;
 }
-
-const hasNever = (part: Expression): boolean =>
-  (typeof part === "object" && "any" in part && part.any.length === 0) ||
-  childrenOf(part).some(hasNever);
 
 /** The expression, which is finite, without its parts that are not. */
 function pruned(part: Expression, finite: readonly boolean[]): Expression {

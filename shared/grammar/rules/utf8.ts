@@ -1,4 +1,5 @@
 /** Characters as their UTF-8 bytes. */
+import { contentKey } from "./content-key.ts";
 import { choice, sequence } from "./expressions.ts";
 import type { ByteRange, Expression } from "./grammar.ts";
 
@@ -18,24 +19,27 @@ export function oneOf(
 }
 
 /** The alternatives, with common beginnings and equal endings written once. */
-function factored(runs: readonly (readonly ByteRange[])[]): Expression {
-  /** By the first byte's range: what follows it. */
-  const rests = new Map<string, { first: ByteRange; runs: (readonly ByteRange[])[] }>();
-  for (const [first, ...rest] of runs) {
-    const group = rests.get(String(first)) ?? { first: first!, runs: [] };
-    rests.set(String(first), group);
-    if (rest.length > 0) group.runs.push(rest);
+function factored(runs: readonly (readonly ByteRange[])[], depth = 0): Expression {
+  /** By the range of the byte at this depth: the alternatives that begin with it. */
+  const groups = new Map<number, (readonly ByteRange[])[]>();
+  for (const run of runs) {
+    const [min, max] = run[depth]!;
+    const group = groups.get(min * 256 + max);
+    if (group) group.push(run);
+    else groups.set(min * 256 + max, [run]);
   }
-  /** By what follows: the ranges of the first byte. */
+  /** By what follows: the ranges of the byte. */
   const options = new Map<string, { byte: ByteRange[]; rest: Expression }>();
-  for (const { first, runs } of rests.values()) {
-    const rest = runs.length === 0 ? "" : factored(runs);
-    const key = JSON.stringify(rest);
+  for (const group of groups.values()) {
+    const [run] = group as [readonly ByteRange[]];
+    const isLast = run.length === depth + 1;
+    const rest = isLast ? "" : factored(group, depth + 1);
+    const key = isLast ? "" : contentKey(rest).key;
     const option = options.get(key) ?? { byte: [], rest };
     options.set(key, option);
-    option.byte.push(first);
+    option.byte.push(run[depth]!);
   }
-  return choice([...options.values()].map(({ byte, rest }) => sequence({ byte }, rest)));
+  return choice(Array.from(options.values(), ({ byte, rest }) => sequence({ byte }, rest)));
 }
 
 /**
@@ -49,9 +53,13 @@ function utf8Ranges(min: number, max: number): ByteRange[][] {
   });
 }
 
-const bytesOf = (codePoint: number) => [
-  ...new TextEncoder().encode(String.fromCodePoint(codePoint)),
-];
+function bytesOf(code: number): number[] {
+  const rest = (shift: number) => 0x80 | ((code >>> shift) & 0x3f);
+  if (code < 0x80) return [code];
+  if (code < 0x800) return [0xc0 | (code >>> 6), rest(0)];
+  if (code < 0x10000) return [0xe0 | (code >>> 12), rest(6), rest(0)];
+  return [0xf0 | (code >>> 18), rest(12), rest(6), rest(0)];
+}
 
 /** All byte sequences from low to high, which have the same length. */
 function between(low: readonly number[], high: readonly number[]): ByteRange[][] {

@@ -2,6 +2,9 @@
 import type { Alternative } from "./alternatives.ts";
 import { KEYWORDS, TYPES, typesOf, type Type } from "./keywords.ts";
 
+/** A schema may have many more keywords that are annotations. */
+const TYPES_BY_KEYWORD = Object.entries(KEYWORDS);
+
 /** Whether a keyword's value says nothing, as `properties: {}`. */
 const isEmpty = (value: unknown) =>
   typeof value === "object" && value !== null && Object.keys(value).length === 0;
@@ -19,8 +22,8 @@ export function allowedTypes(parts: Alternative): {
     if (named) types = types.filter((type) => named.types.has(type));
     isTyped ||= named !== null;
     if (notPatterns || notStrings) about.add("string");
-    for (const [keyword, value] of Object.entries(claim.schema)) {
-      if (Object.hasOwn(KEYWORDS, keyword) && !isEmpty(value)) about.add(KEYWORDS[keyword]!);
+    for (const [keyword, type] of TYPES_BY_KEYWORD) {
+      if (Object.hasOwn(claim.schema, keyword) && !isEmpty(claim.schema[keyword])) about.add(type);
     }
   }
   return { types, implied: isTyped ? [] : types.filter((type) => about.has(type)) };

@@ -174,10 +174,17 @@ export class Alternatives {
 
   /** Exactly one: each branch, and none of those that could hold at the same time. */
   #oneOf(branches: readonly Claim[]): readonly Alternative[] {
-    return branches.flatMap((branch) => {
-      const others = this.#overlapping([branch], branches);
+    const overlaps = new Map<string, boolean>();
+    const overlap = (i: number, k: number): boolean => {
+      const key = `${Math.min(i, k)} ${Math.max(i, k)}`;
+      const known = overlaps.get(key) ?? !this.#areDisjoint([branches[i]!], [branches[k]!]);
+      overlaps.set(key, known);
+      return known;
+    };
+    return branches.flatMap((branch, i) => {
+      const others = branches.filter((_, k) => k !== i && overlap(i, k));
       const asObject = [branch, { ...branch, schema: OBJECT, isNegated: false }];
-      const overlapping = this.#overlapping(asObject, others);
+      const overlapping = others.filter((other) => !this.#areDisjoint(asObject, [other]));
       if (overlapping.length === others.length) return this.#only([branch], others);
       // Without `type`, schemas of objects have all other values in common.
       const notObject = [branch, { ...branch, schema: OBJECT, isNegated: true }];
@@ -185,10 +192,6 @@ export class Alternatives {
       const rest = this.#unlessUnsupported(() => this.#only(notObject, others), objects.length > 0);
       return [...objects, ...rest];
     });
-  }
-
-  #overlapping(claims: readonly Claim[], others: readonly Claim[]): readonly Claim[] {
-    return others.filter((other) => other !== claims[0] && !this.#areDisjoint(claims, [other]));
   }
 
   /** The claims hold, and none of the others. */
@@ -255,6 +258,7 @@ export class Alternatives {
   ): readonly Alternative[] {
     const [only] = right;
     if (only?.length === 0 && right.length === 1) return left;
+    if (left[0]?.length === 0 && left.length === 1) return right;
     const copied = (left[0]?.length ?? 0) + (right[0]?.length ?? 0);
     this.#spend(left.length * right.length * (1 + Math.floor(copied / PARTS_PER_STEP)), path);
     return this.#checked(

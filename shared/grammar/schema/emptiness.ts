@@ -13,6 +13,9 @@ import { stringDemand } from "./strings.ts";
 /** Properties of properties are looked at to this depth. */
 const DEPTH_MAX = 3;
 
+/** Steps of a look at an alternative, beside those of its keywords. */
+const LOOK_STEPS = 8;
+
 export class Emptiness {
   readonly #document: Document;
   readonly #validator: Validator;
@@ -41,7 +44,8 @@ export class Emptiness {
   }
 
   #isImpossible(parts: Alternative, depth: number): boolean {
-    this.#validator.spend(Math.floor(widthOf(parts) / 8), parts[0]?.claim.path ?? []);
+    const steps = LOOK_STEPS + (widthOf(parts) >>> 1);
+    this.#validator.spend(steps, parts[0]?.claim.path ?? []);
     const values = this.#validator.constants(parts);
     if (values) return values.length === 0;
     return allowedTypes(parts).types.every((type) => this.#isImpossibleType(type, parts, depth));

@@ -4,6 +4,8 @@ import type { TextDfa } from "../text/text-dfa.ts";
 
 export interface KeyNode {
   readonly id: number;
+  /** The character that leads to the node, as JSON.stringify writes it. */
+  readonly text: string;
   readonly children: ReadonlyMap<string, KeyNode>;
   /** The index of the name that ends here; -1 for none. */
   readonly name: number;
@@ -15,6 +17,7 @@ export interface KeyNode {
 
 interface Growing {
   id: number;
+  text: string;
   children: Map<string, Growing>;
   name: number;
   below: number[];
@@ -24,14 +27,15 @@ interface Growing {
 /** @param others the automaton of the keys that are not declared */
 export function keyTree(names: readonly string[], others: TextDfa, meter: Meter): KeyNode {
   let nodes = 0;
-  const create = (state: number): Growing => ({
+  const create = (character: string, state: number): Growing => ({
     id: nodes++,
+    text: JSON.stringify(character).slice(1, -1),
     children: new Map(),
     name: -1,
     below: [],
     state,
   });
-  const root = create(0);
+  const root = create("", 0);
   for (const [index, name] of names.entries()) {
     let node = root;
     node.below.push(index);
@@ -39,7 +43,7 @@ export function keyTree(names: readonly string[], others: TextDfa, meter: Meter)
       let child = node.children.get(character);
       if (!child) {
         meter.spend(1 + ((others.states[node.state]?.edges.length ?? 0) >>> 3));
-        child = create(step(others, node.state, character));
+        child = create(character, step(others, node.state, character));
         node.children.set(character, child);
       }
       child.below.push(index);

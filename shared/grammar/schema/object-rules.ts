@@ -35,10 +35,16 @@ const DIFFERENT_STEPS = 16;
 interface Place {
   /** The first declared property that may come next; one more than their number after another property. */
   readonly next: number;
+  /** The last declared property that may come next: the first required one from `next` on. */
+  readonly last: number;
   /** Properties that count towards the minimum: other keys may be equal, so all of them count as one. */
   readonly distinct: number;
   /** Properties up to now, if there is a maximum. */
   readonly all: number;
+  /** Whether a property that is not declared may come next. */
+  readonly hasOthers: boolean;
+  /** Places of the same kind differ only in the declared properties that may come next. */
+  readonly kind: number;
 }
 
 export class ObjectRules {
@@ -49,7 +55,14 @@ export class ObjectRules {
   readonly #tree: KeyNode;
   /** For each index: the first required property from there on; the number of properties if there is none. */
   readonly #required: number[] = [];
-  readonly #written = new Map<string, Expression>();
+  readonly #otherEnds = new Map<string, Expression>();
+  readonly #places = new Map<string, Place>();
+  /** By `next`, of an object without a minimum and a maximum. */
+  readonly #simplePlaces: (Place | undefined)[] = [];
+  readonly #kinds = new Map<string, number>();
+  readonly #afters = new Map<Place, Expression>();
+  /** By node: the rules of its rest of a key. */
+  readonly #keys: (Map<number, Expression> | undefined)[] = [];
   /** By place: the rules of the other keys' automaton. */
   readonly #others = new Map<string, readonly Expression[]>();
   /** By the characters after a node: most names have few different ones. */
@@ -76,17 +89,15 @@ export class ObjectRules {
   }
 
   expression(): Expression {
-    const start = { next: 0, distinct: 0, all: 0 };
+    const start = this.#placeAt(0, 0, 0);
     const options: Expression[] = this.#mayEnd(start) ? ["}"] : [];
     if (this.#mayContinue(start)) options.push(sequence('"', this.#key(this.#tree, start)));
     for (let write = this.#open.pop(); write; write = this.#open.pop()) write();
     return sequence("{", choice(options));
   }
 
-  #mayEnd({ next, distinct }: Place): boolean {
-    return (
-      distinct >= this.#content.min && this.#required[next] === this.#content.properties.length
-    );
+  #mayEnd({ last, distinct }: Place): boolean {
+    return distinct >= this.#content.min && last === this.#content.properties.length;
   }
 
   #mayContinue({ all }: Place): boolean {
@@ -95,63 +106,88 @@ export class ObjectRules {
 
   #place(next: number, { next: before, distinct, all }: Place): Place {
     const { min, max, properties } = this.#content;
+    if (min === 0 && max === null) return (this.#simplePlaces[next] ??= this.#placeAt(next, 0, 0));
     const isFurtherOther = before > properties.length;
-    return {
-      next,
-      distinct: Math.min(min, distinct + Number(!isFurtherOther)),
-      all: max === null ? 0 : all + 1,
-    };
+    const counted = Math.min(min, distinct + Number(!isFurtherOther));
+    return this.#placeAt(next, counted, max === null ? 0 : all + 1);
   }
 
-  /** A rule that is written once. */
-  #rule(key: string, write: () => Expression): Expression {
-    const known = this.#written.get(key);
-    if (known !== undefined) return known;
+  #placeAt(next: number, distinct: number, all: number): Place {
+    const key = `${next} ${distinct} ${all}`;
+    const place = this.#places.get(key) ?? this.#createPlace(next, distinct, all);
+    this.#places.set(key, place);
+    return place;
+  }
+
+  #createPlace(next: number, distinct: number, all: number): Place {
+    const { properties, otherValues } = this.#content;
+    const last = this.#required[next]!;
+    const hasOthers = otherValues.length > 0 && last === properties.length;
+    const key = `${hasOthers} ${distinct} ${all} ${next > properties.length}`;
+    const kind = this.#kinds.get(key) ?? this.#kinds.size;
+    this.#kinds.set(key, kind);
+    return { next, last, distinct, all, hasOthers, kind };
+  }
+
+  /** A rule whose expression is written later. */
+  #reserve(write: () => Expression): Expression {
     const { reference, define } = this.#rules.reserve(this.#meter.path);
-    this.#written.set(key, reference);
     this.#open.push(() => define(write()));
     return reference;
   }
 
   /** The expression of the text after the value of a property. */
   #after(place: Place): Expression {
-    const { next, distinct, all } = place;
-    return this.#rule(`after ${next} ${distinct} ${all}`, () => {
-      const options: Expression[] = this.#mayEnd(place) ? ["}"] : [];
-      if (this.#mayContinue(place)) {
-        options.push(sequence(COMMA, '"', this.#key(this.#tree, place)));
-      }
-      return choice(options);
-    });
+    const known = this.#afters.get(place) ?? this.#reserve(() => this.#afterRule(place));
+    this.#afters.set(place, known);
+    return known;
+  }
+
+  #afterRule(place: Place): Expression {
+    const options: Expression[] = this.#mayEnd(place) ? ["}"] : [];
+    if (this.#mayContinue(place)) {
+      options.push(sequence(COMMA, '"', this.#key(this.#tree, place)));
+    }
+    return choice(options);
   }
 
   /** The rest of a key, from a node of the tree on, its value, and the rest of the object. */
   #key(node: KeyNode, place: Place): Expression {
-    const hasOthers = this.#hasOthers(place) && node.state >= 0;
-    const [from, to] = this.#window(node, place);
+    const hasOthers = place.hasOthers && node.state >= 0;
+    const from = firstFrom(node.below, place.next);
+    const to = firstFrom(node.below, place.last + 1, from);
     if (from === to && !hasOthers) return NEVER;
     if (!hasOthers) {
       const [text, end] = this.#common(node, place);
       if (text !== "") return sequence(text, this.#key(end, place));
     }
     // Places that allow the same of the names below the node share a rule.
-    const key = `${node.id} ${from} ${to} ${hasOthers} ${place.distinct} ${place.all} ${place.next > this.#content.properties.length}`;
-    return this.#rule(key, () => {
-      this.#meter.spend(2 + node.children.size);
-      const options: Expression[] = [];
-      for (const [character, child] of node.children) {
-        const rest = this.#key(child, place);
-        if (rest !== NEVER) options.push(sequence(spelled(character), rest));
+    const rules = (this.#keys[node.id] ??= new Map<number, Expression>());
+    const size = this.#content.properties.length + 1;
+    const key = (place.kind * size + from) * size + to;
+    const known = rules.get(key);
+    if (known !== undefined) return known;
+    const rule = this.#reserve(() => this.#keyRule(node, from < to, hasOthers, place));
+    rules.set(key, rule);
+    return rule;
+  }
+
+  #keyRule(node: KeyNode, hasNames: boolean, hasOthers: boolean, place: Place): Expression {
+    this.#meter.spend(2 + node.children.size);
+    const options: Expression[] = [];
+    for (const child of node.children.values()) {
+      const rest = this.#key(child, place);
+      if (rest !== NEVER) options.push(sequence(child.text, rest));
+    }
+    if (hasOthers) {
+      const others = this.#otherRules(place);
+      for (const { set, to } of this.#different(node)) {
+        options.push(...this.#edges.write(set, others[to]!));
       }
-      if (hasOthers) {
-        const others = this.#otherRules(place);
-        for (const { set, to } of this.#different(node)) {
-          options.push(...this.#edges.write(set, others[to]!));
-        }
-      }
-      options.push(this.#end(node, from < to, hasOthers, place));
-      return choice(options);
-    });
+    }
+    const end = this.#end(node, hasNames, hasOthers, place);
+    if (end !== NEVER) options.push(end);
+    return choice(options);
   }
 
   /** The characters that lead from a node to other keys only. */
@@ -181,20 +217,18 @@ export class ObjectRules {
   #common(node: KeyNode, place: Place): readonly [string, KeyNode] {
     let [text, at] = ["", node];
     for (;;) {
-      let only: readonly [string, KeyNode] | undefined;
+      let only: KeyNode | undefined;
       let [count, seen] = [0, 0];
-      for (const child of at.children) {
+      for (const child of at.children.values()) {
         seen++;
-        const [from, to] = this.#window(child[1], place);
-        if (from === to) continue;
+        if (!hasName(child, place)) continue;
         only ??= child;
         if (++count > 1) break;
       }
       this.#meter.spend(Math.ceil(seen / 4));
-      const isEnd = at.name >= 0 && at.name >= place.next && at.name <= this.#required[place.next]!;
-      if (!only || count > 1 || isEnd) return [text, at];
-      text += spelled(only[0]);
-      [, at] = only;
+      if (!only || count > 1 || isPossible(at.name, place)) return [text, at];
+      text += only.text;
+      at = only;
     }
   }
 
@@ -202,26 +236,11 @@ export class ObjectRules {
   #end(node: KeyNode, hasNames: boolean, hasOthers: boolean, place: Place): Expression {
     if (node.name >= 0) {
       const { value } = this.#content.properties[node.name]!;
-      const [from, to] = this.#window({ ...node, below: [node.name] }, place);
-      if (!hasNames || from === to || value === null) return NEVER;
+      if (!hasNames || !isPossible(node.name, place) || value === null) return NEVER;
       return sequence('"', COLON, value, this.#after(this.#place(node.name + 1, place)));
     }
     const outcome = hasOthers ? this.#content.otherKeys.states[node.state]!.outcome : 0;
     return outcome === 0 ? NEVER : this.#otherEnd(outcome, place);
-  }
-
-  /** The names below a node that may come next: from the first to the second of their positions (exclusive). */
-  #window({ below }: KeyNode, { next }: Place): readonly [number, number] {
-    const last = this.#required[next]!;
-    const from = firstFrom(below, next);
-    return [from, firstFrom(below, last + 1, from)];
-  }
-
-  #hasOthers({ next }: Place): boolean {
-    return (
-      this.#content.otherValues.length > 0 &&
-      this.#required[next] === this.#content.properties.length
-    );
   }
 
   #otherRules(place: Place): readonly Expression[] {
@@ -241,9 +260,13 @@ export class ObjectRules {
 
   #otherEnd(outcome: number, place: Place): Expression {
     const after = this.#place(this.#content.properties.length + 1, place);
-    return this.#rule(`other ${outcome} ${after.distinct} ${after.all}`, () =>
-      sequence('"', COLON, this.#content.otherValues[outcome - 1]!, this.#after(after)),
-    );
+    const key = `${outcome} ${after.distinct} ${after.all}`;
+    const value = this.#content.otherValues[outcome - 1]!;
+    const known =
+      this.#otherEnds.get(key) ??
+      this.#reserve(() => sequence('"', COLON, value, this.#after(after)));
+    this.#otherEnds.set(key, known);
+    return known;
   }
 }
 
@@ -258,5 +281,12 @@ function firstFrom(numbers: readonly number[], least: number, start = 0): number
   return low;
 }
 
-/** A character of a key, as JSON.stringify writes it. */
-const spelled = (character: string) => JSON.stringify(character).slice(1, -1);
+/** Whether a declared property may come next. */
+const isPossible = (name: number, { next, last }: Place) =>
+  name >= 0 && name >= next && name <= last;
+
+/** Whether one of the names below a node may come next. */
+function hasName({ below }: KeyNode, { next, last }: Place): boolean {
+  const first = below[firstFrom(below, next)];
+  return first !== undefined && first <= last;
+}

@@ -14,6 +14,9 @@ import { countOf, namesOf, schemasOf } from "./keywords.ts";
 import { ObjectRules, type Property } from "./object-rules.ts";
 import type { StringDemand } from "./strings.ts";
 
+/** Steps of a property, beside those of its schema. */
+const PROPERTY_STEPS = 8;
+
 /** Other parts of the compiler that objects need. */
 export interface ObjectContext {
   readonly document: Document;
@@ -135,7 +138,7 @@ export function objectExpression(
   const looks = demand.parts.reduce((sum, { evaluated }) => sum + 1 + evaluated.length, 0);
   for (const name of new Set([...demand.names, ...listed])) {
     const isAllowed = demand.nameClaims.every((claim) => context.isValidName(name, claim));
-    meter.spend(looks >>> 2);
+    meter.spend(PROPERTY_STEPS + (looks >>> 2));
     const claims = propertyClaims(demand, name, patternTest(name, context), document);
     const value = isAllowed ? context.compile(claims, [...path, "properties", name]) : null;
     const isRequired = required.has(name);

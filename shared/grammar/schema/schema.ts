@@ -29,6 +29,12 @@ import { valueExpression, type Value } from "./values.ts";
 /** Keywords that are read in one step. */
 const KEYWORDS_PER_STEP = 8;
 
+/**
+ * Steps up to the expression, which cannot be done in parts. A schema that needs more would not fit its automaton into the rest: that
+ * takes two to five times as many.
+ */
+const EXPRESSION_STEPS_MAX = LIMITS.grammarStepsMax / 2;
+
 /** A rule that is being written, and whether it refers to itself. */
 interface Compiling {
   reserved: ReturnType<Rules["reserve"]> | null;
@@ -76,7 +82,9 @@ export class SchemaGrammar {
   /** @throws GrammarError with the path of the keyword */
   root(): Expression {
     const { top } = this.document;
-    const expression = this.compile([top], top.path);
+    const expression = this.rules.budget.within(EXPRESSION_STEPS_MAX, () =>
+      this.compile([top], top.path),
+    );
     if (expression !== null) return expression;
     throw new GrammarError(this.#empty ?? top.path, "allows no value");
   }

@@ -5,7 +5,7 @@ import type { Rules } from "../rules/expressions.ts";
 import { Decimal } from "../text/decimal.ts";
 import type { Patterns } from "../text/patterns.ts";
 import type { Alternative, Part } from "./alternatives.ts";
-import type { Constants } from "./constants.ts";
+import type { Constants, Listed } from "./constants.ts";
 import { isObject, type Claim, type Document, type Schema } from "./document.ts";
 import { FORMATS, INTEGER_FORMATS } from "./formats.ts";
 import {
@@ -25,6 +25,7 @@ import {
 import { isValueObject, type Value, type ValueObject } from "./values.ts";
 
 const CONSTANTS = ["const", "enum"] as const;
+const NUMBER_KEYWORDS = [...MIN, ...MAX, "multipleOf", "format"];
 /** Names and members of which a look takes one step. */
 const NAMES_PER_STEP = 8;
 /** Steps of dividing one number by another, which may have hundreds of digits. */
@@ -69,16 +70,17 @@ export class Validator {
 
   /** The constants that all parts of an alternative allow; null if none of them lists constants. @throws GrammarError */
   constants(parts: Alternative): readonly Value[] | null {
-    let shortest: readonly Value[] | null = null;
+    let shortest: Listed | null = null;
     for (const { claim } of parts) {
       for (const keyword of CONSTANTS) {
         if (!(keyword in claim.schema)) continue;
-        const { values } = this.#constants.listed(claim.schema, keyword, claim.path);
-        if (shortest === null || values.length < shortest.length) shortest = values;
+        const listed = this.#constants.listed(claim.schema, keyword, claim.path);
+        if (shortest === null || listed.values.length < shortest.values.length) shortest = listed;
       }
     }
-    const isValid = (value: Value) => parts.every((part) => this.#isValidPart(value, part));
-    return shortest?.filter(isValid) ?? null;
+    const isValid = (value: Value) =>
+      parts.every((part) => this.#isValidPart(value, part, shortest));
+    return shortest?.values.filter(isValid) ?? null;
   }
 
   spend(steps: number, path: Path): void {
@@ -89,34 +91,45 @@ export class Validator {
     return this.#patterns.matches(text, pattern, path);
   }
 
-  #isValidPart(value: Value, { claim, notPatterns = [], notStrings, evaluated }: Part): boolean {
+  /** @param source a list that has the value */
+  #isValidPart(
+    value: Value,
+    { claim, notPatterns = [], notStrings, evaluated }: Part,
+    source: Listed | null,
+  ): boolean {
     const { schema, path } = claim;
     this.#rules.spend(1, path);
     if (evaluated && typeOfValue(value) === "object") {
       throw unsupported([...path, "unevaluatedProperties"]);
     }
-    if (!evaluated && !this.#isValidFlat(value, schema, claim)) return false;
+    if (!evaluated && !this.#isValidFlat(value, schema, claim, source)) return false;
     if (typeof value !== "string") return true;
     if (notStrings?.has(value)) return false;
     return !notPatterns.some((pattern) => this.#patterns.matches(value, pattern, path));
   }
 
-  #isValidFlat(value: Value, schema: Schema, claim: Claim): boolean {
+  #isValidFlat(value: Value, schema: Schema, claim: Claim, source: Listed | null = null): boolean {
     const { path } = claim;
     const types = typesOf(schema, path);
     if (types && !types.types.has(typeOfValue(value))) return false;
     if (types?.isInteger && value instanceof Decimal && !value.isInteger) return false;
-    for (const keyword of CONSTANTS) {
-      if (!(keyword in schema)) continue;
-      if (!this.#constants.listed(schema, keyword, path).has(value)) return false;
-    }
+    if (!this.#isListed(value, schema, path, source)) return false;
     if (value instanceof Decimal) {
+      if (!isAboutNumbers(schema)) return true;
       if ("multipleOf" in schema) this.#rules.spend(DIVISION_STEPS, path);
       return isValidNumber(value, schema, claim);
     }
     if (typeof value === "string") return this.#isValidString(value, schema, claim);
     if (Array.isArray(value)) return this.#isValidArray(value, schema, claim);
     return !isValueObject(value) || this.#isValidObject(value, schema, claim);
+  }
+
+  #isListed(value: Value, schema: Schema, path: Path, source: Listed | null): boolean {
+    return CONSTANTS.every((keyword) => {
+      if (!(keyword in schema)) return true;
+      const listed = this.#constants.listed(schema, keyword, path);
+      return listed === source || listed.has(value);
+    });
   }
 
   #isValidCombined(value: Value, schema: Schema, claim: Claim): boolean {
@@ -234,6 +247,10 @@ export class Validator {
     });
   }
 }
+
+/** Whether a keyword, which may also be about other types, can refuse a number. */
+const isAboutNumbers = (schema: Schema) =>
+  NUMBER_KEYWORDS.some((keyword) => schema[keyword] !== undefined);
 
 function isValidNumber(value: Decimal, schema: Schema, { path }: Claim): boolean {
   const isBelow = boundsOf(schema, MIN, path).some(({ at, isExclusive }) =>

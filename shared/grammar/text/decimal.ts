@@ -3,6 +3,9 @@
 /** Digits before or after the decimal point, at most. */
 const PLACES_MAX = 400;
 
+/** Most numbers: they need no look at their parts. */
+const SHORT_INTEGER = /^-?\d{1,15}$/;
+
 /** `digits` / 10 ** `scale`; `digits` does not end with 0 unless `scale` is 0. */
 export class Decimal {
   readonly digits: bigint;
@@ -25,6 +28,7 @@ export class Decimal {
 
   /** A number as JSON or JavaScript writes it; null for one that is no number or has too many places. */
   static parse(text: string): Decimal | null {
+    if (SHORT_INTEGER.test(text)) return new Decimal(BigInt(text), 0, text);
     const match = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text);
     if (!match) return null;
     const [, sign, whole = "", fraction = "", exponent = "0"] = match;

@@ -24,6 +24,8 @@ import { textOfLength } from "./text-rules.ts";
 
 /** Steps that parsing one character of a pattern counts as. */
 export const PARSE_STEPS = 16;
+/** Steps of writing one range of characters as bytes. */
+const RANGE_STEPS = 16;
 /** A set with more ranges of characters becomes a rule, which all its occurrences share. */
 const INLINE_RANGES_MAX = 8;
 
@@ -249,7 +251,7 @@ class RegexGrammar {
     const key = set.ranges.map(({ min, max }) => `${min}-${max}`).join();
     const known = this.#sets.get(key);
     if (known !== undefined) return known;
-    this.#meter.spend(8 * length);
+    this.#meter.spend(RANGE_STEPS * length);
     const expression = this.#alphabet(characters(set));
     if (expression === null) {
       throw new GrammarError(this.#meter.path, "needs a character that cannot occur in text");

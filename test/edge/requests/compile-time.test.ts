@@ -1,29 +1,51 @@
 import { expect, test } from "vitest";
 import { CompileTime } from "../../../edge/requests/compile-time.ts";
 
-test("a tenant that uses up its share of the time gets 429, and others do not", () => {
-  let nowMs = 0;
+let nowMs = 0;
+
+/** Work that takes a time in each of its parts. */
+function* parts(count: number, ms: number, fails = false) {
+  for (let i = 1; i <= count; i++) {
+    nowMs += ms;
+    if (i < count) yield;
+  }
+  if (fails) throw new Error("refused");
+  return "grammar";
+}
+
+const refused = expect.objectContaining({ code: "rate_limit_exceeded", param: "response_format" });
+
+test("a tenant that uses up its share of the time gets 429, and others do not", async () => {
   const compileTime = new CompileTime(() => nowMs);
-  const compile = (tenant: string, ms: number) =>
-    compileTime.spend(tenant, () => {
-      nowMs += ms;
-      return "grammar";
-    });
-  const refused = expect.objectContaining({
-    code: "rate_limit_exceeded",
-    param: "response_format",
-  });
-  for (let i = 0; i < 7; i++) expect(compile("a", 150)).toBe("grammar");
-  expect(() => compile("a", 150)).toThrow(refused);
-  expect(compile("b", 150)).toBe("grammar");
+  const compile = (tenant: string, ms: number) => compileTime.spend(tenant, parts(3, ms / 3));
+  for (let i = 0; i < 7; i++) expect(await compile("a", 150)).toBe("grammar");
+  await expect(compile("a", 150)).rejects.toThrow(refused);
+  expect(await compile("b", 150)).toBe("grammar");
   // A refused format costs the same time.
-  const fail = () =>
-    compileTime.spend("b", () => {
-      nowMs += 900;
-      throw new Error("refused");
-    });
-  expect(fail).toThrow("refused");
-  expect(() => compile("b", 1)).toThrow(refused);
+  await expect(compileTime.spend("b", parts(2, 450, true))).rejects.toThrow("refused");
+  await expect(compile("b", 3)).rejects.toThrow(refused);
   nowMs += 4_000;
-  expect(compile("b", 1)).toBe("grammar");
+  expect(await compile("b", 3)).toBe("grammar");
+});
+
+test("formats that a tenant sends at the same time use its share together, and other work comes between their parts", async () => {
+  const compileTime = new CompileTime(() => nowMs);
+  const turns: string[] = [];
+  const noted = function* (name: string) {
+    for (let i = 0; i < 20; i++) {
+      turns.push(name);
+      nowMs += 10;
+      yield;
+    }
+  };
+  const all = await Promise.allSettled([
+    ...Array.from({ length: 20 }, () => compileTime.spend("a", noted("a"))),
+    compileTime.spend("b", noted("b")),
+  ]);
+  const ended = all.filter(({ status }) => status === "fulfilled");
+  expect(turns.slice(0, 42).filter((name) => name === "b")).toHaveLength(2);
+  expect(all.at(-1)).toMatchObject({ status: "fulfilled" });
+  // 20 ms of time pass for b's parts and others, of which a gets a share, beside two bursts of one second.
+  expect(ended.length).toBeLessThan(20);
+  expect(turns.filter((name) => name === "a").length).toBeLessThan(320);
 });

@@ -7,10 +7,10 @@ import type { ResponseFormat } from "../../../shared/api/response-formats.ts";
 import { COSTLY_FORMATS, compiledOrObject, WHOLE_BUDGET } from "../../support/costly-formats.ts";
 
 /**
- * Objects that can be written smaller spend the budget twice, and take 5 to 10 times as long. Formats whose work was not counted took 40
- * to 1,000 times as long.
+ * Objects that can be written smaller spend up to one and a half budgets, and take up to 5 times as long. Formats whose work was not
+ * counted took 40 to 1,000 times as long.
  */
-const FACTOR = 20;
+const FACTOR = 10;
 
 /** Milliseconds of this thread's processor time: a busy machine hardly changes it. */
 function cost(format: ResponseFormat): number {
