@@ -66,7 +66,7 @@ const LIMITS = limitsOf({
 });
 
 const Env = v.object({
-  /** URL of Redis: redis:// or redis+sentinel://, with TLS rediss:// or rediss+sentinel://. Required. */
+  /** URL of Redis: redis://, redis+sentinel:// or redis+cluster://, with TLS rediss://, rediss+sentinel:// or rediss+cluster://. Required. */
   REDIS_URL: RedisUrl,
   /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Default: none. */
   ...redisTlsVariables,

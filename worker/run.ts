@@ -112,7 +112,7 @@ export async function run(
   const generation = generates ? await import("./generation.ts") : null;
   const onLoading = (text: string) => (loading = text);
   started = generation ? await generation.startEngine(env, { log, metrics, onLoading }) : null;
-  await requireUsable(redis, log);
+  await requireUsable(redis, env.REDIS_URL, log);
   clock = await startClock(redis, log);
   const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000, env.STORED_MIB);
   const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
@@ -144,8 +144,8 @@ export async function run(
 }
 
 /** Waits for Redis. @throws Error if the server cannot hold the data */
-async function requireUsable(redis: Redis, log: Logger): Promise<void> {
-  const { refusal, warning } = await checkServer(redis);
+async function requireUsable(redis: Redis, url: string, log: Logger): Promise<void> {
+  const { refusal, warning } = await checkServer(redis, url);
   if (refusal !== null) throw new Error(refusal);
   if (warning !== null) log.warn(warning);
 }

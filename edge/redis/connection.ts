@@ -2,7 +2,7 @@
 import { Redis, type Command, type RedisOptions } from "ioredis";
 import { AppError } from "../../shared/api/errors.ts";
 import { isFailureReply } from "../../shared/redis/failure.ts";
-import { redisOptions } from "../../shared/redis/url.ts";
+import { IS_ELSEWHERE, redisOptions } from "../../shared/redis/url.ts";
 import type { Env } from "../runtime/env.ts";
 import { keepAlive } from "./keep-alive.ts";
 
@@ -23,18 +23,18 @@ export function queueUnavailable(cause: unknown): AppError {
   return new AppError("queue_unavailable", message, { cause });
 }
 
-/** A connection to a server that has become a replica is replaced at most this often. */
+/** A connection to a server that does not hold the keys now is replaced at most this often. */
 const READ_ONLY_MS = 1_000;
 
 /**
- * If the server has become a replica, the next connection may lead to the new master: ioredis connects again and repeats the
- * command, which the value 2 asks for. If it does not, commands fail at once, and do not wait for their timeout.
+ * If the server has become a replica, or a cluster is between two states, the next connection may lead to the new master: ioredis connects
+ * again and repeats the command, which the value 2 asks for. If it does not, commands fail at once, and do not wait for their timeout.
  */
 export function replaceReadOnly(): (error: Error) => 2 | false {
   let replacedMs = -Infinity;
   return ({ message }) => {
     const nowMs = performance.now();
-    if (!message.startsWith("READONLY") || nowMs - replacedMs < READ_ONLY_MS) return false;
+    if (!IS_ELSEWHERE.test(message) || nowMs - replacedMs < READ_ONLY_MS) return false;
     replacedMs = nowMs;
     return 2;
   };
@@ -75,18 +75,19 @@ export function connect(
 ): Redis {
   const { REDIS_URL, REDIS_TIMEOUT_MS } = env;
   let wasReady = false;
-  const redis = new MarkingRedis({
-    ...redisOptions(REDIS_URL, env),
-    reconnectOnError: replaceReadOnly(),
-    lazyConnect: true,
-    connectTimeout: REDIS_TIMEOUT_MS,
-    commandTimeout: REDIS_TIMEOUT_MS,
-    maxRetriesPerRequest: null,
-    retryStrategy: (times) => (wasReady && times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
-    sentinelRetryStrategy: (times) => (times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
-    // The check costs a round trip. Without it, commands fail with LOADING while Redis loads its data after a restart.
-    ...options,
-  });
+  const redis = new MarkingRedis(
+    redisOptions(REDIS_URL, env, {
+      reconnectOnError: replaceReadOnly(),
+      lazyConnect: true,
+      connectTimeout: REDIS_TIMEOUT_MS,
+      commandTimeout: REDIS_TIMEOUT_MS,
+      maxRetriesPerRequest: null,
+      retryStrategy: (times: number) => (wasReady && times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
+      sentinelRetryStrategy: (times: number) => (times * 200 <= REDIS_TIMEOUT_MS ? 200 : null),
+      // The check costs a round trip. Without it, commands fail with LOADING while Redis loads its data after a restart.
+      ...options,
+    }),
+  );
   redis.on("ready", () => {
     wasReady = true;
   });

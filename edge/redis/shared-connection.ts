@@ -62,17 +62,20 @@ export function connectShared(
   { commandTimeoutMs, connectsMax, waitsForLoading, onReply }: SharedOptions,
 ): MarkingRedis {
   const retryMs = (times: number) => Math.min(times * RECONNECT_MS, RECONNECT_MS_MAX);
-  const redis = new SharedRedis({
-    ...redisOptions(env.REDIS_URL, env),
-    reconnectOnError: replaceReadOnly(),
-    connectTimeout: env.REDIS_TIMEOUT_MS,
-    commandTimeout: commandTimeoutMs,
-    maxRetriesPerRequest: connectsMax,
-    retryStrategy: retryMs,
-    sentinelRetryStrategy: retryMs,
-    enableReadyCheck: waitsForLoading,
-  });
+  const redis = new SharedRedis(
+    redisOptions(env.REDIS_URL, env, {
+      reconnectOnError: replaceReadOnly(),
+      connectTimeout: env.REDIS_TIMEOUT_MS,
+      commandTimeout: commandTimeoutMs,
+      maxRetriesPerRequest: connectsMax,
+      retryStrategy: retryMs,
+      sentinelRetryStrategy: retryMs,
+      enableReadyCheck: waitsForLoading,
+    }),
+  );
   redis.onReply = onReply;
+  // For each command that is sent again because the server has changed, ioredis adds a listener.
+  redis.on("connect", () => void redis.stream.setMaxListeners(0));
   // Without a listener ioredis logs each error. The commands that fail because of it are rejected anyway.
   redis.on("error", () => {});
   keepAlive(redis, env.REDIS_TIMEOUT_MS);

@@ -24,7 +24,7 @@ export const number = (fallback: number, min: number, max: number) =>
   );
 
 const Env = v.object({
-  /** URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, or Sentinels. Required, without default; a secret. */
+  /** URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, Sentinels or a cluster (shared/redis/url.ts). Required, without default; a secret. */
   REDIS_URL: RedisUrl,
   /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Not on Cloudflare. Default: none. */
   ...redisTlsVariables,

@@ -57,7 +57,7 @@ export async function start(stop: AbortSignal): Promise<void> {
     connectsMax: 1,
     waitsForLoading: false,
   });
-  requireUsable(commands);
+  requireUsable(commands, env.REDIS_URL);
   // A stream outlives the replacement of a connection that did not reply, and a restart of Redis.
   const streams = connectShared(env, {
     commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
@@ -119,11 +119,11 @@ export async function start(stop: AbortSignal): Promise<void> {
  * Ends the process if the first server that it reaches cannot hold the data. A failover may lead to another server, so each new
  * connection is checked; later a refusal is only logged, because other requests are in progress.
  */
-function requireUsable(redis: MarkingRedis): void {
+function requireUsable(redis: MarkingRedis, url: string): void {
   let wasUsable = false;
   const check = async () => {
     // If the connection is lost, the next one is checked.
-    const result = await checkServer(redis).catch(() => null);
+    const result = await checkServer(redis, url).catch(() => null);
     if (result === null) return;
     const { refusal, warning } = result;
     if (refusal !== null && !wasUsable) exitWith(refusal);

@@ -29,6 +29,8 @@ export interface RedisServerOptions {
   readonly aof?: boolean;
   /** Port of a master on this machine; the server is then its replica. */
   readonly replicaOf?: number;
+  /** The server is a node of a cluster, and talks to the other nodes on this port. */
+  readonly clusterPort?: number;
 }
 
 /** A running server whose data is in a temporary folder. */
@@ -38,15 +40,18 @@ export class RedisServer {
   readonly #folder: string;
   readonly #aof: boolean;
   readonly #replicaOf: number | undefined;
+  readonly clusterPort: number | undefined;
   #child: Child;
   #keepsData = false;
 
-  constructor(folder: string, port: number, { aof = false, replicaOf }: RedisServerOptions) {
+  constructor(folder: string, port: number, options: RedisServerOptions) {
+    const { aof = false, replicaOf, clusterPort } = options;
     this.port = port;
     this.url = `redis://127.0.0.1:${port}`;
     this.#folder = folder;
     this.#aof = aof;
     this.#replicaOf = replicaOf;
+    this.clusterPort = clusterPort;
     this.#child = this.#spawn();
   }
 
@@ -99,6 +104,10 @@ export class RedisServer {
       dir: this.#folder,
       appendonly: this.#aof ? "yes" : "no",
       ...(this.#replicaOf !== undefined && { replicaof: `127.0.0.1 ${this.#replicaOf}` }),
+      ...(this.clusterPort !== undefined && {
+        "cluster-enabled": "yes",
+        "cluster-port": String(this.clusterPort),
+      }),
       ...(loadDelayUs > 0 && { "key-load-delay": String(loadDelayUs) }),
     };
     return new Child({
@@ -183,18 +192,15 @@ async function pings(url: string): Promise<boolean> {
  * @throws UserError if the URL is invalid; the message does not contain the URL, which may hold a password
  */
 function failFastClient(url: string): Redis {
-  return new Redis({
-    ...parseUrl(url),
+  const own = {
     connectTimeout: ANSWER_MS,
     maxRetriesPerRequest: 0,
     retryStrategy: () => null,
     sentinelRetryStrategy: () => null,
-  });
-}
-
-function parseUrl(url: string): ReturnType<typeof redisOptions> {
+  };
   try {
-    return redisOptions(v.parse(RedisUrl, url), v.parse(v.object(redisTlsVariables), process.env));
+    const tls = v.parse(v.object(redisTlsVariables), process.env);
+    return new Redis(redisOptions(v.parse(RedisUrl, url), tls, own));
   } catch (error) {
     throw new UserError(`Redis URL: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -1,5 +1,6 @@
 /** Whether a Redis server can hold trimtab's data: its version, its mode and its eviction policy. */
 import type { RedisClient } from "./client.ts";
+import { isClusterUrl } from "./cluster.ts";
 
 /** The oldest version that knows all commands in use. Forks, such as Valkey, report the version that they are compatible with. */
 const VERSION_MIN = [6, 2] as const;
@@ -15,10 +16,10 @@ export interface ServerCheck {
 /** Nothing is known against the server. */
 const UNCHECKED: ServerCheck = { refusal: null, warning: null };
 
-/** Checks a server. One that does not permit INFO counts as fine. @throws an error of the connection */
-export async function checkServer(redis: RedisClient): Promise<ServerCheck> {
+/** Checks a server that is reached with a URL. One that does not permit INFO counts as fine. @throws an error of the connection */
+export async function checkServer(redis: RedisClient, url: string): Promise<ServerCheck> {
   try {
-    return readInfo(await redis.info());
+    return readInfo(await redis.info(), url);
   } catch (error) {
     if (error instanceof Error && /^NOPERM|^ERR unknown command/.test(error.message))
       return UNCHECKED;
@@ -27,22 +28,22 @@ export async function checkServer(redis: RedisClient): Promise<ServerCheck> {
 }
 
 /** @param info the reply of INFO */
-export function readInfo(info: string): ServerCheck {
+export function readInfo(info: string, url: string): ServerCheck {
   const fields = new Map(
     info.split(/\r?\n/).map((line) => line.split(/:(.*)/, 2) as [string, string]),
   );
-  return { refusal: refusalOf(fields), warning: warningOf(fields) };
+  return { refusal: refusalOf(fields, url), warning: warningOf(fields) };
 }
 
-function refusalOf(fields: ReadonlyMap<string, string>): string | null {
+function refusalOf(fields: ReadonlyMap<string, string>, url: string): string | null {
   const version = fields.get("redis_version");
   const [major = 0, minor = 0] = (version ?? "").split(".").map(Number);
   const [majorMin, minorMin] = VERSION_MIN;
   if (version !== undefined && (major < majorMin || (major === majorMin && minor < minorMin))) {
     return `Redis ${version} is too old: version ${VERSION_MIN.join(".")} or newer is needed`;
   }
-  if (fields.get("cluster_enabled") === "1") {
-    return "trimtab does not support Redis in cluster mode: use one server, or Sentinels";
+  if (fields.get("cluster_enabled") === "1" && !isClusterUrl(url)) {
+    return "Redis is in cluster mode: REDIS_URL must begin with redis+cluster:// or rediss+cluster://";
   }
   return null;
 }

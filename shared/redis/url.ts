@@ -1,5 +1,6 @@
-/** The URL of Redis, of one server or of the master behind Sentinels, and the ioredis options for it. */
+/** The URL of Redis, of one server, of the master behind Sentinels, or of a cluster, and the ioredis options for it. */
 import * as v from "valibot";
+import { followCluster, isClusterUrl, nodeUrls } from "./cluster.ts";
 
 /**
  * `redis+sentinel://[user:password@]host:port,host:port/master[/db]`; user and password are for the master. Those of the Sentinels are
@@ -13,7 +14,10 @@ const SENTINEL_PORT = 26_379;
 const SENTINEL_MS = 2_000;
 
 const EXPECTED =
-  "Expected a redis://, rediss://, redis+sentinel://host:port,…/master or rediss+sentinel://… URL";
+  "Expected a redis://, rediss://, redis+sentinel://host:port,…/master or redis+cluster://host:port,… URL";
+
+/** Replies that say that a server does not hold the keys now, and that another one will. */
+export const IS_ELSEWHERE = /^(READONLY|CLUSTERDOWN|TRYAGAIN|ASK) /;
 
 /** `localhost:6379`, as other programs take it. */
 const WITHOUT_SCHEME = /^[A-Za-z\d.-]+(:\d+)?(\/\d+)?$/;
@@ -23,7 +27,10 @@ export const RedisUrl = v.pipe(
   v.string(),
   v.transform((url) => (WITHOUT_SCHEME.test(url) ? `redis://${url}` : url)),
   v.check(
-    (url) => (/^rediss?:\/\/./.test(url) && URL.canParse(url)) || SENTINEL_URL.test(url),
+    (url) =>
+      (/^rediss?:\/\/./.test(url) && URL.canParse(url)) ||
+      SENTINEL_URL.test(url) ||
+      (isClusterUrl(url) && nodeUrls(url).every((node) => URL.canParse(node))),
     EXPECTED,
   ),
 );
@@ -46,15 +53,34 @@ export type RedisTls = v.InferOutput<v.ObjectSchema<typeof redisTlsVariables, un
 // CLIENT SETINFO tells Redis the name of the client's library. It costs a round trip, and not every ACL user may call it.
 const COMMON = { reconnectOnError, disableClientInfo: true };
 
+interface OwnOptions {
+  readonly maxRetriesPerRequest?: number | null;
+  readonly reconnectOnError?: typeof reconnectOnError;
+  readonly retryStrategy?: (times: number) => number | null;
+}
+
 /**
  * Options of an ioredis client. They leave out its `failoverDetector`: a failover that is announced while the client asks a
  * Sentinel for the master ends the client for good (ioredis 6.0). It is not needed: Sentinel closes the clients' connections to a
  * master that it replaces, and one that hangs is noticed by its silence.
  * @param url a valid RedisUrl
+ * @param own options of this client
  * @throws Error for certificates without TLS
  */
-export function redisOptions(url: string, tls: RedisTls = {}) {
-  const certificates = certificateOptions(url, tls);
+export function redisOptions<Own extends OwnOptions>(
+  url: string,
+  tls: RedisTls = {},
+  own: Own = {} as Own,
+) {
+  const options = { ...addressOptions(url, tls), ...own };
+  if (!isClusterUrl(url)) return options;
+  const nodes = nodeUrls(url).map((node) => hostAndPort(new URL(node), PORT));
+  return followCluster(url, nodes, options);
+}
+
+function addressOptions(redisUrl: string, tls: RedisTls) {
+  const certificates = certificateOptions(redisUrl, tls);
+  const url = isClusterUrl(redisUrl) ? nodeUrls(redisUrl)[0]! : redisUrl;
   const sentinel = SENTINEL_URL.exec(url)?.groups;
   if (sentinel === undefined) return { ...COMMON, ...serverOptions(url, certificates) };
   const { username = "", password = "", hosts, name, db } = sentinel;
@@ -137,9 +163,9 @@ function credentials(username: string, password: string) {
 }
 
 /**
- * If the server has become a replica, ioredis must reconnect (to the new master) and send the command again. The value 2 asks
- * for both.
+ * If the server has become a replica, or a cluster is between two states, ioredis must reconnect (to the new master) and send the command
+ * again. The value 2 asks for both.
  */
 function reconnectOnError({ message }: Error): 2 | false {
-  return message.startsWith("READONLY") ? 2 : false;
+  return IS_ELSEWHERE.test(message) ? 2 : false;
 }

@@ -28,13 +28,14 @@ const heardAt = new WeakMap<Redis, number>();
  * ioredis' `duplicate()` gives a connection that is not watched. BullMQ watches those on which it blocks.
  */
 export function connectRedis(url: string, log: Logger, tls: RedisTls = {}): WatchedRedis {
-  const redis = new WatchedRedis({
-    ...redisOptions(url, tls),
-    maxRetriesPerRequest: null,
-    enableReadyCheck: true,
-    connectTimeout: CONNECT_MS,
-    keepAlive: KEEP_ALIVE_MS,
-  });
+  const redis = new WatchedRedis(
+    redisOptions(url, tls, {
+      maxRetriesPerRequest: null,
+      enableReadyCheck: true,
+      connectTimeout: CONNECT_MS,
+      keepAlive: KEEP_ALIVE_MS,
+    }),
+  );
   watch(redis, log);
   return redis;
 }
@@ -60,6 +61,8 @@ function watch(redis: Redis, log: Logger): void {
   const heard = () => void heardAt.set(redis, performance.now());
   redis.on("connect", () => {
     heard();
+    // For each command that is sent again because the server has changed, ioredis adds a listener.
+    redis.stream.setMaxListeners(0);
     redis.stream.on("data", heard);
   });
   const replaceIfSilent = () => {

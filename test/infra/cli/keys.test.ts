@@ -158,7 +158,7 @@ test("the error for an invalid Redis URL is one line without the URL", async () 
     code: 1,
     out: "",
     error:
-      "Redis URL: Expected a redis://, rediss://, redis+sentinel://host:port,…/master or rediss+sentinel://… URL\n",
+      "Redis URL: Expected a redis://, rediss://, redis+sentinel://host:port,…/master or redis+cluster://host:port,… URL\n",
   });
   expect((await keys(["list"], "redis://:%zz@host")).error).toBe("Redis URL: URI malformed\n");
 });

@@ -9,9 +9,9 @@ const info = (fields: Readonly<Record<string, string>>) =>
 
 test("the server of the tests can be used", async () => {
   const redis = new Redis(inject("redisUrl"));
-  expect(await checkServer(redis)).toEqual({ refusal: null, warning: null });
+  expect(await checkServer(redis, inject("redisUrl"))).toEqual({ refusal: null, warning: null });
   await redis.config("SET", "maxmemory-policy", "allkeys-lru");
-  const { warning } = await checkServer(redis);
+  const { warning } = await checkServer(redis, inject("redisUrl"));
   await redis.config("SET", "maxmemory-policy", "noeviction");
   redis.disconnect();
   expect(warning).toContain("maxmemory-policy is allkeys-lru");
@@ -21,7 +21,7 @@ test("a user who may not call INFO can use the server", async () => {
   const admin = new Redis(inject("redisUrl"));
   await admin.call("ACL", "SETUSER", "limited", "on", ">secret", "~*", "+@all", "-info");
   const redis = new Redis(inject("redisUrl"), { username: "limited", password: "secret" });
-  expect(await checkServer(redis)).toEqual({ refusal: null, warning: null });
+  expect(await checkServer(redis, inject("redisUrl"))).toEqual({ refusal: null, warning: null });
   await admin.call("ACL", "DELUSER", "limited");
   for (const client of [admin, redis]) client.disconnect();
 });
@@ -33,11 +33,11 @@ test.each([
   ["7.2.4", null],
   ["10.0.1", null],
 ])("version %s: %s", (version, refusal) => {
-  expect(readInfo(info({ redis_version: version })).refusal).toBe(refusal);
+  expect(readInfo(info({ redis_version: version }), "redis://host").refusal).toBe(refusal);
 });
 
-test("a server in cluster mode is refused", () => {
-  expect(readInfo(info({ redis_version: "7.4.0", cluster_enabled: "1" })).refusal).toContain(
-    "cluster mode",
-  );
+test("a server in cluster mode needs a URL that says so", () => {
+  const cluster = info({ redis_version: "7.4.0", cluster_enabled: "1" });
+  expect(readInfo(cluster, "redis://host").refusal).toContain("redis+cluster://");
+  expect(readInfo(cluster, "redis+cluster://host").refusal).toBe(null);
 });

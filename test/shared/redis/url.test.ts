@@ -1,5 +1,6 @@
 import * as v from "valibot";
 import { expect, test } from "vitest";
+import type { ClientOptions } from "../../../shared/redis/cluster.ts";
 import { RedisUrl, redisOptions } from "../../../shared/redis/url.ts";
 
 test.each([
@@ -70,8 +71,34 @@ test.each([
   "me:pw@h:6379",
   "redis+sentinel://a:1",
   "redis+sentinel:///main",
+  "redis+cluster://",
+  "redis+cluster://a:1,b:x",
 ])("%s is refused", (url) => {
   expect(v.is(RedisUrl, url)).toBe(false);
+});
+
+test("a cluster's client goes to the node that MOVED names, and to the next of the URL when it fails", () => {
+  const url = "rediss+cluster://me:pw@a:1,b:2";
+  expect(v.parse(RedisUrl, url)).toBe(url);
+  const options = redisOptions(
+    url,
+    {},
+    { retryStrategy: () => 7 },
+  ) as unknown as Required<ClientOptions>;
+  const address = () => `${options.host}:${options.port}`;
+  expect(options).toMatchObject({ host: "a", port: 1, username: "me", tls: { servername: "a" } });
+  expect(options.reconnectOnError(new Error("MOVED 10936 2001:db8::1:6380"))).toBe(2);
+  expect(options.retryStrategy(1)).toBeLessThan(100);
+  expect(address()).toBe("2001:db8::1:6380");
+  expect(options).toMatchObject({ tls: { servername: "a" } });
+  // The connection to it is lost.
+  expect(options.retryStrategy(1)).toBe(7);
+  expect(address()).toBe("b:2");
+  expect(options).toMatchObject({ tls: { servername: "b" } });
+  expect(options.reconnectOnError(new Error("CLUSTERDOWN Hash slot not served"))).toBe(2);
+  expect(options.reconnectOnError(new Error("ERR unknown command"))).toBe(false);
+  // A new client begins with the node that is known by now.
+  expect(redisOptions(url)).toMatchObject({ host: "b", port: 2 });
 });
 
 test("certificates without TLS are refused: the connection would not be encrypted", () => {

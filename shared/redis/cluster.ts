@@ -1,0 +1,106 @@
+/**
+ * Redis in cluster mode. All keys have one hash tag, so one node holds them, and an ordinary connection to that node is all that is
+ * needed: it is found by the reply MOVED, and again after a failover or when its slot has moved. Channels work on every node.
+ */
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** The options of an ioredis client that are changed here. The client reads them anew for each connect. */
+export interface ClientOptions {
+  host?: string | undefined;
+  port?: number | undefined;
+  tls?: object | undefined;
+  readonly maxRetriesPerRequest?: number | null;
+  readonly reconnectOnError: (error: Error) => 2 | false;
+  readonly retryStrategy?: (times: number) => number | null;
+}
+
+/** `redis+cluster://[user:password@]host:port,host:port`; with TLS `rediss+cluster://…`. */
+const CLUSTER_URL = /^redis(?<tls>s?)\+cluster:\/\/(?<login>(?:[^@/]*@)?)(?<hosts>[^@/?]+)\/?$/;
+/** The slot and the address of its node. Without a host it is that of the node that replies. */
+const MOVED = /^MOVED \d+ (?<host>.*):(?<port>\d+)$/;
+const IS_ADDRESS = /^[\d.]+$|:/;
+/** Pause before the connect to the node that MOVED has named. */
+const FOLLOW_MS = 10;
+/** Connects for one command: to the node of the URL, and to those that two replies have named. */
+const CONNECTS_MAX = 3;
+const RETRY_MS = 50;
+const RETRY_MS_MAX = 2_000;
+
+export const isClusterUrl = (url: string) => CLUSTER_URL.test(url);
+
+/** The URLs of the nodes that a cluster's URL names, as those of single servers. */
+export function nodeUrls(clusterUrl: string): string[] {
+  const { tls = "", login = "", hosts = "" } = CLUSTER_URL.exec(clusterUrl)?.groups ?? {};
+  return hosts.split(",").map((host) => `redis${tls}://${login}${host}`);
+}
+
+/** The node that this process believes to hold the keys, by the URL of the cluster. */
+const clusters = new Map<string, ClusterNodes>();
+
+class ClusterNodes {
+  readonly #seeds: readonly Address[];
+  #next = 0;
+  current: Address;
+
+  constructor(seeds: readonly Address[]) {
+    this.#seeds = seeds;
+    this.current = seeds[0]!;
+  }
+
+  /** This node does not answer: the next connect is to another one, which knows where the keys are. */
+  failed({ host, port }: ClientOptions): void {
+    // Another connection may have found a better one.
+    if (host !== this.current.host || port !== this.current.port) return;
+    this.#next = (this.#next + 1) % this.#seeds.length;
+    this.current = this.#seeds[this.#next]!;
+  }
+}
+
+/**
+ * Makes a client follow the node that holds the keys.
+ * @param options those of the first node of the URL
+ */
+export function followCluster<T extends ClientOptions>(
+  url: string,
+  seeds: readonly Address[],
+  options: T,
+) {
+  const nodes = clusters.get(url) ?? new ClusterNodes(seeds);
+  clusters.set(url, nodes);
+  const { maxRetriesPerRequest } = options;
+  /** Options of clients that connect to the node that MOVED has named. */
+  const moving = new WeakSet<ClientOptions>();
+  return {
+    ...options,
+    ...nodes.current,
+    ...(maxRetriesPerRequest === 0 && { maxRetriesPerRequest: CONNECTS_MAX }),
+    // ioredis calls these two as methods of the options, also of those of a duplicate.
+    reconnectOnError(this: ClientOptions, error: Error): 2 | false {
+      const { host, port } = MOVED.exec(error.message)?.groups ?? {};
+      if (port === undefined) return options.reconnectOnError(error);
+      nodes.current = { host: host || this.host!, port: Number(port) };
+      moving.add(this);
+      return 2;
+    },
+    retryStrategy(this: ClientOptions, times: number): number | null {
+      const isMoving = moving.delete(this);
+      if (!isMoving) nodes.failed(this);
+      connectTo(this, nodes.current);
+      if (isMoving) return FOLLOW_MS;
+      return options.retryStrategy
+        ? options.retryStrategy(times)
+        : Math.min(times * RETRY_MS, RETRY_MS_MAX);
+    },
+  };
+}
+
+function connectTo(options: ClientOptions, { host, port }: Address): void {
+  options.host = host;
+  options.port = port;
+  // A certificate names hosts. With an address, it must be that of the node which the URL names.
+  if (options.tls && !IS_ADDRESS.test(host)) options.tls = { ...options.tls, servername: host };
+}
