@@ -66,7 +66,7 @@ export default defineConfig({
         test: {
           name: "unit",
           env: CHILD_ENV,
-          include: ["test/{shared,worker,infra,scorecard}/**/*.test.ts"],
+          include: ["test/{bench,gpu-check,infra,scorecard,shared,worker}/**/*.test.ts"],
           testTimeout: TEST_TIMEOUT_MS,
         },
       },

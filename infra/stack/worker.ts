@@ -13,6 +13,8 @@ export interface WorkerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether its log goes to the output of this process; no log is then kept in memory. */
   readonly inherit?: boolean;
+  /** Limit of its start, which prepares large models the first time; default a minute. */
+  readonly readyMs?: number;
 }
 
 export interface WorkerProcess {
@@ -21,9 +23,9 @@ export interface WorkerProcess {
   stop(): Promise<void>;
 }
 
-/** Starts a worker and waits until it accepts jobs. @throws UserError if it ends before that, or needs over a minute */
+/** Starts a worker and waits until it accepts jobs. @throws UserError if it ends before that, or needs longer than `readyMs` */
 export async function startWorker(options: WorkerOptions): Promise<WorkerProcess> {
-  const { redisUrl, env, inherit = false } = options;
+  const { redisUrl, env, inherit = false, readyMs = READY_MS } = options;
   const port = await freePort();
   const child = new Child({
     name: "worker",
@@ -33,6 +35,6 @@ export async function startWorker(options: WorkerOptions): Promise<WorkerProcess
     inherit,
   });
   const healthUrl = `http://127.0.0.1:${port}`;
-  await child.waitForUrl(`${healthUrl}/readyz`, READY_MS);
+  await child.waitForUrl(`${healthUrl}/readyz`, readyMs);
   return { child, healthUrl, stop: () => child.stop() };
 }

@@ -10,16 +10,16 @@ import { Command, Option } from "commander";
 import { ENGINE_NAMES, type EngineName } from "./engines/engine.ts";
 import { EngineProcess } from "./engines/spawn.ts";
 import { cpuSeconds, describeMachine, readBandwidth } from "./machine.ts";
-import { family, type Family } from "./models/family.ts";
+import { family } from "./models/family.ts";
 import { checkFamily } from "./models/verify.ts";
 import { installPeers } from "./peers/install.ts";
 import { benchCases, benchTask, FULL, QUICK, type Dtype, type Plan } from "./plan.ts";
 import { printReport, printSoak, type Report } from "./report.ts";
 import { resultRow, speedRatios } from "./results.ts";
 import { runRounds, type CaseSamples } from "./rounds.ts";
-import type { TimerDelays } from "./serving.ts";
 import type { SoakTenth } from "./soak.ts";
 import { summarize } from "./statistics.ts";
+import type { TimerDelays } from "./timer-delays.ts";
 
 const options = new Command("npm run bench --")
   .description("measure the speed of proxy-tuned decoding beside its base alone and other engines")
@@ -52,12 +52,12 @@ const bandwidthBytesPerSecond = await readBandwidth();
 const measured: CaseSamples[] = [];
 const otherProcessCores: number[] = [];
 const memory: Report["memory"] = [];
-for (const dtype of plan.dtypes) await measureFormat(dtype, folders);
+for (const dtype of plan.dtypes) await measureFormat(dtype);
 const timerDelays = new Map<Dtype, TimerDelays>();
 for (const dtype of plan.dtypes) {
   logProgress(`${dtype}: timers of the main thread under load`);
-  const serving = JSON.stringify({ family: plan.family, dtype });
-  timerDelays.set(dtype, await runChild<TimerDelays>("serving.ts", serving));
+  const delayOptions = JSON.stringify({ family: plan.family, dtype });
+  timerDelays.set(dtype, await runChild<TimerDelays>("timer-delays.ts", delayOptions));
 }
 logProgress(`soak test with ${plan.jobs} jobs`);
 const soak = await runSoak(plan.jobs);
@@ -78,7 +78,7 @@ printReport(report);
 writeJson(report);
 
 /** Measures all engines with one weight format; an engine that does not load gets its error as reason. */
-async function measureFormat(dtype: Dtype, folders: Family): Promise<void> {
+async function measureFormat(dtype: Dtype): Promise<void> {
   const engines = new Map<EngineName, EngineProcess>();
   const loadErrors = new Map<EngineName, string>();
   for (const name of ENGINE_NAMES) {
@@ -86,7 +86,7 @@ async function measureFormat(dtype: Dtype, folders: Family): Promise<void> {
     try {
       const isPeer = name === "transformers" || name === "llama";
       if (peersError && isPeer) throw new Error(peersError);
-      engines.set(name, await EngineProcess.start({ engine: name, family: folders, dtype }));
+      engines.set(name, await EngineProcess.start({ engine: name, family: plan.family, dtype }));
     } catch (error) {
       loadErrors.set(name, error instanceof Error ? error.message : String(error));
     }

@@ -188,7 +188,8 @@ async function streamOneJob(
   const { id } = await api.submit(input);
   let lastMs: number | null = null;
   let lastType = "";
-  await readEventStream(`${url}/v1/jobs/${id}/events`, key, onEvent, end);
+  const headers = { authorization: `Bearer ${key}` };
+  await readEventStream({ url: `${url}/v1/jobs/${id}/events`, headers, signal: end }, onEvent);
   function onEvent({ type, data }: { type: string; data: string }): void {
     onOpen();
     lastType = type;

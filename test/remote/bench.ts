@@ -13,7 +13,6 @@
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
@@ -27,7 +26,8 @@ import { llamaCpp } from "../../worker/engine/remote/apis/llama-cpp.ts";
 import { Connection } from "../../worker/engine/remote/connection.ts";
 import { RemoteBase } from "../../worker/engine/remote/remote-base.ts";
 import { RemoteDecoder } from "../../worker/engine/remote/remote-decoder.ts";
-import { family } from "../bench/models/family.ts";
+import { ggufFile } from "../bench/models/family.ts";
+import { printTargets } from "../bench/rated-target.ts";
 import { benchPrompt } from "../bench/prompts.ts";
 import { summarize } from "../bench/statistics.ts";
 import { DEMO_VOCAB, demoModels, demoRequest } from "../support/base-server/demo.ts";
@@ -64,9 +64,9 @@ const numbers = (list: string) => list.split(",").map(Number);
 const tokensMax = Number(args.tokens);
 const results: Measured[] = [];
 try {
-  const model = join(family("inflated").base, "llama-fp32.gguf");
+  const model = ggufFile("inflated", "fp32");
   const contextTokens = PROMPT_TOKENS + tokensMax + 32;
-  const url = await startLlamaServer({ model, slots: SLOTS, contextTokens });
+  const { url } = await startLlamaServer({ model, slots: SLOTS, contextTokens });
   const models = await demoModels();
   const jobsMax = Math.max(JOBS_MIN, ...numbers(args.jobs));
   const lengths = await localLengths(models, jobsMax);
@@ -95,9 +95,7 @@ try {
     `a local job: ${beside.aloneMs.toFixed(1)} ms per token alone, ${beside.besideMs.toFixed(1)} beside ${beside.jobs} jobs whose base does not answer`,
   );
   const targets = ratedTargets(results);
-  for (const { name, measured, limit, isMet } of targets) {
-    console.log(`${isMet ? "met   " : "missed"} ${name}: ${measured.toFixed(2)} (${limit})`);
-  }
+  printTargets(targets);
   if (args.json) writeFileSync(args.json, JSON.stringify({ results, targets, beside }, null, 2));
 } catch (error) {
   console.error(errorText(error));

@@ -10,7 +10,6 @@
  *     npm run golden:remote -- --jobs 1000 --llama-jobs 100 --json FILE
  */
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { stopOnInterrupt } from "../../infra/stack/interrupt.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
@@ -26,7 +25,7 @@ import { Connection } from "../../worker/engine/remote/connection.ts";
 import { RemoteBase } from "../../worker/engine/remote/remote-base.ts";
 import { RemoteDecoder } from "../../worker/engine/remote/remote-decoder.ts";
 import { TextVocabulary } from "../../worker/engine/remote/text-vocabulary.ts";
-import { family } from "../bench/models/family.ts";
+import { ggufFile } from "../bench/models/family.ts";
 import {
   DEMO_EOS,
   DEMO_VOCAB,
@@ -190,8 +189,8 @@ async function throughLlama(
   },
 ): Promise<void> {
   if (count === 0) return;
-  const model = join(family("inflated").base, "llama-fp32.gguf");
-  const url = await startLlamaServer({ model, slots: 8, contextTokens: 256 });
+  const model = ggufFile("inflated", "fp32");
+  const { url } = await startLlamaServer({ model, slots: 8, contextTokens: 256 });
   const totals = emptyTotals("llama.cpp server, top 64");
   rows.push(totals);
   const remote = withBase(models, url, llamaCpp(wholeToken(demoTokenizer)), 64);

@@ -1,4 +1,5 @@
-/** The targets of `npm run bench:remote`. Each is judged by its worst measurement. */
+/** The targets of `npm run bench:remote`. */
+import { atLeast, atMost, type RatedTarget } from "../bench/rated-target.ts";
 
 export interface Measured {
   readonly name: "base alone, streamed" | "steered" | "steered, one call per token";
@@ -12,14 +13,6 @@ export interface Measured {
   readonly acceptedShare?: number;
   /** Calls per token by their reason. */
   readonly reasons?: Readonly<Record<string, number>>;
-}
-
-export interface RatedTarget {
-  readonly name: string;
-  /** The worst value of all measurements that the target is about. */
-  readonly measured: number;
-  readonly limit: string;
-  readonly isMet: boolean;
 }
 
 /** Targets of which nothing was measured are left out. */
@@ -58,14 +51,4 @@ export function ratedTargets(results: readonly Measured[]): RatedTarget[] {
     ),
     atLeast("of 32 base-only clients, 32 jobs", busy.map(ratioTo("base alone, streamed")), 0.6),
   ].filter(({ measured }) => Number.isFinite(measured));
-}
-
-function atMost(name: string, values: readonly number[], limit: number): RatedTarget {
-  const measured = Math.max(...values);
-  return { name, measured, limit: `at most ${limit}`, isMet: measured <= limit };
-}
-
-function atLeast(name: string, values: readonly number[], limit: number): RatedTarget {
-  const measured = Math.min(...values);
-  return { name, measured, limit: `at least ${limit}`, isMet: measured >= limit };
 }

@@ -4,6 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { SessionOptions } from "../../worker/engine/decoder/session.ts";
 import { Output } from "../../worker/engine/decode/output.ts";
 import { Sampler } from "../../worker/engine/decode/sampler.ts";
 import { generate } from "../../worker/engine/loop/generate.ts";
@@ -54,10 +55,11 @@ export async function replay(
     expert: join(folder, "expert"),
     antiexpert: join(folder, "antiexpert"),
   },
+  changes: Partial<SessionOptions> = {},
 ): Promise<GoldenResult[]> {
   const golden = JSON.parse(readFileSync(join(folder, "cases.json"), "utf8")) as GoldenFile;
   const logits = golden.logits && readFloats(join(folder, golden.logits.file));
-  const options = { dtype: "fp32", intraOpThreads: 1 } as const;
+  const options = { dtype: "fp32", intraOpThreads: 1, ...changes } as const;
   const models: Models = {
     base: await loadDecoder(folders.base, options),
     expert: await loadDecoder(folders.expert, options),

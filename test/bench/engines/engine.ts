@@ -3,8 +3,9 @@
  * (process.ts), so that engines share neither threads nor memory, and takes one task at a time over the IPC channel.
  */
 import { sampling } from "../../support/sampling.ts";
+import type { ExecutionProvider } from "../../../worker/engine-client/messages.ts";
 import type { Dtype } from "../../../worker/engine/model/graph-files.ts";
-import type { Family } from "../models/family.ts";
+import type { FamilyName } from "../models/family.ts";
 
 export const ENGINE_NAMES = ["trimtab", "naive", "transformers", "llama"] as const;
 export type EngineName = (typeof ENGINE_NAMES)[number];
@@ -13,8 +14,10 @@ export type Mode = "base" | "proxy" | "speculative";
 
 export interface BenchEngineOptions {
   readonly engine: EngineName;
-  readonly family: Family;
+  readonly family: FamilyName;
   readonly dtype: Extract<Dtype, "fp32" | "int8">;
+  /** Of trimtab; "cpu" if absent. */
+  readonly executionProvider?: ExecutionProvider;
 }
 
 export interface Task {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { InferenceSession, Tensor } from "../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { combineLogits } from "../../../worker/engine/decode/combine.ts";
 import { argmax } from "../../../worker/engine/decode/sampler.ts";
-import { ROLES } from "../models/family.ts";
+import { family, ROLES } from "../models/family.ts";
 import {
   ALPHA,
   type Sample,
@@ -15,11 +15,12 @@ import {
   type Task,
 } from "./engine.ts";
 
-export async function loadNaive({ family, dtype }: BenchEngineOptions): Promise<BenchEngine> {
-  const file = dtype === "fp32" ? "model.onnx" : "model_quantized.onnx";
+export async function loadNaive(options: BenchEngineOptions): Promise<BenchEngine> {
+  const folders = family(options.family);
+  const file = options.dtype === "fp32" ? "model.onnx" : "model_quantized.onnx";
   const sessions: InferenceSession[] = [];
   for (const role of ROLES)
-    sessions.push(await InferenceSession.create(join(family[role], "onnx", file)));
+    sessions.push(await InferenceSession.create(join(folders[role], "onnx", file)));
   return { measure: (task) => measure(sessions, task) };
 }
 

@@ -5,6 +5,7 @@ import { Sampler } from "../../../worker/engine/decode/sampler.ts";
 import { Batch } from "../../../worker/engine/loop/batch.ts";
 import { loadDecoder } from "../../../worker/engine/model/model-folder.ts";
 import type { Models } from "../../../worker/engine/model/ensemble.ts";
+import { family } from "../models/family.ts";
 import type { Sequence } from "../../../worker/engine/loop/sequence.ts";
 import {
   ALPHA,
@@ -23,12 +24,14 @@ const PREFILL_CHUNK_TOKENS = 128;
 /** Steps of a batch before the measurement. */
 const WARM_UP_STEPS = 2;
 
-export async function loadTrimtab({ family, dtype }: BenchEngineOptions): Promise<BenchEngine> {
-  const options = { dtype, intraOpThreads: 0 };
+export async function loadTrimtab(engine: BenchEngineOptions): Promise<BenchEngine> {
+  const { base, expert, antiexpert } = family(engine.family);
+  const { dtype, executionProvider = "cpu" } = engine;
+  const options = { dtype, executionProvider, intraOpThreads: 0 };
   const models: Models = {
-    base: await loadDecoder(family.base, options),
-    expert: await loadDecoder(family.expert, options),
-    antiexpert: await loadDecoder(family.antiexpert, options),
+    base: await loadDecoder(base, options),
+    expert: await loadDecoder(expert, options),
+    antiexpert: await loadDecoder(antiexpert, options),
     vocabSize: VOCAB_SIZE,
   };
   return {
@@ -85,9 +88,11 @@ async function measureBatch(models: Models, { mode, prompts, tokens }: Task): Pr
       const end = Math.min(start + PREFILL_CHUNK_TOKENS, count);
       await decoder.prefill(decoderSequence, pendingTokens.slice(start, end));
     }
-    const prefilled = decoder.kvRows!.read(decoderSequence, 0, count);
+    const prefilled = decoder.kvRows?.read(decoderSequence, 0, count);
     for (const { modelStates } of others) {
-      decoder.kvRows!.append(modelStates[i]!.decoderSequence, [prefilled], count);
+      const other = modelStates[i]!.decoderSequence;
+      if (prefilled) decoder.kvRows!.append(other, [prefilled], count);
+      else await decoder.prefill(other, pendingTokens.slice(0, count));
     }
   }
   for (const state of sequences.flatMap(({ modelStates }) => modelStates)) {

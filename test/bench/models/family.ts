@@ -1,6 +1,6 @@
 /**
  * The model families of the bench: the demo family, and the demo family inflated to about 98M and 10M parameters. Inflated
- * models are stored in .trimtab/bench.
+ * models, and the bases as files for llama.cpp, are stored in .trimtab/bench.
  */
 import { createHash } from "node:crypto";
 import {
@@ -24,7 +24,7 @@ const BUILD_VERSION = 2;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const DEMO = join(here, "../../../infra/models");
-export const CACHE = join(here, "../../../.trimtab/bench");
+const CACHE = join(here, "../../../.trimtab/bench");
 
 export const ROLES = ["base", "expert", "antiexpert"] as const;
 export type Role = (typeof ROLES)[number];
@@ -64,10 +64,7 @@ export function family(name: FamilyName): Family {
 function build(role: Role, folder: string): void {
   process.stderr.write(`models: inflating the ${role} (once)\n`);
   const source = SOURCES[role];
-  const config = JSON.parse(readFileSync(join(source, "config.json"), "utf8")) as Record<
-    string,
-    unknown
-  >;
+  const config = readConfig(role);
   const to = role === "base" ? LARGE : SMALL;
   const unfinished = `${folder}.unfinished`;
   rmSync(unfinished, { recursive: true, force: true });
@@ -78,19 +75,6 @@ function build(role: Role, folder: string): void {
     writeModel(join(unfinished, "onnx", file), { ...graph, ...io }, 18);
   write("model.onnx", graph);
   write("model_quantized.onnx", quantize(graph));
-  if (role === "base") {
-    const from = modelShape(config);
-    const options = {
-      shape: to,
-      scoreHeadSize: from.headSize,
-      vocabSize: Number(config["vocab_size"]),
-      contextTokens: CONTEXT_TOKENS,
-      epsilon: (Number(config["rms_norm_eps"]) * from.width) / to.width,
-      frequencies: rotaryFrequencies(from, to),
-    };
-    writeGguf(join(unfinished, "llama-fp32.gguf"), graph.weights, { ...options, quantized: false });
-    writeGguf(join(unfinished, "llama-int8.gguf"), graph.weights, { ...options, quantized: true });
-  }
   for (const file of COPIED) copyFileSync(join(source, file), join(unfinished, file));
   const inflated = {
     ...config,
@@ -104,6 +88,52 @@ function build(role: Role, folder: string): void {
   };
   writeFileSync(join(unfinished, "config.json"), JSON.stringify(inflated, null, 2));
   renameSync(unfinished, folder);
+}
+
+/** The base as a file for llama.cpp, in float32 or Q8_0; it is written first if it is missing. */
+export function ggufFile(name: FamilyName, dtype: "fp32" | "int8"): string {
+  const file = join(CACHE, `${name}-base-${buildKey()}-${dtype}.gguf`);
+  if (existsSync(file)) return file;
+  process.stderr.write(`models: writing ${file} (once)\n`);
+  const config = readConfig("base");
+  const from = modelShape(config);
+  const to = name === "demo" ? from : LARGE;
+  const { weights } = inflate(readGraph(join(SOURCES.base, "onnx/model.onnx")), from, to);
+  mkdirSync(CACHE, { recursive: true });
+  writeGguf(`${file}.unfinished`, weights, {
+    shape: to,
+    scoreHeadSize: from.headSize,
+    vocabSize: Number(config["vocab_size"]),
+    contextTokens: CONTEXT_TOKENS,
+    epsilon: (Number(config["rms_norm_eps"]) * from.width) / to.width,
+    frequencies: rotaryFrequencies(from, to),
+    quantized: dtype === "int8",
+  });
+  renameSync(`${file}.unfinished`, file);
+  return file;
+}
+
+/** The manifest of a family, with the ensemble `bench`. */
+export function writeManifest(name: FamilyName, dtype: "fp32" | "int8"): string {
+  const folders = family(name);
+  const model = (role: Role) => ({ path: folders[role], dtype });
+  const ensemble = {
+    id: "bench",
+    base: model("base"),
+    expert: model("expert"),
+    antiexpert: model("antiexpert"),
+  };
+  mkdirSync(CACHE, { recursive: true });
+  const file = join(CACHE, `${name}-${dtype}.json`);
+  writeFileSync(file, JSON.stringify({ ensembles: [ensemble] }));
+  return file;
+}
+
+function readConfig(role: Role): Record<string, unknown> {
+  return JSON.parse(readFileSync(join(SOURCES[role], "config.json"), "utf8")) as Record<
+    string,
+    unknown
+  >;
 }
 
 function modelShape(config: Record<string, unknown>): ModelShape {

@@ -1,6 +1,5 @@
 /** llama.cpp with the base alone, through node-llama-cpp, with the same weights in float32 or Q8_0. */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { ggufFile } from "../models/family.ts";
 import type { Sample, BenchEngine, BenchEngineOptions, Task } from "../engines/engine.ts";
 
 /** The used part of its interface. The package's own types are missing until it is installed. */
@@ -20,8 +19,6 @@ interface LlamaSequence {
 const CONTEXT_TOKENS = 1152;
 
 export async function loadLlama({ family, dtype }: BenchEngineOptions): Promise<BenchEngine> {
-  const file = join(family.base, `llama-${dtype}.gguf`);
-  if (!existsSync(file)) throw new Error("this family has no GGUF file");
   const name: string = "node-llama-cpp";
   const library = (await import(name)) as NodeLlama;
   const llama = await library.getLlama({
@@ -30,7 +27,7 @@ export async function loadLlama({ family, dtype }: BenchEngineOptions): Promise<
     skipDownload: true,
     progressLogs: false,
   });
-  const model = await llama.loadModel({ modelPath: file });
+  const model = await llama.loadModel({ modelPath: ggufFile(family, dtype) });
   // Its threads wait for each other in busy loops: on two cores one thread is faster than two.
   const context = await model.createContext({
     contextSize: CONTEXT_TOKENS,

@@ -2,6 +2,7 @@
 import { basename, dirname } from "node:path";
 // Its own onnxruntime is loaded later, by loadTransformers.
 import "../../../worker/engine/onnxruntime/telemetry-off.ts";
+import { family } from "../models/family.ts";
 import type { Sample, BenchEngine, BenchEngineOptions, Task } from "../engines/engine.ts";
 
 /** The used part of its interface. The package's own types are missing until it is installed. */
@@ -17,14 +18,15 @@ interface Transformers {
 }
 
 export async function loadTransformers({
-  family,
+  family: familyName,
   dtype,
 }: BenchEngineOptions): Promise<BenchEngine> {
+  const { base } = family(familyName);
   const name: string = "@huggingface/transformers";
   const { env, AutoModelForCausalLM, Tensor } = (await import(name)) as Transformers;
   env.allowRemoteModels = false;
-  env.localModelPath = dirname(family.base);
-  const model = await AutoModelForCausalLM.from_pretrained(basename(family.base), {
+  env.localModelPath = dirname(base);
+  const model = await AutoModelForCausalLM.from_pretrained(basename(base), {
     device: "cpu",
     dtype: dtype === "fp32" ? "fp32" : "q8",
   });

@@ -1,18 +1,16 @@
 /**
  * Measures how late the timers of the main thread are while the engine, in its own thread as in a worker, is under full load.
- * `node serving.ts OPTIONS`, with `ServingOptions` as JSON; the result is sent to the parent process.
+ * `node timer-delays.ts OPTIONS`, with `TimerDelayOptions` as JSON; the result is sent to the parent process.
  */
-import { join } from "node:path";
-import { mkdirSync, writeFileSync } from "node:fs";
 import { EngineClient } from "../../worker/engine-client/client.ts";
 import type { Generation } from "../../shared/jobs/record.ts";
-import { CACHE, family, type FamilyName } from "./models/family.ts";
+import { writeManifest, type FamilyName } from "./models/family.ts";
 import type { Dtype } from "./plan.ts";
 import { benchPrompt } from "./prompts.ts";
 import { quantile } from "./statistics.ts";
 import { ALPHA, GREEDY } from "./engines/engine.ts";
 
-export interface ServingOptions {
+interface TimerDelayOptions {
   readonly family: FamilyName;
   readonly dtype: Dtype;
 }
@@ -33,21 +31,10 @@ const TIMER_MS = 2;
 const MEASURE_MS = 8_000;
 const CACHE_BYTES_MAX = 4 * 2 ** 30;
 
-async function startEngine({ family: name, dtype }: ServingOptions): Promise<EngineClient> {
-  const folders = family(name);
-  mkdirSync(CACHE, { recursive: true });
-  const manifestFile = join(CACHE, `${name}-${dtype}.json`);
-  const model = (role: keyof typeof folders) => ({ path: folders[role], dtype });
-  const ensemble = {
-    id: "bench",
-    base: model("base"),
-    expert: model("expert"),
-    antiexpert: model("antiexpert"),
-  };
-  writeFileSync(manifestFile, JSON.stringify({ ensembles: [ensemble] }));
+function startEngine({ family, dtype }: TimerDelayOptions): Promise<EngineClient> {
   return EngineClient.start(
     {
-      manifestFile,
+      manifestFile: writeManifest(family, dtype),
       intraOpThreads: 0,
       cacheBytesMax: CACHE_BYTES_MAX,
       prefixBytesMax: 0,
@@ -95,7 +82,7 @@ async function measureTimerDelays(client: EngineClient): Promise<TimerDelays> {
   return { delayP50Ms: at(0.5), delayP99Ms: at(0.99), delayMaxMs: at(1), timers: delays.length };
 }
 
-const options = JSON.parse(process.argv[2]!) as ServingOptions;
+const options = JSON.parse(process.argv[2]!) as TimerDelayOptions;
 const client = await startEngine(options);
 process.send!(await measureTimerDelays(client));
 await client.close();

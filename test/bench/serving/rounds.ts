@@ -1,0 +1,83 @@
+/**
+ * Rounds over the numbers of clients; in each, the servers are measured in turns, so that a change of the machine's speed affects all
+ * alike. Rounds that would pass the deadline are left out.
+ */
+import type { Parts } from "../../load/resources.ts";
+import { measure, requestsOf, type Measurement } from "./measure.ts";
+import type { Question } from "./questions.ts";
+import { isLlama, type Form, type Server } from "./servers.ts";
+
+/** A server that is slower than this at so few requests is cut off. */
+const MEASUREMENT_MS_MAX = 60_000;
+
+/** Measurements of one number of clients, one after the other: by name of the server. */
+export interface Turn {
+  readonly form: Form;
+  readonly clients: number;
+  readonly measured: Readonly<Record<string, Measurement>>;
+}
+
+export interface RoundOptions {
+  readonly form: Form;
+  readonly clients: readonly number[];
+  readonly rounds: number;
+  /** By `performance.now()`. */
+  readonly deadlineMs: number;
+  readonly log: (text: string) => void;
+}
+
+export async function runRounds(
+  servers: readonly Server[],
+  parts: Parts,
+  questions: readonly Question[],
+  { form, clients: counts, rounds, deadlineMs, log }: RoundOptions,
+): Promise<Turn[]> {
+  const turns: Turn[] = [];
+  let used = 0;
+  /** Of each number of clients. */
+  const longestMs = new Map<number, number>();
+  for (let round = 0; round < rounds; round++) {
+    for (const clients of counts) {
+      const startedMs = performance.now();
+      if (startedMs + (longestMs.get(clients) ?? 0) > deadlineMs) {
+        log(`${form}, ${clients} clients: round ${round + 1} is left out, the time is used up`);
+        continue;
+      }
+      const asked = Array.from(
+        { length: requestsOf(clients) },
+        () => questions[used++ % questions.length]!,
+      );
+      const measured: Record<string, Measurement> = {};
+      const candidates = servers.filter(({ name }) => !isSlowerLlama(name, clients, turns));
+      for (const i of candidates.keys()) {
+        const server = candidates[(i + round) % candidates.length]!;
+        const limitMs = Math.min(MEASUREMENT_MS_MAX, deadlineMs - performance.now());
+        if (limitMs <= 0) continue;
+        const sample = await measure(server, parts, { clients, questions: asked, limitMs });
+        measured[server.name] = sample;
+        log(
+          `${form}, ${clients} clients, round ${round + 1}: ${server.name}: ${sample.tokensPerSecond.toFixed(0)} tokens/s, first after ${sample.firstTokenMs.toFixed(0)} ms${sample.isCut ? "; cut off" : ""}`,
+        );
+      }
+      turns.push({ form, clients, measured });
+      const ms = performance.now() - startedMs;
+      longestMs.set(clients, Math.max(ms, longestMs.get(clients) ?? 0));
+    }
+  }
+  return turns;
+}
+
+/** Of the llama.cpp servers only the faster one goes on after the first round. */
+function isSlowerLlama(name: string, clients: number, turns: readonly Turn[]): boolean {
+  const first = turns.find((turn) => turn.clients === clients);
+  if (!first || !isLlama(name)) return false;
+  return fastestLlama(first) !== name;
+}
+
+/** Name of the faster llama.cpp server of a turn. */
+export function fastestLlama({ measured }: Turn): string | null {
+  const [fastest] = Object.entries(measured)
+    .filter(([name]) => isLlama(name))
+    .toSorted(([, a], [, b]) => b.tokensPerSecond - a.tokensPerSecond);
+  return fastest?.[0] ?? null;
+}
