@@ -85,7 +85,7 @@ export const Model = v.strictObject({
   ),
   reproducible: field(
     v.boolean(),
-    "Whether the same request with the same seed always gives the same text, alone or beside other requests, and also if another worker continues it. False for models whose activations are quantized dynamically (`int8`), for execution providers on which this is not tested, and while workers serve different weights.",
+    "Whether the same request with the same seed always gives the same text, alone or beside other requests, and also if another worker continues it. False for models with quantized activations (`int8`, most `q4`) whose runs are not exact, as a worker finds out when it prepares them, for execution providers on which this is not tested, and while workers serve different weights.",
   ),
 });
 export type Model = Reply<typeof Model>;

@@ -10,6 +10,7 @@ export function withLogprobs(decoder: Decoder, vocabSize: number): Decoder {
   return {
     logitsWidth: decoder.logitsWidth,
     fallbackReason: decoder.fallbackReason,
+    hasExactRows: decoder.hasExactRows,
     kvRows: decoder.kvRows,
     rewind: decoder.rewind,
     get cacheBytes() {

@@ -24,6 +24,7 @@ interface FakeSequence {
 
 export class FakeDecoder implements Decoder {
   readonly fallbackReason = null;
+  readonly hasExactRows = false;
   readonly logitsWidth = null;
   readonly rewind: ((sequence: unknown, count: number) => void) | null;
   /** Token ids of each prefill, decode (one entry for each sequence) and score, in order. */

@@ -26,6 +26,11 @@ export interface Decoder<S = unknown> {
    * each sequence runs alone and its cache passes through every run (PassthroughCacheDecoder).
    */
   readonly fallbackReason: string | null;
+  /**
+   * Whether a token has exactly the same logits in every run: alone, beside other sequences, as a draft, in any chunk. Only known
+   * of graphs that quantize activations, because only there a difference in the last digit matters; false for others.
+   */
+  readonly hasExactRows: boolean;
   /** Bytes of the KV caches of all open sequences. */
   readonly cacheBytes: number;
   /** Bytes of the KV caches of sequences with these lengths in tokens, all open at once. */

@@ -1,8 +1,8 @@
 /**
  * A decoder that holds the KV cache in JS memory (kv-cache.ts). A run returns only logits and the keys and values of the new
  * tokens, and sequences of different lengths share one run. Each row of a batch has its own positions and mask, so its
- * logits are those of a run with this sequence alone (fp32: within 1e-4). Only with int8 they depend on the other rows,
- * because int8 activations have one scale for the whole run. It needs a prepared graph (../graph).
+ * logits are those of a run with this sequence alone (fp32: within 1e-4; int8: exactly, see ../graph/exact-attention.ts). It
+ * needs a prepared graph (../graph).
  */
 import type { InferenceSession, Tensor } from "../onnxruntime/onnxruntime.ts";
 import {
@@ -19,6 +19,7 @@ import type { DecodeInput, Decoder } from "./decoder.ts";
 
 export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly fallbackReason = null;
+  readonly hasExactRows: boolean;
   readonly kvRows;
   readonly #session: InferenceSession;
   readonly #io: GraphIo;
@@ -28,7 +29,8 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly #cache: KvCache;
 
   /** @param session of a prepared graph */
-  constructor(session: InferenceSession, io: GraphIo) {
+  constructor(session: InferenceSession, io: GraphIo, hasExactRows: boolean) {
+    this.hasExactRows = hasExactRows;
     this.#session = session;
     this.#io = io;
     this.#newKvOutputs = new Map(io.pastInputs.map(({ name, output }) => [name, output]));

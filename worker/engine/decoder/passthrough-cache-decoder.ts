@@ -24,6 +24,7 @@ export interface PassthroughSequence {
 
 export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
   readonly fallbackReason: string;
+  readonly hasExactRows = false;
   readonly rewind = null;
   readonly kvRows = null;
   readonly #session: InferenceSession;

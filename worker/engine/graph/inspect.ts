@@ -13,7 +13,7 @@ import {
   MODEL_PROTO,
   TENSOR_PROTO,
 } from "./onnx-proto.ts";
-import { readEntry, readFields, readNode } from "./onnx-wire.ts";
+import { readEntry, readFields, readIntegerAttribute, readNode } from "./onnx-wire.ts";
 import { readScalar } from "./scalars.ts";
 import { readValueInfo, type ValueInfo } from "./value-info.ts";
 
@@ -22,8 +22,8 @@ export interface GraphFacts {
   readonly externalFiles: readonly string[];
   /** The bytes that each of these files has at least. */
   readonly externalBytes: ReadonlyMap<string, number>;
-  /** Whether activations are quantized with scales that are computed in each run (`isDynamicallyQuantized`). */
-  readonly isDynamicallyQuantized: boolean;
+  /** Whether activations are quantized with scales that are computed in each run (`quantizesActivations`). */
+  readonly quantizesActivations: boolean;
   /** In topological order, without those of inner graphs. */
   readonly nodes: readonly GraphNode[];
   /** The nodes of functions, and those of inner graphs (branches of If, bodies of loops). */
@@ -35,6 +35,8 @@ export interface GraphFacts {
   readonly outputs: readonly ValueInfo[];
 }
 
+/** `accuracy_level` with which MatMulNBits rounds each block of a row to 8 bits. */
+const INT8_ACTIVATIONS = 4;
 /** A TensorProto with one number has less, with its name. */
 const SCALAR_BYTES_MAX = 256;
 
@@ -94,7 +96,7 @@ function readGraph(fd: number, whole: Range): GraphFacts {
   return {
     externalFiles: [...externalBytes.keys()].toSorted(),
     externalBytes,
-    isDynamicallyQuantized: isDynamicallyQuantized([...nodes!, ...innerNodes!]),
+    quantizesActivations: quantizesActivations([...nodes!, ...innerNodes!]),
     nodes: nodes!,
     innerNodes: innerNodes!,
     weights,
@@ -122,18 +124,22 @@ function readWeight(
 }
 
 /**
- * Whether activations are quantized with scales that are computed in each run. Such a scale covers all tokens of the run, so the
- * logits of one sequence depend on the other sequences and on the number of tokens. A form that is not known counts as dynamic.
+ * Whether activations are quantized with scales that are computed in each run. A form that is not known counts as such. Then the
+ * last digit of a sum decides between two levels; and a scale may cover all tokens of the run, so that the logits of one
+ * sequence depend on the other sequences and on the number of tokens.
  */
-export function isDynamicallyQuantized(nodes: readonly GraphNode[]): boolean {
+export function quantizesActivations(nodes: readonly GraphNode[]): boolean {
   const producers = producersByValue(nodes);
   /** The operator that computes a value; undefined for weights, inputs of the graph and constants. */
   const producer = (value: string | undefined) => {
     const op = producers.get(value ?? "")?.op;
     return op === "Constant" ? undefined : op;
   };
-  return nodes.some(({ op, inputs }) => {
+  return nodes.some(({ op, inputs, attributes }) => {
     if (op.startsWith("DynamicQuantize")) return true;
+    if (op === "MatMulNBits") {
+      return readIntegerAttribute(attributes, "accuracy_level") === INT8_ACTIVATIONS;
+    }
     if (op === "QuantizeLinear") return producer(inputs[1]) !== undefined;
     if (!/^(MatMul|Conv)Integer/.test(op)) return false;
     return [inputs[0], inputs[1]].map(producer).some((by) => by && by !== "QuantizeLinear");

@@ -57,22 +57,61 @@ export function standardNode(
 
 /** A Constant node with a vector of integers. */
 export function int64Constant(output: string, values: readonly bigint[]): GraphNode {
-  const attribute = Writer.create()
+  const bytes = new Uint8Array(BigInt64Array.from(values).buffer);
+  return constantTensor(output, DATA_TYPE.int64, [values.length], bytes);
+}
+
+/** A Constant node. @param bytes the values in little-endian order */
+export function constantTensor(
+  output: string,
+  type: number,
+  dims: readonly number[],
+  bytes: Uint8Array,
+): GraphNode {
+  const writer = Writer.create()
     .uint32(lengthDelimitedTag(ATTRIBUTE_PROTO.name))
     .string("value")
     .uint32(lengthDelimitedTag(ATTRIBUTE_PROTO.t))
-    .fork()
-    .uint32(varintTag(TENSOR_PROTO.dims))
-    .int64(values.length)
+    .fork();
+  for (const dim of dims) writer.uint32(varintTag(TENSOR_PROTO.dims)).int64(dim);
+  const attribute = writer
     .uint32(varintTag(TENSOR_PROTO.dataType))
-    .int32(DATA_TYPE.int64)
+    .int32(type)
     .uint32(lengthDelimitedTag(TENSOR_PROTO.rawData))
-    .bytes(new Uint8Array(BigInt64Array.from(values).buffer))
+    .bytes(bytes)
     .ldelim()
     .uint32(varintTag(ATTRIBUTE_PROTO.type))
     .int32(ATTRIBUTE_TYPE.tensor)
     .finish();
   return standardNode("Constant", [], output, [attribute]);
+}
+
+/** A Constant node with one number of type float32. */
+export function floatConstant(output: string, value: number): GraphNode {
+  return constantTensor(output, DATA_TYPE.float, [], new Uint8Array(Float32Array.of(value).buffer));
+}
+
+/** A reduction over the last axis, which stays with size 1. @param opset version of the standard operators */
+export function reduceLast(
+  op: "ReduceMax" | "ReduceSum",
+  input: string,
+  output: string,
+  opset: number,
+): GraphNode[] {
+  const keep = integerAttribute("keepdims", 1);
+  // From this version on the axes are an input.
+  if (opset < (op === "ReduceMax" ? 18 : 13)) {
+    return [standardNode(op, [input], output, [keep, integersAttribute("axes", [-1])])];
+  }
+  const axis = `${output}/axis`;
+  return [int64Constant(axis, [-1n]), standardNode(op, [input, axis], output, [keep])];
+}
+
+/** An encoded attribute with a list of integers. */
+function integersAttribute(name: string, values: readonly number[]): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(ATTRIBUTE_PROTO.name)).string(name);
+  for (const value of values) writer.uint32(varintTag(ATTRIBUTE_PROTO.ints)).int64(value);
+  return writer.uint32(varintTag(ATTRIBUTE_PROTO.type)).int32(ATTRIBUTE_TYPE.ints).finish();
 }
 
 /** An encoded attribute with an integer, such as Concat's `axis`. */

@@ -47,6 +47,7 @@ export const ATTRIBUTE_TYPE = { int: 2, tensor: 4, ints: 7 } as const;
 /** TensorProto.DataType. */
 export const DATA_TYPE = {
   float: 1,
+  uint8: 2,
   int8: 3,
   int32: 6,
   int64: 7,

@@ -231,6 +231,16 @@ export function operatorDomains(model: Uint8Array): string[] {
   );
 }
 
+/** The version of the standard operators that a model imports. */
+export function standardOpset(model: Uint8Array): number {
+  for (const [, operatorSet] of readFields(model, [MODEL_PROTO.opsetImport])) {
+    const domain = readStrings(operatorSet, OPERATOR_SET_ID_PROTO.domain)[0] ?? "";
+    if (domain === "" || domain === "ai.onnx")
+      return readInteger(operatorSet, OPERATOR_SET_ID_PROTO.version) ?? 1;
+  }
+  return 1;
+}
+
 /** The field with which a model imports a domain's operators. A domain may be imported only once. */
 export function operatorSetField(domain: string, version: number): Uint8Array {
   return Writer.create()

@@ -25,6 +25,7 @@ import {
   operatorDomains,
   operatorSetField,
   rawFields,
+  standardOpset,
   readFields,
   readNode,
   untypedOutputField,
@@ -33,6 +34,7 @@ import {
 } from "./onnx-wire.ts";
 import { matrixInputField, retypedInputField } from "./value-info.ts";
 import { POSITION_IDS, usePositionInput } from "./position-input.ts";
+import { scaleRows } from "./row-scales.ts";
 import { splitAttention, type CacheUpdate } from "./split-attention.ts";
 
 /** A rewritten graph. Its logits must be compared with the original's before it is used (probe.ts). */
@@ -47,6 +49,8 @@ export interface GraphRewrite {
   readonly newKvOutputs: ReadonlyMap<string, string>;
   /** Whether some weights or activations have fewer bits than float32. */
   readonly isLowPrecision: boolean;
+  /** Version of the standard operators. */
+  readonly opset: number;
   /** In topological order. */
   readonly nodes: readonly GraphNode[];
   /** Names of the graph's inputs, without its weights. */
@@ -118,10 +122,12 @@ export function rewriteGraph(file: ModelFile): GraphRewrite[] {
   // Older exports list weights as inputs too.
   for (const weight of weights) inputs.delete(weight);
   isLowPrecision ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
-  return planRewrites(nodes, inputs).map((plan) => ({
+  const opset = standardOpset(file.bytes);
+  return planRewrites(scaleRows(nodes, opset), inputs).map((plan) => ({
     variant: plan.variant,
     newKvOutputs: new Map(plan.updates.map(({ past, newRows }) => [past, newRows])),
     isLowPrecision,
+    opset,
     nodes: plan.nodes,
     inputs: plan.addsPositions ? new Set([...inputs, POSITION_IDS]) : inputs,
     build: (built, furtherOutputs = []) => encodeModel(file, built, { ...plan, furtherOutputs }),

@@ -26,13 +26,20 @@ export async function measureShapeValues(
 
 function feedsForSizes(io: GraphIo, { batch, tokens, past }: RunSizes): Record<string, Tensor> {
   const row = { ids: Array.from({ length: tokens }, () => 1), pastTokens: past };
-  const caches = io.pastInputs.map(({ name, type, emptyShape }) => {
+  const rows = Array.from({ length: batch }, () => row);
+  return { ...zeroCaches(io, { batch, past }), ...io.feeds(rows, past) };
+}
+
+/** Caches of zeros. */
+export function zeroCaches(
+  { pastInputs }: GraphIo,
+  { batch, past }: Omit<RunSizes, "tokens">,
+): Record<string, Tensor> {
+  const caches = pastInputs.map(({ name, type, emptyShape }) => {
     const [, heads, , size] = emptyShape as [number, number, number, number];
-    const dims = [batch, heads, past, size];
     const count = batch * heads * past * size;
     const zeros = type === "float16" ? new Float16Array(count) : new Float32Array(count);
-    return [name, cacheTensor(zeros, dims)] as const;
+    return [name, cacheTensor(zeros, [batch, heads, past, size])] as const;
   });
-  const rows = Array.from({ length: batch }, () => row);
-  return { ...Object.fromEntries(caches), ...io.feeds(rows, past) };
+  return Object.fromEntries(caches);
 }

@@ -41,7 +41,7 @@ export interface Models extends PerRole<Decoder> {
   readonly vocabSize: number;
 }
 
-interface LoadedModel extends Pick<GraphFacts, "isDynamicallyQuantized"> {
+interface LoadedModel extends Pick<GraphFacts, "quantizesActivations"> {
   readonly decoder: Decoder;
   readonly fingerprint: string;
   readonly remote?: RemoteBase;
@@ -105,10 +105,10 @@ export async function loadEnsembles(
 async function loadModel(
   { path, dtype, file }: ModelEntry,
   options: Omit<LoadOptions, "onProgress">,
-  { fingerprint, isDynamicallyQuantized }: Omit<LoadedModel, "decoder">,
+  { fingerprint, quantizesActivations }: Omit<LoadedModel, "decoder">,
 ): Promise<LoadedModel> {
   const decoder = await loadDecoder(path, { dtype, file, ...options });
-  return { decoder, fingerprint, isDynamicallyQuantized };
+  return { decoder, fingerprint, quantizesActivations };
 }
 
 async function loadRemoteBase(
@@ -119,7 +119,7 @@ async function loadRemoteBase(
   const { loadRemote, remoteFingerprint } = await import("./load-remote.ts");
   const decoder = await loadRemote(entry, tokenizers);
   const fingerprint = remoteFingerprint(entry);
-  return { decoder, fingerprint, isDynamicallyQuantized: false, remote: decoder.base };
+  return { decoder, fingerprint, quantizesActivations: false, remote: decoder.base };
 }
 
 interface LoadContext {
@@ -151,11 +151,14 @@ async function assembleEnsemble(
       );
     }
   }
-  const quantized = ROLES.filter((role) => models[role].isDynamicallyQuantized);
+  const inexact = ROLES.filter((role) => {
+    const { quantizesActivations, decoder } = models[role];
+    return quantizesActivations && !decoder.hasExactRows;
+  });
   const irreproducible = [
-    ...(quantized.length > 0
+    ...(inexact.length > 0
       ? [
-          `${quantized.join(", ")}: the scales of activations depend on the other sequences of a run`,
+          `${inexact.join(", ")}: activations are quantized, and differences between runs decide between two levels`,
         ]
       : []),
     ...(isRemote(entry.base)

@@ -14,6 +14,7 @@ import { hasStandardLayout } from "../decoder/kv-cache.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
 import { createSession, type SessionOptions } from "../decoder/session.ts";
 import { inspectGraph } from "../graph/inspect.ts";
+import { exactAttention } from "../graph/exact-attention.ts";
 import type { GraphNode } from "../graph/nodes.ts";
 import { outputNames } from "../graph/onnx-wire.ts";
 import { rewriteGraph, type GraphRewrite } from "../graph/prepare.ts";
@@ -30,6 +31,7 @@ import {
   probeRoom,
   type ProbeLogits,
 } from "../graph/probe.ts";
+import { hasExactRows, measureValues } from "../graph/row-probe.ts";
 import { realNames } from "../graph/real-names.ts";
 import { measureShapeValues } from "../graph/shape-values.ts";
 import { shapeValueNames, simplify } from "../graph/simplify.ts";
@@ -87,7 +89,7 @@ export async function prepareAndSave(source: GraphSource): Promise<PreparedGraph
 /** Creates the session and the decoder of a prepared graph, or of the original. This is where a decoder is chosen. */
 async function openPrepared(
   { file, config, options }: GraphSource,
-  { variant, fallbackReason, newKvOutputs, bytes }: PreparedGraph,
+  { variant, fallbackReason, newKvOutputs, hasExactRows, bytes }: PreparedGraph,
 ): Promise<{ session: InferenceSession; decoder: Decoder }> {
   if (variant === "original") {
     const session = await createSession(file, options);
@@ -100,7 +102,7 @@ async function openPrepared(
     newKvOutputs: new Map(Object.entries(newKvOutputs)),
     alignment: variant === "fused" ? "start" : "end",
   });
-  return { session, decoder: new ExternalCacheDecoder(session, io) as Decoder };
+  return { session, decoder: new ExternalCacheDecoder(session, io, hasExactRows) as Decoder };
 }
 
 /**
@@ -112,8 +114,10 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
   const { session, decoder } = await openPrepared(onCpu, ORIGINAL);
   let rewrites: GraphRewrite[];
   let reference: ProbeLogits;
+  let quantizesActivations: boolean;
   try {
     const facts = inspectGraph(source.file);
+    ({ quantizesActivations } = facts);
     const bytes = await readFile(source.file);
     rewrites = rewriteGraph({ ...realNames(source.file, facts), bytes });
     const io = new GraphIo(session, source.config);
@@ -127,9 +131,10 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
   }
   let failed = ORIGINAL;
   for (const rewrite of rewrites) {
-    const result = await verifyRewrite(onCpu, rewrite, { nodes: rewrite.nodes, reference });
+    const check = { reference, probesRows: quantizesActivations };
+    const result = await verifyRewrite(onCpu, rewrite, { nodes: rewrite.nodes, ...check });
     if (result.variant === "split") {
-      return (await simplifyRewrite(onCpu, rewrite, reference)) ?? result;
+      return (await simplifyRewrite(onCpu, rewrite, check)) ?? result;
     }
     if (result.variant !== "original") return result;
     failed = result;
@@ -137,11 +142,19 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
   return failed;
 }
 
+/** How a rewritten graph is checked. */
+interface RewriteCheck {
+  /** The original's. */
+  readonly reference: ProbeLogits;
+  /** Whether it is measured if rows are exact. */
+  readonly probesRows: boolean;
+}
+
 /** The rewritten graph with these nodes if its logits match the original's; otherwise the original and the reason. */
 async function verifyRewrite(
   source: GraphSource,
   { variant, newKvOutputs, isLowPrecision, build }: GraphRewrite,
-  { nodes, reference }: { nodes: readonly GraphNode[]; reference: ProbeLogits },
+  { nodes, reference, probesRows }: RewriteCheck & { readonly nodes: readonly GraphNode[] },
 ): Promise<PreparedGraph> {
   const rewritten = {
     ...ORIGINAL,
@@ -153,8 +166,10 @@ async function verifyRewrite(
     const { session, decoder } = await openPrepared(source, rewritten);
     const room = probeRoom(source.config.contextTokens, decoder.kvRows!.bytesPerToken);
     const logitsChange = compareLogits(await probeLogits(decoder, room), reference);
+    const isWithin = isWithinTolerance(logitsChange, isLowPrecision);
+    const exactRows = isWithin && probesRows && (await hasExactRows(decoder));
     await session.release();
-    if (isWithinTolerance(logitsChange, isLowPrecision)) return { ...rewritten, logitsChange };
+    if (isWithin) return { ...rewritten, logitsChange, hasExactRows: exactRows };
     const largest = Math.max(logitsChange.single, logitsChange.batched);
     const fallbackReason = `preparing the graph would change its logits by ${largest}`;
     return { ...ORIGINAL, logitsChange, fallbackReason };
@@ -169,20 +184,25 @@ async function verifyRewrite(
 async function simplifyRewrite(
   source: GraphSource,
   rewrite: GraphRewrite,
-  reference: ProbeLogits,
+  check: RewriteCheck,
 ): Promise<PreparedGraph | null> {
-  const { nodes, inputs, newKvOutputs, build } = rewrite;
+  const { nodes, inputs, newKvOutputs, opset, build } = rewrite;
   const names = shapeValueNames(nodes, inputs);
   if (names.length === 0) return null;
   try {
     const folder = dirname(realpathSync(source.file));
     const session = await createSession({ bytes: build(nodes, names), folder }, source.options);
     const io = new GraphIo(session, source.config, { newKvOutputs, alignment: "end" });
-    const values = await measureShapeValues(session, io, names);
+    const shapes = await measureShapeValues(session, io, names);
+    const values = check.probesRows ? await measureValues(session, io, newKvOutputs) : new Map();
     await session.release();
-    const simplified = simplify(nodes, values, new Set([LOGITS, ...newKvOutputs.values()]));
-    const result = await verifyRewrite(source, rewrite, { nodes: simplified, reference });
-    return result.variant === "original" ? null : result;
+    const simplified = simplify(nodes, shapes, new Set([LOGITS, ...newKvOutputs.values()]));
+    const exact = check.probesRows ? exactAttention(simplified, values, opset) : null;
+    const result = exact && (await verifyRewrite(source, rewrite, { nodes: exact, ...check }));
+    // It is slower, so it must be good for something.
+    if (result?.hasExactRows) return result;
+    const plain = await verifyRewrite(source, rewrite, { nodes: simplified, ...check });
+    return plain.variant === "original" ? null : plain;
   } catch {
     return null;
   }
@@ -193,6 +213,7 @@ const ORIGINAL: PreparedGraph = {
   variant: "original",
   logitsChange: null,
   fallbackReason: null,
+  hasExactRows: false,
   newKvOutputs: {},
   bytes: new Uint8Array(),
 };

@@ -8,6 +8,7 @@ import type { RemoteBase } from "./remote-base.ts";
 export class RemoteDecoder implements Decoder {
   readonly logitsWidth = null;
   readonly fallbackReason = null;
+  readonly hasExactRows = false;
   readonly cacheBytes = 0;
   readonly kvRows = null;
   readonly base: RemoteBase;

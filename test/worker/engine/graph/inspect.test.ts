@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { inspectGraph, isDynamicallyQuantized } from "../../../../worker/engine/graph/inspect.ts";
+import { inspectGraph, quantizesActivations } from "../../../../worker/engine/graph/inspect.ts";
 import { standardNode } from "../../../../worker/engine/graph/nodes.ts";
 import { rewriteGraph } from "../../../../worker/engine/graph/prepare.ts";
 import { readFileSync } from "node:fs";
@@ -15,10 +15,10 @@ test.each([
   ["model.onnx", false],
   ["model_fp16.onnx", false],
   ["model_quantized.onnx", true],
-  ["model_q8.onnx", false],
-  ["model_q4.onnx", false],
-])("%s: dynamically quantized: %s", (name, isDynamicallyQuantized) => {
-  expect(inspectGraph(graph(name))).toMatchObject({ externalFiles: [], isDynamicallyQuantized });
+  ["model_q8.onnx", true],
+  ["model_q4.onnx", true],
+])("%s: dynamically quantized: %s", (name, quantizesActivations) => {
+  expect(inspectGraph(graph(name))).toMatchObject({ externalFiles: [], quantizesActivations });
 });
 
 test("external weights are named", () => {
@@ -51,5 +51,5 @@ test.each([
     true,
   ],
 ])("activations with %s", (_, nodes, isDynamic) => {
-  expect(isDynamicallyQuantized(nodes)).toBe(isDynamic);
+  expect(quantizesActivations(nodes)).toBe(isDynamic);
 });

@@ -34,6 +34,7 @@ async function storeMarked(folder: string, version = PREPARATION_VERSION): Promi
     variant: "original",
     logitsChange: null,
     fallbackReason: "marked",
+    hasExactRows: false,
     newKvOutputs: {},
     bytes: new Uint8Array(),
   } as const;
@@ -120,7 +121,7 @@ describe("the result of preparing", () => {
       variant: "split",
     });
     const marked = { variant: "original", logitsChange: null, fallbackReason: "marked" } as const;
-    const result = { ...marked, newKvOutputs: {}, bytes: new Uint8Array() };
+    const result = { ...marked, hasExactRows: false, newKvOutputs: {}, bytes: new Uint8Array() };
     await writePrepared(graphIn(folder), key, result, preparedFolder);
     expect((await load(folder)).fallbackReason).toBe("marked");
   });

@@ -1,0 +1,138 @@
+/**
+ * Makes attention independent of the order of its additions. Sums of float32 depend on their order in the last digits, and a
+ * token's attention adds in another order when it is decoded, drafted or part of a prompt's chunk. Where activations are rounded to
+ * 8 bits, such a digit decides now and then between two levels, and later tokens see the difference in the cache: 1 of 20 jobs of
+ * the demo models got another text. Without rounding it stays a digit (fp32), so only quantized graphs are changed.
+ *
+ * The addends are rounded to multiples of a power of two that are small enough for their sum to have no rounding at all:
+ *     weights = high + low             exp(score - largest), multiples of 2^-8 and of 2^-16
+ *     values                           multiples of 1/1024 of the largest magnitude that is expected, rounded up to a power of two
+ *     output = (sum of high * values + sum of low * values) / (sum of high + sum of low)
+ * Sums are exact up to 2^24 multiples. Larger ones (thousands of tokens with the same weight and values of one sign) are rounded,
+ * as all sums were before. Products of queries and keys need no change: each has one order, that of the head's dimensions.
+ */
+import { floatConstant, reduceLast, standardNode, type GraphNode } from "./nodes.ts";
+
+/** Adding and subtracting this rounds a smaller number to a multiple of 1. */
+const ROUNDING = 1.5 * 2 ** 23;
+const HIGH_STEP = 2 ** -8;
+const LOW_STEP = 2 ** -16;
+const VALUE_STEPS = 2 ** 10;
+const [HIGH, LOW] = ["exact/high", "exact/low"] as const;
+
+/** The nodes from the weights of a split attention (split-attention.ts) to its output. */
+interface WeightedSum {
+  readonly softmax: GraphNode;
+  /** Slices of the weights, and products of these with the values. */
+  readonly between: readonly GraphNode[];
+  /** Adds the products for old and new tokens. */
+  readonly sum: GraphNode;
+}
+
+/**
+ * @param nodes of a split graph, in topological order
+ * @param values name of an output with the values of new tokens -> the largest magnitude that is expected
+ * @param opset version of the standard operators
+ * @returns null if the graph has another form
+ */
+export function exactAttention(
+  nodes: readonly GraphNode[],
+  values: ReadonlyMap<string, number>,
+  opset: number,
+): GraphNode[] | null {
+  const replacements = new Map<GraphNode, readonly GraphNode[]>();
+  const softmaxes = nodes.filter(({ op }) => op === "Softmax");
+  for (const softmax of softmaxes) {
+    const found = weightedSum(softmax, nodes);
+    if (!found) return null;
+    for (const node of found.between) replacements.set(node, []);
+    replacements.set(softmax, weightNodes(softmax, opset));
+    replacements.set(found.sum, sumNodes(found));
+  }
+  const rounded = new Set<string>();
+  for (const node of nodes) {
+    const name = node.outputs.find((output) => values.has(output));
+    if (name === undefined) continue;
+    if (replacements.has(node)) return null;
+    replacements.set(node, roundValues(node, name, values.get(name)!));
+    rounded.add(name);
+  }
+  if (softmaxes.length === 0 || rounded.size < values.size) return null;
+  return [
+    floatConstant(HIGH, ROUNDING * HIGH_STEP),
+    floatConstant(LOW, ROUNDING * LOW_STEP),
+    ...nodes.flatMap((node) => replacements.get(node) ?? [node]),
+  ];
+}
+
+function weightedSum(softmax: GraphNode, nodes: readonly GraphNode[]): WeightedSum | null {
+  const usersOf = (values: readonly GraphNode[]) => {
+    const names = new Set(values.map(({ outputs }) => outputs[0]!));
+    return nodes.filter(({ inputs }) => inputs[0] !== undefined && names.has(inputs[0]));
+  };
+  const slices = usersOf([softmax]);
+  const products = usersOf(slices);
+  const [sum, ...others] = usersOf(products);
+  const isSplit =
+    slices.length === 2 &&
+    slices.every(({ op }) => op === "Slice") &&
+    products.length === 2 &&
+    products.every(({ op }) => op === "MatMul") &&
+    sum?.op === "Add" &&
+    others.length === 0 &&
+    products.every(({ outputs }) => sum.inputs.includes(outputs[0]!));
+  return isSplit ? { softmax, between: [...slices, ...products], sum } : null;
+}
+
+/** Rounds to multiples of a step. @param shift `ROUNDING` times the step */
+const round = (input: string, shift: string, output: string): GraphNode[] => [
+  standardNode("Add", [input, shift], `${output}/shifted`),
+  standardNode("Sub", [`${output}/shifted`, shift], output),
+];
+
+function weightNodes({ inputs, outputs }: GraphNode, opset: number): GraphNode[] {
+  const [scores] = inputs as [string];
+  const value = (part: string) => `${outputs[0]}/${part}`;
+  return [
+    ...reduceLast("ReduceMax", scores, value("largest"), opset),
+    standardNode("Sub", [scores, value("largest")], value("exponents")),
+    standardNode("Exp", [value("exponents")], value("unrounded")),
+    ...round(value("unrounded"), LOW, value("weights")),
+    ...round(value("weights"), HIGH, value("high")),
+    standardNode("Sub", [value("weights"), value("high")], value("low")),
+    ...reduceLast("ReduceSum", value("high"), value("high total"), opset),
+    ...reduceLast("ReduceSum", value("low"), value("low total"), opset),
+    standardNode("Add", [value("high total"), value("low total")], value("total")),
+  ];
+}
+
+function sumNodes({ softmax, between, sum }: WeightedSum): GraphNode[] {
+  const [weights] = softmax.outputs as [string];
+  const [output] = sum.outputs as [string];
+  const local = new Set([...between, sum].flatMap(({ outputs }) => outputs));
+  const copies = ["high", "low"].flatMap((part) => {
+    const rename = (name: string) =>
+      name === weights ? `${weights}/${part}` : local.has(name) ? `${name}/${part}` : name;
+    return [...between, sum].map((node) => ({
+      ...node,
+      inputs: node.inputs.map(rename),
+      outputs: node.outputs.map(rename),
+    }));
+  });
+  return [
+    ...copies,
+    standardNode("Add", [`${output}/high`, `${output}/low`], `${output}/sum`),
+    standardNode("Div", [`${output}/sum`, `${weights}/total`], output),
+  ];
+}
+
+function roundValues(node: GraphNode, name: string, largest: number): GraphNode[] {
+  const step = 2 ** Math.ceil(Math.log2(largest || 1)) / VALUE_STEPS;
+  const [unrounded, shift] = [`${name}/unrounded`, `${name}/shift`];
+  const outputs = node.outputs.map((output) => (output === name ? unrounded : output));
+  return [
+    floatConstant(shift, ROUNDING * step),
+    { ...node, outputs },
+    ...round(unrounded, shift, name),
+  ];
+}
