@@ -113,8 +113,8 @@ const Env = v.object({
    */
   LOCK_MS: whole(6_000, 1_000, 600_000),
   /**
-   * Seconds without a step of the engine while it has jobs, without an answer of the generating process, or without a reply to a
-   * command that Redis must have answered, after which the process is killed and started again; other workers, or the new process, continue its jobs when their leases expire. It must
+   * Seconds without a step of the engine while it has jobs, or without an answer of the generating process, after which the
+   * process is killed and started again; other workers, or the new process, continue its jobs when their leases expire. It must
    * be longer than the longest step: the prefill of 128 tokens. Default 120; 2 to 86,400.
    */
   HANG_SECONDS: whole(120, 2, 86_400),

@@ -11,12 +11,14 @@ import { EngineMeter } from "./jobs/engine-meter.ts";
 import { startHeartbeat } from "./jobs/heartbeat.ts";
 import { ThroughputMeter } from "./jobs/throughput.ts";
 import type { Part, PartDeps } from "./part.ts";
-import { killAfterLog, killThisProcess } from "./processes/parent-process.ts";
+import { killThisProcess } from "./processes/parent-process.ts";
 import type { Logger } from "pino";
 import type { Metrics } from "./telemetry/metrics.ts";
 
 /** Longest wait at exit for the engine's step. */
 const ENGINE_CLOSE_MS = 3_000;
+/** Time for a last line to be written before the process is killed. */
+const LOG_MS = 200;
 
 /** An engine, and those of its models that it cannot serve now. */
 export interface StartedEngine {
@@ -129,11 +131,11 @@ export async function startGeneration(
       { thread, seconds: env.HANG_SECONDS, jobs: jobs.standing() },
       "A thread makes no progress: the process ends. Its jobs are continued when their leases expire",
     );
-    killAfterLog();
+    // On a busy machine the line may not be written yet.
+    setTimeout(killThisProcess, LOG_MS);
   });
   const tokenizers = new TokenizerRequests({ ...deps, engine });
   return {
-    standing: () => jobs.standing(),
     ready: () => jobs.waitUntilReady(),
     close: () => {
       stopHeartbeat();

@@ -22,8 +22,6 @@ export interface PartDeps {
 }
 
 export interface Part {
-  /** Where its work stands, for the log of a process that hangs. */
-  readonly standing?: () => unknown;
   /** Resolves when it is connected and takes work. */
   readonly ready?: () => Promise<unknown>;
   /** Takes no more work. Resolves when the running work has ended. */

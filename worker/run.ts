@@ -25,9 +25,9 @@ import type { WorkerEnv } from "./env.ts";
 import type { StartedEngine } from "./generation.ts";
 import type { Part } from "./part.ts";
 import type { GeneratingProcess } from "./processes/generating-process.ts";
-import { answerParentProcess, killAfterLog, reportStarted } from "./processes/parent-process.ts";
+import { answerParentProcess, reportStarted } from "./processes/parent-process.ts";
 import { startClock, type WatchedClock } from "./redis/clock.ts";
-import { connectRedis, isAnswering } from "./redis/connection.ts";
+import { connectRedis, isAnswering, whenReady } from "./redis/connection.ts";
 import { startHealthServer } from "./telemetry/health.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { startTracing } from "./telemetry/tracing.ts";
@@ -60,18 +60,6 @@ export async function run(
   /** The parts that have started. */
   const parts: Part[] = child === null ? [] : [child];
 
-  redis.watchReplies(
-    () => isAnswering(redis),
-    env.HANG_SECONDS,
-    (commands) => {
-      const standing = parts.flatMap((part) => part.standing?.() ?? []);
-      log.fatal(
-        { commands, seconds: env.HANG_SECONDS, jobs: standing },
-        "Replies of Redis were lost: the process ends. Its jobs are continued when their leases expire",
-      );
-      killAfterLog();
-    },
-  );
   endOnStop(stop, parts, { seconds: env.DRAIN_SECONDS, log, stopTracing });
 
   const ownProblem = () => {
@@ -145,6 +133,7 @@ export async function run(
 
 /** Waits for Redis. @throws Error if the server cannot hold the data */
 async function requireUsable(redis: Redis, url: string, log: Logger): Promise<void> {
+  await whenReady(redis);
   const { refusal, warning } = await checkServer(redis, url);
   if (refusal !== null) throw new Error(refusal);
   if (warning !== null) log.warn(warning);

@@ -22,7 +22,7 @@ import {
   wholeReply,
   type EndedChoice,
 } from "../../shared/protocols/whole-reply.ts";
-import { streamOnceStarted, type SseFrame, type StreamControl } from "../http/sse.ts";
+import { streamFrames, streamOnceStarted, type SseFrame, type StreamControl } from "../http/sse.ts";
 
 export interface AnswerOptions {
   readonly stream: boolean;
@@ -71,19 +71,30 @@ export const ANSWER: ContractPart = {
   ],
 };
 
-/** The answer as a stream of chunks. @throws AppError the job's error, if it fails before its first token and soon */
-export function streamAnswer(
+/**
+ * The answer as a stream of chunks.
+ * @throws AppError the error of a job that fails before the first token and soon, with its field; the others are cancelled
+ */
+export async function streamAnswer(
   c: AppContext,
   job: AnsweredJob,
   replies: ReplyBuilder,
   options: AnswerOptions,
 ): Promise<Response> {
   const ids = choiceIds(job);
-  return streamOnceStarted(
-    c,
-    (control) => chunkFrames(c, ids, replies, { ...options, ...control }),
-    (error) => ({ data: JSON.stringify(streamErrorBody(c, options.log, job.id, error)) }),
-  );
+  const source = (control: StreamControl) =>
+    chunkFrames(c, ids, replies, { ...options, ...control });
+  const toFrame = (error: unknown) => ({
+    data: JSON.stringify(streamErrorBody(c, options.log, job.id, error)),
+  });
+  // A reader that continues a stream has had its first token.
+  if ((options.after ?? 0) > 0) return streamFrames(c, source, toFrame);
+  try {
+    return await streamOnceStarted(c, source, toFrame);
+  } catch (error) {
+    if (options.cancelsRest) await cancelAll(c, ids);
+    throw error;
+  }
 }
 
 /** Jobs of a request that are awaited at once: each needs a subscription, and on Cloudflare a request to the hub. */
@@ -97,9 +108,13 @@ export async function wholeAnswer<Whole>(
   { n, cancelsRest = false }: Pick<AnswerOptions, "n" | "cancelsRest">,
 ): Promise<Whole> {
   const ids = choiceIds(job);
-  const paramOf = (i: number) => (ids.length > n ? `prompt.${Math.floor(i / n)}` : undefined);
+  const paramOf = promptField(ids, n);
   return wholeReply(replies, await awaitChoices(c, ids, { paramOf, cancelsRest }), n);
 }
+
+/** The field of the prompt that the i-th job is for; undefined if the request has one prompt. */
+const promptField = (ids: readonly string[], n: number) => (i: number) =>
+  ids.length > n ? `prompt.${Math.floor(i / n)}` : undefined;
 
 interface AwaitOptions extends Pick<AnswerOptions, "cancelsRest"> {
   /** The field of the request that the i-th job is for; undefined if they have no fields of their own. */
@@ -206,7 +221,7 @@ async function* chunkFrames(
         if (chunk !== null && event.seq > after) yield frame(chunk, event.seq);
       }
       if (!isEnd(event)) continue;
-      requireSuccess(event);
+      requireSuccess(event, promptField(ids, n)(index));
       ends[index] = event;
       yield frame(replies.lastChunk(index, event.finish_reason), event.seq);
     }

@@ -38,7 +38,7 @@ interface DemoStack {
   readonly children: readonly Child[];
   readonly edgeUrl: string;
   readonly apiKey: string;
-  readonly operatorKey: string;
+  readonly operatorKey: string | null;
   readonly receiver: WebhookReceiver;
   readonly client: JobClient;
 }
@@ -96,6 +96,7 @@ async function startDemoStack(): Promise<DemoStack> {
   const { apiKey, operatorKey, webhookSecret, revoke } = await createTemporaryKeys(
     redisUrl,
     "demo",
+    redis !== null,
   );
   revokeKey = revoke;
   printLabelled("API key", `valid until the demo ends: ${apiKey}`);
@@ -179,8 +180,10 @@ function printCommands({ edgeUrl, apiKey, operatorKey, receiver }: DemoStack): v
   console.log(curl("-s", "/v1/jobs", { ...atlas, webhook: { url: receiver.url } }));
   console.log("and receive every webhook in the terminal, without a server:\n");
   console.log(`TRIMTAB_API_KEY=${apiKey} npm run listen -- --edge ${edgeUrl}\n`);
-  console.log("See queues, workers and jobs as the operator (the address contains a key):\n");
-  console.log(`${edgeUrl}/admin#key=${operatorKey}\n`);
+  if (operatorKey !== null) {
+    console.log("See queues, workers and jobs as the operator (the address contains a key):\n");
+    console.log(`${edgeUrl}/admin#key=${operatorKey}\n`);
+  }
   console.log("See in a browser what alpha does, token by token (the address contains the key):\n");
   console.log(`${edgeUrl}/play#run=1&key=${apiKey}\n`);
 }

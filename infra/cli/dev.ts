@@ -47,7 +47,11 @@ if (!interrupted.aborted) {
 async function runDev(): Promise<never> {
   await ensurePortFree(port, "pass --port N");
   const { redisUrl, child: redis } = await redisForCommand();
-  const { apiKey, operatorKey, revoke } = await createTemporaryKeys(redisUrl, "dev");
+  const { apiKey, operatorKey, revoke } = await createTemporaryKeys(
+    redisUrl,
+    "dev",
+    redis !== null,
+  );
   revokeKey = revoke;
   const worker = keepRunning("worker", ["worker", "shared"], async () => {
     const { child, healthUrl } = await startWorker({ redisUrl, env: WORKER_ENV, inherit: true });
@@ -57,7 +61,7 @@ async function runDev(): Promise<never> {
     startEdge({ redisUrl, port, env: ENV, inherit: true }),
   );
   printLabelled("API key", `valid until the end: ${apiKey}`);
-  printLabelled("operator key", `for /admin: ${operatorKey}`);
+  if (operatorKey !== null) printLabelled("operator key", `for /admin: ${operatorKey}`);
   return Promise.race([worker, edge, ...(redis === null ? [] : [failOnExit(redis)])]);
 }
 

@@ -22,31 +22,38 @@ export async function redisForCommand(): Promise<{ redisUrl: string; child: Chil
 
 export interface TemporaryKeys {
   readonly apiKey: string;
-  /** A key for `/admin`. */
-  readonly operatorKey: string;
+  /** A key for `/admin`; null if it was not asked for. */
+  readonly operatorKey: string | null;
   readonly webhookSecret: string;
   /** Must be called at the end, because the Redis may outlive the command. Further calls do nothing. */
   readonly revoke: () => Promise<void>;
 }
 
-/** Creates an API key and an operator's key. @param name of the keys and of their tenant */
-export async function createTemporaryKeys(redisUrl: string, name: string): Promise<TemporaryKeys> {
+/**
+ * Creates an API key, and a key of the operator.
+ * @param name of the keys and of their tenant
+ * @param ownsRedis whether the Redis ends with the command. Otherwise there is no operator's key: it would be over all tenants.
+ */
+export async function createTemporaryKeys(
+  redisUrl: string,
+  name: string,
+  ownsRedis: boolean,
+): Promise<TemporaryKeys> {
   const redis = await connectRedis(redisUrl);
   const keys = new KeyRegistry(redis);
   const { id, key, tenant } = await keys.create(name, name);
-  const operator = await keys.create(`${name}-operator`, name, {
-    scopes: ["operator"],
-    limits: {},
-  });
+  const operator = ownsRedis
+    ? await keys.create(`${name}-operator`, name, { scopes: ["operator"], limits: {} })
+    : null;
   let isRevoked = false;
   return {
     apiKey: key,
-    operatorKey: operator.key,
+    operatorKey: operator?.key ?? null,
     webhookSecret: (await keys.webhookSecret(tenant)) ?? "",
     revoke: async () => {
       if (isRevoked) return;
       isRevoked = true;
-      await Promise.all([id, operator.id].map((each) => keys.revoke(each))).catch(() => {});
+      await keys.revoke(id).catch(() => {});
       redis.disconnect();
     },
   };

@@ -18,6 +18,13 @@ export const nonEmpty = (charsMax: number) =>
 /** Keys that `v.record` drops silently. */
 const UNSAFE_KEYS = ["__proto__", "prototype", "constructor"];
 
+function problemOf(input: unknown): string | null {
+  if (typeof input !== "object" || input === null) return null;
+  if (Array.isArray(input) && input.length > 0) return "Expected an object, not a list";
+  const unsafe = UNSAFE_KEYS.find((name) => Object.hasOwn(input, name));
+  return unsafe === undefined ? null : `Expected an object without the key ${unsafe}`;
+}
+
 /**
  * An object with any keys. Those that `v.record` would drop are refused: no part of a request is ignored. So are lists, of which
  * it would make an object with the keys "0", "1", …; an empty one is what some languages send for an empty object.
@@ -29,18 +36,13 @@ export function record<Key extends v.GenericSchema<string>, Value extends v.Gene
 ) {
   const schema = v.record(key, value);
   const run: (typeof schema)["~run"] = (dataset, config) => {
-    const input: unknown = dataset.value;
-    const isObject = typeof input === "object" && input !== null;
-    const unsafe = isObject && UNSAFE_KEYS.find((name) => Object.hasOwn(input, name));
-    const isList = Array.isArray(input) && input.length > 0;
-    const result = schema["~run"](dataset, config);
-    if (unsafe || isList) {
-      const message = isList
-        ? "Expected an object, not a list"
-        : `Expected an object without the key ${unsafe}`;
-      v._addIssue({ ...schema, type: "custom", message }, "key", result, config);
+    const problem = problemOf(dataset.value);
+    // A problem of the whole is said instead of one with a value in it.
+    const result = problem === null ? schema["~run"](dataset, config) : dataset;
+    if (problem !== null) {
+      v._addIssue({ ...schema, type: "custom", message: problem }, "key", result, config);
     }
-    return result;
+    return result as ReturnType<(typeof schema)["~run"]>;
   };
   return { ...schema, "~run": run };
 }

@@ -70,11 +70,16 @@ function sum(usages: readonly Usage[], count: (usage: Usage) => number): number 
   return usages.reduce((total, usage) => total + count(usage), 0);
 }
 
-/** @throws AppError the job's error, unless it succeeded */
-export function requireSuccess({ type, error }: Pick<JobEnd, "type" | "error">): void {
+/** @throws AppError the job's error with this field of the request, unless it succeeded */
+export function requireSuccess(
+  { type, error }: Pick<JobEnd, "type" | "error">,
+  param?: string,
+): void {
   if (type === "succeeded") return;
-  if (error !== null) throw new AppError(error.code, error.message);
-  if (type === "cancelled") throw new AppError("job_cancelled", "The job was cancelled");
-  if (type === "expired") throw new AppError("deadline_exceeded", "The job's deadline passed");
-  throw new AppError("internal", "The job failed");
+  const options = param === undefined ? {} : { param };
+  if (error !== null) throw new AppError(error.code, error.message, options);
+  if (type === "cancelled") throw new AppError("job_cancelled", "The job was cancelled", options);
+  if (type === "expired")
+    throw new AppError("deadline_exceeded", "The job's deadline passed", options);
+  throw new AppError("internal", "The job failed", options);
 }

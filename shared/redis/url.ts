@@ -61,8 +61,8 @@ interface OwnOptions {
 
 /**
  * Options of an ioredis client. They leave out its `failoverDetector`: a failover that is announced while the client asks a
- * Sentinel for the master ends the client for good (ioredis 6.0). It is not needed: Sentinel closes the clients' connections to a
- * master that it replaces, and one that hangs is noticed by its silence.
+ * Sentinel for the master ends the client for good (ioredis 6.0). Sentinel closes the clients' connections to a master that it
+ * replaces, and a master that hangs is noticed by its silence.
  * @param url a valid RedisUrl
  * @param own options of this client
  * @throws Error for certificates without TLS

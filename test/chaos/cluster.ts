@@ -25,7 +25,7 @@ const WORKER_ENV = {
 const EDGE_ENV = { ...WEBHOOK_ENV, STREAM_HEARTBEAT_SECONDS: "1" };
 
 /** Messages of a worker's watchdogs. */
-const HANG = /makes no progress|does not answer: it is killed|Replies of Redis were lost/;
+const HANG = /makes no progress|does not answer: it is killed/;
 
 const hangLines = ({ output }: Child) => output.split("\n").filter((line) => HANG.test(line));
 

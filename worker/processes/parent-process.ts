@@ -12,14 +12,6 @@ export function endWithParentProcess(): void {
   process.on("disconnect", killThisProcess);
 }
 
-/** Time for a last line to be written on a busy machine. */
-const LOG_MS = 200;
-
-/** Ends this process when its last log line has been written. */
-export function killAfterLog(): void {
-  setTimeout(killThisProcess, LOG_MS);
-}
-
 /** Ends this process at once. An ordinary exit waits for the engine's step. */
 export function killThisProcess(): void {
   process.kill(process.pid, "SIGKILL");

@@ -2,6 +2,7 @@
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { RedisClock } from "../../shared/redis/clock.ts";
+import { whenReady } from "./connection.ts";
 import { repeat } from "./repeat.ts";
 
 const SYNC_INTERVAL_MS = 2_000;
@@ -26,6 +27,7 @@ export async function startClock(redis: Redis, log: Logger): Promise<WatchedCloc
   const clock = new WatchedClock();
   let isReported = false;
   const sync = async () => {
+    await whenReady(redis);
     const sentAt = performance.now();
     const [seconds, microseconds] = await redis.time();
     clock.sync(Number(seconds) * 1000 + Number(microseconds) / 1000, sentAt);

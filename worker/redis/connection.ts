@@ -3,10 +3,9 @@
  * sign: a firewall forgets it, or an address moves. So each one is pinged, and replaced when Redis sends nothing.
  * This folder knows no keys and no data: those are in shared/redis/ and in the stores of shared/.
  */
-import type { Redis } from "ioredis";
+import { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { redisOptions, type RedisTls } from "../../shared/redis/url.ts";
-import { WatchedRedis } from "./lost-replies.ts";
 
 const PING_INTERVAL_MS = 1_000;
 /** Redis may be busy with a slow command or a fork for a second or two; a connection that is silent for longer is replaced. */
@@ -27,8 +26,8 @@ const heardAt = new WeakMap<Redis, number>();
  * without a reply are sent again on the next connection, so a script must not change more when it runs twice.
  * ioredis' `duplicate()` gives a connection that is not watched. BullMQ watches those on which it blocks.
  */
-export function connectRedis(url: string, log: Logger, tls: RedisTls = {}): WatchedRedis {
-  const redis = new WatchedRedis(
+export function connectRedis(url: string, log: Logger, tls: RedisTls = {}): Redis {
+  const redis = new Redis(
     redisOptions(url, tls, {
       maxRetriesPerRequest: null,
       enableReadyCheck: true,
@@ -45,6 +44,14 @@ export function duplicateConnection(redis: Redis, log: Logger): Redis {
   const second = redis.duplicate();
   watch(second, log);
   return second;
+}
+
+/**
+ * Resolves when the connection is ready. Before that, ioredis sends the commands that Redis answers while it loads its data, such
+ * as INFO and TIME, and forgets them if the connection breaks: they would never settle.
+ */
+export async function whenReady(redis: Redis): Promise<void> {
+  if (redis.status !== "ready") await new Promise<void>((resolve) => redis.once("ready", resolve));
 }
 
 /** Whether a connection made with `connectRedis` is open, and Redis answered on it within the last five seconds. */

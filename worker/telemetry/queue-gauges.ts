@@ -16,6 +16,7 @@ import {
   SUSPECTS_PREFIX,
   WAITING_JOBS_KEY,
 } from "../../shared/redis/keys.ts";
+import { whenReady } from "../redis/connection.ts";
 
 const INTERVAL_MS = 2_000;
 
@@ -68,6 +69,7 @@ export function watchQueueGauges({
 
 /** It reads a count of each lane, not the jobs. */
 async function readJobGauges(connection: Redis): Promise<QueueGauges> {
+  await whenReady(connection);
   const [waiting, [, submittedMs], [seconds], groups] = await Promise.all([
     connection.zcard(WAITING_JOBS_KEY),
     connection.zrange(WAITING_JOBS_KEY, "0", "0", "WITHSCORES"),

@@ -57,6 +57,21 @@ describe("a chat with n", () => {
     });
   });
 
+  test("of which one fails before a stream's first token gets its error, and the others are cancelled", async () => {
+    const stream = openai.completions.create({
+      model: card.id,
+      prompt: ["short", "too long"],
+      stream: true,
+    });
+    stream.catch(() => {});
+    const ids = await queued(2);
+    const code = "context_length_exceeded";
+    const error = { code, message: "It is too long" } as const;
+    await play(ids[1]!, [], { ...success, finish_reason: null, error });
+    await expect(stream).rejects.toMatchObject({ status: 400, code, param: "prompt.1" });
+    expect((await store.record(ids[0]!))?.state).toBe("cancelled");
+  });
+
   test("streams the text of each choice as it is generated, and ends once", async () => {
     const stream = await openai.chat.completions.create({
       ...chat,

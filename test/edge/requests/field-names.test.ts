@@ -19,6 +19,7 @@ test.each([
   ["metadata", '{"prototype": "a"}', "metadata must be an object without the key prototype"],
   ["logit_bias", '{"__proto__": 1}', "logit_bias must be an object without the key __proto__"],
   ["metadata", '["a"]', "metadata must be an object, not a list"],
+  ["metadata", "[1]", "metadata must be an object, not a list"],
   ["logit_bias", "[1]", "logit_bias must be an object, not a list"],
 ])("%s: %s is refused", async (param, value, message) => {
   const reply = await post(`"${param}": ${value}`);

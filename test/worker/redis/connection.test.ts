@@ -9,6 +9,7 @@ import {
   connectRedis,
   duplicateConnection,
   isAnswering,
+  whenReady,
 } from "../../../worker/redis/connection.ts";
 
 const log = pino({ level: "silent" });
@@ -89,4 +90,19 @@ test.concurrent("a Redis that accepts connections and is silent from the start i
   expect(isAnswering(redis)).toBe(false);
   proxy.heal();
   expect(await reply).toBe("PONG");
+});
+
+test.concurrent("a command that waits until the connection is ready is not lost with a connection that breaks before", async (context) => {
+  const proxy = await startRedisProxy(server.url);
+  proxy.partition();
+  const redis = connectRedis(proxy.url, log);
+  context.onTestFinished(() => {
+    redis.disconnect();
+    proxy.close();
+  });
+  await once(redis, "connect");
+  const reply = whenReady(redis).then(() => redis.info());
+  await once(redis, "close");
+  proxy.heal();
+  expect(await reply).toContain("redis_version");
 });

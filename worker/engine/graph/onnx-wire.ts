@@ -93,18 +93,19 @@ export function untypedOutputField(name: string): Uint8Array {
 
 /** Decodes a NodeProto, in one pass: a model has thousands of them. */
 export function readNode(message: Uint8Array): GraphNode {
-  const [inputs, outputs]: string[][] = [[], []];
+  const inputs: string[] = [];
+  const outputs: string[] = [];
   const attributes: Uint8Array[] = [];
   let op = "";
   let domain: string | null = null;
   for (const [field, bytes] of readFields(message, NODE_FIELDS)) {
-    if (field === NODE_PROTO.input) inputs!.push(decoder.decode(bytes));
-    if (field === NODE_PROTO.output) outputs!.push(decoder.decode(bytes));
+    if (field === NODE_PROTO.input) inputs.push(decoder.decode(bytes));
+    if (field === NODE_PROTO.output) outputs.push(decoder.decode(bytes));
     if (field === NODE_PROTO.opType) op = decoder.decode(bytes);
     if (field === NODE_PROTO.domain) domain = decoder.decode(bytes);
     if (field === NODE_PROTO.attribute) attributes.push(bytes);
   }
-  return { inputs: inputs!, outputs: outputs!, op, domain, attributes };
+  return { inputs, outputs, op, domain, attributes };
 }
 
 const NODE_FIELDS = [
