@@ -6,7 +6,7 @@ import { UserError } from "../stack/user-error.ts";
 
 const FOLDER = join(import.meta.dirname, "../export");
 
-export const EXPORT_DTYPES = ["fp32", "int8"] as const;
+export const EXPORT_DTYPES = ["fp32", "fp16", "int8", "q4"] as const;
 
 export interface ExportOptions {
   readonly adapter?: string;
@@ -17,7 +17,7 @@ export interface ExportOptions {
 /** @throws UserError if the environment cannot be made, or the export fails; export.py has printed why */
 export function exportModel(source: string, folder: string, options: ExportOptions): void {
   const { adapter, dtype, prompts } = options;
-  const programs = installPythonTools("optimum-onnx-0.1.0", [
+  const programs = installPythonTools("optimum-onnx-0.1.0-onnx-ir-1.1.0", [
     "-r",
     join(FOLDER, "requirements.txt"),
   ]);

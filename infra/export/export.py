@@ -1,11 +1,12 @@
 """Exports a Hugging Face model to an ONNX folder that trimtab reads, and checks it against PyTorch.
 
-    python export.py SOURCE FOLDER [--adapter ADAPTER] [--dtype fp32 int8] [--prompts FILE]
+    python export.py SOURCE FOLDER [--adapter ADAPTER] [--dtype fp32 fp16 int8 q4] [--prompts FILE]
 
 `npm run models -- export` runs this file in an environment of its own (requirements.txt). A worker needs none of it.
 
 The graph is optimum-onnx's text-generation-with-past: float32, batched, left-padded, with a KV cache. int8 has weights of 8 bits in
-each MatMul, one scale a column. A LoRA adapter is merged into the weights first.
+each MatMul, one scale a column; q4 has blocks of 32 weights of 4 bits (MatMulNBits); fp16 has weights, activations and caches of 16 bits,
+and logits of 32. A LoRA adapter is merged into the weights first.
 """
 
 from __future__ import annotations
@@ -30,12 +31,16 @@ import onnxruntime
 import torch
 from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from optimum.exporters.onnx import onnx_export_from_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 OPSET = 18
-DTYPES = ["fp32", "int8"]
-FILES = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
+FILES = {"fp32": "model.onnx", "fp16": "model_fp16.onnx", "int8": "model_quantized.onnx", "q4": "model_q4.onnx"}
+Q4_BLOCK = 32
+# MatMulNBits computes with 8-bit activations, each row with scales of its own.
+Q4_ACCURACY_LEVEL = 4
 # Files of one protobuf message are limited to 2 GiB. Larger weights go into a file beside the graph.
 MESSAGE_BYTES_MAX = 2**31 - 2**24
 # Attention that is traced with sdpa leaves soft caps out.
@@ -114,17 +119,28 @@ def export_graph(model: PreTrainedModel, folder: Path) -> Path:
     return folder / "model.onnx"
 
 
-def quantize(graph: Path, target: Path) -> None:
+def convert(graph: Path, dtype: str, target: Path) -> None:
     is_large = sum(file.stat().st_size for file in graph.parent.glob("model.onnx*")) > MESSAGE_BYTES_MAX
-    quantize_dynamic(
-        graph,
-        target,
-        op_types_to_quantize=["MatMul"],
-        per_channel=True,
-        weight_type=QuantType.QInt8,
-        use_external_data_format=is_large,
-        extra_options={"DefaultTensorType": TensorProto.FLOAT, "MatMulConstBOnly": True},
-    )
+    if dtype == "int8":
+        quantize_dynamic(
+            graph,
+            target,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=is_large,
+            extra_options={"DefaultTensorType": TensorProto.FLOAT, "MatMulConstBOnly": True},
+        )
+        return
+    model = onnx.load(graph)
+    if dtype == "q4":
+        quantizer = MatMulNBitsQuantizer(model, block_size=Q4_BLOCK, is_symmetric=True, accuracy_level=Q4_ACCURACY_LEVEL)
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(target), use_external_data_format=is_large)
+        return
+    # Shapes of a model of over 2 GiB cannot be inferred in memory.
+    half = convert_float_to_float16(model, keep_io_types=["logits"], disable_shape_infer=is_large)
+    onnx.save_model(half, target, save_as_external_data=is_large, location=f"{target.name}_data")
 
 
 class Session:
@@ -139,7 +155,10 @@ class Session:
     def logits(self, ids: list[int], cuts: list[int]) -> np.ndarray:
         """[tokens, vocabulary]; the ids are run in pieces that end at the cuts."""
         cache = {
-            node.name: np.zeros([1 if axis == 0 else (size if isinstance(size, int) else 0) for axis, size in enumerate(node.shape)], np.float32)
+            node.name: np.zeros(
+                [1 if axis == 0 else (size if isinstance(size, int) else 0) for axis, size in enumerate(node.shape)],
+                np.float16 if node.type == "tensor(float16)" else np.float32,
+            )
             for node in self.inputs
             if node.name.startswith("past_key_values")
         }
@@ -204,9 +223,9 @@ def export(options: argparse.Namespace) -> None:
         (done / "onnx").mkdir(parents=True)
         for dtype in options.dtype:
             path = graph
-            if dtype == "int8":
-                path = done / "onnx" / FILES["int8"]
-                quantize(graph, path)
+            if dtype != "fp32":
+                path = done / "onnx" / FILES[dtype]
+                convert(graph, dtype, path)
             largest, agreement = compare(model, path, prompts)
             print(f"{dtype}: largest difference of a logit from PyTorch {largest:.1e}, same likeliest token at {100 * agreement:.1f} % of the positions", flush=True)
             if dtype == "fp32" and not largest < FP32_DIFFERENCE_MAX:
@@ -232,7 +251,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("source", help="ORG/NAME, ORG/NAME@REVISION or a folder with safetensors")
     parser.add_argument("folder", help="folder to write, which must not exist or be empty")
     parser.add_argument("--adapter", help="LoRA adapter (PEFT): ORG/NAME or a folder; merged into the weights")
-    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=["fp32"])
+    parser.add_argument("--dtype", nargs="+", choices=list(FILES), default=["fp32"])
     parser.add_argument("--prompts", help="file with a prompt in each line, to compare the logits with")
     return parser.parse_args()
 
