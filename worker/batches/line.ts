@@ -85,7 +85,7 @@ export function lineOutcome(
   const usage = totalUsage(ends, n);
   const [{ record }] = jobs;
   try {
-    ends.forEach(requireSuccess);
+    ends.forEach((end) => requireSuccess(end));
     const body = PROTOCOLS[batch.endpoint].toReply(jobs, n);
     const response = { status_code: 200, request_id: record.id, body };
     return { state: "completed", reply: { response, error: null }, usage };
