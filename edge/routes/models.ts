@@ -103,6 +103,7 @@ function toModel({ card, workers }: KnownModel, paused: PausedModels): Model {
     context_length: card.contextTokens,
     max_model_len: card.contextTokens,
     job_tokens_max: jobTokensMax(served),
+    slow_graphs: card.slowGraphs ?? [],
     alpha: { default: card.alphaDefault, max: card.alphaMax },
     ...modelStatus(card.id, workers, paused),
     since:

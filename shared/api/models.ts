@@ -43,6 +43,18 @@ export const Model = v.strictObject({
     "Prompt and output of one job can have at most this many tokens together, on the largest of the live workers: its memory for KV caches may hold less than the context. A request that needs more is refused with `context_length_exceeded`. With alpha 0 only the base needs memory, so a job may have more tokens. Null if no live worker has told it.",
     { examples: [2048] },
   ),
+  slow_graphs: field(
+    v.array(
+      v.strictObject({
+        role: field(v.string(), "`base`, `expert` or `antiexpert`.", { examples: ["base"] }),
+        reason: field(v.string(), "Why its graph could not be prepared.", {
+          examples: ["its attention stays within chunks of the context"],
+        }),
+      }),
+    ),
+    "The models whose ONNX graphs run as they were exported: each sequence alone, its whole KV cache copied at every token, and without drafts. Empty if all run fast.",
+    { examples: [[]] },
+  ),
   alpha: field(
     v.strictObject({
       default: field(v.number(), "The alpha of requests that set none."),

@@ -32,6 +32,8 @@ export const ModelCard = v.object({
   toolFormat: v.exactOptional(v.string()),
   /** Whether the same request with the same seed always gives the same text; false in a card of an older worker. */
   reproducible: v.optional(v.boolean(), false),
+  /** Models that run as they were exported, and why (worker/engine/model/graph-form.ts); absent if there are none. */
+  slowGraphs: v.exactOptional(v.array(v.object({ role: v.string(), reason: v.string() }))),
   /** Of the worker whose card this is; others may hold more. Absent in a card of an older worker. */
   jobTokensMax: v.exactOptional(JobTokensMax),
 });

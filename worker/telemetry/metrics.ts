@@ -6,6 +6,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { DeliveryState } from "../../shared/api/webhooks.ts";
 import { isTerminal, JOB_STATES, type JobState } from "../../shared/api/jobs.ts";
+import type { ModelCard } from "../../shared/workers/model-card.ts";
 import type { EngineStats } from "../engine-client/messages.ts";
 import type { LaneCounts } from "../../shared/queue/lane-counts.ts";
 import type { QueueGauges } from "./queue-gauges.ts";
@@ -128,6 +129,12 @@ export class Metrics {
     "1 if a model's base on another server answers and fits, 0 if this worker's jobs for the model wait for it",
     ...MODEL,
   );
+  readonly #slowGraph = this.#gauge(
+    "slow_graph",
+    "1 for each graph that runs as it was exported, one sequence at a time; slow_graphs of GET /v1/models has the reason",
+    ...MODEL,
+    "role",
+  );
   readonly #slots = this.#gauge("slots", "Jobs that this worker can run at the same time");
   readonly #cacheBytesMax = this.#gauge(
     "kv_cache_bytes_max",
@@ -186,10 +193,11 @@ export class Metrics {
   }
 
   /** Sets the models that this worker serves. Their counters exist from then on, so that the first increase is seen. */
-  setModels(cards: readonly { readonly id: string; readonly base: string }[]): void {
-    for (const { id, base } of cards) {
+  setModels(cards: readonly Pick<ModelCard, "id" | "base" | "slowGraphs">[]): void {
+    for (const { id, base, slowGraphs = [] } of cards) {
       this.#bases.set(id, base.slice(0, BASE_CHARS));
       const labels = this.#labelsOf(id);
+      for (const { role } of slowGraphs) this.#slowGraph.set({ ...labels, role }, 1);
       for (const state of JOB_STATES.filter(isTerminal))
         this.#jobsEnded.inc({ state, ...labels }, 0);
       const counters = [

@@ -1,6 +1,6 @@
 /**
  * Measures what one token costs besides the models: combining, guards, sampling, log-probabilities, trace. For large
- * vocabularies and for distributions that are hard to cut. Prints medians in milliseconds.
+ * vocabularies and for distributions that are hard to cut. Prints medians in milliseconds of CPU time.
  *
  *     npm run bench:tokens -- --vocab 262144 --json results.json
  */
@@ -81,7 +81,7 @@ for (const size of options.vocab.map(Number)) {
 }
 if (options.json) writeFileSync(options.json, `${JSON.stringify(results, null, 2)}\n`);
 
-/** Milliseconds of one token, the median. */
+/** Milliseconds of one token, the median: CPU time of the thread, which other processes change little. */
 function measure(
   { guards = {}, sampling = {}, logprobs, trace = false }: Case,
   distribution: string,
@@ -100,7 +100,7 @@ function measure(
     return sampler.sample(scratch);
   };
   const runToken = () => {
-    const startedMs = performance.now();
+    const before = process.threadCpuUsage();
     const alpha = combiner.combine(steered, base, expert, antiexpert, 1);
     const token = sample(steered);
     if (isAnalyzed) {
@@ -108,7 +108,8 @@ function measure(
       analyzer.analyze({ base, expert, antiexpert, steered, alpha, token, baseToken });
     }
     sampler.accept(token);
-    return performance.now() - startedMs;
+    const { user, system } = process.threadCpuUsage(before);
+    return (user + system) / 1000;
   };
   for (let i = 0; i < 3; i++) runToken();
   const times = Array.from({ length: Number(options.runs) }, runToken).toSorted((a, b) => a - b);

@@ -28,6 +28,7 @@ test("a model that no worker serves is listed as such, and its jobs say that the
     workers: 0,
     slots: 0,
     job_tokens_max: null,
+    slow_graphs: [],
     fingerprints: ["weights"],
     reproducible: true,
   });
@@ -37,13 +38,19 @@ test("a model that no worker serves is listed as such, and its jobs say that the
 
 test("a model with workers has their number and slots; a job for it and for another model waits for a worker with both", async () => {
   const client = await newTenant();
-  const model = { ...card, id: "served" };
+  const slowGraphs = [{ role: "base", reason: "its attention stays within chunks" }];
+  const model = { ...card, id: "served", slowGraphs };
   const beforeSeconds = Math.floor(Date.now() / 1000);
   await serve("a", model);
   await serve("b", model);
   const { data } = await (await client.get("/v1/models")).json<{ data: Model[] }>();
   const found = data.find(({ id }) => id === "served");
-  expect(found).toMatchObject({ status: "available", workers: 2, slots: 16 });
+  expect(found).toMatchObject({
+    status: "available",
+    workers: 2,
+    slots: 16,
+    slow_graphs: slowGraphs,
+  });
   expect(Math.abs(found!.since! - beforeSeconds)).toBeLessThan(5);
   const job = await client.submit({ model: "served", prompt: "Hello" });
   expect(job.queue).toMatchObject({ reason: null });

@@ -1,7 +1,7 @@
 /**
  * Finds the last token that remains when a distribution is cut, in time that grows with the vocabulary and with nothing else: a
- * histogram over the bits of the logits takes the place of a sort. A token ranks before another one if its logit is larger, or
- * equal and its id lower.
+ * histogram of the logits takes the place of a sort. Where one bin has too many tokens for a sort, histograms over the bits of
+ * their logits follow. A token ranks before another one if its logit is larger, or equal and its id lower.
  */
 
 /** The token that ranks last among those that remain. */
@@ -39,8 +39,13 @@ export function maskOutside(
   }
 }
 
-/** Bits of a logit that the histograms look at, one after the other. */
-const LEVELS = [12, 10, 10] as const;
+/** Bins of the first histogram. */
+const BINS = 4_096;
+/** Lower logits have weights that are rounded to 0; they share the lowest bin. */
+const RANGE_MAX = 64;
+/** With more tokens in a bin, histograms over the bits of their logits follow. */
+const SORTED_MAX = 1_024;
+const BITS = [12, 10, 10] as const;
 
 /**
  * The first token in rank order with which the weights reach a goal; null if no tokens do.
@@ -49,50 +54,97 @@ const LEVELS = [12, 10, 10] as const;
  * @param goal above 0
  */
 export function borderAt(logits: Float32Array, weights: Float64Array, goal: number): Border | null {
-  const keys = orderedBits(logits);
-  let [prefix, above, shift] = [0, 0, 32];
-  for (const bits of LEVELS) {
-    shift -= bits;
-    const sums = new Float64Array(2 ** bits);
-    addWeights(sums, keys, weights, { prefix, shift, bits });
-    let bin = sums.length - 1;
-    while (bin > 0 && above + sums[bin]! < goal) above += sums[bin--]!;
-    prefix = prefix * 2 ** bits + bin;
+  const { low, scale } = binning(logits);
+  const sums = new Float64Array(BINS);
+  for (let id = 0; id < logits.length; id++) {
+    const place = (logits[id]! - low) * scale;
+    sums[place > 0 ? place | 0 : 0]! += weights[id]!;
   }
-  for (let id = 0; id < keys.length; id++) {
-    if (keys[id] !== prefix) continue;
-    above += weights[id]!;
-    if (above >= goal) return { logit: logits[id]!, id };
+  const { bin, above } = binAt(sums, 0, goal);
+  const inBin = tokensIn(logits, bin, { low, scale });
+  if (inBin.length > SORTED_MAX) return borderByBits(logits, weights, { ids: inBin, above, goal });
+  const ranked = inBin
+    .filter((id) => !Number.isNaN(logits[id]))
+    .sort((a, b) => logits[b]! - logits[a]! || a - b);
+  let sum = above;
+  for (const id of ranked) {
+    sum += weights[id]!;
+    if (sum >= goal) return { logit: logits[id]!, id };
   }
   return null;
 }
 
-/** Adds each weight to the sum of its key's bits from `shift` on, for the keys that begin with `prefix`. */
-function addWeights(
-  sums: Float64Array,
-  keys: Uint32Array,
-  weights: Float64Array,
-  { prefix, shift, bits }: { prefix: number; shift: number; bits: number },
-): void {
-  const mask = sums.length - 1;
-  const end = shift + bits;
-  for (let i = 0; i < keys.length; i++) {
-    const key = keys[i]!;
-    // A shift by 32 would be one by 0.
-    if (end < 32 && key >>> end !== prefix) continue;
-    sums[(key >>> shift) & mask]! += weights[i]!;
+/** A logit's bin is (logit - low) * scale, rounded down; all have bin 0 if they are equal or if one is infinite. */
+function binning(logits: Float32Array): { low: number; scale: number } {
+  let [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id]!;
+    if (logit > max) max = logit;
+    if (logit < min && logit > Number.NEGATIVE_INFINITY) min = logit;
   }
+  const low = Math.max(min, max - RANGE_MAX);
+  const scale = (BINS - 1) / (max - low);
+  return Number.isFinite(scale) ? { low, scale } : { low: 0, scale: 0 };
 }
 
-/** Unsigned integers in the order of the logits. NaN comes first. */
-function orderedBits(logits: Float32Array): Uint32Array {
-  const bits = new Int32Array(logits.buffer, logits.byteOffset, logits.length);
-  const keys = new Uint32Array(logits.length);
-  for (let i = 0; i < keys.length; i++) {
-    const word = bits[i]!;
-    if ((word & 0x7fff_ffff) > 0x7f80_0000) continue;
-    // -0 is equal to 0.
-    keys[i] = word >= 0 || word === -0x8000_0000 ? word | 0x8000_0000 : ~word;
+/** The bin with which the sums from the last one on reach a goal, and the sum of those behind it. */
+function binAt(sums: Float64Array, already: number, goal: number): { bin: number; above: number } {
+  let [bin, above] = [sums.length - 1, already];
+  while (bin > 0 && above + sums[bin]! < goal) above += sums[bin--]!;
+  return { bin, above };
+}
+
+/** New arrays of a vocabulary's size take as long as a pass over it, because their memory is cleared. */
+let scratch = new Int32Array(0);
+
+/** The tokens of a bin, in order of their ids; the next call overwrites them. */
+function tokensIn(
+  logits: Float32Array,
+  bin: number,
+  { low, scale }: { low: number; scale: number },
+): Int32Array {
+  if (scratch.length < logits.length) scratch = new Int32Array(logits.length);
+  let count = 0;
+  for (let id = 0; id < logits.length; id++) {
+    const place = (logits[id]! - low) * scale;
+    if ((place > 0 ? place | 0 : 0) === bin) scratch[count++] = id;
   }
-  return keys;
+  return scratch.subarray(0, count);
+}
+
+/** As `borderAt`, among tokens of which `above` is the weight of those before them. */
+function borderByBits(
+  logits: Float32Array,
+  weights: Float64Array,
+  { ids, above, goal }: { ids: Int32Array; above: number; goal: number },
+): Border | null {
+  const words = new Int32Array(logits.buffer, logits.byteOffset, logits.length);
+  let [prefix, sum, shift] = [0, above, 32];
+  for (const bits of BITS) {
+    shift -= bits;
+    const sums = new Float64Array(2 ** bits);
+    for (let i = 0; i < ids.length; i++) {
+      const key = orderedBits(words[ids[i]!]!) >>> shift;
+      // The first histogram has all tokens: a shift by 32 would be one by 0.
+      if (shift === 32 - BITS[0] || key >>> bits === prefix) {
+        sums[key & (sums.length - 1)]! += weights[ids[i]!]!;
+      }
+    }
+    const found = binAt(sums, sum, goal);
+    prefix = prefix * 2 ** bits + found.bin;
+    sum = found.above;
+  }
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
+    if (orderedBits(words[id]!) !== prefix) continue;
+    sum += weights[id]!;
+    if (sum >= goal) return { logit: logits[id]!, id };
+  }
+  return null;
+}
+
+/** An unsigned integer in the order of the logits, from the bits of one. NaN comes first, and -0 is equal to 0. */
+function orderedBits(word: number): number {
+  if ((word & 0x7fff_ffff) > 0x7f80_0000) return 0;
+  return (word >= 0 || word === -0x8000_0000 ? word | 0x8000_0000 : ~word) >>> 0;
 }

@@ -49,7 +49,7 @@ export function expNormalize(out: Float32Array, values: Float32Array, max: numbe
 /**
  * Writes exp(logit - max) to `out` as whole numbers, scaled so that their sum has 52 bits. Whole numbers have the same sum in any
  * order, so a distribution is cut at the same token however its mass is added up.
- * @param out [V], zeros
+ * @param out [V]
  * @param logits [V]; -Infinity and NaN give 0
  * @param inside tokens outside of it get 0; null for none
  * @returns the sum; 0 if no logit is finite
@@ -67,7 +67,10 @@ export function wholeWeights(
   for (let i = 0; i < logits.length; i++) {
     const own = logits[i]!;
     const x = own - max;
-    if (!(x > X_MIN) || own < logit || (own === logit && i > id)) continue;
+    if (!(x > X_MIN) || own < logit || (own === logit && i > id)) {
+      out[i] = 0;
+      continue;
+    }
     const steps = x * STEPS_PER_NAT;
     const step = steps | 0;
     const rest = (steps - step) * NATS_PER_STEP;
@@ -82,7 +85,7 @@ export function wholeWeights(
   const scale = 2 ** (52 - Math.ceil(Math.log2(sum)));
   let total = 0;
   for (let i = 0; i < out.length; i++) {
-    const weight = Math.round(out[i]! * scale);
+    const weight = Math.floor(out[i]! * scale + 0.5);
     out[i] = weight;
     total += weight;
   }

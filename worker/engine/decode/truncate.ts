@@ -73,7 +73,15 @@ export function truncate(logits: Float32Array, { topK, topP, minP }: Truncation)
 
 function topKBorder(logits: Float32Array, k: number): Border | null {
   if (k >= logits.length) return null;
-  return borderAt(logits, new Float64Array(logits.length).fill(1), k);
+  return borderAt(logits, scratchWeights(logits.length).fill(1), k);
+}
+
+let scratch = new Float64Array(0);
+
+/** An array for the weights of one call; it has those of an earlier one. */
+function scratchWeights(size: number): Float64Array {
+  if (scratch.length !== size) scratch = new Float64Array(size);
+  return scratch;
 }
 
 /**
@@ -87,7 +95,7 @@ export function nucleus(
   topP: number,
   inside: Border | null = null,
 ): Border | null {
-  const weights = new Float64Array(logits.length);
+  const weights = scratchWeights(logits.length);
   const total = wholeWeights(weights, logits, inside);
   return total > 0 ? borderAt(logits, weights, topP * total) : null;
 }

@@ -28,15 +28,22 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly #newKvOutputNames: readonly string[];
   readonly #cache: KvCache;
 
-  /** @param session of a prepared graph */
-  constructor(session: InferenceSession, io: GraphIo, hasExactRows: boolean) {
+  /**
+   * @param session of a prepared graph
+   * @param contextTokens null if it is not known
+   */
+  constructor(
+    session: InferenceSession,
+    io: GraphIo,
+    { hasExactRows, contextTokens }: { hasExactRows: boolean; contextTokens: number | null },
+  ) {
     this.hasExactRows = hasExactRows;
     this.#session = session;
     this.#io = io;
     this.#newKvOutputs = new Map(io.pastInputs.map(({ name, output }) => [name, output]));
     // Two inputs may share an output (keys that are also the values); it is then fetched once.
     this.#newKvOutputNames = [...new Set(this.#newKvOutputs.values())];
-    this.#cache = new KvCache(io.pastInputs, io.alignment);
+    this.#cache = new KvCache(io.pastInputs, io.alignment, contextTokens);
     this.kvRows = {
       bytesPerToken: bytesPerToken(io.pastInputs),
       read: (slot: Slot, start: number, count: number) => this.#cache.read(slot, start, count),
@@ -121,8 +128,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   ): Promise<InferenceSession.ReturnType> {
     const first = Math.min(...slots.map(({ index }) => index));
     const newTokens = rows[0]!.ids.length;
-    const tensors = this.#cache.tensors(first, rows.length, { shown: slots, newTokens });
-    const feeds = { ...tensors, ...this.#io.feeds(rows, this.#cache.tokenCapacity) };
+    const shown = { shown: slots, newTokens };
+    const { tensors, width } = this.#cache.tensors(first, rows.length, shown);
+    const feeds = { ...tensors, ...this.#io.feeds(rows, width) };
     return this.#session.run(feeds, fetches);
   }
 

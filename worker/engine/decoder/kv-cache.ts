@@ -30,9 +30,6 @@ export interface Slot {
 
 /** Slot capacity doubles, because each growth copies all slots. */
 const roundUpSlots = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
-/** At least one step: graphs that reshape their cache read a dimension of 0 as "unchanged". */
-const roundUpTokens = (tokens: number) =>
-  Math.max(1, Math.ceil(tokens / BUCKET_TOKENS)) * BUCKET_TOKENS;
 
 /** Whether a cache input is [batch, heads, tokens, head size]. */
 export function hasStandardLayout({ emptyShape }: PastInput): boolean {
@@ -42,16 +39,27 @@ export function hasStandardLayout({ emptyShape }: PastInput): boolean {
 export class KvCache {
   readonly #pastInputs: readonly PastInput[];
   readonly #alignment: Alignment;
+  readonly #widthMax: number;
   readonly #slots: Slot[] = [];
   #slotCapacity = 0;
-  #tokenCapacity = roundUpTokens(0);
+  #tokenCapacity: number;
   /** By input: [slot capacity, heads, token capacity, head size], behind one spare row if tokens are aligned at their ends. */
   #values: CacheValues[];
 
-  /** @param pastInputs inputs [1, heads, tokens, head size], see `hasStandardLayout` */
-  constructor(pastInputs: readonly PastInput[], alignment: Alignment = "end") {
+  /**
+   * @param pastInputs inputs [1, heads, tokens, head size], see `hasStandardLayout`
+   * @param widthMax entries and new tokens that a run may have together; with more, the entries are copied without unused ones.
+   * Graphs may have tables for masks and positions that are as long as the context.
+   */
+  constructor(
+    pastInputs: readonly PastInput[],
+    alignment: Alignment = "end",
+    widthMax: number | null = null,
+  ) {
     this.#pastInputs = pastInputs;
     this.#alignment = alignment;
+    this.#widthMax = widthMax ?? Infinity;
+    this.#tokenCapacity = this.#roundUpTokens(0);
     this.#values = this.#allocate();
   }
 
@@ -65,6 +73,12 @@ export class KvCache {
     return this.#tokenCapacity;
   }
 
+  /** At least one token: graphs that reshape their cache read a dimension of 0 as "unchanged". */
+  #roundUpTokens(tokens: number): number {
+    const rounded = Math.max(1, Math.ceil(tokens / BUCKET_TOKENS)) * BUCKET_TOKENS;
+    return Math.max(1, tokens, Math.min(rounded, this.#widthMax - 1));
+  }
+
   /** Bytes that are allocated now. */
   get bytes(): number {
     return this.#values.reduce((sum, values) => sum + values.byteLength, 0);
@@ -73,7 +87,7 @@ export class KvCache {
   /** Bytes that are allocated when exactly these sequences are open; lengths in tokens. */
   bytesFor(lengths: readonly number[]): number {
     const slots = roundUpSlots(lengths.length);
-    const tokens = roundUpTokens(Math.max(0, ...lengths));
+    const tokens = this.#roundUpTokens(Math.max(0, ...lengths));
     return this.#pastInputs.reduce(
       (sum, { type, emptyShape }) =>
         sum + this.#valueCount(emptyShape, slots, tokens) * (type === "float16" ? 2 : 4),
@@ -97,12 +111,13 @@ export class KvCache {
       this.#slots[slot.index] = last;
     }
     const slots = roundUpSlots(this.#slots.length);
-    const tokens = roundUpTokens(Math.max(0, ...this.#slots.map(({ length }) => length)));
+    const tokens = this.#roundUpTokens(Math.max(0, ...this.#slots.map(({ length }) => length)));
     if (slots < this.#slotCapacity || tokens < this.#tokenCapacity) this.#resize(slots, tokens);
   }
 
   /**
-   * Inputs of the graph by name, for `count` slots from `first` on: views, each [count, heads, token capacity, head size].
+   * Inputs of the graph by name, for `count` slots from `first` on, each [count, heads, width, head size]: views, and the
+   * width is the token capacity, except near `widthMax`.
    * @param shown the slots whose tokens are used; those of the others may be anywhere in their rows
    * @param newTokens tokens that are appended to each of them after the run
    */
@@ -110,8 +125,12 @@ export class KvCache {
     first: number,
     count: number,
     { shown, newTokens }: { readonly shown: readonly Slot[]; readonly newTokens: number },
-  ): Record<string, Tensor> {
-    this.reserve(Math.max(...shown.map(({ length }) => length)) + newTokens);
+  ): { tensors: Record<string, Tensor>; width: number } {
+    const longest = Math.max(...shown.map(({ length }) => length));
+    this.reserve(longest + newTokens);
+    if (this.#tokenCapacity + newTokens > this.#widthMax) {
+      return this.#copies(first, count, shown, Math.max(1, longest));
+    }
     const shift = this.#alignment === "end" ? this.#alignEnds(shown, newTokens) : 0;
     const tensors: Record<string, Tensor> = {};
     for (const [i, { name, emptyShape }] of this.#pastInputs.entries()) {
@@ -121,7 +140,29 @@ export class KvCache {
       const view = this.#values[i]!.subarray(start * size, end * size);
       tensors[name] = cacheTensor(view, [count, heads, this.#tokenCapacity, size]);
     }
-    return tensors;
+    return { tensors, width: this.#tokenCapacity };
+  }
+
+  /** The tensors as copies of `width` tokens. */
+  #copies(
+    first: number,
+    count: number,
+    shown: readonly Slot[],
+    width: number,
+  ): { tensors: Record<string, Tensor>; width: number } {
+    const tensors = this.#pastInputs.map(({ name, type, emptyShape }, i) => {
+      const [, heads, , size] = emptyShape as [number, number, number, number];
+      const values = allocate(type, count * heads * width * size);
+      for (const slot of shown) {
+        const start = this.#alignment === "end" ? width - slot.length : 0;
+        this.#copy(i, slot.length, {
+          from: { values: this.#values[i]!, ...this.#tokensOf(slot) },
+          to: { values, ...rowsOf(slot.index - first, width), token: start },
+        });
+      }
+      return [name, cacheTensor(values, [count, heads, width, size])] as const;
+    });
+    return { tensors: Object.fromEntries(tensors), width };
   }
 
   /** Moves as few tokens as possible so that these slots end at the same column, with room behind it. Returns the column. */
@@ -154,7 +195,7 @@ export class KvCache {
 
   /** Makes room for this many tokens in each slot. */
   reserve(tokens: number): void {
-    if (tokens > this.#tokenCapacity) this.#resize(this.#slotCapacity, roundUpTokens(tokens));
+    if (tokens > this.#tokenCapacity) this.#resize(this.#slotCapacity, this.#roundUpTokens(tokens));
   }
 
   /**

@@ -8,7 +8,7 @@
  */
 import { int64Constant, integerAttribute, standardNode, type GraphNode } from "./nodes.ts";
 import { DATA_TYPE } from "./onnx-proto.ts";
-import { readIntegerAttribute } from "./onnx-wire.ts";
+import { attributeNamed, readIntegerAttribute } from "./onnx-wire.ts";
 import type { CacheUpdate } from "./split-attention.ts";
 
 /**
@@ -47,6 +47,23 @@ export function fusedCacheUpdates({
     seqlens,
     kvHeads,
   }));
+}
+
+/**
+ * The nodes with whole caches. onnxruntime-genai's builder gives layers with a window a cache as long as the window, from which
+ * the operator removes the oldest tokens. Without this attribute the operator keeps all of them and attends to the same ones.
+ * @returns null if no node has such a cache
+ */
+export function withWholeCaches(nodes: readonly GraphNode[]): GraphNode[] | null {
+  const windowed = (node: GraphNode) =>
+    node.op === "GroupQueryAttention" && attributeNamed(node.attributes, "sliding_window_cache");
+  if (!nodes.some(windowed)) return null;
+  return nodes.map((node) => {
+    const attribute = windowed(node);
+    return attribute
+      ? { ...node, attributes: node.attributes.filter((each) => each !== attribute) }
+      : node;
+  });
 }
 
 /** Nodes that compute the `newRows` of every cache, [B, heads, tokens, head size]. They need opset 12 or newer. */

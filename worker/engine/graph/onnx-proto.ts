@@ -51,6 +51,7 @@ export const DATA_TYPE = {
   int8: 3,
   int32: 6,
   int64: 7,
+  bool: 9,
   float16: 10,
   bfloat16: 16,
 } as const;

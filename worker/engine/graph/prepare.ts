@@ -12,8 +12,9 @@
  * `fusedCacheUpdates` do, and return a rewrite with a new variant from `rewriteGraph`.
  */
 import { PAST } from "../decoder/graph-io.ts";
+import { inlineCacheBranch } from "./cache-branch.ts";
 import { removeCacheCasts } from "./cache-casts.ts";
-import { fusedCacheUpdates, gatherNewRows } from "./fused-attention.ts";
+import { fusedCacheUpdates, gatherNewRows, withWholeCaches } from "./fused-attention.ts";
 import type { GraphNode } from "./nodes.ts";
 import { DATA_TYPE, GRAPH_PROTO, MICROSOFT_DOMAIN, MODEL_PROTO } from "./onnx-proto.ts";
 import {
@@ -102,16 +103,41 @@ export function planRewrites(
   ];
 }
 
+/** The graph of a file with whole caches instead of ones as long as a window; null if it has no such caches. */
+export function wholeCacheModel(file: ModelFile): Uint8Array | null {
+  const nodes = withWholeCaches(readGraph(file).nodes);
+  const float16Caches = new Set<string>();
+  const unchanged = { updates: [], float16Caches, addsPositions: false, furtherOutputs: [] };
+  return nodes && encodeModel(file, nodes, unchanged);
+}
+
 /** The rewrites of `planRewrites`, ready to be written. */
 export function rewriteGraph(file: ModelFile): GraphRewrite[] {
+  const { nodes, inputs, isLowPrecision, opset } = readGraph(file);
+  const scaled = scaleRows(withWholeCaches(nodes) ?? nodes, opset);
+  return planRewrites(scaled, inputs).map((plan) => ({
+    variant: plan.variant,
+    newKvOutputs: new Map(plan.updates.map(({ past, newRows }) => [past, newRows])),
+    isLowPrecision,
+    opset,
+    nodes: plan.nodes,
+    inputs: plan.addsPositions ? new Set([...inputs, POSITION_IDS]) : inputs,
+    build: (built, furtherOutputs = []) => encodeModel(file, built, { ...plan, furtherOutputs }),
+  }));
+}
+
+/** Nodes of the branch with a cache, and names of the inputs without weights. */
+function readGraph(
+  file: ModelFile,
+): Pick<GraphRewrite, "nodes" | "inputs" | "isLowPrecision" | "opset"> {
   const inputs = new Set<string>();
   const weights = new Set<string>();
-  const nodes: GraphNode[] = [];
+  const exported: GraphNode[] = [];
   let isLowPrecision = false;
   const { node, input, initializer } = GRAPH_PROTO;
   for (const [, graph] of readFields(file.bytes, [MODEL_PROTO.graph])) {
     for (const [field, content] of readFields(graph, [node, input, initializer])) {
-      if (field === node) nodes.push(readNode(content));
+      if (field === node) exported.push(readNode(content));
       else if (field === input) inputs.add(valueInfoName(content));
       else {
         weights.add(initializerName(content));
@@ -121,17 +147,10 @@ export function rewriteGraph(file: ModelFile): GraphRewrite[] {
   }
   // Older exports list weights as inputs too.
   for (const weight of weights) inputs.delete(weight);
+  const nodes = inlineCacheBranch(exported);
   isLowPrecision ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
   const opset = standardOpset(file.bytes);
-  return planRewrites(scaleRows(nodes, opset), inputs).map((plan) => ({
-    variant: plan.variant,
-    newKvOutputs: new Map(plan.updates.map(({ past, newRows }) => [past, newRows])),
-    isLowPrecision,
-    opset,
-    nodes: plan.nodes,
-    inputs: plan.addsPositions ? new Set([...inputs, POSITION_IDS]) : inputs,
-    build: (built, furtherOutputs = []) => encodeModel(file, built, { ...plan, furtherOutputs }),
-  }));
+  return { nodes, inputs, isLowPrecision, opset };
 }
 
 /** The cache update that a node makes; null if it is not a Concat of past and new keys or values. */

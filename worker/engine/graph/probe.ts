@@ -35,16 +35,39 @@ export async function probeLogits(decoder: Decoder, room = 0): Promise<ProbeLogi
   return { single, batched };
 }
 
-/** Room of the caches in a probe, at least: two of the blocks in which they grow. */
-const ROOM_MIN = 128;
+/**
+ * Whether several new tokens behind a cache have the logits that they have one by one. Older exports of optimum with
+ * `use_cache_branch` were traced with one new token: some of them have no causal mask in that branch.
+ */
+export async function isCausalBehindCache(
+  decoder: Decoder,
+  isLowPrecision: boolean,
+): Promise<boolean> {
+  const [together, oneByOne] = [decoder.open(), decoder.open()];
+  for (const sequence of [together, oneByOne]) await decoder.prefill(sequence, [1, 2, 3]);
+  const logits = await decoder.score(together, [4, 5, 6]);
+  const reference: Float32Array[] = [];
+  for (const id of [4, 5, 6]) {
+    reference.push(...(await decoder.decode([{ sequence: oneByOne, id }])));
+  }
+  decoder.close(together);
+  decoder.close(oneByOne);
+  return isWithinTolerance(
+    { single: largestChange(logits, reference), batched: 0 },
+    isLowPrecision,
+  );
+}
+
 const ROOM_MAX = 8_256;
+/** Room that is left for the probe's tokens, because a run has at most as many entries and tokens as the context. */
+const TOKENS_MAX = 64;
 /** Bytes of the caches in a probe: 8,192 tokens of a model of 8B parameters. */
 const ROOM_BYTES = 2 ** 30;
 
-/** The room for a probe: the context, so that every switch by length is earlier, as far as it fits the memory. */
+/** The room for a probe: almost the context, so that every switch by length is earlier, as far as it fits the memory. */
 export function probeRoom(contextTokens: number | null, bytesPerToken: number): number {
   const fitting = Math.floor(ROOM_BYTES / (2 * bytesPerToken));
-  return Math.max(ROOM_MIN, Math.min(contextTokens ?? fitting, fitting, ROOM_MAX));
+  return Math.max(0, Math.min((contextTokens ?? Infinity) - TOKENS_MAX, fitting, ROOM_MAX));
 }
 
 /** Largest change of a logit, relative to the range (largest - smallest) of the logits of its token. */

@@ -169,6 +169,10 @@ async function assembleEnsemble(
     // Their results have not been compared between batches of different sizes (no test has run on a GPU).
     ...(executionProvider === "cpu" ? [] : [`it is not tested with ${executionProvider}`]),
   ];
+  const slowGraphs = ROLES.flatMap((role) => {
+    const reason = models[role].decoder.fallbackReason;
+    return reason ? [{ role, reason }] : [];
+  });
   const grammars = new GrammarCache(
     Array.from({ length: vocabSize }, (_, id) => tokenizers.tokenBytes(id)),
   );
@@ -193,17 +197,17 @@ async function assembleEnsemble(
         entry.toolFormat,
       ),
       reproducible: irreproducible.length === 0,
+      ...(slowGraphs.length > 0 && { slowGraphs }),
     },
     models: { ...perRole((role) => models[role].decoder), vocabSize },
     remoteBase,
     warnings: [
       ...tokenizers.warnings.map((warning) => `${entry.id}: ${warning}`),
       ...tokenizers.toolFormat.warnings.map((warning) => `${entry.id}: ${warning}`),
-      ...ROLES.flatMap((role) => {
-        const reason = models[role].decoder.fallbackReason;
-        const problem = `${entry.id}: the ${role} model is slower, because each run copies its KV cache`;
-        return reason ? [`${problem}. Reason: ${reason}`] : [];
-      }),
+      ...slowGraphs.map(
+        ({ role, reason }) =>
+          `${entry.id}: the ${role} model is slower, because each run copies its KV cache. Reason: ${reason}`,
+      ),
       ...(unusableIds.length > 0
         ? [
             `${entry.id}: ${unusableIds.length} of ${vocabSize} tokens are never sampled, because the base takes text: they end within a character, or have the text of another token`,

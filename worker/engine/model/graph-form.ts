@@ -1,5 +1,6 @@
 /** Which form a graph can run in, as far as it is known before any comparison of logits. */
 import { PAST } from "../decoder/graph-io.ts";
+import { inlineCacheBranch } from "../graph/cache-branch.ts";
 import { hasAttentionChunks } from "../graph/attention-chunks.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { lengthSwitch } from "../graph/length-switch.ts";
@@ -21,7 +22,8 @@ export function expectedForm(
   config: Pick<DecoderConfig, "hasAttentionChunks">,
 ): GraphForm {
   const names = new Set(facts.inputs.map(({ name }) => name));
-  const [plan] = planRewrites(facts.nodes, names);
+  const nodes = inlineCacheBranch(facts.nodes);
+  const [plan] = planRewrites(nodes, names);
   const original = (reason: string): GraphForm => ({ variant: "original", reason });
   if (!plan)
     return original("its KV cache is computed neither by Concat nor by GroupQueryAttention");
@@ -31,10 +33,10 @@ export function expectedForm(
   }
   // GroupQueryAttention counts positions and windows in the tokens of a sequence, not in cache entries.
   if (plan.variant === "fused") return { variant: "fused", reason: null };
-  if (config.hasAttentionChunks || hasAttentionChunks(facts)) {
+  if (config.hasAttentionChunks || hasAttentionChunks({ ...facts, nodes })) {
     return original("its attention stays within chunks of the context");
   }
-  const change = lengthSwitch(facts);
+  const change = lengthSwitch({ ...facts, nodes });
   // The length that it looks at has the room of the cache in it.
   if (change !== null) return original(`it computes otherwise beyond ${change} tokens`);
   return { variant: plan.variant, reason: null };

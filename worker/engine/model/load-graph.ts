@@ -17,7 +17,7 @@ import { inspectGraph } from "../graph/inspect.ts";
 import { exactAttention } from "../graph/exact-attention.ts";
 import type { GraphNode } from "../graph/nodes.ts";
 import { outputNames } from "../graph/onnx-wire.ts";
-import { rewriteGraph, type GraphRewrite } from "../graph/prepare.ts";
+import { rewriteGraph, wholeCacheModel, type GraphRewrite } from "../graph/prepare.ts";
 import {
   preparationKey,
   readPrepared,
@@ -26,6 +26,7 @@ import {
 } from "../graph/prepared-file.ts";
 import {
   compareLogits,
+  isCausalBehindCache,
   isWithinTolerance,
   probeLogits,
   probeRoom,
@@ -102,7 +103,9 @@ async function openPrepared(
     newKvOutputs: new Map(Object.entries(newKvOutputs)),
     alignment: variant === "fused" ? "start" : "end",
   });
-  return { session, decoder: new ExternalCacheDecoder(session, io, hasExactRows) as Decoder };
+  const contextTokens = variant === "fused" ? null : config.contextTokens;
+  const decoder = new ExternalCacheDecoder(session, io, { hasExactRows, contextTokens });
+  return { session, decoder: decoder as Decoder };
 }
 
 /**
@@ -111,27 +114,37 @@ async function openPrepared(
  */
 async function prepare(source: GraphSource): Promise<PreparedGraph> {
   const onCpu = { ...source, options: { ...source.options, executionProvider: "cpu" } as const };
-  const { session, decoder } = await openPrepared(onCpu, ORIGINAL);
+  const facts = inspectGraph(source.file);
+  const model = { ...realNames(source.file, facts), bytes: await readFile(source.file) };
+  const whole = wholeCacheModel(model);
+  const folder = dirname(realpathSync(source.file));
+  const session = await createSession(
+    whole ? { bytes: whole, folder } : source.file,
+    onCpu.options,
+  );
   let rewrites: GraphRewrite[];
   let reference: ProbeLogits;
-  let quantizesActivations: boolean;
   try {
-    const facts = inspectGraph(source.file);
-    ({ quantizesActivations } = facts);
-    const bytes = await readFile(source.file);
-    rewrites = rewriteGraph({ ...realNames(source.file, facts), bytes });
     const io = new GraphIo(session, source.config);
+    const decoder = new PassthroughCacheDecoder(session, io, "");
+    rewrites = rewriteGraph(model);
     const fallbackReason =
       expectedForm(facts, source.config).reason ??
       (io.pastInputs.every(hasStandardLayout) ? null : NO_STANDARD_CACHE);
     if (fallbackReason !== null) return { ...ORIGINAL, fallbackReason };
     reference = await probeLogits(decoder);
+    const isLowPrecision = rewrites.some((rewrite) => rewrite.isLowPrecision);
+    if (io.hasInput("use_cache_branch") && !(await isCausalBehindCache(decoder, isLowPrecision))) {
+      throw new Error(
+        "its branch with a cache takes one new token only: export it again with a newer optimum",
+      );
+    }
   } finally {
     await session.release();
   }
   let failed = ORIGINAL;
   for (const rewrite of rewrites) {
-    const check = { reference, probesRows: quantizesActivations };
+    const check = { reference, probesRows: facts.quantizesActivations };
     const result = await verifyRewrite(onCpu, rewrite, { nodes: rewrite.nodes, ...check });
     if (result.variant === "split") {
       return (await simplifyRewrite(onCpu, rewrite, check)) ?? result;
@@ -139,6 +152,7 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
     if (result.variant !== "original") return result;
     failed = result;
   }
+  if (whole) throw new Error(`its caches of a window cannot be replaced: ${failed.fallbackReason}`);
   return failed;
 }
 

@@ -60,18 +60,17 @@ function valuesOf(data: Tensor["data"]): Float32Array | Float16Array {
 /** The rows of neighbouring slots in one batch, without unused entries, by slot, input and head. */
 function cachedRows(cache: KvCache, alignment: Alignment, slots: readonly Slot[]) {
   const shown = { shown: slots, newTokens: 1 };
-  const tensors = cache.tensors(slots[0]!.index, slots.length, shown);
-  const capacity = cache.tokenCapacity;
+  const { tensors, width } = cache.tensors(slots[0]!.index, slots.length, shown);
   return slots.map(({ length }, row) =>
     pastsOf("float32").map(({ name, emptyShape }) => {
       const { data, dims } = tensors[name]!;
       const [, heads, , size] = emptyShape as [number, number, number, number];
-      expect(dims).toEqual([slots.length, heads, capacity, size]);
-      expect(data).toHaveLength(slots.length * heads * capacity * size);
+      expect(dims).toEqual([slots.length, heads, width, size]);
+      expect(data).toHaveLength(slots.length * heads * width * size);
       const values = valuesOf(data);
       return Array.from({ length: heads }, (_, head) => {
-        const firstColumn = alignment === "end" ? capacity - length : 0;
-        const start = ((row * heads + head) * capacity + firstColumn) * size;
+        const firstColumn = alignment === "end" ? width - length : 0;
+        const start = ((row * heads + head) * width + firstColumn) * size;
         return Array.from(values.subarray(start, start + length * size));
       });
     }),
@@ -96,16 +95,16 @@ const action: fc.Arbitrary<Action> = fc.oneof(
 );
 
 describe.each([
-  ["float32", "end"],
-  ["float32", "start"],
-  ["float16", "end"],
-] as const)("a cache of %s, tokens at the %s", (type, alignment) => {
+  ["float32", "end", null],
+  ["float32", "start", null],
+  ["float16", "end", 100],
+] as const)("a cache of %s, tokens at the %s, width at most %s", (type, alignment, widthMax) => {
   const pasts = pastsOf(type);
 
   test("holds the same as one array per sequence, after any sequence of actions", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
-        const cache = new KvCache(pasts, alignment);
+        const cache = new KvCache(pasts, alignment, widthMax);
         const sequences: { slot: Slot; tokens: number[] }[] = [];
         let next = 0;
         for (const action of actions) {
@@ -159,7 +158,7 @@ describe.each([
   test("holds exactly bytesFor bytes, as sequences open, grow and close", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
-        const cache = new KvCache(pasts, alignment);
+        const cache = new KvCache(pasts, alignment, widthMax);
         const slots: Slot[] = [];
         for (const action of actions) {
           if (action.do === "open") slots.push(cache.open());
@@ -180,32 +179,43 @@ describe.each([
   });
 
   test("grows tokens in multiples of 64, and doubles slots", () => {
-    const cache = new KvCache(pasts, alignment);
+    const cache = new KvCache(pasts, alignment, widthMax);
     const token = bytesPerToken(pasts);
     expect(token).toBe((2 * 3 + 2 * 1 + 2) * (type === "float16" ? 2 : 4));
     expect(cache.bytesFor([])).toBe(0);
     expect(cache.bytesFor([1])).toBe(cache.bytesFor([64]));
-    expect(cache.bytesFor([65])).toBe(2 * cache.bytesFor([64]));
-    const spare = alignment === "end" ? (64 * token * 6) / 10 : 0;
-    expect(cache.bytesFor([64])).toBe(64 * token + spare);
-    expect(cache.bytesFor([1, 65, 2])).toBe(2 * (4 * 64 * token + spare));
+    const second = widthMax === null ? 128 : 99;
+    expect(cache.bytesFor([65])).toBe((second / 64) * cache.bytesFor([64]));
+    const spare = alignment === "end" ? (token * 6) / 10 : 0;
+    expect(cache.bytesFor([64])).toBe(64 * (token + spare));
+    expect(cache.bytesFor([1, 65, 2])).toBe(second * (4 * token + spare));
   });
 
   test("gives neighbouring slots as one batch without a copy", () => {
-    const cache = new KvCache(pasts, alignment);
+    const cache = new KvCache(pasts, alignment, widthMax);
     const slots = [cache.open(), cache.open(), cache.open()];
     for (const [i, slot] of slots.entries()) {
       cache.append(slot, newValues(pasts, [[10 * i, 10 * i + 1]]), 0, 2);
     }
     const shown = { shown: slots, newTokens: 1 };
-    const batch = cache.tensors(1, 2, shown)["key"]!;
+    const batch = cache.tensors(1, 2, shown).tensors["key"]!;
     expect(batch.dims).toEqual([2, 2, 64, 3]);
-    const whole = cache.tensors(0, 3, shown)["key"]!;
+    const whole = cache.tensors(0, 3, shown).tensors["key"]!;
     expect((batch.data as Float32Array).buffer).toBe((whole.data as Float32Array).buffer);
   });
 
+  test("is as wide as the longest sequence where its capacity would be too much", () => {
+    const cache = new KvCache(pasts, alignment, 70);
+    const [long, short] = [cache.open(), cache.open()];
+    cache.append(long, newValues(pasts, [Array<number>(66).fill(1)]), 0, 66);
+    cache.append(short, newValues(pasts, [[1, 2, 3]]), 0, 3);
+    const width = (slot: Slot, newTokens: number) =>
+      cache.tensors(slot.index, 1, { shown: [slot], newTokens }).width;
+    expect([width(long, 1), width(long, 4), width(short, 4)]).toEqual([69, 66, 3]);
+  });
+
   test("moves no tokens of sequences that run together at every step", () => {
-    const cache = new KvCache(pasts, alignment);
+    const cache = new KvCache(pasts, alignment, widthMax);
     const [first, second] = [cache.open(), cache.open()];
     cache.append(first, newValues(pasts, [[1, 2, 3]]), 0, 3);
     cache.append(second, newValues(pasts, [[4]]), 0, 1);

@@ -1,14 +1,20 @@
 /** Chunks, windows, switches by length and soft caps of attention. */
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { hasAttentionChunks } from "../../../../worker/engine/graph/attention-chunks.ts";
 import { inspectGraph } from "../../../../worker/engine/graph/inspect.ts";
 import { lengthSwitch } from "../../../../worker/engine/graph/length-switch.ts";
-import { int64Constant, standardNode } from "../../../../worker/engine/graph/nodes.ts";
+import {
+  int64Constant,
+  integerAttribute,
+  standardNode,
+} from "../../../../worker/engine/graph/nodes.ts";
 import { hasSoftCap } from "../../../../worker/engine/graph/soft-cap.ts";
 import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { largestDifference } from "../../../support/logits.ts";
-import { passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
+import { changeNodes } from "../../../support/changed-graph.ts";
+import { copyOf, passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
 
 const node = standardNode;
 const facts = (model: string) => inspectGraph(join(VECTORS, model, "onnx/model.onnx"));
@@ -54,6 +60,24 @@ test("a graph with an attention window has the logits of its export beyond windo
     rows.push(logits);
   }
   expect(largestDifference(rows[0]!, rows[1]!)).toBeLessThan(1e-4);
+});
+
+test("GroupQueryAttention whose caches are as long as the window gets whole ones", async () => {
+  const folder = copyOf("gqa/window");
+  const file = join(folder, "onnx/model.onnx");
+  const shortCaches = changeNodes(readFileSync(file), (each) =>
+    each.op === "GroupQueryAttention"
+      ? { ...each, attributes: [...each.attributes, integerAttribute("sliding_window_cache", 1)] }
+      : each,
+  );
+  writeFileSync(file, shortCaches);
+  const rows = [];
+  for (const path of [folder, join(VECTORS, "gqa/window")]) {
+    const decoder = await load(path);
+    expect(decoder.fallbackReason).toBeNull();
+    rows.push(await decoder.score(decoder.open(), ids(20)));
+  }
+  expect(largestDifference(rows[0]!, rows[1]!)).toBeLessThan(1e-5);
 });
 
 const load = (folder: string) => loadDecoder(folder, { dtype: "fp32", intraOpThreads: 1 });
