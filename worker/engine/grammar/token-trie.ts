@@ -6,13 +6,16 @@
 import { CLASS_OF, isPlainByte } from "./byte-classes.ts";
 import type { Frame } from "./call-stack.ts";
 import type { Matcher } from "./matcher.ts";
-import { allowsPlain, allowsText } from "./runs.ts";
+import { allowsPlain, allowsText, roomFor, type Run } from "./runs.ts";
 
 /**
  * The tokens of a trie: of plain bytes, of whole characters of which none must be escaped in a JSON string (with a first character of
  * more than one byte, or else), or others.
  */
 type Kind = "plain" | "wide" | "text" | "other";
+/** Nodes below a node of which a look one by one takes more than to find out whether a place is closed. */
+const LARGE_NODES = 1_000;
+
 const KINDS = ["plain", "wide", "text", "other"] as const;
 
 export class TokenTrie {
@@ -68,7 +71,9 @@ function kindOf(bytes: Uint8Array): Kind {
   if (bytes.every(isPlainByte)) return "plain";
   if (!bytes.every((byte) => byte >= 0x80 || isPlainByte(byte))) return "other";
   try {
-    new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    // A dot of a pattern matches all other characters.
+    if (/[\u2028\u2029]/u.test(text)) return "other";
     return bytes[0]! >= 0x80 ? "wide" : "text";
   } catch {
     return "other";
@@ -88,8 +93,9 @@ class Trie {
   /** The classes of all bytes below each node, and how many characters the longest token goes on below it. */
   readonly #classes: Int32Array;
   readonly #lengths: Uint16Array;
-  /** [V / 32] the bits of all tokens. */
-  readonly #all: Uint32Array;
+  /** By the number of characters: [V / 32] the bits of all tokens with at most so many. */
+  readonly #upTo: (Uint32Array | undefined)[] = [];
+  readonly #vocabSize: number;
 
   /** @param tokens in the order of their bytes */
   constructor(tokens: readonly Token[], kind: Kind, vocabSize: number) {
@@ -122,8 +128,7 @@ class Trie {
     this.#classes = new Int32Array(bytes.length);
     this.#lengths = new Uint16Array(bytes.length);
     this.#fillBelow();
-    this.#all = new Uint32Array(Math.ceil(vocabSize / 32));
-    this.#set(this.#all, 0, ids.length);
+    this.#vocabSize = vocabSize;
   }
 
   #fillBelow(): void {
@@ -142,15 +147,15 @@ class Trie {
   /** Sets the bits of the allowed tokens. */
   allow(mask: Uint32Array, matcher: Matcher, { state, frame, bytesMax }: Start): void {
     const [bytes, depths, ends, firsts] = [this.#bytes, this.#depths, this.#ends, this.#firsts];
-    /** Positions after the prefix of each depth. */
-    const states = new Int32Array(bytesMax + 1);
-    const frames: (Frame | null)[] = Array.from({ length: bytesMax + 1 }, () => null);
-    states[0] = state;
-    frames[0] = frame;
-    if (this.#allowsBelow(0, matcher, state, frame)) {
-      for (let i = 0; i < mask.length; i++) mask[i]! |= this.#all[i]!;
+    const all = this.#allowedAtOnce(matcher.runs.at(state, frame));
+    if (all !== null) {
+      for (let i = 0; i < mask.length; i++) mask[i]! |= all[i]!;
       return;
     }
+    /** Positions after the prefix of each depth. */
+    const states = new Int32Array(bytesMax + 1);
+    const frames: (Frame | null)[] = [frame];
+    states[0] = state;
     for (let node = 1; node < bytes.length;) {
       const depth = depths[node]!;
       const end = ends[node]!;
@@ -161,28 +166,54 @@ class Trie {
       const { nextState, nextFrame } = matcher;
       states[depth] = nextState;
       frames[depth] = nextFrame;
-      const allowsAll = end > node + 1 && this.#allowsBelow(node, matcher, nextState, nextFrame);
-      const next = allowsAll ? end : node + 1;
-      this.#set(mask, firsts[node]!, firsts[next]!);
-      node = next;
+      // Only the rest of a character may be below. A prefix may end inside a character, but no run begins there.
+      const isKnown = end > node + 1 && this.#lengths[node]! > 0 && this.#kind !== "other";
+      const run = isKnown ? matcher.runs.at(nextState, nextFrame) : null;
+      const allowsAll = run !== null && this.#allowsBelow(node, run);
+      this.#set(mask, firsts[node]!, firsts[allowsAll ? end : node + 1]!);
+      const isOver = allowsAll || (run !== null && this.#kind === "plain" && !run.ways.hasPlain);
+      node = isOver ? end : node + 1;
     }
   }
 
+  /** The tokens that are allowed at the start of a run, if the run tells all of them: [V / 32]. */
+  #allowedAtOnce(run: Run): Uint32Array | null {
+    if (this.#kind === "other") return null;
+    const most = this.#lengths[0]!;
+    if (this.#allowsBelow(0, run)) return this.#shorterTokens(most);
+    const count = roomFor(this.#kind === "plain" ? "plain" : "text", run, most);
+    return count === null ? null : this.#shorterTokens(count);
+  }
+
+  /** The tokens with at most so many characters: [V / 32]. */
+  #shorterTokens(most: number): Uint32Array {
+    const known = this.#upTo[most];
+    if (known) return known;
+    const mask = new Uint32Array(Math.ceil(this.#vocabSize / 32));
+    const characters: number[] = [];
+    for (let node = 1; node < this.#bytes.length; node++) {
+      const depth = this.#depths[node]!;
+      const isContinuation = (this.#bytes[node]! & 0xc0) === 0x80;
+      characters[depth] = (characters[depth - 1] ?? 0) + (isContinuation ? 0 : 1);
+      if (characters[depth] <= most) this.#set(mask, this.#firsts[node]!, this.#firsts[node + 1]!);
+    }
+    return (this.#upTo[most] = mask);
+  }
+
   /** Whether the run after a node's prefix tells that all tokens below the node are allowed. */
-  #allowsBelow(node: number, { runs }: Matcher, state: number, frame: Frame | null): boolean {
+  #allowsBelow(node: number, run: Run): boolean {
     const length = this.#lengths[node]!;
-    // Only the rest of a character.
-    if (length === 0 || this.#kind === "other") return false;
-    // A prefix may end inside a character, but no run begins there.
-    const run = runs.at(state, frame);
+    const isLarge = this.#ends[node]! - node > LARGE_NODES;
     switch (this.#kind) {
       case "plain":
-        return allowsPlain(run, this.#classes[node]!, length);
+        return allowsPlain(run, this.#classes[node]!, length, isLarge);
       case "wide":
-        if (node > 0) return allowsText(run, length);
-        return run.wide !== null && allowsText(run.wide, length - 1);
+        if (node === 0 && run.wide && allowsText(run.wide, length - 1, isLarge)) return true;
+        return allowsText(run, length, isLarge);
       case "text":
-        return allowsText(run, length);
+        return allowsText(run, length, isLarge);
+      case "other":
+        return false;
     }
   }
 
