@@ -100,6 +100,13 @@ async function readGraph(
     if (graph.form.reason !== null) {
       add("warning", role, `it runs slowly, one sequence at a time: ${graph.form.reason}`);
     }
+    if (!graph.isReproducible) {
+      add(
+        "warning",
+        role,
+        "the same request may give another text, because its activations are quantized and its runs are not exact",
+      );
+    }
     return graph;
   } catch (error) {
     add("error", role, errorText(error));

@@ -20,14 +20,17 @@ export async function checkGraph(choice: GraphChoice, config: ModelConfig): Prom
   const stored = hasPrepared(file)
     ? await readPrepared(file, await preparationKey(file, config))
     : null;
+  const form = stored
+    ? { variant: stored.variant, reason: stored.fallbackReason }
+    : expectedForm(facts, config);
+  const isExact = stored ? stored.hasExactRows : form.variant === "split";
   const files = [file, ...facts.externalFiles.map((name) => join(dirname(file), name))];
   return {
     file,
     bytes: files.reduce((sum, each) => sum + statSync(each).size, 0),
-    form: stored
-      ? { variant: stored.variant, reason: stored.fallbackReason }
-      : expectedForm(facts, config),
+    form,
     isCompared: stored !== null,
+    isReproducible: !facts.quantizesActivations || isExact,
     cacheBytesPerToken: cacheBytesPerToken(facts, config),
     logitsWidth: facts.outputs.find(({ name }) => name === "logits")?.shape.at(-1) ?? null,
   };

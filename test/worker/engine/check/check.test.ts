@@ -11,6 +11,7 @@ import {
   LOGITS_WIDTH,
   modelFolder,
   passthroughCopyOf,
+  VECTORS,
   words,
 } from "../../../support/model-folder.ts";
 import { folderOf } from "../../../support/tokenizers.ts";
@@ -152,4 +153,13 @@ test("a tokenizer that is a git-LFS pointer is named", async () => {
   expect(messages(problems, "error")).toContainEqual(
     expect.stringMatching(/^base: .*tokenizer\.json: It is a git-LFS pointer/),
   );
+});
+
+test.each([
+  ["llama/base", "fp32", true],
+  ["llama/base", "int8", true],
+  ["gqa/base", "q4", false],
+] as const)("%s in %s: reproducible: %s", async (name, dtype, isReproducible) => {
+  const path = join(VECTORS, name);
+  expect(await checkGraph({ path, dtype }, readConfig(path))).toMatchObject({ isReproducible });
 });
