@@ -42,7 +42,7 @@ const WARM_UP_TOKENS = 16;
 const SLOTS = 40;
 const ROWS_MAX = 8;
 /** With fewer jobs at once, some run in turn. */
-const JOBS_MIN = 6;
+const JOBS_MIN = 4;
 /** A logit bias against the end token, so that every job has as many tokens. */
 const NO_END = [0, -1_000] as const;
 
@@ -63,6 +63,8 @@ const { values: args } = parseArgs({
 const numbers = (list: string) => list.split(",").map(Number);
 const tokensMax = Number(args.tokens);
 const results: Measured[] = [];
+/** Index of the latest prompt that only one job has. */
+let newPrompts = 100;
 try {
   const model = ggufFile("inflated", "fp32");
   const contextTokens = PROMPT_TOKENS + tokensMax + 32;
@@ -75,11 +77,14 @@ try {
   for (const latencyMs of numbers(args.latency)) {
     const slow = await startLatency(url, latencyMs);
     for (const jobs of numbers(args.jobs)) {
+      const base = remoteBase(slow.url, jobs);
+      const remote = { ...models, base: new RemoteDecoder(base) };
+      const batches = [new Batch({ speculate: false }), await warmedUp(remote)];
       const runs = [() => ownStream(slow.url, { latencyMs, jobs, lengths })];
       for (const temperature of numbers(args.temperature)) {
-        for (const speculate of [false, true]) {
-          const setting = { latencyMs, jobs, temperature, speculate };
-          runs.push(await steeredRun(models, slow.url, setting));
+        for (const [i, batch] of batches.entries()) {
+          const setting = { latencyMs, jobs, temperature, speculate: i > 0 };
+          runs.push(() => steered(batch, remote, setting));
         }
       }
       const measured = runs.map((): Measured[] => []);
@@ -87,6 +92,7 @@ try {
         for (const [i, run] of runs.entries()) measured[i]!.push(await run());
       }
       for (const rounds of measured) report(mean(rounds));
+      await base.close();
     }
     await slow.close();
   }
@@ -248,54 +254,53 @@ interface Setting {
   readonly speculate: boolean;
 }
 
-/**
- * Steered jobs in one batch; without drafts, one call gives one token. The times of the base, and how often drafts are right, are known
- * from earlier jobs, as in a worker.
- * @returns runs the jobs once
- */
-async function steeredRun(
-  models: Models,
-  url: string,
-  { latencyMs, jobs, temperature, speculate }: Setting,
-): Promise<() => Promise<Measured>> {
-  const base = remoteBase(url, jobs);
-  const remote = { ...models, base: new RemoteDecoder(base) };
+/** A batch that knows the times of the base, and how often drafts are right, from earlier jobs, as that of a worker does. */
+async function warmedUp(remote: Models): Promise<Batch> {
   const drafter = args.drafter as ForcedDrafter | undefined;
-  const batch = new Batch({ speculate, ...(drafter && { drafter }) });
+  const batch = new Batch({ speculate: true, ...(drafter && { drafter }) });
   for (let i = 0; i < WARM_UP_JOBS; i++) {
-    batch.add(requestOf(remote, i + 1, temperature, WARM_UP_TOKENS));
+    // The first prompt is in no cache: its call tells what prompts cost.
+    const index = i === 0 ? ++newPrompts : i;
+    batch.add(requestOf(remote, index, 0, WARM_UP_TOKENS));
     await run(batch);
   }
-  return async () => {
-    const sequences: Sequence[] = [];
-    const count = Math.max(JOBS_MIN, jobs);
-    const startedMs = performance.now();
-    let tokens = 0;
-    while (sequences.length < count || batch.size > 0) {
-      while (sequences.length < count && batch.size < jobs) {
-        sequences.push(batch.add(requestOf(remote, sequences.length, temperature))!);
-      }
-      tokens += await step(batch);
+  return batch;
+}
+
+/** Steered jobs in one batch; without drafts, one call gives one token. */
+async function steered(
+  batch: Batch,
+  remote: Models,
+  { latencyMs, jobs, temperature, speculate }: Setting,
+): Promise<Measured> {
+  const sequences: Sequence[] = [];
+  const count = Math.max(JOBS_MIN, jobs);
+  const startedMs = performance.now();
+  let tokens = 0;
+  while (sequences.length < count || batch.size > 0) {
+    while (sequences.length < count && batch.size < jobs) {
+      sequences.push(batch.add(requestOf(remote, sequences.length, temperature))!);
     }
-    const seconds = (performance.now() - startedMs) / 1000;
-    const counts = sequences.map(({ remote: own }) => own!);
-    const sum = (of: (count: RemoteCounts) => number) =>
-      counts.reduce((total, count) => total + of(count), 0);
-    const drafts = sequences.map((sequence) => totalDrafts(sequence.drafts));
-    const drafted = drafts.reduce((total, one) => total + one.drafted, 0);
-    const accepted = drafts.reduce((total, one) => total + one.accepted, 0);
-    return {
-      name: speculate ? "steered" : "steered, one call per token",
-      latencyMs,
-      jobs,
-      temperature,
-      tokensPerSecond: tokens / seconds,
-      callsPerToken: sum(({ calls }) => calls) / tokens,
-      askedPerToken: sum(({ asked }) => asked) / tokens,
-      bytesPerToken: sum(({ bytes }) => bytes) / tokens,
-      ...(drafted > 0 && { acceptedShare: accepted / drafted }),
-      reasons: reasonsPerToken(counts, tokens),
-    };
+    tokens += await step(batch);
+  }
+  const seconds = (performance.now() - startedMs) / 1000;
+  const counts = sequences.map(({ remote: own }) => own!);
+  const sum = (of: (count: RemoteCounts) => number) =>
+    counts.reduce((total, count) => total + of(count), 0);
+  const drafts = sequences.map((sequence) => totalDrafts(sequence.drafts));
+  const drafted = drafts.reduce((total, one) => total + one.drafted, 0);
+  const accepted = drafts.reduce((total, one) => total + one.accepted, 0);
+  return {
+    name: speculate ? "steered" : "steered, one call per token",
+    latencyMs,
+    jobs,
+    temperature,
+    tokensPerSecond: tokens / seconds,
+    callsPerToken: sum(({ calls }) => calls) / tokens,
+    askedPerToken: sum(({ asked }) => asked) / tokens,
+    bytesPerToken: sum(({ bytes }) => bytes) / tokens,
+    ...(drafted > 0 && { acceptedShare: accepted / drafted }),
+    reasons: reasonsPerToken(counts, tokens),
   };
 }
 

@@ -1,29 +1,28 @@
 /**
  * The time of a call as a constant part and a part for each token that the server computes. Drafters make most calls alike, and a line
- * through the latest ones (cost-line.ts) would soon forget the part for a token, or take it for the constant one. So this is a Kalman
- * filter: each call changes the two parts by how uncertain they are, and calls of one size leave the part for a token as it was.
+ * through the latest ones (cost-line.ts) would soon forget the part for a token, or take it for the constant one. Here each call moves
+ * both parts towards its time (normalised least mean squares): that for a token by little, unless the call has many.
  *
  * A single call may take many times as long as the others: the server fills a cache with a prompt, or does something else. So no
  * call counts as more than a multiple of what is expected; a server that has become slower is followed within some calls.
  */
 
 /** A token's part of a call without tokens, before calls of different sizes were seen. */
-const TOKEN_SHARE = 0.1;
+const TOKEN_SHARE = 0.03;
 /** With each call the part for a token goes back to that share by so much, so that drafts are tried again. */
-const FORGETTING = 0.01;
+const FORGETTING = 0.003;
 /** A measurement counts as at most so many times what is expected. */
 const OUTLIER = 2.5;
 /** What is expected is at least this for it. */
 const EXPECTED_MIN_MS = 5;
-/** Standard deviations: of a call's time, as a share of it; of the change of each part from call to call. */
-const NOISE = 0.25;
-const DRIFT = { fixed: 0.05, token: 0.03 };
+/** How easily the part for a token moves, beside the constant one. */
+const TOKEN_WEIGHT = 0.15;
+/** The larger, the less a call counts beside those before it: about a fifth with one token. */
+const INERTIA = 4;
 
 export class CallCost {
-  #fixedMs = 1;
-  #tokenMs = TOKEN_SHARE;
-  /** Variances and covariance of the two parts; null before the first call. */
-  #variance: { fixed: number; both: number; token: number } | null = null;
+  #fixedMs = 0;
+  #tokenMs = 0;
 
   /** Milliseconds of a call without tokens. */
   get fixedMs(): number {
@@ -36,39 +35,17 @@ export class CallCost {
   }
 
   record(ms: number, tokens: number): void {
-    if (!this.#variance) {
+    const expectedMs = this.#fixedMs + this.#tokenMs * tokens;
+    if (expectedMs === 0) {
       this.#fixedMs = ms / (1 + TOKEN_SHARE * tokens);
       this.#tokenMs = TOKEN_SHARE * this.#fixedMs;
+      return;
     }
-    const { fixed, both, token } = this.#drifted();
-    const expectedMs = this.#fixedMs + this.#tokenMs * tokens;
     const error = clipped(ms, expectedMs) - expectedMs;
-    // An unlikely time says less.
-    const noise = (NOISE * Math.max(EXPECTED_MIN_MS, expectedMs)) ** 2 + (error / 4) ** 2;
-    const [fixedGain, tokenGain] = [fixed + both * tokens, both + token * tokens];
-    const scale = 1 / (fixedGain + tokenGain * tokens + noise);
-    this.#fixedMs = Math.max(0, this.#fixedMs + fixedGain * scale * error);
-    this.#tokenMs = Math.max(0, this.#tokenMs + tokenGain * scale * error);
+    const step = error / (1 + TOKEN_WEIGHT * tokens ** 2 + INERTIA);
+    this.#fixedMs = Math.max(0, this.#fixedMs + step);
+    this.#tokenMs = Math.max(0, this.#tokenMs + TOKEN_WEIGHT * tokens * step);
     this.#tokenMs += FORGETTING * (TOKEN_SHARE * this.#fixedMs - this.#tokenMs);
-    this.#variance = {
-      fixed: fixed - fixedGain * scale * fixedGain,
-      both: both - fixedGain * scale * tokenGain,
-      token: token - tokenGain * scale * tokenGain,
-    };
-  }
-
-  /** The variances before the next call. */
-  #drifted() {
-    const { fixed, both, token } = this.#variance ?? {
-      fixed: this.#fixedMs ** 2,
-      both: 0,
-      token: this.#fixedMs ** 2,
-    };
-    return {
-      fixed: fixed + (DRIFT.fixed * this.#fixedMs) ** 2,
-      both,
-      token: token + (DRIFT.token * this.#fixedMs) ** 2,
-    };
   }
 }
 

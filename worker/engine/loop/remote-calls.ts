@@ -16,6 +16,8 @@ export interface RowCallsOptions {
   readonly onArrival: () => void;
 }
 
+const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum + count, 0);
+
 /** A row for which the server computes more tokens has a prompt that was not in its cache. */
 const FILL_TOKENS = 32;
 
@@ -101,6 +103,7 @@ export class RowCalls {
       if (!query.isFirst && (!isFill || this.#wasFill)) {
         load.recordCall(cost.ms, atOnce, computedTokens);
       }
+      if (isFill) load.recordFill(cost.ms, sumOf(computedTokens ?? []));
       this.#wasFill = isFill && !query.isFirst;
       this.#slot = reply.slot ?? null;
       this.#tree = RowTree.ofRows(query.drafts, rows);

@@ -17,7 +17,7 @@ import type { Sequence } from "./sequence.ts";
 /** Most drafts that prompt lookup finds. */
 const FOUND_MAX = 12;
 /** How many drafts the expert makes beside a stream, for the next call. */
-const AHEAD_MAX = 8;
+const AHEAD_MAX = 4;
 /** Above this size of vocabulary, drafts that are not used are sampled at one position of four only: it takes as long as a draw. */
 const OBSERVED_VOCABULARY = 32_768;
 
@@ -54,6 +54,8 @@ export class RemoteDrafts {
   #started = { ms: 0, runs: 0 };
   /** Drafts of the latest call that the output has not reached. */
   #called = 0;
+  /** Most prompts of a call so far. */
+  #promptsFilled = 1;
   /** How many drafts the expert makes beyond those of the call. */
   #aheadMax = 0;
 
@@ -83,6 +85,7 @@ export class RemoteDrafts {
     this.#called = drafts.length;
     const list = liftMax > 0 ? "lifted" : "plain";
     const { isLead } = plan;
+    if (!isLead) this.#promptsFilled = Math.max(this.#promptsFilled, drafts.length + 1);
     // After a lead that the output's end cuts short, one row is wanted.
     const isCut = isLead && drafts.length < plan.drafts;
     const streamed = isCut ? drafts.length + 1 : plan.streamed;
@@ -204,6 +207,9 @@ export class RemoteDrafts {
       canStream: calls.canStream,
       canLead: calls.canLead,
       lists: this.#liftMax > 0 ? "lifted" : "plain",
+      contextTokens: base.hasSlots ? this.#context.length : 0,
+      promptsFilled: this.#promptsFilled,
+      tokensTaken: sequence.tokens.length,
     });
   }
 

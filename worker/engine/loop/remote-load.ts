@@ -12,6 +12,8 @@ import { RunningMean } from "../decode/draft.ts";
 import { CallCost, clipped } from "./call-cost.ts";
 import { DraftStatistics } from "./draft-statistics.ts";
 
+/** Time of a token in a long prompt, as a share of that of a single one, before a prompt was measured. */
+const FILL_SHARE = 0.25;
 /** The share of a call without tokens that a stream's step is taken to be before one was measured. */
 const STEP_SHARE = 0.6;
 /** After so many calls without a stream the time of its steps is no longer known. */
@@ -22,7 +24,9 @@ export class BaseLoad {
   sequences = 0;
   /** Of all its sequences: a new one begins with them. */
   readonly drafts = new DraftStatistics();
-  readonly call = new CallCost();
+  readonly #calls = new CallCost();
+  /** Milliseconds of each token of a prompt; 0 if none was measured. */
+  readonly #fillMs = new RunningMean(0, 0);
   #tokensNow = 0;
   /** Tokens that the server computes for a row beside its own, for each draft of the call. */
   readonly #extraTokens = new RunningMean(0, 0);
@@ -50,7 +54,12 @@ export class BaseLoad {
     const extra = rows.reduce((sum, count) => sum + Math.max(0, count - 1), 0);
     const drafts = rows.length - 1;
     if (drafts > 0) this.#extraTokens.observe(extra / rows.length / drafts);
-    this.call.record(ms, atOnce + extra);
+    this.#calls.record(ms, atOnce + extra);
+  }
+
+  /** A call whose prompts were not in the server's cache. */
+  recordFill(ms: number, tokens: number): void {
+    this.#fillMs.observe(Math.max(0, ms - this.fixedMs) / tokens);
   }
 
   recordStep(ms: number): void {
@@ -58,6 +67,21 @@ export class BaseLoad {
     this.#steps ??= { ms: new RunningMean(ms, 0), tokens: new RunningMean(0, 0) };
     this.#steps.ms.observe(clipped(ms, this.#steps.ms.value));
     this.#steps.tokens.observe(this.#tokensNow);
+  }
+
+  /** Milliseconds of a call without tokens. */
+  get fixedMs(): number {
+    return this.#calls.fixedMs;
+  }
+
+  /** Milliseconds of each token of a call. It takes as long as one of a long prompt at least, which is known sooner. */
+  get tokenMs(): number {
+    return Math.max(this.#calls.tokenMs, this.#fillMs.value);
+  }
+
+  /** Milliseconds of each token of a prompt. */
+  get fillTokenMs(): number {
+    return this.#fillMs.value || FILL_SHARE * this.tokenMs;
   }
 
   /** Tokens that a call with so many drafts computes. */
@@ -72,7 +96,7 @@ export class BaseLoad {
 
   /** Milliseconds of a stream's step without its rows. A call has a step too, so it takes no longer than that. */
   get stepMs(): number {
-    const { fixedMs, tokenMs } = this.call;
+    const { fixedMs, tokenMs } = this;
     if (!this.#steps) return STEP_SHARE * fixedMs;
     const { ms, tokens } = this.#steps;
     return Math.min(fixedMs, Math.max(0, ms.value - tokenMs * tokens.value));

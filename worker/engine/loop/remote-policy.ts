@@ -22,6 +22,8 @@ const STREAM_TOKENS_MAX = 24;
 /** How many of the base's own tokens a stream may have after its lead. */
 const TAILS = [1, 2, 4, 8, STREAM_TOKENS_MAX];
 const FORCED_DRAFTS = 4;
+/** An output is expected to be so long at least, and to go on for as long as it is. */
+const TOKENS_EXPECTED = 8;
 /** The share of a call's time that a call costs beside it: parsing on both sides, places in the server's queue. */
 const CALL_PRICE = 0.3;
 
@@ -52,6 +54,12 @@ export interface Choices {
   readonly canLead: boolean;
   /** The kind of rows without a stream. */
   readonly lists: ListKind;
+  /** Prompt and output, where a prompt has a cache of its own that may have to be filled; otherwise 0. */
+  readonly contextTokens: number;
+  /** Most prompts of a call so far: so many have such a cache. */
+  readonly promptsFilled: number;
+  /** Tokens of the output so far. */
+  readonly tokensTaken: number;
 }
 
 interface RatedPlan {
@@ -105,7 +113,7 @@ export class DraftPolicy {
     if (!isStreamable(choices)) return;
     const streamed = streamedMax(choices);
     for (let drafts = 1; drafts <= branchesMax(choices); drafts++) {
-      const speed = this.#branchSpeed(drafts, streamed);
+      const speed = this.#branchSpeed(drafts, streamed, choices);
       yield { plan: { ...NO_DRAFTS, drafts, streamed }, speed };
     }
   }
@@ -154,20 +162,34 @@ export class DraftPolicy {
   }
 
   /** The speed of a call with drafts. The first wrong one ends it (arXiv 2211.17192). */
-  #rowsSpeed(drafts: number, acceptance: number, draftMs: number, { lists }: Choices): number {
-    const { fixedMs, tokenMs } = this.#load.call;
+  #rowsSpeed(drafts: number, acceptance: number, draftMs: number, choices: Choices): number {
+    const { lists } = choices;
+    const { fixedMs, tokenMs } = this.#load;
     const tokens = powersOf(acceptance, drafts);
     const callMs = fixedMs + this.#shared(tokenMs) * this.#load.tokensFor(drafts);
     // Lifted tokens follow from the pair's logits of each position, also of the last one.
     const liftMs = lists === "lifted" ? this.#drafts.draftMs.value : 0;
-    return (
-      tokens / (callMs * (1 + CALL_PRICE) + draftMs * drafts + liftMs + this.#asksMs(tokens, lists))
-    );
+    const ms =
+      callMs * (1 + CALL_PRICE) +
+      draftMs * drafts +
+      liftMs +
+      this.#fillMs(drafts, tokens, choices) +
+      this.#asksMs(tokens, lists);
+    return tokens / ms;
+  }
+
+  /** Time to fill the caches of prompts that have none, as the share of one of the calls that it is for. */
+  #fillMs(drafts: number, tokensOfCall: number, choices: Choices): number {
+    const { contextTokens, promptsFilled, tokensLeft, tokensTaken } = choices;
+    const prompts = Math.max(0, drafts + 1 - promptsFilled);
+    const fillMs = prompts * contextTokens * this.#shared(this.#load.fillTokenMs);
+    const tokensToCome = Math.min(tokensLeft, Math.max(TOKENS_EXPECTED, tokensTaken));
+    return fillMs / Math.max(1, tokensToCome / tokensOfCall);
   }
 
   /** Time of the calls that ask again about so many positions. */
   #asksMs(tokens: number, lists: ListKind): number {
-    const { fixedMs, tokenMs } = this.#load.call;
+    const { fixedMs, tokenMs } = this.#load;
     return (
       tokens * this.#drafts.asks[lists].value * (fixedMs + this.#shared(tokenMs)) * (1 + CALL_PRICE)
     );
@@ -191,7 +213,7 @@ export class DraftPolicy {
    * of those that only the base has right, a branch gives 1 / (1 - b) tokens, and one that begins with n drafts
    * t(n) = 1 + e * t(n - 1) + o / (1 - b). Its steps are counted alike: the rows after drafts come in the first one.
    */
-  #branchSpeed(drafts: number, streamed: number): number {
+  #branchSpeed(drafts: number, streamed: number, choices: Choices): number {
     const [base, expert, only] = [
       this.#drafts.base,
       this.#drafts.expert,
@@ -203,17 +225,15 @@ export class DraftPolicy {
       tokens = 1 + expert * tokens + only * run;
       steps = expert * steps + only * (1 + run) + Math.max(0, 1 - expert - only);
     }
-    const draftMs = this.#drafts.draftMs.value * drafts;
+    const draftMs = this.#drafts.draftMs.value * drafts + this.#fillMs(drafts, tokens, choices);
     return this.#streamSpeed({ tokens, steps, streamed, branches: drafts, isLeft: 1, draftMs });
   }
 
   #streamSpeed({ tokens, steps, streamed, branches, isLeft, draftMs }: StreamEstimate): number {
-    const { fixedMs, tokenMs } = this.#load.call;
-    const { stepMs } = this.#load;
+    const { fixedMs, tokenMs, stepMs } = this.#load;
     const firstMs = fixedMs + this.#shared(tokenMs) * this.#load.tokensFor(branches);
     const rowsMs = this.#shared(tokenMs) * (branches + 1);
-    // One that is left ends its connection, and the next call has to open one. Until the server sees it, it goes on: this costs the
-    // calls that follow.
+    // Until the server sees that a stream was left, it goes on: the calls that follow pay for these steps, and the next one waits for one.
     const networkMs = Math.max(0, fixedMs - stepMs);
     const late = 1 + networkMs / Math.max(1, stepMs + rowsMs);
     const wasted = Math.min(Math.max(0, streamed - steps), isLeft * late);
@@ -221,7 +241,7 @@ export class DraftPolicy {
       firstMs * (1 + CALL_PRICE) +
       (steps - 1) * (stepMs + rowsMs) +
       wasted * rowsMs +
-      isLeft * networkMs +
+      isLeft * 0.5 * (stepMs + rowsMs) +
       this.#asksMs(tokens, "plain") +
       draftMs;
     return tokens / ms;
@@ -244,7 +264,7 @@ interface StreamEstimate {
   readonly branches: number;
   /** The share of such streams that the output leaves before their end. */
   readonly isLeft: number;
-  /** Time until the drafts are made. */
+  /** Time until the drafts are made, and the caches filled. */
   readonly draftMs: number;
 }
 

@@ -9,6 +9,7 @@ import { InvalidRow } from "./base-row.ts";
 import { CallQueue, type CallKind } from "./call-queue.ts";
 import { jsonEvents, type JsonEvent } from "./event-stream.ts";
 import { answerOf, serverTextOf } from "./server-text.ts";
+import { SpareConnection } from "./spare-connection.ts";
 
 export interface ConnectionOptions {
   /** Of the server, without a path below which its API begins; credentials are refused by the manifest. */
@@ -88,6 +89,7 @@ export class Connection {
   readonly #queue: CallQueue;
   /** A stream that is left ends its connection, which says nothing about the base. */
   readonly #streams: Pool;
+  readonly #spare = new SpareConnection();
   readonly #prefix: string;
   /** Awaited before each try of a call that is no probe. An AppError ends the call, unless it is base_unavailable. */
   beforeTry: () => Promise<void> = async () => {};
@@ -112,7 +114,7 @@ export class Connection {
       bodyTimeout: 0,
     };
     this.#pool = new Pool(origin, poolOptions);
-    this.#streams = new Pool(origin, poolOptions);
+    this.#streams = new Pool(origin, { ...poolOptions, connect: this.#spare.connector });
     this.#pool.on("disconnect", () => this.onDisconnect());
   }
 
@@ -210,6 +212,7 @@ export class Connection {
   }
 
   async close(): Promise<void> {
+    this.#spare.close();
     await Promise.all([this.#pool.destroy(), this.#streams.destroy()]);
   }
 

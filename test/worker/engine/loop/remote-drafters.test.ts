@@ -175,6 +175,32 @@ test("streams without the row of their first position: rows are called for from 
   }
 });
 
+test("a server that does not follow leads: one is tried, and then the base's own stream", async () => {
+  const local = models();
+  const routes = llamaRoutes({
+    logits: async (ids) => (local.base as FakeDecoder).logitsOf(ids),
+    vocabSize: VOCAB,
+  });
+  let leads = 0;
+  const deaf: typeof routes = (path, { grammar, ...body }) => {
+    if (grammar !== undefined) leads++;
+    return routes(path, body);
+  };
+  const options = {
+    prompts: { base: [1, 2, 3], expert: [2, 3], antiexpert: [5, 2, 3] },
+    maxTokens: TOKENS,
+    sampling: { temperature: 0, logitBias: [NO_EOS] },
+  };
+  const expected = await runTokens({ ...options, models: models() }, { speculate: false });
+  // Its first token is one that the base says too, in some of these texts.
+  const base = inProcess({ api: llamaCpp(), routes: deaf, vocabSize: VOCAB, top: VOCAB });
+  const { tokens, drafts } = await run({ ...options, models: { ...models(), base } }, "lead");
+  expect(tokens).toEqual(expected);
+  expect(leads).toBeGreaterThan(0);
+  expect(leads).toBeLessThan(TOKENS / 2);
+  expect(drafts.base.accepted).toBeGreaterThan(0);
+});
+
 async function run(options: RequestOptions, drafter: BatchOptions["drafter"]) {
   const batch = new Batch({ speculate: true, ...(drafter && { drafter }) });
   const sequence = batch.add(generateRequest(options))!;

@@ -13,6 +13,9 @@ const CHOICES: Choices = {
   canStream: true,
   canLead: true,
   lists: "plain",
+  contextTokens: 0,
+  promptsFilled: 1,
+  tokensTaken: 0,
 };
 const ROWS_ONLY = { ...CHOICES, canStream: false, canLead: false };
 
@@ -139,6 +142,23 @@ test("after many calls for rows a stream is tried again", () => {
   expect(streams.length).toBeLessThanOrEqual(10);
 });
 
+test("caches are filled only for an output that is long enough to pay for it", () => {
+  observeShares({ expert: 0.9, base: 0.3 });
+  const server = { stepMs: 20, tokenMs: 1, latencyMs: 20 };
+  const choices = { ...ROWS_ONLY, contextTokens: 1000, tokensLeft: 1000 };
+  expect(follow(server, choices).drafts).toBe(0);
+  expect(policy.choose({ ...choices, tokensTaken: 500 }).drafts).toBeGreaterThanOrEqual(3);
+  expect(policy.choose({ ...choices, promptsFilled: 8 }).drafts).toBeGreaterThanOrEqual(3);
+});
+
+test("the time of a prompt tells the time of a row before any row was drafted", () => {
+  observeShares({ expert: 0.9, base: 0.3 });
+  load.recordCall(60, 1, [1]);
+  const before = policy.choose(ROWS_ONLY);
+  for (let i = 0; i < 3; i++) load.recordFill(8_060, 200);
+  expect(policy.choose(ROWS_ONLY).drafts).toBeLessThan(before.drafts);
+});
+
 describe("the cost of a call", () => {
   test("one call that takes fifty times as long as the others changes the choice for a few calls", () => {
     observeShares({ expert: 0.9, base: 0.3 });
@@ -152,10 +172,18 @@ describe("the cost of a call", () => {
     const cost = new CallCost();
     for (let i = 0; i < 40; i++) cost.record(30 + 5 * (i % 2 ? 1 : 9), i % 2 ? 1 : 9);
     expect(cost.fixedMs).toBeCloseTo(30, -1);
-    expect(cost.tokenMs).toBeCloseTo(5, 0);
+    expect(Math.abs(cost.tokenMs - 5)).toBeLessThan(1);
     for (let i = 0; i < 20; i++) cost.record(35, 1);
     expect(cost.fixedMs + cost.tokenMs).toBeCloseTo(35, 0);
-    expect(cost.tokenMs).toBeGreaterThan(4);
+    expect(cost.tokenMs).toBeGreaterThan(3);
+  });
+
+  test("slow calls of any size leave both parts in bounds", () => {
+    const cost = new CallCost();
+    for (let i = 0; i < 200; i++) cost.record(i % 7 === 3 ? 2_000 : 50, (i * 5) % 16 || 1);
+    for (let i = 0; i < 40; i++) cost.record(50, 1);
+    expect(cost.fixedMs + cost.tokenMs).toBeLessThan(60);
+    expect(cost.fixedMs).toBeGreaterThan(25);
   });
 
   test("a server that has become ten times slower is followed", () => {
