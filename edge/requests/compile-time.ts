@@ -12,6 +12,23 @@ const SHARE = 0.25;
 /** Tenants that are remembered. One that is forgotten begins with the whole burst. */
 const TENANTS_MAX = 10_000;
 
+/** Processor time of this thread in ms: a machine that is busy with other things does not use up a share. */
+type ThreadTime = () => number;
+
+/** Node's. workerd has none; its time stands still while a request computes, and each isolate has limits of its own. */
+const threadTime: ThreadTime = () => {
+  const { user, system } = process.threadCpuUsage();
+  return (user + system) / 1_000;
+};
+
+function hasThreadTime(): boolean {
+  try {
+    return threadTime() >= 0;
+  } catch {
+    return false;
+  }
+}
+
 interface Allowance {
   readonly leftMs: number;
   readonly atMs: number;
@@ -19,12 +36,17 @@ interface Allowance {
 
 export class CompileTime {
   readonly #now: () => number;
+  readonly #threadTime: ThreadTime;
   /** By tenant, the one that has compiled last at the end. */
   readonly #allowances = new Map<string, Allowance>();
 
-  /** @param now time in ms. In workerd it stands still while a request computes: there each isolate has limits of its own. */
-  constructor(now: () => number = () => performance.now()) {
+  /** @param now time in ms, by which shares grow */
+  constructor(
+    now: () => number = () => performance.now(),
+    spent = hasThreadTime() ? threadTime : () => 0,
+  ) {
     this.#now = now;
+    this.#threadTime = spent;
   }
 
   /**
@@ -36,13 +58,13 @@ export class CompileTime {
     return inTurns(work, (part) => {
       // What has begun may use the next shares, unless the tenant has begun many at the same time.
       this.#require(tenant, BURST_MS);
-      const startMs = this.#now();
-      const leftMs = this.#leftMs(tenant, startMs);
+      const leftMs = this.#leftMs(tenant, this.#now());
+      const startMs = this.#threadTime();
       try {
         return part();
       } finally {
-        const endMs = this.#now();
-        this.#set(tenant, { leftMs: leftMs - (endMs - startMs), atMs: endMs });
+        const spentMs = this.#threadTime() - startMs;
+        this.#set(tenant, { leftMs: leftMs - spentMs, atMs: this.#now() });
       }
     });
   }

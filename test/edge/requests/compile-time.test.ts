@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { CompileTime } from "../../../edge/requests/compile-time.ts";
 
 let nowMs = 0;
+const now = () => nowMs;
 
 /** Work that takes a time in each of its parts. */
 function* parts(count: number, ms: number, fails = false) {
@@ -16,7 +17,7 @@ function* parts(count: number, ms: number, fails = false) {
 const refused = expect.objectContaining({ code: "rate_limit_exceeded", param: "response_format" });
 
 test("a tenant that uses up its share of the time gets 429, and others do not", async () => {
-  const compileTime = new CompileTime(() => nowMs);
+  const compileTime = new CompileTime(now, now);
   const compile = (tenant: string, ms: number) => compileTime.spend(tenant, parts(3, ms / 3));
   for (let i = 0; i < 7; i++) expect(await compile("a", 150)).toBe("grammar");
   await expect(compile("a", 150)).rejects.toThrow(refused);
@@ -29,7 +30,7 @@ test("a tenant that uses up its share of the time gets 429, and others do not", 
 });
 
 test("formats that a tenant sends at the same time use its share together, and other work comes between their parts", async () => {
-  const compileTime = new CompileTime(() => nowMs);
+  const compileTime = new CompileTime(now, now);
   const turns: string[] = [];
   const noted = function* (name: string) {
     for (let i = 0; i < 20; i++) {
