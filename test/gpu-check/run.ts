@@ -15,9 +15,9 @@ import { PROVIDERS, type StageName, type StageResult } from "./stage.ts";
 const LIMITS: Readonly<Record<Exclude<StageName, "speed">, number>> = {
   models: 90,
   provider: 20,
-  golden: 40,
+  golden: 60,
   transfer: 20,
-  cache: 20,
+  cache: 40,
 };
 /** For the end of a stage that is late, and for this process. */
 const RESERVE_SECONDS = 15;

@@ -38,7 +38,7 @@ export async function measure(
 ): Promise<Measurement> {
   const firstTokensMs: number[] = [];
   let [next, tokens] = [0, 0];
-  const limit = AbortSignal.timeout(limitMs);
+  const limit = AbortSignal.timeout(Math.ceil(limitMs));
   setMaxListeners(0, limit);
   const client = async () => {
     while (next < questions.length && !limit.aborted) {

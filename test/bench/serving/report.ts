@@ -12,6 +12,8 @@ interface Row {
   readonly clients: number;
   readonly server: string;
   readonly rounds: number;
+  /** Rounds that the limit of a measurement's time has cut off. */
+  readonly roundsCut: number;
   readonly tokensPerSecond: Summary;
   readonly firstTokenMs: Summary;
   readonly firstTokenP90Ms: Summary;
@@ -75,6 +77,7 @@ function rowsOf(turns: readonly Turn[]): Row[] {
       clients,
       server,
       rounds: samples.length,
+      roundsCut: samples.filter(({ isCut }) => isCut).length,
       tokensPerSecond: summary((one) => one.tokensPerSecond),
       firstTokenMs: summary((one) => one.firstTokenMs),
       firstTokenP90Ms: summary((one) => one.firstTokenP90Ms),
@@ -146,7 +149,7 @@ export function printServing(report: ServingReport): void {
       form,
       String(clients),
       server,
-      String(rounds),
+      row.roundsCut > 0 ? `${rounds}, ${row.roundsCut} cut off` : String(rounds),
       formatNumber(row.tokensPerSecond.median),
       `${formatNumber(row.tokensPerSecond.min)} - ${formatNumber(row.tokensPerSecond.max)}`,
       formatNumber(row.firstTokenMs.median),

@@ -10,6 +10,9 @@ import { isLlama, type Form, type Server } from "./servers.ts";
 /** A server that is slower than this at so few requests is cut off. */
 const MEASUREMENT_MS_MAX = 60_000;
 
+/** A llama.cpp server that takes this much longer than another one for the same questions is cut off. */
+const LOST = 1.2;
+
 /** Measurements of one number of clients, one after the other: by name of the server. */
 export interface Turn {
   readonly form: Form;
@@ -34,12 +37,11 @@ export async function runRounds(
 ): Promise<Turn[]> {
   const turns: Turn[] = [];
   let used = 0;
-  /** Of each number of clients. */
-  const longestMs = new Map<number, number>();
   for (let round = 0; round < rounds; round++) {
     for (const clients of counts) {
-      const startedMs = performance.now();
-      if (startedMs + (longestMs.get(clients) ?? 0) > deadlineMs) {
+      const earlier = turns.filter((turn) => turn.clients === clients);
+      const candidates = servers.filter(({ name }) => !isSlowerLlama(name, earlier[0]));
+      if (performance.now() + expectedMs(candidates, earlier) > deadlineMs) {
         log(`${form}, ${clients} clients: round ${round + 1} is left out, the time is used up`);
         continue;
       }
@@ -48,10 +50,11 @@ export async function runRounds(
         () => questions[used++ % questions.length]!,
       );
       const measured: Record<string, Measurement> = {};
-      const candidates = servers.filter(({ name }) => !isSlowerLlama(name, clients, turns));
       for (const i of candidates.keys()) {
         const server = candidates[(i + round) % candidates.length]!;
-        const limitMs = Math.min(MEASUREMENT_MS_MAX, deadlineMs - performance.now());
+        const lostMs = isLlama(server.name) ? llamaMs(measured) * LOST : Infinity;
+        const leftMs = deadlineMs - performance.now();
+        const limitMs = Math.min(MEASUREMENT_MS_MAX, lostMs, leftMs);
         if (limitMs <= 0) continue;
         const sample = await measure(server, parts, { clients, questions: asked, limitMs });
         measured[server.name] = sample;
@@ -60,18 +63,28 @@ export async function runRounds(
         );
       }
       turns.push({ form, clients, measured });
-      const ms = performance.now() - startedMs;
-      longestMs.set(clients, Math.max(ms, longestMs.get(clients) ?? 0));
     }
   }
   return turns;
 }
 
 /** Of the llama.cpp servers only the faster one goes on after the first round. */
-function isSlowerLlama(name: string, clients: number, turns: readonly Turn[]): boolean {
-  const first = turns.find((turn) => turn.clients === clients);
-  if (!first || !isLlama(name)) return false;
-  return fastestLlama(first) !== name;
+function isSlowerLlama(name: string, first: Turn | undefined): boolean {
+  return first !== undefined && isLlama(name) && fastestLlama(first) !== name;
+}
+
+/** Time of the fastest llama.cpp server of a turn so far. */
+function llamaMs(measured: Turn["measured"]): number {
+  const times = Object.entries(measured).filter(([name]) => isLlama(name));
+  return 1000 * Math.min(...times.map(([, { seconds }]) => seconds));
+}
+
+/** Time of a turn by the longest measurement of each server so far. */
+function expectedMs(servers: readonly Server[], earlier: readonly Turn[]): number {
+  const longest = servers.map(({ name }) =>
+    Math.max(0, ...earlier.map(({ measured }) => measured[name]?.seconds ?? 0)),
+  );
+  return 1000 * longest.reduce((sum, seconds) => sum + seconds, 0);
 }
 
 /** Name of the faster llama.cpp server of a turn. */

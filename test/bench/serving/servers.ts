@@ -1,4 +1,4 @@
-/** The compared servers, each with one model in one weight format. All run at the same time and are measured in turns. */
+/** The compared servers, each with one model in one weight format. All run at the same time and are measured in turns; none uses a processor while idle. */
 import { startEdge } from "../../../infra/stack/edge.ts";
 import type { Child } from "../../../infra/stack/process.ts";
 import { connectRedis, startRedis } from "../../../infra/stack/redis.ts";
