@@ -29,6 +29,19 @@ function hasThreadTime(): boolean {
   }
 }
 
+/** Compilations of a tenant at the same time: each can take 10 MB of memory. */
+const RUNNING_MAX = 4;
+/** Until a further one looks again. */
+const WAIT_MS = 20;
+/** A compilation without a part for so long does not count. */
+const STALE_MS = 10_000;
+
+interface Running {
+  readonly tenant: string;
+  /** When its last part ended. */
+  atMs: number;
+}
+
 interface Allowance {
   readonly leftMs: number;
   readonly atMs: number;
@@ -39,6 +52,7 @@ export class CompileTime {
   readonly #threadTime: ThreadTime;
   /** By tenant, the one that has compiled last at the end. */
   readonly #allowances = new Map<string, Allowance>();
+  readonly #running = new Set<Running>();
 
   /** @param now time in ms, by which shares grow */
   constructor(
@@ -54,29 +68,51 @@ export class CompileTime {
    * @throws AppError rate_limit_exceeded if none is left; and the errors of the work
    */
   async spend<T>(tenant: string, work: Parts<T>): Promise<T> {
-    this.#require(tenant, 0);
-    return inTurns(work, (part) => {
-      // What has begun may use the next shares, unless the tenant has begun many at the same time.
-      this.#require(tenant, BURST_MS);
-      const leftMs = this.#leftMs(tenant, this.#now());
-      const startMs = this.#threadTime();
-      try {
-        return part();
-      } finally {
-        const spentMs = this.#threadTime() - startMs;
-        this.#set(tenant, { leftMs: leftMs - spentMs, atMs: this.#now() });
-      }
-    });
+    this.#requireTime(tenant);
+    // Not by a promise of the other request: workerd lets no request wait for another one.
+    while (this.#isFull(tenant)) {
+      await new Promise<void>((resolve) => void setTimeout(resolve, WAIT_MS));
+      this.#requireTime(tenant);
+    }
+    const running = { tenant, atMs: this.#now() };
+    this.#running.add(running);
+    try {
+      return await inTurns(work, (part) => this.#timed(running, part));
+    } finally {
+      this.#running.delete(running);
+    }
   }
 
-  /** @throws AppError if the tenant has used more than its share, and as much beyond it */
-  #require(tenant: string, beyondMs: number): void {
-    const leftMs = this.#leftMs(tenant, this.#now()) + beyondMs;
+  #timed<P>(running: Running, part: () => P): P {
+    const leftMs = this.#leftMs(running.tenant, this.#now());
+    const startMs = this.#threadTime();
+    try {
+      return part();
+    } finally {
+      const spentMs = this.#threadTime() - startMs;
+      running.atMs = this.#now();
+      this.#set(running.tenant, { leftMs: leftMs - spentMs, atMs: running.atMs });
+    }
+  }
+
+  #isFull(tenant: string): boolean {
+    let count = 0;
+    for (const running of this.#running) {
+      // The runtime may have dropped its request.
+      if (running.atMs < this.#now() - STALE_MS) this.#running.delete(running);
+      else if (running.tenant === tenant) count++;
+    }
+    return count >= RUNNING_MAX;
+  }
+
+  /** @throws AppError if the tenant has used more than its share */
+  #requireTime(tenant: string): void {
+    const leftMs = this.#leftMs(tenant, this.#now());
     if (leftMs > 0) return;
     const message = `response_format: compiling the formats of this account has taken more than ${SHARE * 100} % of the time; send fewer or simpler ones`;
     throw new AppError("rate_limit_exceeded", message, {
       param: "response_format",
-      retryAfterMs: Math.ceil((1 + beyondMs - leftMs) / SHARE),
+      retryAfterMs: Math.ceil((1 - leftMs) / SHARE),
     });
   }
 
