@@ -4,7 +4,7 @@
 #   for CPUs, much smaller:  add --build-arg BASE=debian:bookworm-slim --build-arg ONNXRUNTIME=skip
 #   both: --build-arg COMMIT=$(git rev-parse HEAD)
 # The container runs without root; with a read-only file system it needs a writable /tmp.
-# This file has not been tested with a Docker engine: a detail may need a correction.
+# The image for CPUs has been built and run with podman (`npm run images`); the one for GPUs has not been built.
 
 # onnxruntime's CUDA 12 build needs CUDA 12 and cuDNN 9.
 ARG BASE=nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04
@@ -21,6 +21,9 @@ RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --omit=dev --no-audit --no-fund \
  # The binaries of other platforms need 245 MB.
  && cd node_modules/onnxruntime-node/bin/napi-v* \
  && find . -mindepth 2 -maxdepth 2 ! -path "./linux/$(node -p process.arch)" -exec rm -r {} +
+# The packages, as CycloneDX.
+COPY package.json package-lock.json /sbom/
+RUN cd /sbom && npm sbom --package-lock-only --omit=dev --sbom-format=cyclonedx > /app/sbom.json
 
 FROM $BASE
 WORKDIR /app

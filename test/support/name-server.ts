@@ -16,22 +16,26 @@ export type NameAnswer = readonly string[] | "absent" | null;
 const TYPES: Readonly<Record<number, string>> = { 1: "A", 28: "AAAA" };
 const ABSENT = 3;
 
-/** @param answer how a name is answered; every name has IPv4 addresses only */
+/**
+ * @param answer how a name is answered; every name has IPv4 addresses only
+ * @param at where it listens; by default at a free port
+ */
 export async function startNameServer(
   answer: (name: string) => NameAnswer,
   ttlSeconds = 0,
+  at = { host: "127.0.0.1", port: 0 },
 ): Promise<NameServer> {
   const questions: string[] = [];
   const socket = createSocket("udp4");
   socket.on("message", (query, { port, address }) => {
     const labels: string[] = [];
-    let at = 12;
-    for (let length = query[at]!; length > 0; length = query[at]!) {
-      labels.push(query.toString("latin1", at + 1, at + 1 + length));
-      at += 1 + length;
+    let offset = 12;
+    for (let length = query[offset]!; length > 0; length = query[offset]!) {
+      labels.push(query.toString("latin1", offset + 1, offset + 1 + length));
+      offset += 1 + length;
     }
     const name = labels.join(".");
-    const type = query.readUInt16BE(at + 1);
+    const type = query.readUInt16BE(offset + 1);
     questions.push(`${name} ${TYPES[type]}`);
     const found = answer(name);
     if (found === null) return;
@@ -60,9 +64,9 @@ export async function startNameServer(
       record.writeUInt32BE(ttlSeconds, 6);
       return record;
     });
-    socket.send(Buffer.concat([header, query.subarray(12, at + 5), ...records]), port, address);
+    socket.send(Buffer.concat([header, query.subarray(12, offset + 5), ...records]), port, address);
   });
-  socket.bind(0, "127.0.0.1");
+  socket.bind(at.port, at.host);
   await once(socket, "listening");
-  return { address: `127.0.0.1:${socket.address().port}`, questions, close: () => socket.close() };
+  return { address: `${at.host}:${socket.address().port}`, questions, close: () => socket.close() };
 }

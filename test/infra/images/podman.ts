@@ -1,0 +1,46 @@
+/** Runs podman, and makes the base images of the Dockerfiles on a machine that reaches no registry of images. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const DEBIAN = "docker.io/library/debian:bookworm-slim";
+const NODE = "docker.io/library/node:24-bookworm-slim";
+/** The official image has none of these either. */
+const LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists"];
+
+const NODE_DOCKERFILE = `FROM ${DEBIAN}
+COPY node /usr/local/bin/node
+COPY package /usr/local/lib/node_modules/npm
+RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
+`;
+
+export const hasPodman = () => spawnSync("podman", ["--version"]).status === 0;
+
+/** @returns what it prints */
+export function podman(args: readonly string[], input?: Buffer): string {
+  const stdio = [input ? "pipe" : "ignore", "pipe", "inherit"] as const;
+  return execFileSync("podman", args, { encoding: "utf8", stdio: [...stdio], input }).trim();
+}
+
+/** Makes Debian with debootstrap, and from it the image with the Node that runs this program and npm. */
+export function makeBaseImages(): void {
+  const folder = mkdtempSync(join(tmpdir(), "trimtab-images-"));
+  try {
+    const root = join(folder, "root");
+    const debootstrap = ["--variant=minbase", "--include=ca-certificates", "bookworm", root];
+    execFileSync("debootstrap", debootstrap, { stdio: ["ignore", "ignore", "inherit"] });
+    for (const path of LEFT_OUT) rmSync(join(root, path), { recursive: true, force: true });
+    const archive = join(folder, "root.tar");
+    execFileSync("tar", ["-C", root, "-cf", archive, "."]);
+    podman(["import", "--quiet", archive, DEBIAN]);
+    copyFileSync(process.execPath, join(folder, "node"));
+    execFileSync("npm", ["pack", "npm@11", "--silent"], { cwd: folder, stdio: "ignore" });
+    execFileSync("sh", ["-c", "tar -xf npm-*.tgz"], { cwd: folder });
+    writeFileSync(join(folder, "Dockerfile"), NODE_DOCKERFILE);
+    writeFileSync(join(folder, ".dockerignore"), "root\nroot.tar\n");
+    podman(["build", "--quiet", "--network", "host", "--tag", NODE, folder]);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
