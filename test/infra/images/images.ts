@@ -22,8 +22,12 @@ const READY_MS = 120_000;
 const IDLE_MS = 5_000;
 /** Only root may listen here. */
 const NAME_SERVER = { host: "127.0.0.9", port: 53 };
-/** Fewer than a machine's default, which a container within a container may not raise. */
-const ULIMITS = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=2048:2048"];
+const HOST = "127.0.0.1";
+/** As in the chart. The two ulimits are below a machine's default, which a container within a container may not raise. */
+const LIMITS =
+  "--detach --network host --read-only --cap-drop all --security-opt no-new-privileges --ulimit nofile=4096:4096 --ulimit nproc=2048:2048".split(
+    " ",
+  );
 
 interface Image {
   readonly name: string;
@@ -90,14 +94,16 @@ try {
 await stopAllChildren();
 process.exit();
 
-function build({ name, file, buildArgs }: Image): void {
+function build(image: Image): void {
+  const { name, buildArgs } = image;
   console.error(`building ${name}`);
-  podman([
-    ...["build", "--quiet", "--network", "host", "--file", join("infra/deploy", file)],
+  const file = join("infra/deploy", image.file);
+  const extra = [
     ...buildArgs.flatMap((argument) => ["--build-arg", argument]),
     ...options.volume.flatMap((mount) => ["--volume", mount]),
-    ...["--tag", name, "."],
-  ]);
+  ];
+  const tag = ["--tag", name, "."];
+  podman(["build", "--quiet", "--network", "host", "--file", file, ...extra, ...tag]);
 }
 
 async function measure({ name, portVariable }: Image): Promise<ImageReport> {
@@ -109,12 +115,13 @@ async function measure({ name, portVariable }: Image): Promise<ImageReport> {
   writeFileSync(resolv, `nameserver ${NAME_SERVER.host}\n`);
   const problems: string[] = [];
   const startMs = performance.now();
+  const env = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, [portVariable]: String(port), HOST };
   const id = podman([
-    ...["run", "--detach", "--network", "host", "--read-only", "--cap-drop", "all"],
-    ...["--security-opt", "no-new-privileges", ...ULIMITS],
+    "run",
+    ...LIMITS,
     ...(isRoot ? ["--volume", `${resolv}:/etc/resolv.conf:ro`] : []),
-    ...["--env", `REDIS_URL=redis://127.0.0.1:${redisPort}`, "--env", `${portVariable}=${port}`],
-    ...["--env", "HOST=127.0.0.1", name],
+    ...Object.entries(env).flatMap(([variable, value]) => ["--env", `${variable}=${value}`]),
+    name,
   ]);
   try {
     const url = `http://127.0.0.1:${port}`;
