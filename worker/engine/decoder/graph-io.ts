@@ -35,13 +35,14 @@ export interface PreparedLayout {
   /**
    * Where the tokens of a sequence are in its rows of the cache. `start`: new keys and values follow the old ones directly,
    * as GroupQueryAttention places them. The mask is then as wide as the longest sequence (the operator refuses a mask wider
-   * than the model's positions) and padded at the right. `end`: new keys and values follow the whole token capacity, and the
-   * mask is padded at the left.
+   * than the model's positions) and padded at the right. `gap`: new keys and values follow the whole token capacity, and the unused
+   * entries before them are masked. `end`: the same, but the old tokens end where the new ones begin, and the mask is padded at
+   * the left; for graphs that count entries.
    */
   readonly alignment: Alignment;
 }
 
-export type Alignment = "start" | "end";
+export type Alignment = "start" | "gap" | "end";
 
 const EXPORTED_LAYOUT: PreparedLayout = { newKvOutputs: new Map(), alignment: "end" };
 
@@ -131,10 +132,13 @@ export class GraphIo {
     const pastWidth = isAtStart
       ? Math.max(...rows.map(({ pastTokens }) => pastTokens))
       : tokenCapacity;
-    const attends = ({ pastTokens }: RunRow, column: number) => {
-      const isToken = isAtStart ? column < pastTokens + count : column >= pastWidth - pastTokens;
-      return isToken ? 1 : 0;
-    };
+    const isToken = {
+      start: (pastTokens: number, column: number) => column < pastTokens + count,
+      gap: (pastTokens: number, column: number) => column < pastTokens || column >= pastWidth,
+      end: (pastTokens: number, column: number) => column >= pastWidth - pastTokens,
+    }[this.alignment];
+    const attends = ({ pastTokens }: RunRow, column: number) =>
+      isToken(pastTokens, column) ? 1 : 0;
     feed(
       "input_ids",
       [batch, count],

@@ -4,11 +4,11 @@
  * sequence has a slot, slots have no gaps, and any range of slots is a batch. Both sides of the rectangle grow in steps, so
  * most runs write a few rows and allocate nothing. Unused entries hold old values and must be masked.
  *
- * Graphs with Concat place the new tokens behind the whole capacity. The tokens of each sequence then have to end there, so
- * that a graph which counts entries (attention windows, ALiBi) sees them at their distance. No tokens are moved for that: the
- * rows of all heads lie one behind the other in memory, so a tensor that begins some entries later has all rows shifted by as
- * many, and the entries in front of a row's tokens are unused ones. It begins within one spare row in front of the first, so
- * each row has the place of its shift. Only sequences that run together for the first time are moved to end at the same column.
+ * Graphs with Concat place the new tokens behind the whole capacity. For a graph that counts entries (attention windows, ALiBi)
+ * the tokens of each sequence have to end there (alignment "end"). Sequences that grow together need no copy for that: the rows of
+ * all heads follow each other in memory, so a tensor that begins some entries later has all rows shifted by as many, and the entries
+ * in front of a row's tokens are unused ones. The first row needs a spare row in front of it. Sequences whose ends differ (new ones,
+ * or after a rewind) are moved to the same column, which copies all their tokens; so other graphs are not aligned in this way.
  */
 import type { Tensor } from "../onnxruntime/onnxruntime.ts";
 import { cacheTensor, type Alignment, type CacheValues, type PastInput } from "./graph-io.ts";

@@ -21,7 +21,7 @@ import { realNames } from "./real-names.ts";
  * - another rewrite may be chosen (the probe, its tolerances, the order of the rewrites, the reasons not to prepare).
  * A new onnxruntime needs no new version: its own version is part of the key.
  */
-export const PREPARATION_VERSION = 7;
+export const PREPARATION_VERSION = 8;
 /** Key of the metadata entry with the JSON of `PreparedGraphInfo`. */
 const METADATA_KEY = "trimtab";
 
@@ -34,6 +34,8 @@ const PreparedGraphInfo = v.object({
   ),
   /** Why the variant is "original"; null for the others. */
   fallbackReason: v.nullable(v.string()),
+  /** Whether the tokens of a sequence must be at the end of its cache rows (decoder/graph-io.ts); false for "fused" and "original". */
+  countsEntries: v.boolean(),
   /** Result of `hasExactRows` (row-probe.ts); false also without that probe. */
   hasExactRows: v.boolean(),
   /** `past_key_values.*` input -> name of the output with the new tokens' keys or values. */

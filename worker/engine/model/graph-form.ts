@@ -1,5 +1,6 @@
 /** Which form a graph can run in, as far as it is known before any comparison of logits. */
 import { PAST } from "../decoder/graph-io.ts";
+import { attentionWindow } from "../graph/attention-window.ts";
 import { inlineCacheBranch } from "../graph/cache-branch.ts";
 import { hasAttentionChunks } from "../graph/attention-chunks.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
@@ -12,6 +13,21 @@ export interface GraphForm {
   readonly variant: GraphRewrite["variant"] | "original";
   /** Why the variant is "original"; null for the others. */
   readonly reason: string | null;
+}
+
+/**
+ * Whether it is known that a graph with Concat counts cache entries: for an attention window, or for the positions of tokens. ALiBi
+ * and windows that are not found here show in the comparison of logits.
+ */
+export function countsEntries(
+  facts: Pick<GraphFacts, "nodes" | "inputs" | "weights">,
+  config: Pick<DecoderConfig, "hasAttentionWindow">,
+): boolean {
+  const hasPositions = facts.inputs.some(({ name }) => name === "position_ids");
+  const nodes = inlineCacheBranch(facts.nodes);
+  return (
+    !hasPositions || config.hasAttentionWindow || attentionWindow({ ...facts, nodes }) !== null
+  );
 }
 
 export const NO_STANDARD_CACHE = "its KV cache is not [batch, heads, tokens, head size]";

@@ -36,11 +36,13 @@ import { hasExactRows, measureValues } from "../graph/row-probe.ts";
 import { realNames } from "../graph/real-names.ts";
 import { measureShapeValues } from "../graph/shape-values.ts";
 import { shapeValueNames, simplify } from "../graph/simplify.ts";
-import { expectedForm, NO_STANDARD_CACHE } from "./graph-form.ts";
+import { countsEntries, expectedForm, NO_STANDARD_CACHE } from "./graph-form.ts";
 import { keepsCacheOnDevice } from "./provider.ts";
 
 /** Values from config.json that decide how a graph can run. */
 export interface DecoderConfig extends CacheShape {
+  /** Whether some layer attends only to the last tokens. */
+  readonly hasAttentionWindow: boolean;
   /** Whether some layer attends only to tokens of the same chunk of the context. */
   readonly hasAttentionChunks: boolean;
   /** Context length in tokens; null if it is not known. */
@@ -90,7 +92,7 @@ export async function prepareAndSave(source: GraphSource): Promise<PreparedGraph
 /** Creates the session and the decoder of a prepared graph, or of the original. This is where a decoder is chosen. */
 async function openPrepared(
   { file, config, options }: GraphSource,
-  { variant, fallbackReason, newKvOutputs, hasExactRows, bytes }: PreparedGraph,
+  { variant, fallbackReason, newKvOutputs, countsEntries, hasExactRows, bytes }: PreparedGraph,
 ): Promise<{ session: InferenceSession; decoder: Decoder }> {
   if (variant === "original") {
     const session = await createSession(file, options);
@@ -101,7 +103,7 @@ async function openPrepared(
   const session = await createSession({ bytes, folder }, options);
   const io = new GraphIo(session, config, {
     newKvOutputs: new Map(Object.entries(newKvOutputs)),
-    alignment: variant === "fused" ? "start" : "end",
+    alignment: variant === "fused" ? "start" : countsEntries ? "end" : "gap",
   });
   const contextTokens = variant === "fused" ? null : config.contextTokens;
   const decoder = new ExternalCacheDecoder(session, io, { hasExactRows, contextTokens });
@@ -144,20 +146,27 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
   }
   let failed = ORIGINAL;
   for (const rewrite of rewrites) {
-    const check = { reference, probesRows: facts.quantizesActivations };
-    const result = await verifyRewrite(onCpu, rewrite, { nodes: rewrite.nodes, ...check });
-    if (result.variant === "split") {
-      return (await simplifyRewrite(onCpu, rewrite, check)) ?? result;
+    const isKnown = rewrite.variant === "fused" || countsEntries(facts, source.config);
+    for (const counts of isKnown ? [rewrite.variant !== "fused"] : [false, true]) {
+      const check = {
+        reference,
+        probesRows: facts.quantizesActivations,
+        countsEntries: counts,
+      };
+      const result = await verifyRewrite(onCpu, rewrite, { nodes: rewrite.nodes, ...check });
+      if (result.variant === "split") {
+        return (await simplifyRewrite(onCpu, rewrite, check)) ?? result;
+      }
+      if (result.variant !== "original") return result;
+      failed = result;
     }
-    if (result.variant !== "original") return result;
-    failed = result;
   }
   if (whole) throw new Error(`its caches of a window cannot be replaced: ${failed.fallbackReason}`);
   return failed;
 }
 
 /** How a rewritten graph is checked. */
-interface RewriteCheck {
+interface RewriteCheck extends Pick<PreparedGraph, "countsEntries"> {
   /** The original's. */
   readonly reference: ProbeLogits;
   /** Whether it is measured if rows are exact. */
@@ -168,11 +177,17 @@ interface RewriteCheck {
 async function verifyRewrite(
   source: GraphSource,
   { variant, newKvOutputs, isLowPrecision, build }: GraphRewrite,
-  { nodes, reference, probesRows }: RewriteCheck & { readonly nodes: readonly GraphNode[] },
+  {
+    nodes,
+    reference,
+    probesRows,
+    countsEntries,
+  }: RewriteCheck & { readonly nodes: readonly GraphNode[] },
 ): Promise<PreparedGraph> {
   const rewritten = {
     ...ORIGINAL,
     variant,
+    countsEntries,
     newKvOutputs: Object.fromEntries(newKvOutputs),
     bytes: build(nodes),
   };
@@ -227,6 +242,7 @@ const ORIGINAL: PreparedGraph = {
   variant: "original",
   logitsChange: null,
   fallbackReason: null,
+  countsEntries: false,
   hasExactRows: false,
   newKvOutputs: {},
   bytes: new Uint8Array(),

@@ -39,6 +39,9 @@ const Config = v.object({
   hidden_size: optionalPositive,
   n_embd: optionalPositive,
   head_dim: optionalPositive,
+  sliding_window: v.nullish(v.number()),
+  use_sliding_window: v.nullish(v.boolean()),
+  window_size: v.nullish(v.number()),
   attention_chunk_size: v.nullish(v.number()),
   attn_logit_softcapping: v.nullish(v.number()),
   alibi: v.nullish(v.boolean()),
@@ -77,6 +80,7 @@ export function readConfig(folder: string): ModelConfig {
     eosIds: [generation?.eos_token_id ?? config.eos_token_id ?? []].flat(),
     kvHeads: config.num_key_value_heads ?? heads,
     headDim: config.head_dim ?? (config.hidden_size ?? config.n_embd ?? heads) / heads,
+    hasAttentionWindow: hasAttentionWindow(config),
     hasAttentionChunks: Boolean(config.attention_chunk_size),
     hasSoftCap: Boolean(config.attn_logit_softcapping),
     hasAlibi: config.alibi === true,
@@ -111,4 +115,10 @@ function contextOf(
     contextTokens: limit.tokens ?? declared,
     contextReason: isShorter ? limit.reason : null,
   };
+}
+
+/** Each architecture has its own name for the attention window. */
+function hasAttentionWindow(config: Config): boolean {
+  const hasSlidingWindow = config.use_sliding_window !== false && Boolean(config.sliding_window);
+  return hasSlidingWindow || Boolean(config.window_size);
 }

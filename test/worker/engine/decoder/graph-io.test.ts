@@ -95,6 +95,15 @@ describe("the feeds of a run", () => {
     expect(numbers(attention_mask)).toEqual([1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1]);
   });
 
+  test("mask the entries between old and new tokens, if there is a gap", () => {
+    const session = sessionOf([IDS, KEY, ["attention_mask", "int64", ["batch", "total"]]]);
+    const io = new GraphIo(session, SHAPE, { newKvOutputs: new Map(), alignment: "gap" });
+    const rows = [2, 0].map((pastTokens) => ({ ids: [7, 7], pastTokens }));
+    const { attention_mask } = io.feeds(rows, 4);
+    expect(attention_mask!.dims).toEqual([2, 6]);
+    expect(numbers(attention_mask)).toEqual([1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 1]);
+  });
+
   test.each(["int64", "int32", "float32"])("have the type that the graph declares: %s", (type) => {
     const feeds = read([["input_ids", type, ["b", "s"]], KEY]).feeds(
       [{ ids: [1, 2], pastTokens: 3 }],

@@ -97,6 +97,8 @@ const action: fc.Arbitrary<Action> = fc.oneof(
 describe.each([
   ["float32", "end", null],
   ["float32", "start", null],
+  ["float32", "gap", null],
+  ["float32", "gap", 100],
   ["float16", "end", 100],
 ] as const)("a cache of %s, tokens at the %s, width at most %s", (type, alignment, widthMax) => {
   const pasts = pastsOf(type);

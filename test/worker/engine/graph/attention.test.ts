@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { attentionWindow } from "../../../../worker/engine/graph/attention-window.ts";
 import { hasAttentionChunks } from "../../../../worker/engine/graph/attention-chunks.ts";
 import { inspectGraph } from "../../../../worker/engine/graph/inspect.ts";
 import { lengthSwitch } from "../../../../worker/engine/graph/length-switch.ts";
@@ -11,7 +12,7 @@ import {
   standardNode,
 } from "../../../../worker/engine/graph/nodes.ts";
 import { hasSoftCap } from "../../../../worker/engine/graph/soft-cap.ts";
-import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
+import { loadDecoder, prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { largestDifference } from "../../../support/logits.ts";
 import { changeNodes } from "../../../support/changed-graph.ts";
 import { copyOf, passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
@@ -40,6 +41,56 @@ describe("chunks of attention", () => {
     expect(hasAttentionChunks({ nodes: [...row, ...nodes], weights })).toBe(expected);
   });
 });
+
+describe("the attention window of a graph", () => {
+  test.each([
+    ["mixed", 8],
+    ["gemma2", 8],
+    ["gemma3_text", 8],
+    ["llama", null],
+    ["gpt2", null],
+    ["deepseek_v3", null],
+    ["gqa", null],
+  ])("%s: %s", (model, window) => {
+    expect(attentionWindow(facts(`${model}/base`))).toBe(window);
+  });
+
+  const row = [node("Range", ["attention_mask"], "row"), node("Range", ["position_ids"], "column")];
+  const weights = new Map([
+    ["four", 4],
+    ["minus nine", -9],
+  ]);
+  test.each([
+    [
+      "a distance that is compared with a number",
+      [node("Sub", ["row", "column"], "distance"), node("Less", ["distance", "four"], "near")],
+      4,
+    ],
+    [
+      "a negative number that is added",
+      [node("Add", ["row", "minus nine"], "first"), node("Greater", ["column", "first"], "near")],
+      9,
+    ],
+    ["a causal mask", [node("LessOrEqual", ["column", "row"], "causal")], null],
+    ["a length that is compared with a number", [node("Greater", ["row", "four"], "long")], null],
+  ])("is found in %s", (_, nodes, window) => {
+    expect(attentionWindow({ nodes: [...row, ...nodes], weights })).toBe(window);
+  });
+});
+
+test.each([
+  ["mixed", true],
+  ["gemma3_text", true],
+  ["llama", false],
+  ["gpt2", false],
+])(
+  "the tokens of %s have to end at the end of their cache rows: %s",
+  async (model, countsEntries) => {
+    const { variant, ...prepared } = await prepareDecoder(copyOf(`${model}/base`), OPTIONS);
+    expect(["split", "concat"]).toContain(variant);
+    expect(prepared.countsEntries).toBe(countsEntries);
+  },
+);
 
 test("a graph with an attention window has the logits of its export beyond window and room", async () => {
   const [fast, exported] = [
@@ -80,7 +131,8 @@ test("GroupQueryAttention whose caches are as long as the window gets whole ones
   expect(largestDifference(rows[0]!, rows[1]!)).toBeLessThan(1e-5);
 });
 
-const load = (folder: string) => loadDecoder(folder, { dtype: "fp32", intraOpThreads: 1 });
+const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
+const load = (folder: string) => loadDecoder(folder, OPTIONS);
 const ids = (count: number) => Array.from({ length: count }, (_, i) => 1 + ((i * i) % 127));
 
 describe("a switch by length", () => {

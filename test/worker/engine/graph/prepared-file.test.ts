@@ -35,6 +35,7 @@ async function storeMarked(folder: string, version = PREPARATION_VERSION): Promi
     logitsChange: null,
     fallbackReason: "marked",
     hasExactRows: false,
+    countsEntries: false,
     newKvOutputs: {},
     bytes: new Uint8Array(),
   } as const;
@@ -121,7 +122,13 @@ describe("the result of preparing", () => {
       variant: "split",
     });
     const marked = { variant: "original", logitsChange: null, fallbackReason: "marked" } as const;
-    const result = { ...marked, hasExactRows: false, newKvOutputs: {}, bytes: new Uint8Array() };
+    const result = {
+      ...marked,
+      hasExactRows: false,
+      countsEntries: false,
+      newKvOutputs: {},
+      bytes: new Uint8Array(),
+    };
     await writePrepared(graphIn(folder), key, result, preparedFolder);
     expect((await load(folder)).fallbackReason).toBe("marked");
   });

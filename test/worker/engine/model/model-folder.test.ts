@@ -29,7 +29,10 @@ test("values in text_config are read, and override those beside it", () => {
 });
 
 test("chunks of attention are recognised, and windows are none", () => {
-  expect(read({ ...LLAMA, sliding_window: 8 }).hasAttentionChunks).toBe(false);
+  expect(read({ ...LLAMA, sliding_window: 8 })).toMatchObject({
+    hasAttentionWindow: true,
+    hasAttentionChunks: false,
+  });
   expect(read({ ...LLAMA, attention_chunk_size: 8 }).hasAttentionChunks).toBe(true);
 });
 
