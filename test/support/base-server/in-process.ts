@@ -1,5 +1,6 @@
 /** A remote base whose server is called without HTTP. */
 import type { BaseApi } from "../../../worker/engine/remote/api.ts";
+import { RefusedStream } from "../../../worker/engine/remote/base-row.ts";
 import { RemoteBase, type RemoteBaseOptions } from "../../../worker/engine/remote/remote-base.ts";
 import { RemoteDecoder } from "../../../worker/engine/remote/remote-decoder.ts";
 import type { BaseRoutes } from "./server.ts";
@@ -22,6 +23,7 @@ export function inProcess({ api, routes, vocabSize, top, rowsMax = 8 }: InProces
     },
     events: async function* ({ path, body, signal }) {
       const reply = await routes(path, JSON.parse(JSON.stringify(body)) as never);
+      if (reply!.status) throw new RefusedStream(`its stream has the status ${reply!.status}`);
       for await (const event of reply!.events!) {
         signal.throwIfAborted();
         if (event === null) continue;

@@ -7,6 +7,7 @@ interface CompletionBody {
   readonly prompt: readonly number[] | readonly (readonly number[])[];
   readonly n_predict: number;
   readonly n_probs: number;
+  readonly id_slot?: number;
   readonly post_sampling_probs?: boolean;
   readonly stream?: boolean;
   readonly temperature: number;
@@ -26,6 +27,7 @@ export function llamaRoutes(model: ServedModel): BaseRoutes {
       logit_bias = [],
       post_sampling_probs = false,
       response_fields = [],
+      id_slot = index,
     }: CompletionBody,
   ) => {
     const logprobs = await toldLogprobs(model, ids, temperature);
@@ -47,6 +49,7 @@ export function llamaRoutes(model: ServedModel): BaseRoutes {
     });
     const full: Record<string, unknown> = {
       index,
+      id_slot,
       content: `<${top[0]}>`,
       tokens_evaluated: ids.length,
       tokens_cached: ids.length,
@@ -62,7 +65,7 @@ export function llamaRoutes(model: ServedModel): BaseRoutes {
   /** The branches take turns, as they share the server's steps. */
   async function* stream(
     prompts: readonly (readonly number[])[],
-    { n_predict, n_probs, grammar = "" }: CompletionBody,
+    { n_predict, n_probs, grammar = "", id_slot = 0 }: CompletionBody,
   ) {
     yield null;
     const lead = [...grammar.matchAll(/ <\[(\d+)\]>/g)].map(([, id]) => Number(id));
@@ -80,13 +83,17 @@ export function llamaRoutes(model: ServedModel): BaseRoutes {
           content: `<${token}>`,
           tokens: [token],
           stop: false,
+          // It is told in the last event only.
+          id_slot: -1,
           tokens_predicted: step,
           tokens_evaluated: prompt.length,
           completion_probabilities: [{ ...entry(token), top_logprobs: top.map(entry) }],
         };
       }
     }
-    for (const index of prompts.keys()) yield { index, content: "", tokens: [], stop: true };
+    for (const index of prompts.keys()) {
+      yield { index, content: "", tokens: [], stop: true, id_slot: id_slot + index };
+    }
   }
 
   return async (path, body) => {

@@ -9,7 +9,7 @@
 
 /** A token's part of a call without tokens, before calls of different sizes were seen. */
 const TOKEN_SHARE = 0.03;
-/** With each call the part for a token goes back to that share by so much, so that drafts are tried again. */
+/** Each call moves the part for a token towards TOKEN_SHARE by this fraction. So drafts are tried again after a slow time. */
 const FORGETTING = 0.003;
 /** A measurement counts as at most so many times what is expected. */
 const OUTLIER = 2.5;
@@ -34,7 +34,9 @@ export class CallCost {
     return this.#tokenMs;
   }
 
+  /** A value that is no number would stay in both parts, so it is not counted. */
   record(ms: number, tokens: number): void {
+    if (!isAmount(ms) || !isAmount(tokens)) return;
     const expectedMs = this.#fixedMs + this.#tokenMs * tokens;
     if (expectedMs === 0) {
       this.#fixedMs = ms / (1 + TOKEN_SHARE * tokens);
@@ -48,6 +50,9 @@ export class CallCost {
     this.#tokenMs += FORGETTING * (TOKEN_SHARE * this.#fixedMs - this.#tokenMs);
   }
 }
+
+/** Whether a time or a count is one: finite and not negative. */
+export const isAmount = (value: number) => Number.isFinite(value) && value >= 0;
 
 /** A measurement, as far as it can be believed. */
 export const clipped = (ms: number, expectedMs: number) =>

@@ -4,7 +4,7 @@
  */
 import type { CallReason, RemoteCounts } from "../../engine-client/messages.ts";
 import type { RowsQuery, StreamQuery } from "../remote/api.ts";
-import type { BaseRow } from "../remote/base-row.ts";
+import { InvalidRow, RefusedStream, type BaseRow } from "../remote/base-row.ts";
 import type { RemoteBase } from "../remote/remote-base.ts";
 import type { BaseLoad } from "./remote-load.ts";
 import { RowTree } from "./remote-tree.ts";
@@ -20,6 +20,8 @@ const sumOf = (counts: readonly number[]) => counts.reduce((sum, count) => sum +
 
 /** A row for which the server computes more tokens has a prompt that was not in its cache. */
 const FILL_TOKENS = 32;
+/** After so many broken streams one after the other, a job has no further one. */
+const BROKEN_MAX = 3;
 
 export class RowCalls {
   readonly #options: RowCallsOptions;
@@ -30,14 +32,21 @@ export class RowCalls {
   /** Whether a call is under way without which no token can be drawn. */
   isWaiting = false;
   error: Error | null = null;
-  canStream: boolean;
-  /** False once a stream with a lead has failed. */
-  canLead: boolean;
+  /** False once a stream had a wrong reply, or too many have broken. */
+  #canStream: boolean;
+  /** False once a stream with a lead had a wrong reply. */
+  #canLead: boolean;
+  /** Whether a stream with a lead was refused, and the call after it has not been served yet. */
+  #isLeadRefused = false;
+  /** Streams one after the other whose connection broke before their first row. */
+  #broken = 0;
+  /** Whether the latest call was such a stream. */
+  #hasBroken = false;
   /** False once the server could not tell lifted tokens. */
   canLift = true;
   /** Why the next call for rows is made. */
   #reason: CallReason = "first";
-  /** The slot of the latest call, as far as it is known. */
+  /** The slot that has the context in its cache, as far as it is known. */
   #slot: number | null = null;
   /** Whether the server may not know yet that its stream was left. */
   #isSlotBusy = false;
@@ -46,9 +55,18 @@ export class RowCalls {
 
   constructor(options: RowCallsOptions) {
     this.#options = options;
-    this.canStream = options.base.canStream;
-    this.canLead = options.base.canLead;
+    this.#canStream = options.base.canStream;
+    this.#canLead = options.base.canLead;
     options.load.sequences++;
+  }
+
+  /** After a broken stream, rows are called for: their call is repeated while the base is away. */
+  get canStream(): boolean {
+    return this.#canStream && !this.#hasBroken;
+  }
+
+  get canLead(): boolean {
+    return this.#canLead && this.#options.load.canLead;
   }
 
   /** Rows of the latest call; null if none of them is of the next position. */
@@ -73,15 +91,32 @@ export class RowCalls {
 
   /** The slot that the next call has to wait for: another one does not have the context in its cache. */
   #takeSlot(): number | null {
-    const slot = this.#isSlotBusy ? this.#slot : null;
+    const slot = this.#isSlotBusy ? this.#ownSlot : null;
     this.#isSlotBusy = false;
     return slot;
   }
 
+  /** Null if the slot is not known, or if another sequence uses it now. */
+  get #ownSlot(): number | null {
+    const { base, load } = this.#options;
+    const slot = this.#slot;
+    if (slot === null || load.slotUsers.get(slot) !== this) return null;
+    return base.canWaitFor(slot, load.sequences) ? slot : null;
+  }
+
+  #keepSlot(slot: number | null): void {
+    this.#slot = slot;
+    if (slot !== null) this.#options.load.slotUsers.set(slot, this);
+  }
+
   /** Aborts all calls. */
   close(): void {
+    const { load } = this.#options;
     this.#abort.abort();
-    this.#options.load.sequences--;
+    if (this.#slot !== null && load.slotUsers.get(this.#slot) === this) {
+      load.slotUsers.delete(this.#slot);
+    }
+    load.sequences--;
   }
 
   /**
@@ -97,15 +132,16 @@ export class RowCalls {
       const reply = await this.#rowsOf({ ...query, slot }).finally(() => load.end(count));
       const { rows, cachedTokens, computedTokens, cost } = reply;
       if (query.isFirst && cachedTokens !== null) onCached(cachedTokens);
-      // The first call computes the prompt, and so does the first one in each slot of a server. That is no part of a row's time, unless
-      // it goes on.
+      // The first call in each slot of a server computes the prompt. It does not count as the time of a row. If the call before it has
+      // computed a prompt too, it counts: then the server keeps no prompts.
       const isFill = computedTokens?.some((tokens) => tokens > FILL_TOKENS) ?? false;
       if (!query.isFirst && (!isFill || this.#wasFill)) {
         load.recordCall(cost.ms, atOnce, computedTokens);
       }
       if (isFill) load.recordFill(cost.ms, sumOf(computedTokens ?? []));
       this.#wasFill = isFill && !query.isFirst;
-      this.#slot = reply.slot ?? null;
+      this.#keepSlot(reply.slot ?? null);
+      this.#served();
       this.#tree = RowTree.ofRows(query.drafts, rows);
       return cost.bytes;
     });
@@ -148,19 +184,46 @@ export class RowCalls {
     this.#stream = stream;
     this.#tree = tree;
     this.#count(this.#reason);
-    const pinned = { ...query, slot: this.#takeSlot() };
+    // Several prompts take several slots. One takes that of its context, also if it is free: a stream does not tell its slot before its end.
+    this.#isSlotBusy = false;
+    if (query.drafts.length > 0) this.#slot = null;
+    const pinned = { ...query, slot: this.#ownSlot };
+    this.#slot = pinned.slot;
     void this.#follow(tree, AbortSignal.any([this.#abort.signal, stream.signal]), pinned)
-      .catch(() => {})
-      .then(() => {
-        // It failed, or the server sends no rows of tokens that end within a character, or it cannot follow a lead. Other branches may
-        // have rows, but without that of the first position the same stream would be asked for again and again.
+      .then(
+        () => null,
+        (error: unknown) => error,
+      )
+      .then((error) => {
         if (!stream.signal.aborted && !tree.hasFirstRow) {
-          if (query.lead.length > 0) this.canLead = false;
-          else this.canStream = false;
+          this.#failed(error, query.lead.length > 0);
         }
         tree.isOpen = false;
         onArrival();
       });
+  }
+
+  /**
+   * A stream has ended without the row of the first position. Other branches may have rows, but without that one the same stream would be
+   * asked for again and again.
+   * @param error null if it has ended otherwise: the server sends no rows of tokens that end within a character
+   */
+  #failed(error: unknown, hasLead: boolean): void {
+    const isWrong = error === null || error instanceof InvalidRow || error instanceof TypeError;
+    if (!isWrong) {
+      this.#hasBroken = true;
+      if (++this.#broken === BROKEN_MAX) this.#canStream = false;
+    } else if (hasLead) {
+      this.#canLead = false;
+      this.#isLeadRefused = error instanceof RefusedStream;
+    } else this.#canStream = false;
+  }
+
+  /** Rows have come. If a lead was refused before them, it was because of the lead: so it is for all sequences. */
+  #served(): void {
+    if (this.#isLeadRefused) this.#options.load.canLead = false;
+    this.#isLeadRefused = false;
+    this.#hasBroken = false;
   }
 
   async #follow(tree: RowTree, signal: AbortSignal, query: StreamQuery): Promise<void> {
@@ -177,7 +240,11 @@ export class RowCalls {
           if (row.branch > 0) continue;
           const ms = performance.now() - lastMs;
           if (arrived++ > 0) load.recordStep(ms);
-          else load.recordCall(ms, atOnce, null);
+          else {
+            load.recordCall(ms, atOnce, null);
+            this.#broken = 0;
+            this.#served();
+          }
           lastMs += ms;
         }
         onArrival();

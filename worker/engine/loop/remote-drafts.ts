@@ -16,8 +16,6 @@ import type { Sequence } from "./sequence.ts";
 
 /** Most drafts that prompt lookup finds. */
 const FOUND_MAX = 12;
-/** How many drafts the expert makes beside a stream, for the next call. */
-const AHEAD_MAX = 4;
 /** Above this size of vocabulary, drafts that are not used are sampled at one position of four only: it takes as long as a draw. */
 const OBSERVED_VOCABULARY = 32_768;
 
@@ -92,7 +90,7 @@ export class RemoteDrafts {
     return { drafts, lifts: new Map(this.#lifts), list, streamed, isLead };
   }
 
-  /** Adds a draft beyond those of the call that is under way, if the pair has nothing else to do. */
+  /** Adds a draft beyond those of the call that is under way, up to as many as the load of the pair allows. */
   growAhead(): void {
     const { path } = this;
     const { draftModel, isForced } = this.#options.sequence;
@@ -152,7 +150,7 @@ export class RemoteDrafts {
     const isFound = plan.found.length > 0;
     this.#plan = plan;
     this.#source = isFound ? "lookup" : "expert";
-    this.#aheadMax = this.#options.calls.canLead ? AHEAD_MAX : 0;
+    this.#aheadMax = this.#options.calls.canLead ? this.#options.load.aheadMax : 0;
     // Rows need the lifted tokens of each draft, which follow from the pair's logits while it drafts.
     if (!plan.isLead || isFound) this.path.cut(0);
     this.#started = { ms: performance.now(), runs: 0 };

@@ -9,19 +9,25 @@
  * drafts before it, and what was accepted since a call used that cache. Servers say how many tokens it was.
  */
 import { RunningMean } from "../decode/draft.ts";
-import { CallCost, clipped } from "./call-cost.ts";
+import { CallCost, clipped, isAmount } from "./call-cost.ts";
 import { DraftStatistics } from "./draft-statistics.ts";
 
 /** Time of a token in a long prompt, as a share of that of a single one, before a prompt was measured. */
 const FILL_SHARE = 0.25;
 /** The share of a call without tokens that a stream's step is taken to be before one was measured. */
 const STEP_SHARE = 0.6;
+/** Drafts that the expert makes beside the stream of a sequence that runs alone. */
+const AHEAD_MAX = 4;
 /** After so many calls without a stream the time of its steps is no longer known. */
 const STEPS_KEPT = 40;
 
 export class BaseLoad {
   /** Sequences that generate with the base. */
   sequences = 0;
+  /** False once the server has refused a stream with a lead, and served the same one without. */
+  canLead = true;
+  /** The sequence that has used each slot of the server last, as far as it is known. */
+  readonly slotUsers = new Map<number, object>();
   /** Of all its sequences: a new one begins with them. */
   readonly drafts = new DraftStatistics();
   readonly #calls = new CallCost();
@@ -33,6 +39,14 @@ export class BaseLoad {
   /** Time between two tokens of a stream, and the tokens that such a step had with those of other calls; null if it is not known. */
   #steps: { readonly ms: RunningMean; readonly tokens: RunningMean } | null = null;
   #callsSinceStep = 0;
+
+  /**
+   * Most drafts that the expert makes beside a stream. The sequences share its runs, so with more of them each has fewer, and with more
+   * than four none.
+   */
+  get aheadMax(): number {
+    return Math.floor(AHEAD_MAX / Math.max(1, this.sequences));
+  }
 
   /** A call begins. Returns the rows under way, those of the call included: a token for each. */
   begin(rows: number): number {
@@ -50,7 +64,7 @@ export class BaseLoad {
    */
   recordCall(ms: number, atOnce: number, computed: readonly number[] | null): void {
     if (++this.#callsSinceStep > STEPS_KEPT) this.#steps = null;
-    const rows = computed ?? [];
+    const rows = computed?.every(isAmount) ? computed : [];
     const extra = rows.reduce((sum, count) => sum + Math.max(0, count - 1), 0);
     const drafts = rows.length - 1;
     if (drafts > 0) this.#extraTokens.observe(extra / rows.length / drafts);
@@ -59,7 +73,8 @@ export class BaseLoad {
 
   /** A call whose prompts were not in the server's cache. */
   recordFill(ms: number, tokens: number): void {
-    this.#fillMs.observe(Math.max(0, ms - this.fixedMs) / tokens);
+    if (isAmount(tokens) && tokens > 0)
+      this.#fillMs.observe(Math.max(0, ms - this.fixedMs) / tokens);
   }
 
   recordStep(ms: number): void {

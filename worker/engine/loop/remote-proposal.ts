@@ -16,7 +16,7 @@ import type { Sequence } from "./sequence.ts";
  * So only tokens that could win by so many nats are lifted, and each by no more than the second number. Measured with 48 known
  * tokens and five drafts: 1% of the positions of a reply are asked again, and 10% without lifts.
  */
-const LEAD = 4;
+const LIFT_MARGIN = 4;
 const LIFT_MAX = 6;
 
 export interface Proposal {
@@ -67,7 +67,7 @@ function liftsOf(
   const { upper, temperature, noise, noiseAbove } = sampler.describe(steered);
   const normaliser = logSumExp(base, new Float32Array(base.length));
   const own = temperature === 0 ? 0 : temperature * noise(token);
-  const threshold = upper[token]! + own - normaliser + LEAD;
+  const threshold = upper[token]! + own - normaliser + LIFT_MARGIN;
   const [ids, scores]: [number[], number[]] = [[], []];
   for (let id = 0; id < upper.length; id++) {
     const shift = upper[id]! - base[id]!;

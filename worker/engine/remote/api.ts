@@ -144,6 +144,16 @@ export interface BaseApi {
   } | null;
 }
 
+/** A count of tokens that a server tells; null unless it is a finite number that is not negative. */
+export function toldCount(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) && value >= 0 ? value : null;
+}
+
+/** Tokens that were not in the cache; null if a server does not tell how many were, or tells more than there are. */
+export function computedCount(tokens: number, cachedTokens: number | null): number | null {
+  return cachedTokens === null ? null : toldCount(tokens - cachedTokens);
+}
+
 /** One prompt for each row of a query. */
 export function promptsOf({ context, drafts }: Pick<RowsQuery, "context" | "drafts">): number[][] {
   return Array.from({ length: drafts.length + 1 }, (_, i) => [...context, ...drafts.slice(0, i)]);

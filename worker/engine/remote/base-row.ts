@@ -43,6 +43,9 @@ const ASKED_TOLERANCE = 0.3;
 /** A reply that cannot be right: another position, tempered values, a broken server. */
 export class InvalidRow extends Error {}
 
+/** The server will never send such a stream. */
+export class RefusedStream extends InvalidRow {}
+
 export class BaseRow {
   readonly vocabSize: number;
   /** Token id -> log-probability. */

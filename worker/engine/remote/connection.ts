@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Pool } from "undici";
 import { AppError } from "../../../shared/api/errors.ts";
-import { InvalidRow } from "./base-row.ts";
+import { InvalidRow, RefusedStream } from "./base-row.ts";
 import { CallQueue, type CallKind } from "./call-queue.ts";
 import { jsonEvents, type JsonEvent } from "./event-stream.ts";
 import { answerOf, serverTextOf } from "./server-text.ts";
@@ -198,13 +198,15 @@ export class Connection {
         signal: AbortSignal.any([signal, AbortSignal.timeout(this.#options.timeoutMs)]),
       });
       if (response.statusCode !== 200) {
-        response.body.destroy();
-        throw new InvalidRow(`its stream has the status ${response.statusCode}`);
+        // Without a listener the error of a body that is not read would end the process.
+        response.body.on("error", () => {}).destroy();
+        throw streamError(response.statusCode);
       }
       yield* jsonEvents(response.body, bytesMax);
     } catch (error) {
       // Its connection broke and was not left: the next one may lead to another process.
-      if (!signal.aborted && !(error instanceof InvalidRow)) this.onFailure();
+      const isAway = error instanceof Passing ? error.isAway : !(error instanceof InvalidRow);
+      if (!signal.aborted && isAway) this.onFailure();
       throw error;
     } finally {
       leave();
@@ -286,13 +288,20 @@ export class Connection {
 /** The base answered that it will never do this. */
 class Refused extends Error {}
 
+const isPassing = (status: number) =>
+  status === 408 || status === 425 || status === 429 || status >= 500;
+
+function streamError(status: number): Error {
+  const message = `its stream has the status ${status}`;
+  return isPassing(status) ? new Passing(message, status >= 500) : new RefusedStream(message);
+}
+
 function statusError(
   status: number,
   headers: Readonly<Record<string, string | string[] | undefined>>,
   { message, ...options }: ReturnType<typeof answerOf>,
 ): Error {
-  const passing = status === 408 || status === 425 || status === 429 || status >= 500;
-  if (!passing) return new Refused(message, options);
+  if (!isPassing(status)) return new Refused(message, options);
   return new Passing(message, status >= 500, retryAfterMs(headers["retry-after"]), options);
 }
 

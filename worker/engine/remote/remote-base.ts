@@ -46,7 +46,7 @@ export interface RemoteBaseOptions {
 }
 
 /** What a call cost. */
-export interface CallCost {
+export interface CallTimes {
   readonly ms: number;
   readonly rows: number;
   /** Bodies of request and reply. */
@@ -134,6 +134,14 @@ export class RemoteBase {
     return Math.max(1, Math.min(this.rowsMax, Math.floor(this.#slots / Math.max(1, sequences))));
   }
 
+  /**
+   * Whether calls may wait for a slot while so many sequences run. Each sequence has one of its own only if there are enough. Some
+   * servers never answer a call for a slot that they do not have.
+   */
+  canWaitFor(slot: number, sequences: number): boolean {
+    return this.#slots === null || (slot < this.#slots && sequences <= this.#slots);
+  }
+
   /** Why the base cannot be used now; null if it can. */
   get problem(): string | null {
     return this.#watch?.problem ?? null;
@@ -156,7 +164,7 @@ export class RemoteBase {
    * @throws AppError base_unavailable, base_failed
    * @throws the signal's reason
    */
-  async rows(query: RowsQuery, signal: AbortSignal): Promise<RowsReply & { cost: CallCost }> {
+  async rows(query: RowsQuery, signal: AbortSignal): Promise<RowsReply & { cost: CallTimes }> {
     const rows = query.drafts.length + 1;
     const { lifts } = query;
     const { value, cost } = await this.#call(this.#bodyOf(query), {
@@ -179,7 +187,7 @@ export class RemoteBase {
     row: BaseRow,
     asked: Omit<IdsQuery, "known">,
     signal: AbortSignal,
-  ): Promise<{ row: BaseRow; cost: CallCost }> {
+  ): Promise<{ row: BaseRow; cost: CallTimes }> {
     const query = { ...asked, known: row.known };
     const { ids } = this.#api;
     const { value, cost } = await this.#call(ids!.call(query), {
@@ -203,7 +211,10 @@ export class RemoteBase {
     return this.#api.stream?.canLead ?? false;
   }
 
-  /** Whether a stream has a cache of its own, which other calls of the same context would have to fill again. */
+  /**
+   * Whether the server keeps each prompt's cache in a slot. A call beside a stream of the same context would take another slot, and
+   * fill its cache anew.
+   */
   get hasSlots(): boolean {
     return this.#api.slots !== undefined;
   }
@@ -241,7 +252,7 @@ export class RemoteBase {
       entries,
       ...options
     }: Omit<Call<T>, "path" | "body" | "bytesMax"> & { readonly entries: number },
-  ): Promise<{ value: T; cost: Omit<CallCost, "rows"> }> {
+  ): Promise<{ value: T; cost: Omit<CallTimes, "rows"> }> {
     const startedMs = performance.now();
     const bytesMax = REPLY_BYTES + entries * this.#api.entryBytes;
     const { value, bytesSent, bytesReceived } = await this.#options.connection.call({

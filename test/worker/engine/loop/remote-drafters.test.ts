@@ -4,12 +4,14 @@ import type { DraftSource } from "../../../../worker/engine-client/messages.ts";
 import { GumbelNoise } from "../../../../worker/engine/decode/noise.ts";
 import type { Constraint } from "../../../../worker/engine/decode/sampler.ts";
 import { Batch, type BatchOptions } from "../../../../worker/engine/loop/batch.ts";
+import type { ForcedDrafter } from "../../../../worker/engine/loop/remote-policy.ts";
 import type { Models } from "../../../../worker/engine/model/ensemble.ts";
 import { llamaCpp } from "../../../../worker/engine/remote/apis/llama-cpp.ts";
 import { sglang } from "../../../../worker/engine/remote/apis/sglang.ts";
 import { vllm } from "../../../../worker/engine/remote/apis/vllm.ts";
 import { inProcess } from "../../../support/base-server/in-process.ts";
 import { llamaRoutes } from "../../../support/base-server/llama-cpp.ts";
+import type { BaseRoutes } from "../../../support/base-server/server.ts";
 import { sglangRoutes } from "../../../support/base-server/sglang.ts";
 import { vllmRoutes } from "../../../support/base-server/vllm.ts";
 import {
@@ -201,8 +203,109 @@ test("a server that does not follow leads: one is tried, and then the base's own
   expect(drafts.base.accepted).toBeGreaterThan(0);
 });
 
+const GREEDY = {
+  prompts: { base: [1, 2, 3], expert: [2, 3], antiexpert: [5, 2, 3] },
+  maxTokens: TOKENS,
+  sampling: { temperature: 0, logitBias: [NO_EOS] },
+};
+
+/** Sequences over one base, one after the other. They share its load. */
+async function runEach(routes: BaseRoutes, drafter: ForcedDrafter, count = 1) {
+  const batch = new Batch({ speculate: true, drafter });
+  const base = inProcess({ api: llamaCpp(), routes, vocabSize: VOCAB, top: VOCAB });
+  const expected = await runTokens({ ...GREEDY, models: models() }, { speculate: false });
+  for (let i = 0; i < count; i++) {
+    const { tokens } = await runIn(batch, { ...GREEDY, models: { ...models(), base } });
+    expect(tokens).toEqual(expected);
+  }
+}
+
+function servedRoutes() {
+  const local = models();
+  const logits = async (ids: readonly number[]) => (local.base as FakeDecoder).logitsOf(ids);
+  return llamaRoutes({ logits, vocabSize: VOCAB });
+}
+
+test("a server that refuses leads: one is tried for all sequences", async () => {
+  const routes = servedRoutes();
+  let leads = 0;
+  const refusing: BaseRoutes = async (path, body) => {
+    if (body["grammar"] === undefined) return routes(path, body);
+    leads++;
+    return { status: 400, body: { error: { message: "failed to parse grammar" } } };
+  };
+  await runEach(refusing, "lead", 3);
+  expect(leads).toBe(1);
+});
+
+test("a broken stream is no refusal: rows follow, and then streams with leads", async () => {
+  const routes = servedRoutes();
+  const kinds: string[] = [];
+  const breaking: BaseRoutes = (path, body) => {
+    const kind = body["grammar"] !== undefined ? "lead" : body["stream"] ? "stream" : "row";
+    kinds.push(kind);
+    if (kinds.filter((one) => one === "lead").length === 1 && kind === "lead") {
+      throw new Error("socket hang up");
+    }
+    return routes(path, body);
+  };
+  await runEach(breaking, "lead");
+  expect(kinds.slice(0, 4)).toEqual(["row", "lead", "row", "lead"]);
+});
+
+test("a server that breaks every stream: a sequence tries three", async () => {
+  const routes = servedRoutes();
+  let streams = 0;
+  const breaking: BaseRoutes = (path, body) => {
+    if (!body["stream"]) return routes(path, body);
+    streams++;
+    throw new Error("socket hang up");
+  };
+  await runEach(breaking, "lead");
+  expect(streams).toBe(3);
+});
+
+test("a stream goes to the slot of its context; none is named after several prompts", async () => {
+  for (const [drafter, expected] of [
+    ["lead", [undefined, 5]],
+    ["expert and base", [undefined]],
+  ] as const) {
+    const routes = servedRoutes();
+    const slots = new Set<unknown>();
+    const watched: BaseRoutes = (path, body) => {
+      slots.add(body["id_slot"]);
+      // The server takes its sixth slot for a call that names none.
+      return routes(path, { id_slot: 5, ...body });
+    };
+    await runEach(watched, drafter);
+    expect([...slots]).toEqual(expected);
+  }
+});
+
+test("of two sequences in one slot, only the one that was there last asks for it", async () => {
+  const routes = servedRoutes();
+  const pinned = new Set<number>();
+  const watched: BaseRoutes = (path, body) => {
+    if (body["id_slot"] !== undefined) pinned.add((body["prompt"] as number[][])[0]![0]!);
+    return routes(path, { id_slot: 5, ...body });
+  };
+  const base = inProcess({ api: llamaCpp(), routes: watched, vocabSize: VOCAB, top: VOCAB });
+  const batch = new Batch({ speculate: true, drafter: "lead" });
+  for (const first of [1, 2]) {
+    const prompts = { ...GREEDY.prompts, base: [first, 2, 3] };
+    batch.add(generateRequest({ ...GREEDY, prompts, models: { ...models(), base } }));
+  }
+  while (batch.size > 0) {
+    if (!(await batch.ready())) await batch.step();
+  }
+  expect([...pinned]).toEqual([2]);
+});
+
 async function run(options: RequestOptions, drafter: BatchOptions["drafter"]) {
-  const batch = new Batch({ speculate: true, ...(drafter && { drafter }) });
+  return runIn(new Batch({ speculate: true, ...(drafter && { drafter }) }), options);
+}
+
+async function runIn(batch: Batch, options: RequestOptions) {
   const sequence = batch.add(generateRequest(options))!;
   const tokens: number[] = [];
   while (batch.size > 0) {

@@ -102,6 +102,30 @@ test("an expert that is seldom right: the base's own stream", () => {
   expect(plan.streamed).toBeGreaterThan(1);
 });
 
+test("the more sequences share the expert, the fewer drafts it makes beside a stream", () => {
+  const most = [1, 2, 4, 5, 32].map((sequences) => {
+    load.sequences = sequences;
+    return load.aheadMax;
+  });
+  expect(most).toEqual([4, 2, 1, 0, 0]);
+});
+
+test.each([Number.NaN, Number.POSITIVE_INFINITY, -5])(
+  "a count of %d tokens leaves the measured times as they are",
+  (count) => {
+    for (let i = 0; i < 20; i++) load.recordCall(50, 2, [1, 1]);
+    load.recordFill(100, count);
+    load.recordCall(50, count, null);
+    const { fixedMs, tokenMs, fillTokenMs } = load;
+    expect(fixedMs).toBeGreaterThan(10);
+    load.recordCall(50, 2, [1, count]);
+    for (const value of [tokenMs, fillTokenMs, load.fixedMs, load.tokenMs, load.tokensFor(3)]) {
+      expect(value).toBeGreaterThanOrEqual(0);
+      expect(value).toBeLessThan(1000);
+    }
+  },
+);
+
 test("with many jobs a call has fewer rows", () => {
   observeShares({ expert: 0.8, base: 0.6 });
   const server = { latencyMs: 20, stepMs: 20, tokenMs: 2 };

@@ -280,3 +280,16 @@ test("no more calls than the concurrency run at once", async () => {
   await Promise.all(Array.from({ length: 12 }, () => call(connection)));
   expect(server.openMax).toBeLessThanOrEqual(2);
 });
+
+test.each([
+  [400, "RefusedStream", 0],
+  [429, "Passing", 0],
+  [503, "Passing", 1],
+])("a stream with the status %i", async (status, kind, failuresExpected) => {
+  const { connection } = await connect(async () => ({ status, body: { error: {} } }));
+  const { signal } = new AbortController();
+  const events = connection.events({ path: "/rows", body: {}, bytesMax: 1_000, owner: "", signal });
+  const error = await events.next().catch((thrown: unknown) => thrown as Error);
+  expect(error).toMatchObject({ message: `its stream has the status ${status}` });
+  expect([(error as Error).constructor.name, failures]).toEqual([kind, failuresExpected]);
+});

@@ -15,6 +15,8 @@ import { sglangRoutes } from "../../../support/base-server/sglang.ts";
 import { vllmRoutes } from "../../../support/base-server/vllm.ts";
 import { noiseLogits } from "../../../support/fake-decoder.ts";
 
+type Parts = Record<string, unknown>;
+
 const VOCAB = 400;
 const TOP = 20;
 const tokenizer = {
@@ -78,6 +80,9 @@ describe("a base that fits", () => {
     await small.open(expected);
     expect([1, 2, 8].map((sequences) => small.rowsFor(sequences))).toEqual([2, 1, 1]);
     expect(small.warnings).toEqual([expect.stringContaining("its server has 2 slots")]);
+    const waits = [1, 2, 3].map((sequences) => small.canWaitFor(1, sequences));
+    expect(waits).toEqual([true, true, false]);
+    expect(small.canWaitFor(2, 1)).toBe(false);
   });
 
   test("a server without a tokenizer route is used with a warning", async () => {
@@ -215,6 +220,24 @@ describe("replies that are no rows", () => {
       frequency_penalty: 0,
     });
   });
+
+  test.each([["12"], [Number.NaN], [-1], [null], [undefined], [10_000]])(
+    "a prefix cache of %j tokens: the computed ones are not known",
+    async (cached) => {
+      const servers = [
+        [vllmRoutes(model(), TOP), vllm("big", TOP), ["usage", "prompt_tokens_details"]],
+        [sglangRoutes(model()), sglang(), ["meta_info"]],
+      ] as const;
+      for (const [routes, api, at] of servers) {
+        const { path, body } = api.rows(query);
+        const reply = (await routes(path, body as Record<string, unknown>))!.body as object;
+        const told = at.reduce((part, name) => part[name] as Parts, reply as Parts);
+        told["cached_tokens"] = cached;
+        const { rows, computedTokens } = api.parseRows(reply, query, VOCAB);
+        expect([rows.length, computedTokens]).toEqual([1, null]);
+      }
+    },
+  );
 
   test("SGLang gets the tenant's salt for its prefix cache", async () => {
     const { base, server } = await serve(sglangRoutes(model()), sglang());

@@ -5,8 +5,15 @@
  * slots. A stream that a grammar makes begin with the drafts computes each once, one after the other.
  * Source: tools/server/README.md and server-context.cpp of github.com/ggml-org/llama.cpp; seen with build 11549.
  */
-import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
-import { promptsOf, type BaseApi, type RowsQuery, type StreamQuery } from "../api.ts";
+import { BaseRow, InvalidRow, RefusedStream, type TokenLogprob } from "../base-row.ts";
+import {
+  computedCount,
+  promptsOf,
+  toldCount,
+  type BaseApi,
+  type RowsQuery,
+  type StreamQuery,
+} from "../api.ts";
 import {
   idsBody,
   IDS_MAX,
@@ -113,10 +120,10 @@ export function llamaCpp(wholeToken: number | null = null): BaseApi {
         rows: isUntold
           ? []
           : ordered.map((completion, i) => rowOf(completion, i, query, vocabSize)),
-        cachedTokens: ordered[0]!["timings/cache_n"] ?? null,
-        slot: ordered.length === 1 ? (ordered[0]!.id_slot ?? null) : null,
+        cachedTokens: toldCount(ordered[0]!["timings/cache_n"]),
+        slot: ordered.length === 1 ? toldCount(ordered[0]!.id_slot) : null,
         computedTokens: ordered.map(
-          (one) => one.tokens_evaluated - (one["timings/cache_n"] ?? one.tokens_evaluated - 1),
+          (one) => computedCount(one.tokens_evaluated, toldCount(one["timings/cache_n"])) ?? 1,
         ),
       };
     },
@@ -164,7 +171,10 @@ function listOf(
   return new BaseRow(vocabSize, listed, [[id, logprob]]);
 }
 
-/** A call for a slot waits until it is free. Otherwise it takes the free one that has most of the prompt in its cache. */
+/**
+ * A call for a slot waits until it is free. Otherwise it takes the free one that has most of the prompt in its cache. A stream tells its
+ * slot only in its last event (before, `id_slot` is -1), so one that is left was in a known slot only if it was called for there.
+ */
 const slotOf = ({ slot, drafts }: RowsQuery) =>
   typeof slot === "number" && drafts.length === 0 ? { id_slot: slot } : {};
 
@@ -186,7 +196,8 @@ function streamParser({ context, top, lead }: StreamQuery, vocabSize: number) {
     }
     const expected = lead[count - 1];
     if (expected !== undefined && tokens[0] !== expected) {
-      throw new InvalidRow("a stream does not begin with the tokens that were asked for");
+      // A server may ignore a grammar that it does not know.
+      throw new RefusedStream("a stream does not begin with the tokens that were asked for");
     }
     const row = listOf(completion_probabilities, top, vocabSize);
     return [{ branch: index, row, token: tokens[0]! }];

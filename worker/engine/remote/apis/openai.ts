@@ -9,7 +9,7 @@
  * Source: openapi.yaml of github.com/openai/openai-openapi; protocol.py of vllm; docs of DeepSeek, Mistral and Together.
  */
 import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
-import { promptsOf, type BaseApi, type PromptForm, type RowsQuery } from "../api.ts";
+import { promptsOf, toldCount, type BaseApi, type PromptForm, type RowsQuery } from "../api.ts";
 import { NoText, type TextVocabulary, type ToldToken } from "../text-vocabulary.ts";
 
 export interface OpenAiOptions {
@@ -140,7 +140,7 @@ function commonApi({ top, prompts, vocabulary }: OpenAiOptions): Omit<BaseApi, "
       if (ordered.some(({ index }, i) => index !== i)) throw new InvalidRow("a row is missing");
       return {
         rows: ordered.map((choice) => rowOf(choice, query, vocabSize, vocabulary)),
-        cachedTokens: usage?.prompt_tokens_details?.cached_tokens ?? null,
+        cachedTokens: toldCount(usage?.prompt_tokens_details?.cached_tokens),
         computedTokens: null,
         promptTokens: count === 1 ? (usage?.prompt_tokens ?? null) : null,
       };

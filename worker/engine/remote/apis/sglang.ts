@@ -9,7 +9,7 @@
  * Source: python/sglang/srt/managers/io_struct.py and docs of github.com/sgl-project/sglang, 0.5.23.
  */
 import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
-import type { BaseApi, RowsQuery } from "../api.ts";
+import { computedCount, toldCount, type BaseApi, type RowsQuery } from "../api.ts";
 
 /** SGLang has no cap; a call with more takes longer than another one with the rest. */
 const IDS_MAX = 512;
@@ -86,6 +86,8 @@ export function sglang(): BaseApi {
             info.output_token_ids_logprobs[0],
           ]
         : [];
+      const cachedTokens = toldCount(info.cached_tokens);
+      const computed = computedCount(context.length, cachedTokens);
       return {
         rows: entries.map((row, i) => {
           if (row?.length !== Math.min(top, vocabSize)) {
@@ -93,9 +95,9 @@ export function sglang(): BaseApi {
           }
           return new BaseRow(vocabSize, row.map(toTokenLogprob), lifted[i]?.map(toTokenLogprob));
         }),
-        cachedTokens: info.cached_tokens,
+        cachedTokens,
         // One prompt: the drafts are computed for the last row.
-        computedTokens: [...drafts.map(() => 1), context.length - info.cached_tokens],
+        computedTokens: computed === null ? null : [...drafts.map(() => 1), computed],
       };
     },
     ids: {

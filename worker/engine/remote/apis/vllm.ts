@@ -6,7 +6,14 @@
  * Source: vllm/entrypoints/openai/completion/protocol.py and vllm/sampling_params.py of github.com/vllm-project/vllm, 0.33.
  */
 import { BaseRow, InvalidRow, type TokenLogprob } from "../base-row.ts";
-import { promptsOf, type BaseApi, type RowsQuery, type StreamQuery } from "../api.ts";
+import {
+  computedCount,
+  promptsOf,
+  toldCount,
+  type BaseApi,
+  type RowsQuery,
+  type StreamQuery,
+} from "../api.ts";
 
 const IDS_MAX = 128;
 /** What vLLM writes for -Infinity. */
@@ -64,15 +71,13 @@ export function vllm(model: string, top: number): BaseApi {
     parseRows: (reply, query, vocabSize) => {
       const { usage } = reply as Completion;
       const entries = entriesOf(reply as Completion, query);
-      const cachedTokens = usage.prompt_tokens_details?.cached_tokens ?? null;
+      const cachedTokens = toldCount(usage.prompt_tokens_details?.cached_tokens);
+      const computed = computedCount(usage.prompt_tokens, cachedTokens);
       return {
         rows: entries.map((row) => rowOf(row, query.top, vocabSize)),
         cachedTokens: query.drafts.length === 0 ? cachedTokens : null,
         // It tells those of all prompts together.
-        computedTokens:
-          cachedTokens === null
-            ? null
-            : entries.map(() => (usage.prompt_tokens - cachedTokens) / entries.length),
+        computedTokens: computed === null ? null : entries.map(() => computed / entries.length),
       };
     },
     stream: {
