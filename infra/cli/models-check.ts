@@ -27,6 +27,7 @@ export async function check(manifest: string, options: CheckOptions): Promise<bo
     slots: env.SLOTS,
     kvCacheMib: env.KV_CACHE_MIB,
     prefixCacheMib: env.PREFIX_CACHE_MIB,
+    preparedFolder: env.PREPARED_FOLDER ?? null,
     memoryBytes: options.memoryMib === undefined ? machineMemory() : options.memoryMib * MIB,
   });
   if (options.json !== undefined)

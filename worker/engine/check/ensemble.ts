@@ -43,7 +43,7 @@ export async function checkEnsemble(
   if (vocabSize !== null) checkEndTokens(configs, vocabSize, add);
   const models = {} as Record<Role, ModelReport>;
   for (const role of ROLES) {
-    const graph = await readGraph(entry, role, configs[role], add);
+    const graph = await readGraph(entry, role, configs[role], { add, resources });
     if (graph && vocabSize !== null) checkWidth(role, graph, vocabSize, add);
     const context = graph ? read(role, () => contextOf(entry[role])) : configs[role];
     models[role] = {
@@ -91,16 +91,20 @@ async function readGraph(
   entry: EnsembleEntry,
   role: Role,
   config: ModelConfig | null,
-  add: Add,
+  { add, resources }: Pick<CheckContext, "add" | "resources">,
 ): Promise<GraphReport | null> {
   const model = entry[role];
   if (isRemote(model) || !config) return null;
   try {
-    const graph = await checkGraph(model, config);
+    const graph = await checkGraph(model, config, resources.preparedFolder);
     if (graph.form.reason !== null) {
       add("warning", role, `it runs slowly, one sequence at a time: ${graph.form.reason}`);
     }
-    if (!graph.isReproducible) {
+    if (graph.isReproducible === null) {
+      const message =
+        "its activations are quantized: whether its outputs are reproducible is not known until it is prepared";
+      add("warning", role, message);
+    } else if (!graph.isReproducible) {
       add(
         "warning",
         role,

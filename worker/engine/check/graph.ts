@@ -4,33 +4,41 @@ import { dirname, join } from "node:path";
 import { PAST, SUPPORTED_INPUTS } from "../decoder/graph-io.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { DATA_TYPE } from "../graph/onnx-proto.ts";
-import { hasPrepared, preparationKey, readPrepared } from "../graph/prepared-file.ts";
+import { mayBePrepared, preparationKey, readPrepared } from "../graph/prepared-file.ts";
 import { findGraph, type GraphChoice } from "../model/graph-files.ts";
 import { expectedForm } from "../model/graph-form.ts";
 import { type ModelConfig } from "../model/model-config.ts";
 import { inspectModel } from "../model/model-folder.ts";
 import type { GraphReport } from "./report.ts";
 
-/** @throws Error with file and reason if a worker could not run it */
-export async function checkGraph(choice: GraphChoice, config: ModelConfig): Promise<GraphReport> {
+/**
+ * @param preparedFolder where prepared graphs are if the graph's folder cannot be written; null for nowhere
+ * @throws Error with file and reason if a worker could not run it
+ */
+export async function checkGraph(
+  choice: GraphChoice,
+  config: ModelConfig,
+  preparedFolder: string | null = null,
+): Promise<GraphReport> {
   const file = findGraph(choice);
   const facts = await inspectModel(choice);
   const reason = refusal(facts);
   if (reason !== null) throw new Error(`${file}: ${reason}`);
-  const stored = hasPrepared(file)
-    ? await readPrepared(file, await preparationKey(file, config))
+  const stored = mayBePrepared(file, preparedFolder)
+    ? await readPrepared(file, await preparationKey(file, config), preparedFolder)
     : null;
   const form = stored
     ? { variant: stored.variant, reason: stored.fallbackReason }
     : expectedForm(facts, config);
-  const isExact = stored ? stored.hasExactRows : form.variant === "split";
+  const mayBeExact = form.variant === "split" || form.variant === "concat";
+  const isExact = stored ? stored.hasExactRows : mayBeExact ? null : false;
   const files = [file, ...facts.externalFiles.map((name) => join(dirname(file), name))];
   return {
     file,
     bytes: files.reduce((sum, each) => sum + statSync(each).size, 0),
     form,
     isCompared: stored !== null,
-    isReproducible: !facts.quantizesActivations || isExact,
+    isReproducible: facts.quantizesActivations ? isExact : true,
     cacheBytesPerToken: cacheBytesPerToken(facts, config),
     logitsWidth: facts.outputs.find(({ name }) => name === "logits")?.shape.at(-1) ?? null,
   };

@@ -10,6 +10,8 @@ export interface Resources {
   readonly kvCacheMib: number;
   readonly prefixCacheMib: number;
   readonly memoryBytes: number;
+  /** PREPARED_FOLDER; null or absent for none. */
+  readonly preparedFolder?: string | null;
 }
 
 const MIB = 2 ** 20;

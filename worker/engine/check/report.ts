@@ -20,8 +20,8 @@ export interface GraphReport {
   readonly form: GraphForm;
   /** Whether a worker or `models -- prepare` has compared this form's logits with the original's. */
   readonly isCompared: boolean;
-  /** Whether its outputs are reproducible on the CPU. Before the comparison this is what its form allows. */
-  readonly isReproducible: boolean;
+  /** Whether its outputs are reproducible on the CPU; null: not known until it is prepared. */
+  readonly isReproducible: boolean | null;
   /** Bytes of one token's keys and values. */
   readonly cacheBytesPerToken: number;
   /** Number of logits for each token; null if the graph does not declare it. */

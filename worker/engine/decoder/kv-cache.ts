@@ -84,7 +84,7 @@ export class KvCache {
     return this.#values.reduce((sum, values) => sum + values.byteLength, 0);
   }
 
-  /** Bytes that are allocated when exactly these sequences are open; lengths in tokens. */
+  /** Bytes that are allocated between runs when exactly these sequences are open; lengths in tokens. `#copies` is not part of it. */
   bytesFor(lengths: readonly number[]): number {
     const slots = roundUpSlots(lengths.length);
     const tokens = this.#roundUpTokens(Math.max(0, ...lengths));
@@ -143,7 +143,11 @@ export class KvCache {
     return { tensors, width: this.#tokenCapacity };
   }
 
-  /** The tensors as copies of `width` tokens. */
+  /**
+   * The tensors as copies of `width` tokens, for one run. They take at most as much memory again as the shown slots, because a
+   * new array takes memory only where it is written. No limit counts that: otherwise a job as long as the context would need twice
+   * its cache.
+   */
   #copies(
     first: number,
     count: number,

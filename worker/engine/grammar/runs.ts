@@ -19,8 +19,8 @@ export interface Walker {
   step(state: number, frame: Frame | null, byte: number): boolean;
 }
 
-/** More than the kinds of a stack, which forgets them in time. */
-const KINDS_MAX = 2 ** 24;
+/** More than the kinds that a stack numbers: a new frame has at most one. It drops them every 65,536 frames, but uses no number again. */
+const KINDS_MAX = 2 ** 32;
 /** Runs that are kept. */
 const RUNS_MAX = 2 ** 16;
 

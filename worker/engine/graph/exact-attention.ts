@@ -1,15 +1,22 @@
 /**
  * Makes attention independent of the order of its additions. Sums of float32 depend on their order in the last digits, and a
  * token's attention adds in another order when it is decoded, drafted or part of a prompt's chunk. Where activations are rounded to
- * 8 bits, such a digit decides now and then between two levels, and later tokens see the difference in the cache: 1 of 20 jobs of
+ * 8 bits, such a digit sometimes decides between two levels, and later tokens see the difference in the cache: 1 of 20 jobs of
  * the demo models got another text. Without rounding it stays a digit (fp32), so only quantized graphs are changed.
  *
  * The addends are rounded to multiples of a power of two that are small enough for their sum to have no rounding at all:
  *     weights = high + low             exp(score - largest), multiples of 2^-8 and of 2^-16
  *     values                           multiples of 1/1024 of the largest magnitude that is expected, rounded up to a power of two
  *     output = (sum of high * values + sum of low * values) / (sum of high + sum of low)
- * Sums are exact up to 2^24 multiples. Larger ones (thousands of tokens with the same weight and values of one sign) are rounded,
- * as all sums were before. Products of queries and keys need no change: each has one order, that of the head's dimensions.
+ * A sum of float32 is exact, in any order, while the magnitudes of its addends have at most 2^24 multiples together. A high weight has
+ * at most 2^8, a low one 2^7, a value 2^10. So sums are exact
+ *     of high * values     while the sum of weight * |value| is at most 64 (2^24 / 2^18), with the largest weight and value as 1
+ *     of low * values      for 128 tokens of any values, and as many more as their values and low parts are smaller
+ *     of the weights       for 65,536 tokens
+ * 64 tokens are exact with any weights, if no value is larger than expected. More are if attention prefers some of them or if values are
+ * small: 600 tokens of the same weight with values of a tenth. Beyond the bound a sum may be rounded, as all were before; values of
+ * both signs reach it later, because only a partial sum above 2^24 multiples is rounded. Products of queries and keys need no change: each has one order, that of the
+ * head's dimensions.
  */
 import { floatConstant, reduceLast, standardNode, type GraphNode } from "./nodes.ts";
 

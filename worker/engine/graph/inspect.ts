@@ -22,7 +22,7 @@ export interface GraphFacts {
   readonly externalFiles: readonly string[];
   /** The bytes that each of these files has at least. */
   readonly externalBytes: ReadonlyMap<string, number>;
-  /** Whether activations are quantized with scales that are computed in each run (`quantizesActivations`). */
+  /** Whether activations are rounded to a few levels (`quantizesActivations`). */
   readonly quantizesActivations: boolean;
   /** In topological order, without those of inner graphs. */
   readonly nodes: readonly GraphNode[];
@@ -96,7 +96,7 @@ function readGraph(fd: number, whole: Range): GraphFacts {
   return {
     externalFiles: [...externalBytes.keys()].toSorted(),
     externalBytes,
-    quantizesActivations: quantizesActivations([...nodes!, ...innerNodes!]),
+    quantizesActivations: quantizesActivations([...nodes!, ...innerNodes!], weights),
     nodes: nodes!,
     innerNodes: innerNodes!,
     weights,
@@ -123,26 +123,27 @@ function readWeight(
   return { name, external: location === undefined ? null : { location, end } };
 }
 
+/** Operators that round their inputs themselves or take rounded ones; QLinearAdd, QLinearMatMul and others have constant scales. */
+const QUANTIZED_OPERATORS = /^(DynamicQuantize|QLinear|QAttention|QGemm|(MatMul|Conv)Integer)/;
+
 /**
- * Whether activations are quantized with scales that are computed in each run. A form that is not known counts as such. Then the
- * last digit of a sum decides between two levels; and a scale may cover all tokens of the run, so that the logits of one
- * sequence depend on the other sequences and on the number of tokens.
+ * Whether activations are rounded to a few levels, with scales that are constant or computed in each run. A form that is not known
+ * counts as such. Then the last digit of a sum decides between two levels; and a computed scale may cover all tokens of the
+ * run, so that the logits of one sequence depend on the other sequences and on the number of tokens.
+ * @param weights names of the weights
  */
-export function quantizesActivations(nodes: readonly GraphNode[]): boolean {
+export function quantizesActivations(
+  nodes: readonly GraphNode[],
+  weights: Pick<ReadonlyMap<string, unknown>, "has">,
+): boolean {
   const producers = producersByValue(nodes);
-  /** The operator that computes a value; undefined for weights, inputs of the graph and constants. */
-  const producer = (value: string | undefined) => {
-    const op = producers.get(value ?? "")?.op;
-    return op === "Constant" ? undefined : op;
-  };
+  const isWeight = (value: string) => weights.has(value) || producers.get(value)?.op === "Constant";
   return nodes.some(({ op, inputs, attributes }) => {
-    if (op.startsWith("DynamicQuantize")) return true;
     if (op === "MatMulNBits") {
       return readIntegerAttribute(attributes, "accuracy_level") === INT8_ACTIVATIONS;
     }
-    if (op === "QuantizeLinear") return producer(inputs[1]) !== undefined;
-    if (!/^(MatMul|Conv)Integer/.test(op)) return false;
-    return [inputs[0], inputs[1]].map(producer).some((by) => by && by !== "QuantizeLinear");
+    if (op === "QuantizeLinear") return !isWeight(inputs[0]!);
+    return QUANTIZED_OPERATORS.test(op);
   });
 }
 

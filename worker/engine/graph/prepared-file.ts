@@ -21,7 +21,7 @@ import { realNames } from "./real-names.ts";
  * - another rewrite may be chosen (the probe, its tolerances, the order of the rewrites, the reasons not to prepare).
  * A new onnxruntime needs no new version: its own version is part of the key.
  */
-export const PREPARATION_VERSION = 8;
+export const PREPARATION_VERSION = 9;
 /** Key of the metadata entry with the JSON of `PreparedGraphInfo`. */
 const METADATA_KEY = "trimtab";
 
@@ -67,8 +67,9 @@ export async function preparationKey(
 
 const preparedFileName = (file: string) => `${file.replace(/\.onnx$/, "")}.prepared.onnx`;
 
-/** Whether a result is stored for the graph in `file`; it may be of another version. */
-export const hasPrepared = (file: string) => existsSync(preparedFileName(file));
+/** Whether a result may be stored for the graph in `file`: one of another version, or in the cache folder one of another graph. */
+export const mayBePrepared = (file: string, cacheFolder: string | null) =>
+  existsSync(preparedFileName(file)) || (cacheFolder !== null && existsSync(cacheFolder));
 
 /**
  * The stored result for the graph in `file`; null if none has this key, or if the stored file is broken.

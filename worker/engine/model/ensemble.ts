@@ -79,7 +79,7 @@ export async function loadEnsembles(
   };
   const load = async (entry: ModelEntry): Promise<LoadedModel> => {
     const facts = await inspectModel(entry);
-    const fingerprint = modelFingerprint(entry, facts.externalFiles);
+    const fingerprint = modelFingerprint(entry, facts);
     const model = loaded.get(fingerprint) ?? loadModel(entry, options, { ...facts, fingerprint });
     loaded.set(fingerprint, model);
     meter.begin(entry);

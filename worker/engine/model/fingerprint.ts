@@ -6,6 +6,8 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
+import type { GraphFacts } from "../graph/inspect.ts";
+import { PREPARATION_VERSION } from "../graph/prepared-file.ts";
 import { findGraph, type GraphChoice } from "./graph-files.ts";
 import type { ModelEntry } from "./manifest.ts";
 
@@ -23,18 +25,26 @@ const CONFIG_FILES = ["config.json", "generation_config.json"];
 const TEXT_FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
 /**
- * Fingerprint of a model without its tokenizer: its config, its graph and the graph's external weights (SHA-256, hex).
- * @param externalFiles names of the files with external weights, relative to the graph's folder
+ * Fingerprint of a model without its tokenizer: its config, its graph and the graph's external weights (SHA-256, hex). If its
+ * activations are quantized, also the version of the preparation, which changes their rounding and so the logits.
  * @throws Error if a file cannot be read
  */
-export function modelFingerprint(choice: GraphChoice, externalFiles: readonly string[]): string {
+export function modelFingerprint(
+  choice: GraphChoice,
+  {
+    externalFiles,
+    quantizesActivations,
+  }: Pick<GraphFacts, "externalFiles" | "quantizesActivations">,
+  version = PREPARATION_VERSION,
+): string {
   const { path, dtype } = choice;
   const graph = findGraph(choice);
   const hasConfig = existsSync(join(path, "config.json"));
   const names = hasConfig ? CONFIG_FILES : [...CONFIG_FILES, "genai_config.json"];
   const files = names.map((name) => join(path, name));
   const weights = externalFiles.map((name) => join(graph, "..", name));
-  return sha256([dtype, ...[...files, graph, ...weights].map(fileFingerprint)]);
+  const hashes = [...files, graph, ...weights].map(fileFingerprint);
+  return sha256([dtype, ...hashes, ...(quantizesActivations ? [`prepared:${version}`] : [])]);
 }
 
 /**

@@ -16,8 +16,8 @@ export interface GraphForm {
 }
 
 /**
- * Whether it is known that a graph with Concat counts cache entries: for an attention window, or for the positions of tokens. ALiBi
- * and windows that are not found here show in the comparison of logits.
+ * True if a graph with Concat surely counts cache entries, for an attention window or for the positions of tokens; false: try both,
+ * because ALiBi and windows that are not found here show only in the comparison of logits.
  */
 export function countsEntries(
   facts: Pick<GraphFacts, "nodes" | "inputs" | "weights">,

@@ -75,10 +75,35 @@ export async function loadGraph(source: GraphSource): Promise<Decoder> {
 
 /** Loads a graph as it was exported, with the KV cache in the memory of the execution provider. */
 export async function loadOnDevice({ file, config, options }: GraphSource): Promise<Decoder> {
-  const deviceOutputs = outputNames(await readFile(file)).filter((name) => name !== LOGITS);
-  const session = await createSession(file, { ...options, deviceOutputs });
+  const model = await readModel(file);
+  const whole = wholeCacheModel(model);
+  const deviceOutputs = outputNames(model.bytes).filter((name) => name !== LOGITS);
+  const session = await createSession(whole ? { bytes: whole, folder: folderOf(file) } : file, {
+    ...options,
+    deviceOutputs,
+  });
   const reason = `with execution provider ${options.executionProvider ?? "cpu"} each sequence runs alone`;
-  return new PassthroughCacheDecoder(session, new GraphIo(session, config), reason);
+  return orRelease(
+    session,
+    () => new PassthroughCacheDecoder(session, new GraphIo(session, config), reason),
+  );
+}
+
+const folderOf = (file: string) => dirname(realpathSync(file));
+
+const readModel = async (file: string) => ({
+  ...realNames(file, inspectGraph(file)),
+  bytes: await readFile(file),
+});
+
+/** Releases the session if no decoder can be made of it. */
+async function orRelease<T>(session: InferenceSession, create: () => T): Promise<T> {
+  try {
+    return create();
+  } catch (error) {
+    await session.release();
+    throw error;
+  }
 }
 
 /** Prepares a graph and replaces a stored result. @throws Error also if the result cannot be stored */
@@ -96,18 +121,21 @@ async function openPrepared(
 ): Promise<{ session: InferenceSession; decoder: Decoder }> {
   if (variant === "original") {
     const session = await createSession(file, options);
-    const io = new GraphIo(session, config);
-    return { session, decoder: new PassthroughCacheDecoder(session, io, fallbackReason ?? "") };
+    return orRelease(session, () => {
+      const io = new GraphIo(session, config);
+      return { session, decoder: new PassthroughCacheDecoder(session, io, fallbackReason ?? "") };
+    });
   }
-  const folder = dirname(realpathSync(file));
-  const session = await createSession({ bytes, folder }, options);
-  const io = new GraphIo(session, config, {
-    newKvOutputs: new Map(Object.entries(newKvOutputs)),
-    alignment: variant === "fused" ? "start" : countsEntries ? "end" : "gap",
+  const session = await createSession({ bytes, folder: folderOf(file) }, options);
+  return orRelease(session, () => {
+    const io = new GraphIo(session, config, {
+      newKvOutputs: new Map(Object.entries(newKvOutputs)),
+      alignment: variant === "fused" ? "start" : countsEntries ? "end" : "gap",
+    });
+    const contextTokens = variant === "fused" ? null : config.contextTokens;
+    const decoder = new ExternalCacheDecoder(session, io, { hasExactRows, contextTokens });
+    return { session, decoder: decoder as Decoder };
   });
-  const contextTokens = variant === "fused" ? null : config.contextTokens;
-  const decoder = new ExternalCacheDecoder(session, io, { hasExactRows, contextTokens });
-  return { session, decoder: decoder as Decoder };
 }
 
 /**
@@ -117,11 +145,10 @@ async function openPrepared(
 async function prepare(source: GraphSource): Promise<PreparedGraph> {
   const onCpu = { ...source, options: { ...source.options, executionProvider: "cpu" } as const };
   const facts = inspectGraph(source.file);
-  const model = { ...realNames(source.file, facts), bytes: await readFile(source.file) };
+  const model = await readModel(source.file);
   const whole = wholeCacheModel(model);
-  const folder = dirname(realpathSync(source.file));
   const session = await createSession(
-    whole ? { bytes: whole, folder } : source.file,
+    whole ? { bytes: whole, folder: folderOf(source.file) } : source.file,
     onCpu.options,
   );
   let rewrites: GraphRewrite[];
@@ -133,7 +160,7 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
     const fallbackReason =
       expectedForm(facts, source.config).reason ??
       (io.pastInputs.every(hasStandardLayout) ? null : NO_STANDARD_CACHE);
-    if (fallbackReason !== null) return { ...ORIGINAL, fallbackReason };
+    if (fallbackReason !== null) return orRefuse({ ...ORIGINAL, fallbackReason }, whole !== null);
     reference = await probeLogits(decoder);
     const isLowPrecision = rewrites.some((rewrite) => rewrite.isLowPrecision);
     if (io.hasInput("use_cache_branch") && !(await isCausalBehindCache(decoder, isLowPrecision))) {
@@ -161,8 +188,13 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
       failed = result;
     }
   }
-  if (whole) throw new Error(`its caches of a window cannot be replaced: ${failed.fallbackReason}`);
-  return failed;
+  return orRefuse(failed, whole !== null);
+}
+
+/** The original would run with caches that are shorter than its mask. @throws Error if it has caches as long as a window */
+function orRefuse(original: PreparedGraph, hasWindowCaches: boolean): PreparedGraph {
+  if (!hasWindowCaches) return original;
+  throw new Error(`its caches of a window cannot be replaced: ${original.fallbackReason}`);
 }
 
 /** How a rewritten graph is checked. */
@@ -193,15 +225,19 @@ async function verifyRewrite(
   };
   try {
     const { session, decoder } = await openPrepared(source, rewritten);
-    const room = probeRoom(source.config.contextTokens, decoder.kvRows!.bytesPerToken);
-    const logitsChange = compareLogits(await probeLogits(decoder, room), reference);
-    const isWithin = isWithinTolerance(logitsChange, isLowPrecision);
-    const exactRows = isWithin && probesRows && (await hasExactRows(decoder));
-    await session.release();
-    if (isWithin) return { ...rewritten, logitsChange, hasExactRows: exactRows };
-    const largest = Math.max(logitsChange.single, logitsChange.batched);
-    const fallbackReason = `preparing the graph would change its logits by ${largest}`;
-    return { ...ORIGINAL, logitsChange, fallbackReason };
+    try {
+      const room = probeRoom(source.config.contextTokens, decoder.kvRows!.bytesPerToken);
+      const logitsChange = compareLogits(await probeLogits(decoder, room), reference);
+      if (isWithinTolerance(logitsChange, isLowPrecision)) {
+        const exactRows = probesRows && (await hasExactRows(decoder));
+        return { ...rewritten, logitsChange, hasExactRows: exactRows };
+      }
+      const largest = Math.max(logitsChange.single, logitsChange.batched);
+      const fallbackReason = `preparing the graph would change its logits by ${largest}`;
+      return { ...ORIGINAL, logitsChange, fallbackReason };
+    } finally {
+      await session.release();
+    }
   } catch (error) {
     // The rewrite does not support this kind of graph.
     const reason = error instanceof Error ? error.message : String(error);
@@ -215,16 +251,11 @@ async function simplifyRewrite(
   rewrite: GraphRewrite,
   check: RewriteCheck,
 ): Promise<PreparedGraph | null> {
-  const { nodes, inputs, newKvOutputs, opset, build } = rewrite;
+  const { nodes, inputs, newKvOutputs, opset } = rewrite;
   const names = shapeValueNames(nodes, inputs);
   if (names.length === 0) return null;
   try {
-    const folder = dirname(realpathSync(source.file));
-    const session = await createSession({ bytes: build(nodes, names), folder }, source.options);
-    const io = new GraphIo(session, source.config, { newKvOutputs, alignment: "end" });
-    const shapes = await measureShapeValues(session, io, names);
-    const values = check.probesRows ? await measureValues(session, io, newKvOutputs) : new Map();
-    await session.release();
+    const { shapes, values } = await measureRewrite(source, rewrite, names, check.probesRows);
     const simplified = simplify(nodes, shapes, new Set([LOGITS, ...newKvOutputs.values()]));
     const exact = check.probesRows ? exactAttention(simplified, values, opset) : null;
     const result = exact && (await verifyRewrite(source, rewrite, { nodes: exact, ...check }));
@@ -234,6 +265,27 @@ async function simplifyRewrite(
     return plain.variant === "original" ? null : plain;
   } catch {
     return null;
+  }
+}
+
+/** Values with which a rewritten graph is simplified, and those of attention if `withValues`. */
+async function measureRewrite(
+  source: GraphSource,
+  { nodes, newKvOutputs, build }: GraphRewrite,
+  names: readonly string[],
+  withValues: boolean,
+) {
+  const model = { bytes: build(nodes, names), folder: folderOf(source.file) };
+  const session = await createSession(model, source.options);
+  try {
+    const io = new GraphIo(session, source.config, { newKvOutputs, alignment: "end" });
+    const shapes = await measureShapeValues(session, io, names);
+    const values = withValues
+      ? await measureValues(session, io, newKvOutputs)
+      : new Map<string, number>();
+    return { shapes, values };
+  } finally {
+    await session.release();
   }
 }
 

@@ -1,9 +1,11 @@
-import { truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, renameSync, truncateSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { expect, test } from "vitest";
 import { checkManifest } from "../../../../worker/engine/check/check.ts";
 import { checkGraph } from "../../../../worker/engine/check/graph.ts";
 import type { Problem } from "../../../../worker/engine/check/report.ts";
+import { preparationKey, writePrepared } from "../../../../worker/engine/graph/prepared-file.ts";
+import { findGraph, type Dtype } from "../../../../worker/engine/model/graph-files.ts";
 import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import {
@@ -157,9 +159,44 @@ test("a tokenizer that is a git-LFS pointer is named", async () => {
 
 test.each([
   ["llama/base", "fp32", true],
-  ["llama/base", "int8", true],
+  ["llama/base", "int8", null],
   ["gqa/base", "q4", false],
-] as const)("%s in %s: reproducible: %s", async (name, dtype, isReproducible) => {
-  const path = join(VECTORS, name);
+] as const)("%s in %s, not prepared: reproducible: %s", async (name, dtype, isReproducible) => {
+  const path = quantizedCopyOf(name, dtype);
   expect(await checkGraph({ path, dtype }, readConfig(path))).toMatchObject({ isReproducible });
 });
+
+test("it warns that the promise of a quantized graph is not known until it is prepared", async () => {
+  const choice = { path: quantizedCopyOf("llama/base", "int8"), dtype: "int8" } as const;
+  const config = readConfig(choice.path);
+  const { problems } = await check({ base: modelFolder() }, { ensemble: { base: choice } });
+  expect(messages(problems, "warning")).toContainEqual(
+    expect.stringMatching(/^base: .* is not known until it is prepared$/),
+  );
+  const file = findGraph(choice);
+  const key = await preparationKey(file, config);
+  await writePrepared(file, key, {
+    variant: "split",
+    logitsChange: null,
+    fallbackReason: null,
+    countsEntries: false,
+    hasExactRows: true,
+    newKvOutputs: {},
+    bytes: new Uint8Array(),
+  });
+  expect(await checkGraph(choice, config)).toMatchObject({ isReproducible: true });
+  // The result may be in the folder of PREPARED_FOLDER instead.
+  const cache = folderOf({});
+  const prepared = `${key}.prepared.onnx`;
+  renameSync(file.replace(/\.onnx$/, ".prepared.onnx"), join(cache, prepared));
+  expect(await checkGraph(choice, config)).toMatchObject({ isReproducible: null });
+  expect(await checkGraph(choice, config, cache)).toMatchObject({ isReproducible: true });
+});
+
+/** A model folder with only this graph, not prepared. */
+function quantizedCopyOf(name: string, dtype: Dtype): string {
+  const folder = copyOf(name);
+  const graph = findGraph({ path: join(VECTORS, name), dtype });
+  copyFileSync(graph, join(folder, "onnx", basename(graph)));
+  return folder;
+}

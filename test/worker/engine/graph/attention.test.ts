@@ -10,8 +10,11 @@ import {
   int64Constant,
   integerAttribute,
   standardNode,
+  type GraphNode,
 } from "../../../../worker/engine/graph/nodes.ts";
 import { hasSoftCap } from "../../../../worker/engine/graph/soft-cap.ts";
+import { loadOnDevice } from "../../../../worker/engine/model/load-graph.ts";
+import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { loadDecoder, prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { largestDifference } from "../../../support/logits.ts";
 import { changeNodes } from "../../../support/changed-graph.ts";
@@ -113,22 +116,44 @@ test("a graph with an attention window has the logits of its export beyond windo
   expect(largestDifference(rows[0]!, rows[1]!)).toBeLessThan(1e-4);
 });
 
-test("GroupQueryAttention whose caches are as long as the window gets whole ones", async () => {
+/** A model whose caches are as long as its window, with further changes. */
+function shortCachesCopy(change: (node: GraphNode) => GraphNode = (each) => each): string {
   const folder = copyOf("gqa/window");
   const file = join(folder, "onnx/model.onnx");
-  const shortCaches = changeNodes(readFileSync(file), (each) =>
+  const attribute = integerAttribute("sliding_window_cache", 1);
+  const model = changeNodes(readFileSync(file), (each) =>
     each.op === "GroupQueryAttention"
-      ? { ...each, attributes: [...each.attributes, integerAttribute("sliding_window_cache", 1)] }
+      ? change({ ...each, attributes: [...each.attributes, attribute] })
       : each,
   );
-  writeFileSync(file, shortCaches);
+  writeFileSync(file, model);
+  return folder;
+}
+
+test("GroupQueryAttention whose caches are as long as the window gets whole ones", async () => {
+  const folder = shortCachesCopy();
+  const source = { file: join(folder, "onnx/model.onnx"), config: readConfig(folder) };
+  const prepared = [await load(folder), await load(join(VECTORS, "gqa/window"))];
+  expect(prepared.map(({ fallbackReason }) => fallbackReason)).toEqual([null, null]);
   const rows = [];
-  for (const path of [folder, join(VECTORS, "gqa/window")]) {
-    const decoder = await load(path);
-    expect(decoder.fallbackReason).toBeNull();
-    rows.push(await decoder.score(decoder.open(), ids(20)));
+  for (const decoder of [...prepared, await loadOnDevice({ ...source, options: OPTIONS })]) {
+    const sequence = decoder.open();
+    rows.push([
+      ...(await decoder.score(sequence, ids(20))),
+      ...(await decoder.score(sequence, ids(5))),
+    ]);
   }
   expect(largestDifference(rows[0]!, rows[1]!)).toBeLessThan(1e-5);
+  expect(largestDifference(rows[2]!, rows[1]!)).toBeLessThan(1e-5);
+});
+
+test("a graph with such caches that cannot be prepared is refused", async () => {
+  const attentionBias = 10;
+  const folder = shortCachesCopy((each) => {
+    const inputs = Array.from({ length: attentionBias }, (_, i) => each.inputs[i] ?? "");
+    return { ...each, inputs: [...inputs, each.inputs[0]!] };
+  });
+  await expect(load(folder)).rejects.toThrow("its caches of a window cannot be replaced: its KV");
 });
 
 const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;

@@ -17,7 +17,7 @@ test.each([
   ["model_quantized.onnx", true],
   ["model_q8.onnx", true],
   ["model_q4.onnx", true],
-])("%s: dynamically quantized: %s", (name, quantizesActivations) => {
+])("%s: activations are quantized: %s", (name, quantizesActivations) => {
   expect(inspectGraph(graph(name))).toMatchObject({ externalFiles: [], quantizesActivations });
 });
 
@@ -35,21 +35,24 @@ test("a file that ends within a field is refused", () => {
   expect(() => inspectGraph(file)).toThrow("ends within a field");
 });
 
-const scale = node("ReduceMax", ["x"], "scale");
+const q = (op: string, ...inputs: string[]) => node(op, inputs, "q");
 test.each([
-  ["a scale that is a weight", [node("QuantizeLinear", ["x", "weight", "zero"], "q")], false],
-  ["a constant scale", [node("Constant", [], "s"), node("QuantizeLinear", ["x", "s"], "q")], false],
-  ["a computed scale", [scale, node("QuantizeLinear", ["x", "scale"], "q")], true],
-  [
-    "integers with a constant scale",
-    [node("QuantizeLinear", ["x", "weight"], "q"), node("MatMulInteger", ["q", "w"], "y")],
-    false,
-  ],
+  ["a scale that is a weight", [q("QuantizeLinear", "x", "weight", "zero")], true],
+  ["a constant scale", [node("Constant", [], "s"), q("QuantizeLinear", "x", "s")], true],
+  ["a computed scale", [node("ReduceMax", ["x"], "s"), q("QuantizeLinear", "x", "s")], true],
   [
     "integers from an unknown operator",
-    [node("Cast", ["x"], "q"), node("MatMulInteger", ["q", "w"], "y")],
+    [node("Cast", ["x"], "i"), q("MatMulInteger", "i", "w")],
     true,
   ],
-])("activations with %s", (_, nodes, isDynamic) => {
-  expect(quantizesActivations(nodes)).toBe(isDynamic);
+  ["operators of integers", [q("QLinearMatMul", "x", "weight")], true],
+  ["attention of integers", [q("QAttention", "x", "weight")], true],
+  ["only weights that are rounded", [q("QuantizeLinear", "weight", "scale")], false],
+  [
+    "only constants that are rounded",
+    [node("Constant", [], "c"), q("QuantizeLinear", "c", "s")],
+    false,
+  ],
+])("activations with %s", (_, nodes, isQuantized) => {
+  expect(quantizesActivations(nodes, new Set(["weight"]))).toBe(isQuantized);
 });

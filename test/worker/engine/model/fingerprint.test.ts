@@ -50,15 +50,26 @@ test("other weights change the fingerprint, in a file that is hashed in part too
   // A sparse file: it needs no space on disk.
   writeFileSync(weights, "");
   truncateSync(weights, 300 * 2 ** 20);
-  const first = modelFingerprint(entry, ["weights.bin"]);
-  expect(modelFingerprint(entry, ["weights.bin"])).toBe(first);
+  const facts = { externalFiles: ["weights.bin"], quantizesActivations: false };
+  const first = modelFingerprint(entry, facts);
+  expect(modelFingerprint(entry, facts)).toBe(first);
   const file = openSync(weights, "r+");
   const block = new Uint8Array(2 ** 20).fill(1);
   writeSync(file, block, 0, block.length, 150 * 2 ** 20);
-  const second = modelFingerprint(entry, ["weights.bin"]);
+  const second = modelFingerprint(entry, facts);
   appendFileSync(weights, "x");
-  const third = modelFingerprint(entry, ["weights.bin"]);
+  const third = modelFingerprint(entry, facts);
   expect(new Set([first, second, third]).size).toBe(3);
+});
+
+test("another version of the preparation changes the fingerprint where it changes logits", () => {
+  const entry = { path: modelFolder(), dtype: "fp32" } as const;
+  const fingerprints = (quantizesActivations: boolean) =>
+    [8, 9].map((version) =>
+      modelFingerprint(entry, { externalFiles: [], quantizesActivations }, version),
+    );
+  expect(new Set(fingerprints(true)).size).toBe(2);
+  expect(new Set(fingerprints(false)).size).toBe(1);
 });
 
 const PLAIN = modelFolder();
