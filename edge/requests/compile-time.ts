@@ -4,6 +4,7 @@
  */
 import { AppError } from "../../shared/api/errors.ts";
 import { inTurns, type Parts } from "../../shared/grammar/rules/parts.ts";
+import { CompilePlaces, type CompilePlace } from "./compile-places.ts";
 
 /** Time that a tenant can use at once. */
 const BURST_MS = 1_000;
@@ -29,19 +30,6 @@ function hasThreadTime(): boolean {
   }
 }
 
-/** Compilations of a tenant at the same time: each can take 10 MB of memory. */
-const RUNNING_MAX = 4;
-/** Until a further one looks again. */
-const WAIT_MS = 20;
-/** A compilation without a part for so long does not count. */
-const STALE_MS = 10_000;
-
-interface Running {
-  readonly tenant: string;
-  /** When its last part ended. */
-  atMs: number;
-}
-
 interface Allowance {
   readonly leftMs: number;
   readonly atMs: number;
@@ -52,7 +40,7 @@ export class CompileTime {
   readonly #threadTime: ThreadTime;
   /** By tenant, the one that has compiled last at the end. */
   readonly #allowances = new Map<string, Allowance>();
-  readonly #running = new Set<Running>();
+  readonly #places: CompilePlaces;
 
   /** @param now time in ms, by which shares grow */
   constructor(
@@ -61,48 +49,33 @@ export class CompileTime {
   ) {
     this.#now = now;
     this.#threadTime = spent;
+    this.#places = new CompilePlaces(now);
   }
 
   /**
    * Does the work in turns with other requests, and takes its time from the tenant's share.
-   * @throws AppError rate_limit_exceeded if none is left; and the errors of the work
+   * @throws AppError rate_limit_exceeded if none is left, or if too many formats of the tenant wait; and the errors of the work
    */
   async spend<T>(tenant: string, work: Parts<T>): Promise<T> {
     this.#requireTime(tenant);
-    // Not by a promise of the other request: workerd lets no request wait for another one.
-    while (this.#isFull(tenant)) {
-      await new Promise<void>((resolve) => void setTimeout(resolve, WAIT_MS));
-      this.#requireTime(tenant);
-    }
-    const running = { tenant, atMs: this.#now() };
-    this.#running.add(running);
+    const place = await this.#places.take(tenant, () => this.#requireTime(tenant));
     try {
-      return await inTurns(work, (part) => this.#timed(running, part));
+      return await inTurns(work, (part) => this.#timed(tenant, place, part));
     } finally {
-      this.#running.delete(running);
+      this.#places.leave(tenant, place);
     }
   }
 
-  #timed<P>(running: Running, part: () => P): P {
-    const leftMs = this.#leftMs(running.tenant, this.#now());
+  #timed<P>(tenant: string, place: CompilePlace, part: () => P): P {
+    const leftMs = this.#leftMs(tenant, this.#now());
     const startMs = this.#threadTime();
     try {
       return part();
     } finally {
       const spentMs = this.#threadTime() - startMs;
-      running.atMs = this.#now();
-      this.#set(running.tenant, { leftMs: leftMs - spentMs, atMs: running.atMs });
+      place.atMs = this.#now();
+      this.#set(tenant, { leftMs: leftMs - spentMs, atMs: place.atMs });
     }
-  }
-
-  #isFull(tenant: string): boolean {
-    let count = 0;
-    for (const running of this.#running) {
-      // The runtime may have dropped its request.
-      if (running.atMs < this.#now() - STALE_MS) this.#running.delete(running);
-      else if (running.tenant === tenant) count++;
-    }
-    return count >= RUNNING_MAX;
   }
 
   /** @throws AppError if the tenant has used more than its share */

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { CompileTime } from "../../../edge/requests/compile-time.ts";
 
 let nowMs = 0;
@@ -54,4 +54,58 @@ test("formats that a tenant sends at the same time use its share together, and o
   expect(ended).toBeGreaterThan(4);
   expect(ended).toBeLessThan(14);
   expect(all).toContainEqual(expect.objectContaining({ reason: refused }));
+});
+
+/** Work that goes on until it is released. */
+function heldWork() {
+  const compileTime = new CompileTime(now, () => 0);
+  const begun: number[] = [];
+  const hold = new AbortController();
+  const work = function* (i: number) {
+    begun.push(i);
+    while (!hold.signal.aborted) yield;
+    return i;
+  };
+  return {
+    begun,
+    spend: (i: number, tenant = "a") => compileTime.spend(tenant, work(i)),
+    release: () => hold.abort(),
+  };
+}
+
+test("too many formats of a tenant that wait for a place get 429", async () => {
+  const { begun, spend, release } = heldWork();
+  const accepted = Array.from({ length: 104 }, (_, i) => spend(i));
+  await expect(spend(104)).rejects.toThrow(refused);
+  await expect(spend(105)).rejects.toThrow("100 requests of this account");
+  expect(begun).toEqual([0, 1, 2, 3]);
+  const other = spend(106, "b");
+  release();
+  expect(await other).toBe(106);
+  expect(await Promise.all(accepted)).toEqual(Array.from({ length: 104 }, (_, i) => i));
+  expect(await spend(107)).toBe(107);
+});
+
+test("a format that arrives while others wait does not go before them", async () => {
+  const { begun, spend, release } = heldWork();
+  const first = Array.from({ length: 4 }, (_, i) => spend(i));
+  const waiting = Array.from({ length: 4 }, (_, i) => spend(4 + i));
+  release();
+  await Promise.all(first);
+  await Promise.all([spend(8), ...waiting]);
+  expect(begun).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
+});
+
+test("waiting requests that the runtime has dropped do not hold up others", async () => {
+  const { spend, release } = heldWork();
+  const running = Array.from({ length: 4 }, (_, i) => spend(i));
+  // Their timers never fire.
+  vi.useFakeTimers({ toFake: ["setTimeout"] });
+  for (let i = 0; i < 4; i++) void spend(4 + i);
+  vi.useRealTimers();
+  nowMs += 2_000;
+  const next = spend(8);
+  release();
+  expect(await next).toBe(8);
+  await Promise.all(running);
 });
