@@ -109,4 +109,41 @@ describe("the latest formats are kept:", () => {
     await get("a", large(0));
     expect(compile).toHaveBeenCalledTimes(12);
   });
+
+  test("small ones and refused ones have a bound too, and each refusal is an error of its own", async () => {
+    const grammars = new OutputGrammars();
+    const compile = vi.fn(async () => {
+      throw new AppError("invalid_request", "wrong", { param: "response_format" });
+    });
+    const get = (i: number) =>
+      grammars.get("a", { format: choices(i) }, compile).catch((error: unknown) => error);
+    const first = await get(0);
+    const again = await get(0);
+    expect(compile).toHaveBeenCalledTimes(1);
+    const refusal = { code: "invalid_request", message: "wrong", param: "response_format" };
+    expect(first).toMatchObject(refusal);
+    expect(again).toMatchObject(refusal);
+    expect(again).not.toBe(first);
+    for (let i = 1; i < 2_000; i++) await get(i);
+    expect(compile).toHaveBeenCalledTimes(2_000);
+    await get(1_999);
+    expect(compile).toHaveBeenCalledTimes(2_000);
+    await get(0);
+    expect(compile).toHaveBeenCalledTimes(2_001);
+  });
+
+  test("a tenant with many large ones displaces its own, not those of others", async () => {
+    const { compile, get } = setUp();
+    const large = (i: number) => schemaFormat({ title: "a".repeat(200_000), const: i });
+    for (let i = 0; i < 3; i++) await get("quiet", large(i));
+    for (let i = 0; i < 12; i++) await get("greedy", large(i));
+    expect(compile).toHaveBeenCalledTimes(15);
+    for (let i = 0; i < 3; i++) await get("quiet", large(i));
+    await get("greedy", large(11));
+    expect(compile).toHaveBeenCalledTimes(15);
+    // One that is larger than all others takes the place of the tenant that has been away for longest.
+    await get("other", schemaFormat({ title: "a".repeat(900_000), const: 1 }));
+    await get("other", schemaFormat({ title: "a".repeat(900_000), const: 1 }));
+    expect(compile).toHaveBeenCalledTimes(16);
+  });
 });
