@@ -66,8 +66,9 @@ export function connectToFollow(env: Env): Redis {
 }
 
 /**
- * A connection that opens with its first command. If the first connect fails, it is not tried again. Once the connection was
- * ready, it reconnects for at most `REDIS_TIMEOUT_MS`, so that streams continue after a restart of Redis.
+ * A connection that opens with its first command. If the first connect fails, it is not tried again, except to the other nodes of a
+ * cluster's URL. Once the connection was ready, it reconnects for at most `REDIS_TIMEOUT_MS`, so that streams continue after a restart
+ * of Redis.
  */
 export function connect(
   env: Env,

@@ -13,6 +13,7 @@ export interface ClientOptions {
   host?: string | undefined;
   port?: number | undefined;
   tls?: object | undefined;
+  readonly connectTimeout?: number;
   readonly maxRetriesPerRequest?: number | null;
   readonly reconnectOnError: (error: Error) => 2 | false;
   readonly retryStrategy?: (times: number) => number | null;
@@ -22,6 +23,8 @@ export interface ClientOptions {
 const CLUSTER_URL = /^redis(?<tls>s?)\+cluster:\/\/(?<login>(?:[^@/]*@)?)(?<hosts>[^@/?]+)\/?$/;
 /** The slot and the address of its node. Without a host it is that of the node that replies. */
 const MOVED = /^MOVED \d+ (?<host>.*):(?<port>\d+)$/;
+/** The node holds the slot, which is being moved to another node: MOVED follows when that has ended. */
+const IS_MIGRATING = /^(ASK|TRYAGAIN) /;
 const IS_ADDRESS = /^[\d.]+$|:/;
 /** Pause before the connect to the node that MOVED has named. */
 const FOLLOW_MS = 10;
@@ -71,31 +74,61 @@ export function followCluster<T extends ClientOptions>(
 ) {
   const nodes = clusters.get(url) ?? new ClusterNodes(seeds);
   clusters.set(url, nodes);
-  const { maxRetriesPerRequest } = options;
-  /** Options of clients that connect to the node that MOVED has named. */
-  const moving = new WeakSet<ClientOptions>();
-  return {
+  const { connectTimeout, maxRetriesPerRequest } = options;
+  /** By the options of a client, the pause before the connect that a reply has asked for. */
+  const asked = new WeakMap<ClientOptions, number>();
+  const migration = new GrowingPauses();
+  const following = {
     ...options,
-    ...nodes.current,
+    // All nodes of the URL are tried in this time, also if some do not answer.
+    ...(connectTimeout !== undefined && {
+      connectTimeout: Math.ceil(connectTimeout / seeds.length),
+    }),
     ...(maxRetriesPerRequest === 0 && { maxRetriesPerRequest: CONNECTS_MAX }),
     // ioredis calls these two as methods of the options, also of those of a duplicate.
     reconnectOnError(this: ClientOptions, error: Error): 2 | false {
       const { host, port } = MOVED.exec(error.message)?.groups ?? {};
-      if (port === undefined) return options.reconnectOnError(error);
-      nodes.current = { host: host || this.host!, port: Number(port) };
-      moving.add(this);
-      return 2;
+      if (port !== undefined) {
+        nodes.current = { host: host || this.host!, port: Number(port) };
+        asked.set(this, FOLLOW_MS);
+        return 2;
+      }
+      const answer = options.reconnectOnError(error);
+      // Several commands may get the reply on one connection.
+      if (answer === 2 && IS_MIGRATING.test(error.message) && !asked.has(this)) {
+        asked.set(this, migration.next(this));
+      }
+      return answer;
     },
     retryStrategy(this: ClientOptions, times: number): number | null {
-      const isMoving = moving.delete(this);
-      if (!isMoving) nodes.failed(this);
+      const pauseMs = asked.get(this);
+      asked.delete(this);
+      if (pauseMs === undefined) nodes.failed(this);
       connectTo(this, nodes.current);
-      if (isMoving) return FOLLOW_MS;
-      return options.retryStrategy
+      if (pauseMs !== undefined) return pauseMs;
+      const retryMs = options.retryStrategy
         ? options.retryStrategy(times)
         : Math.min(times * RETRY_MS, RETRY_MS_MAX);
+      // A client that does not reconnect still tries the nodes of the URL. The first connect may have been to another node.
+      return retryMs ?? (times <= seeds.length ? FOLLOW_MS : null);
     },
   };
+  connectTo(following, nodes.current);
+  return following;
+}
+
+/** Pauses that grow while they follow each other, by the options of the client. */
+class GrowingPauses {
+  readonly #last = new WeakMap<ClientOptions, { readonly ms: number; readonly atMs: number }>();
+
+  next(client: ClientOptions): number {
+    const last = this.#last.get(client);
+    const atMs = performance.now();
+    const follows = last !== undefined && atMs - last.atMs < 2 * RETRY_MS_MAX;
+    const ms = follows ? Math.min(2 * last.ms, RETRY_MS_MAX) : RETRY_MS;
+    this.#last.set(client, { ms, atMs });
+    return ms;
+  }
 }
 
 function connectTo(options: ClientOptions, { host, port }: Address): void {

@@ -30,7 +30,8 @@ export const RedisUrl = v.pipe(
     (url) =>
       (/^rediss?:\/\/./.test(url) && URL.canParse(url)) ||
       SENTINEL_URL.test(url) ||
-      (isClusterUrl(url) && nodeUrls(url).every((node) => URL.canParse(node))),
+      (isClusterUrl(url) &&
+        nodeUrls(url).every((node) => URL.canParse(node) && new URL(node).hostname !== "")),
     EXPECTED,
   ),
 );

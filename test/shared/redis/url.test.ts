@@ -73,6 +73,8 @@ test.each([
   "redis+sentinel:///main",
   "redis+cluster://",
   "redis+cluster://a:1,b:x",
+  "redis+cluster://a:1,",
+  "redis+cluster://me:pw@a:1,,b:2",
 ])("%s is refused", (url) => {
   expect(v.is(RedisUrl, url)).toBe(false);
 });
@@ -98,7 +100,36 @@ test("a cluster's client goes to the node that MOVED names, and to the next of t
   expect(options.reconnectOnError(new Error("CLUSTERDOWN Hash slot not served"))).toBe(2);
   expect(options.reconnectOnError(new Error("ERR unknown command"))).toBe(false);
   // A new client begins with the node that is known by now.
-  expect(redisOptions(url)).toMatchObject({ host: "b", port: 2 });
+  const later = () => redisOptions(url) as unknown as Required<ClientOptions>;
+  expect(later()).toMatchObject({ host: "b", port: 2, tls: { servername: "b" } });
+  options.reconnectOnError(new Error("MOVED 10936 c:3"));
+  expect(later()).toMatchObject({ host: "c", port: 3, tls: { servername: "c" } });
+});
+
+test("a cluster's client stays with a node whose slot is being moved, with growing pauses", () => {
+  const options = redisOptions(
+    "redis+cluster://migrating:1,b:2",
+  ) as unknown as Required<ClientOptions>;
+  const pauses = ["ASK 10936 b:2", "TRYAGAIN Multiple keys", "ASK 10936 b:2"].map((reply) => {
+    expect(options.reconnectOnError(new Error(reply))).toBe(2);
+    expect(options.reconnectOnError(new Error(reply))).toBe(2);
+    return options.retryStrategy(1);
+  });
+  expect(pauses).toEqual([50, 100, 200]);
+  expect(options).toMatchObject({ host: "migrating", port: 1 });
+});
+
+test("a cluster's client that does not reconnect tries the nodes of the URL", () => {
+  const own = { connectTimeout: 3_000, retryStrategy: () => null };
+  const url = "redis+cluster://down:1,down:2,up:3";
+  const options = redisOptions(url, {}, own) as unknown as Required<ClientOptions>;
+  expect(options.connectTimeout).toBe(1_000);
+  const ports = [1, 2].map((times) => {
+    expect(options.retryStrategy(times)).not.toBeNull();
+    return options.port;
+  });
+  expect(ports).toEqual([2, 3]);
+  expect(options.retryStrategy(4)).toBeNull();
 });
 
 test("certificates without TLS are refused: the connection would not be encrypted", () => {
