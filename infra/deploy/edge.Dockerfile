@@ -43,8 +43,8 @@ ENV BUILD_COMMIT=$COMMIT
 LABEL org.opencontainers.image.title="trimtab edge" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="$COMMIT"
-# A number, so that Kubernetes can check that it is not root.
-USER 1000
+# A number, so that Kubernetes can check that it is not root; above 10,000, so that it is no user of the host.
+USER 10001
 ENV HOST=0.0.0.0
 EXPOSE 8787
 HEALTHCHECK --interval=10s --timeout=6s CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.PORT || 8787) + '/readyz').then((reply) => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]

@@ -44,7 +44,7 @@ ENV BUILD_COMMIT=$COMMIT
 LABEL org.opencontainers.image.title="trimtab worker" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="$COMMIT"
-USER 1000
+USER 10001
 # Serves /healthz, /readyz and /metrics.
 EXPOSE 9090
 HEALTHCHECK --interval=10s --timeout=6s CMD ["node", "-e", "fetch('http://127.0.0.1:' + (process.env.HEALTH_PORT || 9090) + '/healthz').then((reply) => process.exit(reply.ok ? 0 : 1), () => process.exit(1))"]
