@@ -21,7 +21,8 @@ RUN node -e 'import("./infra/pages/write.ts").then(({ writePages }) => writePage
 RUN apt-get update && apt-get install -y --no-install-recommends binutils \
  && strip -o /node /usr/local/bin/node \
  && rm -rf node_modules/typescript node_modules/@typescript \
- && find node_modules -type f \( -name "*.map" -o -name "*.ts" -o -name "*.mts" -o -name "*.cts" -o -name "*.md" \) -delete
+ && find node_modules -type f \( -name "*.map" -o -name "*.ts" -o -name "*.mts" -o -name "*.cts" -o -name "*.md" \) \
+    ! -iname "licen[cs]e*" ! -iname "notice*" ! -iname "copying*" -delete
 # The packages, as CycloneDX. Some of the list are only in the worker's image.
 COPY package.json package-lock.json /sbom/
 RUN cd /sbom && npm sbom --package-lock-only --omit=dev --sbom-format=cyclonedx > /app/sbom.json

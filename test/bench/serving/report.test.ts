@@ -29,8 +29,9 @@ const TURNS = [
   turn(1, { [STEERED]: sample(80, 30), [OWN_BASE]: sample(100, 10), [LLAMA[1]]: sample(40, 10) }),
   turn(8, { [STEERED]: sample(70, 5), [OWN_BASE]: sample(100, 5) }),
 ];
+const machine = { cores: 2, cpu: "", memoryGiB: 1, node: "" };
 const { rows, ratios, targets } = servingReport(TURNS, {
-  machine: { cores: 2, cpu: "", memoryGiB: 1, node: "" },
+  machine,
   options: {},
   seconds: 1,
 });
@@ -41,6 +42,13 @@ test("ratios are taken within a round, to the faster llama.cpp server", () => {
   expect(one!.toOwnBase!.median).toBeCloseTo((1.5 + 0.8) / 2);
   expect(one!.firstTokenToLlama).toEqual({ median: 2.5, min: 2, max: 3 });
   expect(eight).toMatchObject({ clients: 8, toLlama: null, toOwnBase: { median: 0.7 } });
+});
+
+test("a measurement that was cut off is in no ratio", () => {
+  const cut = { ...sample(50, 5), isCut: true };
+  const turns = [TURNS[2]!, turn(8, { [STEERED]: sample(90, 5), [OWN_BASE]: cut })];
+  const [eight] = servingReport(turns, { machine, options: {}, seconds: 1 }).ratios;
+  expect(eight!.toOwnBase).toEqual({ median: 0.7, min: 0.7, max: 0.7 });
 });
 
 test("a row has the medians of a server's rounds", () => {

@@ -95,7 +95,8 @@ function ratiosOf(turns: readonly Turn[]): Ratios {
     summarize(
       turns.flatMap((turn) => {
         const [a, b] = [turn.measured[above], turn.measured[below(turn) ?? ""]];
-        return a && b ? of(a) / of(b) : [];
+        // A measurement that was cut off has mostly the time of prompts.
+        return a && b && !a.isCut && !b.isCut ? of(a) / of(b) : [];
       }),
     );
   const speed = ({ tokensPerSecond }: Measurement) => tokensPerSecond;

@@ -23,9 +23,9 @@ const IDLE_MS = 5_000;
 /** Only root may listen here. */
 const NAME_SERVER = { host: "127.0.0.9", port: 53 };
 const HOST = "127.0.0.1";
-/** As in the chart. The two ulimits are below a machine's default, which a container within a container may not raise. */
+/** As in the chart: nothing can be written but the worker's /tmp. The two ulimits are below a machine's default, which a container within a container may not raise. */
 const LIMITS =
-  "--detach --network host --read-only --cap-drop all --security-opt no-new-privileges --ulimit nofile=4096:4096 --ulimit nproc=2048:2048".split(
+  "--detach --network host --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges --ulimit nofile=4096:4096 --ulimit nproc=2048:2048".split(
     " ",
   );
 
@@ -35,6 +35,7 @@ interface Image {
   readonly buildArgs: readonly string[];
   /** The variable with the port of /healthz. */
   readonly portVariable: string;
+  readonly runOptions?: readonly string[];
 }
 
 const IMAGES: readonly Image[] = [
@@ -44,6 +45,7 @@ const IMAGES: readonly Image[] = [
     file: "worker.Dockerfile",
     buildArgs: ["BASE=docker.io/library/debian:bookworm-slim", "ONNXRUNTIME=skip"],
     portVariable: "HEALTH_PORT",
+    runOptions: ["--tmpfs", "/tmp"],
   },
 ];
 
@@ -106,7 +108,7 @@ function build(image: Image): void {
   podman(["build", "--quiet", "--network", "host", "--file", file, ...extra, ...tag]);
 }
 
-async function measure({ name, portVariable }: Image): Promise<ImageReport> {
+async function measure({ name, portVariable, runOptions = [] }: Image): Promise<ImageReport> {
   const folder = mkdtempSync(join(tmpdir(), "trimtab-images-"));
   const isRoot = process.getuid?.() === 0;
   const names = isRoot ? await startNameServer(() => "absent", 0, NAME_SERVER) : null;
@@ -119,6 +121,7 @@ async function measure({ name, portVariable }: Image): Promise<ImageReport> {
   const id = podman([
     "run",
     ...LIMITS,
+    ...runOptions,
     ...(isRoot ? ["--volume", `${resolv}:/etc/resolv.conf:ro`] : []),
     ...Object.entries(env).flatMap(([variable, value]) => ["--env", `${variable}=${value}`]),
     name,
