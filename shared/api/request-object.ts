@@ -133,6 +133,11 @@ export function requestObject<const Entries extends v.ObjectEntries>(
   const run: (typeof schema)["~run"] = (dataset, config) => {
     const { value } = dataset as { value: unknown };
     if (typeof value !== "object" || value === null) return schema["~run"](dataset, config);
+    // An empty list is what some languages send for an empty object.
+    if (Array.isArray(value) && value.length > 0) {
+      v._addIssue(schema, "type", dataset, config);
+      return dataset as unknown as ReturnType<typeof run>;
+    }
     const members = Object.entries(value).filter(([name, member]) => !asksForNothing(name, member));
     return schema["~run"]({ ...dataset, value: Object.fromEntries(members) }, config);
   };

@@ -63,7 +63,10 @@ export const CancellationRequest = requestObject({
     "Only jobs in this state. The default is both.",
   ),
   model: optional(nonEmpty(LIMITS.modelCharsMax), "Only jobs of this model."),
-  metadata: optional(Metadata, "Only jobs that have all of these pairs."),
+  metadata: optional(
+    v.pipe(Metadata, v.minEntries(1)),
+    "Only jobs that have all of these pairs, at least one.",
+  ),
   created_after: time(JOB_FILTER.created_after.pipe[1].description),
   created_before: time(JOB_FILTER.created_before.pipe[1].description),
   limit: optional(integer(1, LIMITS.pageMax), "The most jobs to cancel with this request.", {

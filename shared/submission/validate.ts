@@ -25,6 +25,9 @@ export type GenerationFields = Omit<JobRequest, "messages" | "prompt">;
 
 /** Checks a body against a schema. @throws AppError invalid_request, unsupported_parameter */
 export function parseRequest<T>(schema: RequestSchema<T>, body: unknown): T {
+  if (Array.isArray(body)) {
+    throw new AppError("invalid_request", "The body must be an object, received an array");
+  }
   // Only the first issue is reported, so checking stops there: a body can contain half a million wrong values.
   const result = v.safeParse(schema, body, { abortEarly: true });
   if (!result.success) throw issueError(result.issues[0]);

@@ -19,7 +19,12 @@ export function killThisProcess(): void {
 
 /** Tells the parent process, if there is one, that this process has started. */
 export function reportStarted(): void {
-  process.send?.({ id: 0, state: { problem: null, away: {}, metrics: [] } } satisfies Answer);
+  send({ id: 0, state: { problem: null, away: {}, metrics: [] } });
+}
+
+/** A parent process that ends at this moment closes the channel: this process ends then too (`endWithParentProcess`). */
+function send(answer: Answer): void {
+  process.send?.(answer, undefined, undefined, () => {});
 }
 
 /** Answers the questions of the parent process. */
@@ -28,7 +33,7 @@ export function answerParentProcess(
 ): void {
   process.on("message", ({ id, withMetrics }: Question) => {
     readState(withMetrics).then(
-      (state) => process.send?.({ id, state } satisfies Answer),
+      (state) => send({ id, state }),
       () => {},
     );
   });

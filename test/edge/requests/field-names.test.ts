@@ -26,6 +26,16 @@ test.each([
   expect(await errorOf(reply)).toMatchObject({ status: 400, param, message });
 });
 
+test.each([
+  ["/v1/jobs", '{"model": "x", "prompt": "Hi", "steering": [[]]}', "steering must be an object"],
+  ["/v1/jobs", "[]", "The body must be an object"],
+  ["/v1/jobs/cancel", "[]", "The body must be an object"],
+  ["/v1/jobs/cancel", '{"metadata": []}', "metadata must not be empty"],
+])("%s refuses %s: a list is no object", async (path, body, message) => {
+  const error = await errorOf(await client.post(path, body));
+  expect(error).toMatchObject({ status: 400, message: expect.stringContaining(message) });
+});
+
 test.each(["__proto__", "constructor", "toString"])(
   "an unknown field %s is refused",
   async (name) => {
