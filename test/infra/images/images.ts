@@ -35,11 +35,17 @@ interface Image {
   readonly buildArgs: readonly string[];
   /** The variable with the port of /healthz. */
   readonly portVariable: string;
-  readonly runOptions?: readonly string[];
+  readonly runOptions: readonly string[];
 }
 
 const IMAGES: readonly Image[] = [
-  { name: "trimtab-edge", file: "edge.Dockerfile", buildArgs: [], portVariable: "PORT" },
+  {
+    name: "trimtab-edge",
+    file: "edge.Dockerfile",
+    buildArgs: [],
+    portVariable: "PORT",
+    runOptions: [],
+  },
   {
     name: "trimtab-worker",
     file: "worker.Dockerfile",
@@ -108,7 +114,7 @@ function build(image: Image): void {
   podman(["build", "--quiet", "--network", "host", "--file", file, ...extra, ...tag]);
 }
 
-async function measure({ name, portVariable, runOptions = [] }: Image): Promise<ImageReport> {
+async function measure({ name, portVariable, runOptions }: Image): Promise<ImageReport> {
   const folder = mkdtempSync(join(tmpdir(), "trimtab-images-"));
   const isRoot = process.getuid?.() === 0;
   const names = isRoot ? await startNameServer(() => "absent", 0, NAME_SERVER) : null;
