@@ -64,7 +64,13 @@ export const CancellationRequest = requestObject({
   ),
   model: optional(nonEmpty(LIMITS.modelCharsMax), "Only jobs of this model."),
   metadata: optional(
-    v.pipe(Metadata, v.minEntries(1)),
+    v.pipe(
+      Metadata,
+      v.check(
+        (pairs) => Object.keys(pairs).length > 0,
+        "Expected an object with at least one pair",
+      ),
+    ),
     "Only jobs that have all of these pairs, at least one.",
   ),
   created_after: time(JOB_FILTER.created_after.pipe[1].description),

@@ -63,8 +63,6 @@ function problemOf(issue: Issue): string {
       return `must have at least ${requirement} ${unit(issue)}, received ${received}`;
     case "max_length":
       return `must have at most ${requirement} ${unit(issue)}, received ${received}`;
-    case "min_entries":
-      return "must not be empty";
     case "max_entries":
       return `must have at most ${requirement} entries, received ${received}`;
     case "url":

@@ -30,7 +30,7 @@ test.each([
   ["/v1/jobs", '{"model": "x", "prompt": "Hi", "steering": [[]]}', "steering must be an object"],
   ["/v1/jobs", "[]", "The body must be an object"],
   ["/v1/jobs/cancel", "[]", "The body must be an object"],
-  ["/v1/jobs/cancel", '{"metadata": []}', "metadata must not be empty"],
+  ["/v1/jobs/cancel", '{"metadata": []}', "metadata must be an object with at least one pair"],
 ])("%s refuses %s: a list is no object", async (path, body, message) => {
   const error = await errorOf(await client.post(path, body));
   expect(error).toMatchObject({ status: 400, message: expect.stringContaining(message) });
