@@ -28,9 +28,9 @@ test("real caches grow in blocks: the longest job fits, and one token more does 
       (sum, decoder) => sum + decoder.cacheBytesFor([tokens]),
       0,
     );
-  const found = jobTokensMax(llama, 10_000, bytes(200) + 1).steered;
-  expect([found, bytes(found) <= bytes(200), bytes(found + 1) > bytes(200)]).toEqual([
-    256,
+  const found = jobTokensMax(llama, 10_000, bytes(40) + 1).steered;
+  expect([found, bytes(found) <= bytes(40), bytes(found + 1) > bytes(40)]).toEqual([
+    64,
     true,
     true,
   ]);
