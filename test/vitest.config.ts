@@ -1,5 +1,6 @@
 /** Test projects: `unit` runs in Node, `edge` and `edge-hub` in workerd like the deployed edge, `stack` with all real processes. */
 import { builtinModules } from "node:module";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cloudflareTest } from "@cloudflare/vitest-plugin";
@@ -58,8 +59,8 @@ export default defineConfig({
   test: {
     // Not in the edge project: there the setup would use the Redis client that is bundled for workerd.
     globalSetup: ["test/support/servers.ts"],
-    // By default one core is left to vitest's own process: on two cores, files would run one after the other.
-    maxWorkers: "100%",
+    // Half more than cores, because stack tests wait for a part of their time; by default vitest takes one less than cores.
+    maxWorkers: Math.ceil(1.5 * availableParallelism()),
     projects: [
       {
         root,
