@@ -7,7 +7,7 @@ import { outputRulesParts, type OutputRules } from "../tools/grammar.ts";
 
 /** Characters of JSON of all grammars and formats together: about 12 MB of memory. */
 const CHARS_MAX = 2_000_000;
-/** What an entry counts besides its JSON, so that many small ones have a bound too. */
+/** Added to the JSON of each entry, so that many small ones have a bound too. */
 const ENTRY_CHARS = 1_000;
 
 /** The error of a refused format, without its stack. */

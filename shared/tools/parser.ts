@@ -53,7 +53,7 @@ type State =
   | "after"
   /** Text in which no trigger counts any more. */
   | "plain"
-  /** What follows the last call. No output of this server has anything there. */
+  /** Text after the last call. No output of this server has any. */
   | "ended";
 
 export class OutputParser {

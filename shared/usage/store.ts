@@ -21,7 +21,7 @@ export type Days = readonly [first: number, last: number];
 
 export type UsageSums = Readonly<Record<(typeof USAGE_SUMS)[number], number>>;
 
-/** What jobs that ended on one day used. */
+/** The use of the jobs that ended on one day. */
 export interface UsageEntry extends UsageSums {
   /** Days since 1970-01-01 (UTC). */
   readonly day: number;
@@ -30,7 +30,7 @@ export interface UsageEntry extends UsageSums {
   readonly model: string;
 }
 
-/** What jobs that ended within one minute used. */
+/** The use of the jobs that ended within one minute. */
 export interface ActivityMinute extends Readonly<Record<(typeof ACTIVITY_SUMS)[number], number>> {
   /** Its beginning, in Unix milliseconds. */
   readonly atMs: number;

@@ -150,7 +150,7 @@ export async function keepModels(redis: RedisClient, ids: readonly string[]): Pr
   await keepModelsScript(redis, [MODELS_SEEN_KEY], ids);
 }
 
-/** What a worker learns from its heartbeat. */
+/** The reply to a heartbeat. */
 export interface HeartbeatReply {
   /** Whether the operator drains it. */
   readonly isDraining: boolean;

@@ -18,7 +18,7 @@ import {
 } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
-/** What is asked. */
+/** A request to a tokenizer. */
 export type TokenizerQuestion =
   | {
       readonly kind: "encode";

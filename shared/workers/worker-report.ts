@@ -20,7 +20,7 @@ export const Throughput = v.object({
 });
 export type Throughput = v.InferOutput<typeof Throughput>;
 
-/** What a worker's engine has done within the last minute, and its memory. */
+/** The work of a worker's engine within the last minute, and its memory. */
 export const EngineLoad = v.object({
   /** Generated tokens per second, of all jobs together. */
   tokensPerSecond: v.number(),

@@ -36,7 +36,7 @@ class ReplaceableProcess<T extends WorkerProcess | EdgeProcess> {
   #isReplacing = false;
   /** A line for each process that ended although `replace` was not called. */
   readonly unexpectedExits: string[] = [];
-  /** What the watchdogs of its processes that have ended have logged. */
+  /** Log lines of the watchdogs of its processes that have ended. */
   readonly #hangs: string[] = [];
 
   constructor(start: () => Promise<T>) {
@@ -57,7 +57,7 @@ class ReplaceableProcess<T extends WorkerProcess | EdgeProcess> {
     });
   }
 
-  /** What the watchdogs of all its processes have logged. A hang is a bug, also if the job goes on. */
+  /** Log lines of the watchdogs of all its processes. A hang is a bug, also if the job goes on. */
   get hangs(): readonly string[] {
     const { child } = this.#process!;
     return child.running ? [...this.#hangs, ...hangLines(child)] : this.#hangs;

@@ -23,7 +23,7 @@ interface Counterexample {
   readonly error: string;
 }
 
-/** What was compared. */
+/** Counts of the comparisons. */
 const counts = { schemas: 0, held: 0, texts: 0, values: 0, valid: 0, acceptedValid: 0 };
 
 const texts = fc.property(schemas, fc.nat(), (schema, seed) => {

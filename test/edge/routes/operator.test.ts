@@ -1,4 +1,4 @@
-/** What a key with the scope `operator` sees of all tenants. */
+/** A key with the scope `operator` sees all tenants. */
 import { expect, test } from "vitest";
 import { MODELS_KEY } from "../../../shared/redis/keys.ts";
 import { removeWorker, sendHeartbeat } from "../../../shared/workers/registry.ts";

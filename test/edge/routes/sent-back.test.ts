@@ -1,4 +1,4 @@
-/** What the API has replied can be sent back as it is, with the official `openai` clients of two majors. */
+/** Replies of the API can be sent back as they are, with the official `openai` clients of two majors. */
 import OpenAI from "openai";
 import OpenAI6 from "openai-6";
 import { beforeEach, describe, expect, test } from "vitest";

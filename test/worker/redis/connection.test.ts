@@ -24,17 +24,27 @@ afterAll(() => server.stop());
 /** Tests that run at the same time: each one cleans up through its own context. */
 type Cleanup = Pick<TestContext, "onTestFinished">;
 
-async function connectThroughProxy({
-  onTestFinished,
-}: Cleanup): Promise<{ redis: Redis; proxy: RedisProxy }> {
+async function connectThroughProxy(context: Cleanup): Promise<{ redis: Redis; proxy: RedisProxy }> {
   const proxy = await startRedisProxy(server.url);
+  const redis = connectTo(proxy, context);
+  await once(redis, "ready");
+  return { redis, proxy };
+}
+
+/** Redis accepts the connection and does not answer. */
+async function connectToSilent(context: Cleanup): Promise<{ redis: Redis; proxy: RedisProxy }> {
+  const proxy = await startRedisProxy(server.url);
+  proxy.partition();
+  return { redis: connectTo(proxy, context), proxy };
+}
+
+function connectTo(proxy: RedisProxy, { onTestFinished }: Cleanup): Redis {
   const redis = connectRedis(proxy.url, log);
   onTestFinished(() => {
     redis.disconnect();
     proxy.close();
   });
-  await once(redis, "ready");
-  return { redis, proxy };
+  return redis;
 }
 
 test.concurrent("a silent connection is noticed and replaced, and its commands are sent again", async (context) => {
@@ -78,13 +88,7 @@ test.concurrent("a connection without commands for longer than it may be silent 
 });
 
 test.concurrent("a Redis that accepts connections and is silent from the start is not ready", async (context) => {
-  const proxy = await startRedisProxy(server.url);
-  proxy.partition();
-  const redis = connectRedis(proxy.url, log);
-  context.onTestFinished(() => {
-    redis.disconnect();
-    proxy.close();
-  });
+  const { redis, proxy } = await connectToSilent(context);
   const reply = redis.ping();
   await once(redis, "close");
   expect(isAnswering(redis)).toBe(false);
@@ -93,13 +97,7 @@ test.concurrent("a Redis that accepts connections and is silent from the start i
 });
 
 test.concurrent("a command that waits until the connection is ready is not lost with a connection that breaks before", async (context) => {
-  const proxy = await startRedisProxy(server.url);
-  proxy.partition();
-  const redis = connectRedis(proxy.url, log);
-  context.onTestFinished(() => {
-    redis.disconnect();
-    proxy.close();
-  });
+  const { redis, proxy } = await connectToSilent(context);
   await once(redis, "connect");
   const reply = whenReady(redis).then(() => redis.info());
   await once(redis, "close");
