@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from "node:net";
 import type { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { JobClient } from "../../infra/cli/job-client.ts";
-import { startEdge } from "../../infra/stack/edge.ts";
+import { startEdge, type EdgeProcess } from "../../infra/stack/edge.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { startWorker, type WorkerProcess } from "../../infra/stack/worker.ts";
@@ -16,6 +16,7 @@ import {
   allEvents,
   countingFrom,
   DEADLINE_MS,
+  edgeIsReady,
   runToEnd,
   LONG_JOB,
   EventReader,
@@ -26,6 +27,7 @@ import {
 
 let master: RedisServer;
 let sentinel: Sentinel;
+let edge: EdgeProcess;
 let worker: WorkerProcess;
 let client: JobClient;
 
@@ -41,12 +43,12 @@ beforeAll(async () => {
   await once(silent, "listening");
   const hosts = `127.0.0.1:${(silent.address() as AddressInfo).port},127.0.0.1:${sentinel.port}`;
   const redisUrl = `redis+sentinel://${hosts}/trimtab`;
-  const [edge, redis, started] = await Promise.all([
+  const [startedEdge, redis, startedWorker] = await Promise.all([
     startEdge({ redisUrl }),
     connectRedis(redisUrl),
     startWorker({ redisUrl, env: { LOG_LEVEL: "warn" } }),
   ]);
-  worker = started;
+  [edge, worker] = [startedEdge, startedWorker];
   const { key } = await new KeyRegistry(redis).create("test");
   redis.disconnect();
   client = new JobClient(edge.url, key);
@@ -68,6 +70,7 @@ test("a stream, its job and queued jobs continue when the master is killed", asy
   const events = await reader.ended;
   expect(seqOf(events)).toEqual(countingFrom(1, events.length));
   expect(textOf(events)).toBe(undisturbed.output.text);
+  await edgeIsReady(edge);
   expect(await allEvents(client, id)).toEqual(events);
   expect(await runToEnd(client, LONG_JOB)).toMatchObject({ state: "succeeded" });
 });
@@ -77,12 +80,12 @@ test("an open stream ends with events_lost when the new master lacks events that
   const [oldRedis, copyRedis] = [await connectRedis(old.url), await connectRedis(copy.url)];
   await copyRedis.replicaof("127.0.0.1", String(old.port));
   const proxy = await startRedisProxy(old.url);
-  const [edge, ownWorker] = await Promise.all([
+  const [ownEdge, ownWorker] = await Promise.all([
     startEdge({ redisUrl: proxy.url }),
     startWorker({ redisUrl: proxy.url, env: { LOG_LEVEL: "warn" } }),
   ]);
   const { key } = await new KeyRegistry(oldRedis).create("test");
-  const own = new JobClient(edge.url, key);
+  const own = new JobClient(ownEdge.url, key);
   const job = { ...LONG_JOB, max_tokens: 400 };
   const { id } = await own.submit(job);
   const reader = new EventReader(own, id);
@@ -97,6 +100,7 @@ test("an open stream ends with events_lost when the new master lacks events that
   proxy.switchTo(copy.url);
 
   await expect(reader.ended).rejects.toThrow("events_lost");
+  await edgeIsReady(ownEdge);
   expect(textOf(await allEvents(own, id))).toBe((await runToEnd(own, job)).output.text);
   for (const redis of [oldRedis, copyRedis]) redis.disconnect();
   proxy.close();

@@ -7,6 +7,7 @@ import {
   allEvents,
   countingFrom,
   DEADLINE_MS,
+  edgeIsReady,
   runToEnd,
   LONG_JOB,
   seqOf,
@@ -73,6 +74,7 @@ test("while Redis hangs, every request gets 503 from the edge's own timeout, and
   }
   redisServer.child.kill("SIGCONT");
   await expect.poll(connections, WAIT_OPTIONS).toBeLessThanOrEqual(before);
+  await edgeIsReady(stack.edge);
   expect(await runToEnd(client, SHORT_JOB)).toMatchObject({ state: "succeeded" });
 });
 
@@ -147,6 +149,7 @@ test.for(REFUSALS)(
       expect(refusesReads || text.includes("The queue refuses requests")).toBe(true);
     }
     await end(redis);
+    await edgeIsReady(stack.edge);
     expect(await runToEnd(client, SHORT_JOB)).toMatchObject({ state: "succeeded" });
   },
 );

@@ -88,6 +88,11 @@ export async function allEvents(client: JobClient, jobId: string, after = 0): Pr
   return Array.fromAsync(client.events(jobId, { after, signal }));
 }
 
+/** Resolves when the edge reaches Redis again after a disturbance. Until it has connected, it answers 503 with Retry-After. */
+export function edgeIsReady({ child, url }: EdgeProcess): Promise<void> {
+  return child.waitForUrl(`${url}/readyz`, DEADLINE_MS);
+}
+
 /** Submits a job and waits for its end. @returns the ended job */
 export async function runToEnd(client: JobClient, input: JobInput): Promise<Job> {
   const { id } = await client.submit(input);
