@@ -183,6 +183,10 @@ export const JobSteering = v.strictObject({
     ),
     "The expert/antiexpert pairs that steer instead of the model's own pair. Absent if the request names none.",
   ),
+  pair_conflicts: field(
+    v.exactOptional(v.literal("elect")),
+    "Present if at each token only the pairs with the sign of their sum count. Absent if all are added.",
+  ),
   guards: field(v.exactOptional(JobGuards), "The guards of the request. Absent without any."),
   gate: field(
     v.exactOptional(JobGate),

@@ -19,6 +19,8 @@ export const AlphaSchedule = v.pipe(
   ),
 );
 
+export const PAIR_CONFLICTS = ["add", "elect"] as const;
+
 export const ExpertPairs = v.pipe(
   v.array(
     requestObject({
@@ -102,6 +104,11 @@ export const Steering = v.pipe(
     pairs: optional(
       ExpertPairs,
       "Several experts over one base: base + alpha * sum of weight * (expert - antiexpert). The default is the model's own pair with weight 1.",
+    ),
+    pair_conflicts: optional(
+      v.picklist(PAIR_CONFLICTS),
+      "Only with several pairs: what happens at a token that some pairs make more likely and others less. `add` adds all shifts, so that they may cancel. `elect` adds only the shifts, in log-probability, that have the sign of their sum.",
+      { default: "add" },
     ),
     guards: optional(Guards, "Bounds of the shift. The default is no guard."),
     gate: optional(

@@ -71,11 +71,9 @@ export interface Generation extends ScoredTokens {
   readonly schedule?: readonly (readonly [number, number])[];
   /** Ensembles whose experts and antiexperts steer instead of those of `model`; all have the same base. */
   readonly pairs?: readonly { readonly model: string; readonly weight: number }[];
-  readonly guards?: {
-    readonly baseNucleus?: number;
-    readonly klBudget?: number;
-    readonly fallback?: number;
-  };
+  /** Where pairs disagree about a token, only those count that have the sign of their sum; absent to add all. */
+  readonly pairConflicts?: "elect";
+  readonly guards?: Readonly<Partial<Record<"baseNucleus" | "klBudget" | "fallback", number>>>;
   /** Where the shift is applied; absent for everywhere. */
   readonly gate?: { readonly minEntropy?: number; readonly maxMargin?: number };
   /** Largest bound of a token that a base on another server cannot prove; absent for 0. */
@@ -134,6 +132,7 @@ export const GENERATION: Members<Generation> = {
   alpha: true,
   schedule: true,
   pairs: true,
+  pairConflicts: true,
   guards: true,
   gate: true,
   baseErrorMax: true,

@@ -24,6 +24,7 @@ const STEERING: Readonly<Record<keyof GenerationSteering | "trace", true>> = {
   alpha: true,
   schedule: true,
   pairs: true,
+  pairConflicts: true,
   guards: true,
   gate: true,
   baseErrorMax: true,

@@ -9,7 +9,7 @@
 import * as v from "valibot";
 
 /** Version of job records. */
-export const JOB_VERSION = 4;
+export const JOB_VERSION = 5;
 
 /** A record was written by a newer release: it has a higher version, or a field that is not known. */
 export class NewerRecord extends Error {

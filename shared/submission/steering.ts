@@ -8,7 +8,14 @@ import type { KeyLimits } from "../api/keys.ts";
 type SteeringRequest = JobRequest["steering"];
 export type GenerationSteering = Pick<
   Generation,
-  "alpha" | "schedule" | "guards" | "gate" | "pairs" | "baseErrorMax" | "baseErrorAction"
+  | "alpha"
+  | "schedule"
+  | "guards"
+  | "gate"
+  | "pairs"
+  | "pairConflicts"
+  | "baseErrorMax"
+  | "baseErrorAction"
 >;
 
 /** An expert/antiexpert pair of a request, with the ensemble that it belongs to. */
@@ -43,7 +50,16 @@ export function requestSteering(
     ...(Object.keys(guards).length > 0 && { guards }),
     ...(request?.gate && { gate: requestGate(request.gate) }),
     ...baseErrorLimits(request),
-    ...(pairs && { pairs: pairs.map(({ card: { id }, weight }) => ({ model: id, weight })) }),
+    ...(pairs && requestPairs(pairs, request)),
+  };
+}
+
+function requestPairs(pairs: readonly ResolvedPair[], request: SteeringRequest) {
+  // With one pair there are no conflicts.
+  const isElected = pairs.length > 1 && request?.pair_conflicts === "elect";
+  return {
+    pairs: pairs.map(({ card: { id }, weight }) => ({ model: id, weight })),
+    ...(isElected && { pairConflicts: "elect" as const }),
   };
 }
 

@@ -207,6 +207,7 @@ function shiftLimits({
   schedule,
   guards,
   gate,
+  pairConflicts,
   baseErrorMax,
   baseErrorAction,
 }: PreparedGeneration["generation"]) {
@@ -214,6 +215,7 @@ function shiftLimits({
     ...(schedule && { schedule }),
     ...(guards && { guards }),
     ...(gate && { gate }),
+    ...(pairConflicts && { pairConflicts }),
     ...(baseErrorMax !== undefined && { baseErrorMax }),
     fallsBackToBase: baseErrorAction === "base",
   };

@@ -42,6 +42,7 @@ const STATUS_TEXTS = {
 
 export class SettingsForm {
   #gate: Settings["gate"] = null;
+  #pairConflicts: Settings["pair_conflicts"] = null;
   readonly #alpha: AlphaControl;
   readonly #schedule: ScheduleEditor;
   readonly #pairs: PairsEditor;
@@ -104,6 +105,7 @@ export class SettingsForm {
       alpha: this.#alpha.value,
       schedule: this.#schedule.read(),
       pairs: this.#pairs.read(),
+      pair_conflicts: this.#pairConflicts,
       gate: this.#gate,
       stop: this.#output.stop,
       response_format: this.#output.format,
@@ -112,7 +114,8 @@ export class SettingsForm {
 
   /** Sets what is given and leaves the rest. A model that is not served is not set. */
   write(settings: Partial<Settings>): void {
-    const { model, prompt, alpha, schedule, pairs, gate, stop, response_format } = settings;
+    const { model, prompt, alpha, schedule, pairs, pair_conflicts, gate, stop, response_format } =
+      settings;
     if (this.#models.some(({ id }) => id === model)) {
       this.#model.value = model!;
       this.#showModel();
@@ -125,6 +128,7 @@ export class SettingsForm {
     }
     if (schedule !== undefined) this.#schedule.write(schedule);
     if (pairs !== undefined) this.#pairs.write(pairs);
+    if (pair_conflicts !== undefined) this.#pairConflicts = pair_conflicts;
     if (gate !== undefined) this.#gate = gate;
     if (stop !== undefined) this.#output.stop = stop;
     if (response_format !== undefined) this.#output.format = response_format;

@@ -1,7 +1,7 @@
 /** The settings of a comparison: as the body of a job, and in the page's address. */
 import * as v from "valibot";
 import { ResponseFormat } from "../../../shared/api/response-formats.ts";
-import { AlphaSchedule, ExpertPairs, Gate } from "../../../shared/api/steering.ts";
+import { AlphaSchedule, ExpertPairs, Gate, PAIR_CONFLICTS } from "../../../shared/api/steering.ts";
 import { scheduleAfter, type Knot } from "../../../shared/jobs/alpha-schedule.ts";
 import type { JobBody } from "./api.ts";
 
@@ -18,6 +18,8 @@ export interface Settings {
   readonly schedule: readonly Knot[] | null;
   /** The experts that steer; null for the model's own. */
   readonly pairs: readonly Pair[] | null;
+  /** Of a link or of a job; the form does not show it. Null: all shifts are added. */
+  readonly pair_conflicts: (typeof PAIR_CONFLICTS)[number] | null;
   readonly temperature: number;
   readonly top_p: number;
   readonly max_tokens: number;
@@ -46,10 +48,11 @@ export const NUMBER_NAMES = [
 ] as const;
 export type NumberName = (typeof NUMBER_NAMES)[number];
 
-/** The settings that a link has as JSON. A link may come from anywhere, so they are checked. */
+/** The settings that a link has as JSON, or as a word. A link may come from anywhere, so they are checked. */
 const STRUCTURED = {
   schedule: AlphaSchedule,
   pairs: ExpertPairs,
+  pair_conflicts: v.picklist(PAIR_CONFLICTS),
   gate: Gate,
   stop: v.array(v.string()),
   response_format: ResponseFormat,
@@ -70,7 +73,8 @@ export const messagesOf = ({ prompt }: Pick<Settings, "prompt">) => [
 ];
 
 export function steeringOf(settings: Settings) {
-  const { alpha, schedule, pairs, kl_budget, base_nucleus, fallback, gate } = settings;
+  const { alpha, schedule, pairs, pair_conflicts, kl_budget, base_nucleus, fallback, gate } =
+    settings;
   const guards = {
     ...(kl_budget !== null && { kl_budget }),
     ...(base_nucleus !== null && { base_nucleus }),
@@ -81,6 +85,7 @@ export function steeringOf(settings: Settings) {
       ? { alpha }
       : { schedule: schedule.map(([at, value]): [number, number] => [at, value]) }),
     ...(pairs !== null && { pairs: pairs.map((pair) => ({ ...pair })) }),
+    ...(pair_conflicts !== null && { pair_conflicts }),
     ...(Object.keys(guards).length > 0 && { guards }),
     ...(gate !== null && { gate }),
   };
@@ -181,10 +186,11 @@ export function fromRequest(body: unknown): Partial<Settings> {
   return fromFragment(new URLSearchParams(fragmentEntries(flat)));
 }
 
+/** A text that is not JSON is a value of its own. */
 function parsedJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    return undefined;
+    return text;
   }
 }

@@ -22,6 +22,7 @@ const SETTINGS: Settings = {
   alpha: 0.5,
   schedule: null,
   pairs: null,
+  pair_conflicts: null,
   temperature: 0.7,
   top_p: 0.9,
   max_tokens: 32,
@@ -34,8 +35,14 @@ const SETTINGS: Settings = {
   response_format: null,
 };
 
-/** No guards and no gate. */
-const OFF = { kl_budget: null, base_nucleus: null, fallback: null, gate: null };
+/** No guards, no gate and no rule for pairs. */
+const OFF = {
+  pair_conflicts: null,
+  kl_budget: null,
+  base_nucleus: null,
+  fallback: null,
+  gate: null,
+};
 
 const ALL: Settings = {
   ...SETTINGS,
@@ -47,6 +54,7 @@ const ALL: Settings = {
     { model: "atlas-qa", weight: 1 },
     { model: "gsm-mini", weight: 0.5 },
   ],
+  pair_conflicts: "elect",
   base_nucleus: 0.9,
   fallback: 0.05,
   gate: { min_entropy: 0.5 },

@@ -27,6 +27,17 @@ test("the worker gets ensembles with the same base and their weights, and the jo
   expect((await store.record(id))?.generation).toMatchObject({ alpha: 1, pairs: requestedPairs });
 });
 
+test("a sign election is stored and shown with several pairs, and means nothing with one", async () => {
+  const pair_conflicts = "elect";
+  const several = await client.submit({ steering: { alpha: 1, pairs, pair_conflicts } });
+  expect(several.steering).toMatchObject({ pair_conflicts });
+  expect((await store.record(several.id))?.generation).toMatchObject({ pairConflicts: "elect" });
+  const one = await client.submit({
+    steering: { alpha: 1, pairs: pairs.slice(1), pair_conflicts },
+  });
+  expect(one.steering).not.toHaveProperty("pair_conflicts");
+});
+
 test("without pairs neither the generation nor the job has the field", async () => {
   const { id, steering } = await client.submit({ steering: { pairs: null } });
   expect(steering).toEqual({ alpha: card.alphaDefault });

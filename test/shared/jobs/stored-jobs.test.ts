@@ -192,8 +192,8 @@ test("the members of a stored job are those of the job version", () => {
     Object.keys(known).toSorted().join(" "),
   );
   expect([JOB_VERSION, ...members]).toEqual([
-    4,
-    "alpha baseErrorAction baseErrorMax candidates completion frequencyPenalty gate grammar guards input logitBias logprobs maxTokens minP model pairs presencePenalty promptLogprobs repetitionPenalty schedule seed stop temperature tools topK topP trace",
+    5,
+    "alpha baseErrorAction baseErrorMax candidates completion frequencyPenalty gate grammar guards input logitBias logprobs maxTokens minP model pairConflicts pairs presencePenalty promptLogprobs repetitionPenalty schedule seed stop temperature tools topK topP trace",
     "background batch choices echo format instructed previous promptCacheKey promptLogprobs protocol reproducible requestId safetyIdentifier store traceparent user webhookEvents",
     "all any byte max min of rule rules",
   ]);

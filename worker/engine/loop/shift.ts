@@ -5,6 +5,7 @@
 import { combineLogits } from "../decode/combine.ts";
 import { Gate, type GateOptions } from "../decode/gate.ts";
 import { GuardedCombiner, type GuardOptions } from "../decode/guards.ts";
+import { SignElection } from "../decode/sign-election.ts";
 import { weightedSum } from "../decode/weighted-sum.ts";
 import type { ModelLogits } from "../decode/token-analysis.ts";
 import type { SetPair } from "./model-set.ts";
@@ -12,6 +13,8 @@ import type { SetPair } from "./model-set.ts";
 export interface ShiftOptions {
   readonly guards?: GuardOptions;
   readonly gate?: GateOptions;
+  /** Where pairs disagree about a token, only those count that have the sign of their sum; absent to add all. */
+  readonly pairConflicts?: "elect";
 }
 
 export class Shift {
@@ -23,14 +26,21 @@ export class Shift {
   readonly #means: Readonly<Record<"expert" | "antiexpert", Float32Array>> | null;
   readonly #guards: GuardedCombiner | null;
   readonly #gate: Gate | null;
+  readonly #election: SignElection | null;
 
-  constructor(pairs: readonly SetPair[], { guards, gate }: ShiftOptions, vocabSize: number) {
+  constructor(
+    pairs: readonly SetPair[],
+    { guards, gate, pairConflicts }: ShiftOptions,
+    vocabSize: number,
+  ) {
     this.totalWeight = pairs.reduce((sum, { weight }) => sum + weight, 0);
     this.#pairs = pairs.map((pair) => ({ ...pair, weight: pair.weight / this.totalWeight }));
     const empty = () => new Float32Array(vocabSize);
     this.#means = pairs.length > 1 ? { expert: empty(), antiexpert: empty() } : null;
     this.#guards = guards ? new GuardedCombiner(guards, vocabSize) : null;
     this.#gate = gate && pairs.length > 0 ? new Gate(gate, vocabSize) : null;
+    this.#election =
+      pairConflicts === "elect" && pairs.length > 1 ? new SignElection(vocabSize) : null;
   }
 
   /** Whether positions can have no shift, so that the pairs need not run there. */
@@ -55,7 +65,11 @@ export class Shift {
     const base = rows[0]!;
     const isRun = this.#pairs.length > 0 && !rows.includes(null);
     if (!isRun || !this.isApplied(base)) return { base, expert: null, antiexpert: null };
-    return { base, expert: this.#mean(rows, "expert"), antiexpert: this.#mean(rows, "antiexpert") };
+    const antiexpert = this.#mean(rows, "antiexpert");
+    const expert = this.#election
+      ? this.#elected(rows, antiexpert, this.#election)
+      : this.#mean(rows, "expert");
+    return { base, expert, antiexpert };
   }
 
   /**
@@ -92,6 +106,22 @@ export class Shift {
       this.#pairs.map((pair) => rows[pair[role]]!),
       this.#pairs.map(({ weight }) => weight),
     );
+    return out;
+  }
+
+  /** With a sign election the expert of all pairs is their mean antiexpert with the elected shifts. */
+  #elected(
+    rows: readonly (Float32Array | null)[],
+    antiexpert: Float32Array,
+    election: SignElection,
+  ): Float32Array {
+    const out = this.#means!.expert;
+    out.set(antiexpert);
+    election.addTo(out, {
+      experts: this.#pairs.map((pair) => rows[pair.expert]!),
+      antiexperts: this.#pairs.map((pair) => rows[pair.antiexpert]!),
+      weights: this.#pairs.map(({ weight }) => weight),
+    });
     return out;
   }
 }

@@ -43,11 +43,52 @@ function referenceLogits(pairs: readonly Pair[], alpha: number, text: readonly n
   });
 }
 
+const logProbs = (logits: readonly number[]) => {
+  const sum = Math.log(logits.reduce((total, logit) => total + Math.exp(logit), 0));
+  return logits.map((logit) => logit - sum);
+};
+
 const logitsOf = (model: unknown, prompt: readonly number[], text: readonly number[]) => [
   ...(model as FakeDecoder).logitsOf([...prompt, ...text]),
 ];
 
 describe("the logits of several pairs", () => {
+  test("with a sign election have only the shifts whose sign is that of their sum", async () => {
+    const { models, pairs } = threePairs();
+    const weights = [1, 0.5, 3];
+    const request = generateRequest({
+      models,
+      pairs: pairs(...weights),
+      alpha: 1.5,
+      maxTokens: 8,
+      sampling,
+    });
+    const text: number[] = [];
+    let conflicts = 0;
+    const elected = { ...request, pairConflicts: "elect" as const };
+    for await (const { token, sequence } of generate(elected, { speculate: false })) {
+      const base = logProbs(logitsOf(models.base, PROMPTS.base, text));
+      const shifts = pairs(...weights).map(({ weight, models, prompts }) => {
+        const expert = logProbs(logitsOf(models.expert, prompts.expert, text));
+        const antiexpert = logProbs(logitsOf(models.antiexpert, prompts.antiexpert, text));
+        return expert.map((value, id) => weight * (value - antiexpert[id]!));
+      });
+      const expected = base.map((value, id) => {
+        const own = shifts.map((shift) => shift[id]!);
+        const sum = own.reduce((a, b) => a + b);
+        const kept = own.filter((shift) => shift * sum > 0);
+        if (kept.length < own.length) conflicts++;
+        return value + 1.5 * kept.reduce((a, b) => a + b, 0);
+      });
+      const actual = logProbs([...sequence.logits]);
+      for (const [id, value] of logProbs(expected).entries())
+        expect(actual[id]).toBeCloseTo(value, 3);
+      text.push(token);
+    }
+    expect(text).toHaveLength(8);
+    expect(conflicts).toBeGreaterThan(8);
+  });
+
   test("are base + alpha * the sum of weight * (expert - antiexpert)", async () => {
     const weights = fc.tuple(
       fc.double({ min: 0.1, max: 2 }),
