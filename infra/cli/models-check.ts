@@ -73,12 +73,18 @@ function printEnsemble({ id, models, contextTokens, jobTokensMax }: EnsembleRepo
   }
 }
 
-function cells(role: string, { graph, folder, contextTokens, eosIds, chatTemplate }: ModelReport) {
+function cells(role: string, model: ModelReport) {
+  const { graph, adapter, folder, contextTokens, eosIds, chatTemplate } = model;
+  const files = adapter ?? graph;
   return [
     role,
-    graph ? relative(".", graph.file) : relative(".", folder),
-    graph ? String(Math.ceil(graph.bytes / MIB)) : "",
-    graph ? formText(graph) : "",
+    relative(".", adapter?.folder ?? graph?.file ?? folder),
+    files ? String(Math.ceil(files.bytes / MIB)) : "",
+    adapter
+      ? `adapter of rank ${adapter.rankMax}, ${adapter.modules} modules`
+      : graph
+        ? formText(graph)
+        : "",
     String(contextTokens ?? "?"),
     eosIds.length === 0 ? "none" : eosIds.join(" "),
     chatTemplate ?? "none",

@@ -6,7 +6,7 @@
 import { contextLengthExceeded } from "../../shared/api/context-length.ts";
 import type { JobTokensMax } from "../../shared/workers/model-card.ts";
 import type { PreparedGeneration } from "../engine-client/messages.ts";
-import type { Decoder } from "./decoder/decoder.ts";
+import { hostOf, type Decoder } from "./decoder/decoder.ts";
 import { buildModelSet, type SteeredModels } from "./loop/model-set.ts";
 import type { Models } from "./model/ensemble.ts";
 
@@ -22,7 +22,7 @@ export interface JobCache {
 /** Bytes of these KV caches when all are open at once and each has reached its limit. */
 export function cacheBytesNeeded(caches: readonly JobCache[]): number {
   let bytes = 0;
-  for (const [decoder, group] of Map.groupBy(caches, (cache) => cache.decoder)) {
+  for (const [decoder, group] of Map.groupBy(caches, (cache) => hostOf(cache.decoder))) {
     bytes += decoder.cacheBytesFor(group.map(({ tokens }) => tokens));
   }
   return bytes;

@@ -12,9 +12,10 @@ import { readConfig, type ModelConfig } from "../model/model-config.ts";
 import { ModelTokenizer, type SharedTokenizers } from "../model/tokenizer.ts";
 import { chooseToolFormat } from "../model/tool-format.ts";
 import { commonVocabulary } from "../model/vocabulary.ts";
+import { checkAdapter } from "./adapter.ts";
 import { checkGraph } from "./graph.ts";
 import { jobTokensMax, type Resources } from "./memory.ts";
-import type { EnsembleReport, GraphReport, ModelReport, Problem } from "./report.ts";
+import type { AdapterReport, EnsembleReport, GraphReport, ModelReport, Problem } from "./report.ts";
 
 /** Adds a problem to the report. */
 export type Add = (severity: Problem["severity"], role: Role | null, message: string) => void;
@@ -49,6 +50,7 @@ export async function checkEnsemble(
     models[role] = {
       folder: entry[role].path,
       graph,
+      adapter: graph && read(role, () => adapterReport(entry[role], graph)),
       contextTokens: checkedContext(role, context, add),
       eosIds: configs[role]?.eosIds ?? [],
       ...tokenizerReport(entry[role], tokenizers[role]),
@@ -64,6 +66,14 @@ function orProblem<T>(add: Add, role: Role, from: () => T): T | null {
     add("error", role, errorText(error));
     return null;
   }
+}
+
+function adapterReport(
+  entry: EnsembleEntry["base" | "expert"],
+  graph: GraphReport,
+): AdapterReport | null {
+  if (isRemote(entry) || entry.adapter === undefined) return null;
+  return checkAdapter(entry.adapter, graph);
 }
 
 function checkedContext(role: Role, context: Context | null, add: Add): number | null {

@@ -1,7 +1,7 @@
 /** Estimates the memory that a worker needs for a manifest, and the longest job that its KV caches hold. */
 import { ROLES, type PerRole } from "../model/ensemble-tokenizers.ts";
 import type { SharedTokenizers } from "../model/tokenizer.ts";
-import type { EnsembleReport, GraphReport, MemoryReport, ModelReport, Problem } from "./report.ts";
+import type { EnsembleReport, MemoryReport, ModelReport, Problem } from "./report.ts";
 
 /** A worker's settings, and the machine. */
 export interface Resources {
@@ -27,11 +27,13 @@ export function checkMemory(
   shared: SharedTokenizers,
   { slots, kvCacheMib, prefixCacheMib, memoryBytes }: Resources,
 ): { memory: MemoryReport; problems: Problem[] } {
-  const graphs = new Map<string, GraphReport>();
+  const graphs = new Map<string, { readonly bytes: number }>();
   let caches = 0;
   for (const { models, contextTokens } of ensembles) {
-    for (const role of ROLES)
-      if (models[role].graph) graphs.set(models[role].graph.file, models[role].graph);
+    for (const { graph, adapter } of ROLES.map((role) => models[role])) {
+      if (graph) graphs.set(graph.file, graph);
+      if (adapter) graphs.set(adapter.folder, adapter);
+    }
     const perToken = bytesPerToken(models) ?? 0;
     const tokens = contextTokens ?? Number.MAX_SAFE_INTEGER;
     caches = Math.max(caches, slots * tokens * perToken);

@@ -28,10 +28,24 @@ export interface GraphReport {
   readonly logitsWidth: number | null;
 }
 
+/** A LoRA adapter. */
+export interface AdapterReport {
+  readonly folder: string;
+  /** Modules that it changes. */
+  readonly modules: number;
+  readonly rankMax: number;
+  /** Of its weights. */
+  readonly bytes: number;
+  /** The model that adapter_config.json names; null for none. */
+  readonly trainedOn: string | null;
+}
+
 export interface ModelReport {
   readonly folder: string;
   /** Null for a remote base, and if it cannot be read. */
   readonly graph: GraphReport | null;
+  /** The adapter with which the graph runs; null without one, and if it cannot be read. */
+  readonly adapter: AdapterReport | null;
   /** Null if no bound is known. */
   readonly contextTokens: number | null;
   readonly eosIds: readonly number[];

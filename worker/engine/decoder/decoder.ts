@@ -19,6 +19,8 @@ export interface DecodeInput<S> {
  * Only one call may run at a time. A method that runs the graph rejects with onnxruntime's error if the run fails.
  */
 export interface Decoder<S = unknown> {
+  /** The decoder whose runs and caches hold the sequences of this one, beside its own; absent for itself (AdapterDecoder). */
+  readonly host?: Decoder<S>;
   /** Number of logits for each token, >= the vocabulary size V; null if the graph does not declare it. */
   readonly logitsWidth: number | null;
   /**
@@ -66,3 +68,6 @@ export interface Decoder<S = unknown> {
     readonly append: (sequence: S, blocks: readonly KvRows[], count: number) => void;
   } | null;
 }
+
+/** The decoder that runs a decoder's sequences and holds their caches. */
+export const hostOf = (decoder: Decoder): Decoder => decoder.host ?? decoder;

@@ -27,6 +27,8 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly #newKvOutputs: ReadonlyMap<string, string>;
   readonly #newKvOutputNames: readonly string[];
   readonly #cache: KvCache;
+  /** The adapters of open sequences that use one. */
+  readonly #adapters = new Map<Slot, number>();
 
   /**
    * @param session of a prepared graph
@@ -73,17 +75,20 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     this.#cache.reserve(tokens);
   }
 
-  open(): Slot {
-    return this.#cache.open();
+  /** @param adapter index of one of the graph's adapters; absent for none */
+  open(adapter?: number): Slot {
+    const slot = this.#cache.open();
+    if (adapter !== undefined) this.#adapters.set(slot, adapter);
+    return slot;
   }
 
   close(slot: Slot): void {
+    this.#adapters.delete(slot);
     this.#cache.close(slot);
   }
 
   async prefill(slot: Slot, ids: readonly number[]): Promise<void> {
-    const rows = [{ ids, pastTokens: slot.length }];
-    const results = await this.#run([slot], rows, this.#newKvOutputNames);
+    const results = await this.#run([slot], [this.#row(slot, ids)], this.#newKvOutputNames);
     this.#append(slot, results, 0, ids.length);
   }
 
@@ -96,8 +101,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
       const id = byIndex.get(index);
       // A batch is a range of slots. A slot in the range without an input (it is being prefilled) costs an idle row,
       // whose result is dropped.
-      const pastTokens = id === undefined ? 0 : this.#cache.slots[index]!.length;
-      rows.push({ ids: [id ?? 0], pastTokens });
+      rows.push(
+        id === undefined ? { ids: [0], pastTokens: 0 } : this.#row(this.#cache.slots[index]!, [id]),
+      );
     }
     const slots = inputs.map(({ sequence }) => sequence);
     const results = await this.#run(slots, rows, [LOGITS, ...this.#newKvOutputNames]);
@@ -109,8 +115,8 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   }
 
   async score(slot: Slot, ids: readonly number[]): Promise<Float32Array[]> {
-    const rows = [{ ids, pastTokens: slot.length }];
-    const results = await this.#run([slot], rows, [LOGITS, ...this.#newKvOutputNames]);
+    const outputs = [LOGITS, ...this.#newKvOutputNames];
+    const results = await this.#run([slot], [this.#row(slot, ids)], outputs);
     this.#append(slot, results, 0, ids.length);
     return logitsRows(results[LOGITS] as Tensor);
   }
@@ -119,6 +125,10 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     // Cache entries beyond the length are masked, and overwritten by the next tokens.
     slot.length -= count;
   };
+
+  #row(slot: Slot, ids: readonly number[]): RunRow {
+    return { ids, pastTokens: slot.length, adapter: this.#adapters.get(slot) };
+  }
 
   /** @param rows those of neighbouring slots, from the first of `slots` to the last */
   #run(

@@ -8,6 +8,8 @@ type Metadata = InferenceSession.TensorValueMetadata;
 
 export const PAST = "past_key_values.";
 export const LOGITS = "logits";
+/** Input of a graph with adapters (../graph/adapter-branches.ts), [batch, tokens, adapters]: 1 for the row's adapter, else 0. */
+export const ADAPTERS = "adapters";
 
 /** Dimensions from the model's config.json, for graphs that leave them symbolic. */
 export interface CacheShape {
@@ -52,6 +54,8 @@ export interface RunRow {
   readonly ids: readonly number[];
   /** Tokens of the sequence that are in the cache already. */
   readonly pastTokens: number;
+  /** Index of the adapter that changes the row's weights; absent for none. */
+  readonly adapter?: number | undefined;
 }
 
 /** The inputs that `feeds` can fill, besides the cache. */
@@ -97,7 +101,9 @@ export class GraphIo {
     }
     const unknown = inputs.filter(
       ({ name, type }) =>
-        !name.startsWith(PAST) && !(SUPPORTED_INPUTS.has(name) && SUPPORTED_TYPES.has(type)),
+        !name.startsWith(PAST) &&
+        name !== ADAPTERS &&
+        !(SUPPORTED_INPUTS.has(name) && SUPPORTED_TYPES.has(type)),
     );
     if (unknown.length > 0) {
       const list = unknown.map(({ name, type }) => `${name} (${type})`).join(", ");
@@ -153,6 +159,10 @@ export class GraphIo {
     feed("token_type_ids", [batch, count], () => 0);
     feed("use_cache_branch", [1], () => (tokenCapacity > 0 ? 1 : 0));
     feed("num_logits_to_keep", [], () => count);
+    const adapters = Number(this.#inputs.get(ADAPTERS)?.shape[2] ?? 0);
+    feed(ADAPTERS, [batch, count, adapters], (i) =>
+      rows[Math.floor(i / (count * adapters))]!.adapter === i % adapters ? 1 : 0,
+    );
     return feeds;
   }
 }

@@ -33,7 +33,7 @@ import {
   valueInfoName,
   type ModelFile,
 } from "./onnx-wire.ts";
-import { matrixInputField, retypedInputField } from "./value-info.ts";
+import { inputField, retypedInputField } from "./value-info.ts";
 import { POSITION_IDS, usePositionInput } from "./position-input.ts";
 import { scaleRows } from "./row-scales.ts";
 import { splitAttention, type CacheUpdate } from "./split-attention.ts";
@@ -187,7 +187,7 @@ function encodeModel(
       graph.push((isWeight && externalInitializerField(part.content, file)) || part.raw);
     }
   }
-  if (addsPositions) graph.push(matrixInputField(POSITION_IDS, DATA_TYPE.int64));
+  if (addsPositions) graph.push(inputField(POSITION_IDS, DATA_TYPE.int64, [null, null]));
   // Two caches may share their new rows (keys that are also the values).
   const outputs = new Set([...updates.map(({ newRows }) => newRows), ...furtherOutputs]);
   graph.push(...Array.from(outputs, untypedOutputField));

@@ -1,32 +1,13 @@
 /** Reads single numbers of a graph: weights and constants that a comparison or a distance uses. */
 import { Reader } from "protobufjs/minimal.js";
 import type { GraphNode, Producers } from "./nodes.ts";
-import {
-  ATTRIBUTE_PROTO,
-  DATA_TYPE,
-  lengthDelimitedTag,
-  TENSOR_PROTO,
-  varintTag,
-} from "./onnx-proto.ts";
+import { ATTRIBUTE_PROTO, DATA_TYPE, TENSOR_PROTO } from "./onnx-proto.ts";
 import { attributeNamed, readFields, readInteger } from "./onnx-wire.ts";
+import { readDims } from "./weights.ts";
 
 /** The number in a TensorProto; NaN if it has a type that is not read, null if there are several. */
 export function readScalar(tensor: Uint8Array): number | null {
-  return hasOneValue(tensor) ? (readValue(tensor) ?? Number.NaN) : null;
-}
-
-function hasOneValue(tensor: Uint8Array): boolean {
-  const reader = Reader.create(tensor);
-  while (reader.pos < reader.len) {
-    const tag = reader.uint32();
-    if (tag === varintTag(TENSOR_PROTO.dims)) {
-      if (Number(reader.int64()) !== 1) return false;
-    } else if (tag === lengthDelimitedTag(TENSOR_PROTO.dims)) {
-      const end = reader.uint32() + reader.pos;
-      while (reader.pos < end) if (Number(reader.int64()) !== 1) return false;
-    } else reader.skipType(tag & 7);
-  }
-  return true;
+  return readDims(tensor).every((size) => size === 1) ? (readValue(tensor) ?? Number.NaN) : null;
 }
 
 function readValue(tensor: Uint8Array): number | null {

@@ -44,20 +44,26 @@ export function retypedInputField(message: Uint8Array, type: number): Uint8Array
   const shape =
     nested(message, VALUE_INFO_PROTO.type, TYPE_PROTO.tensorType, TYPE_PROTO_TENSOR.shape) ??
     new Uint8Array();
-  return inputField(valueInfoName(message), type, shape);
+  return encodedInputField(valueInfoName(message), type, shape);
 }
 
-/** An input with two axes of any size as a field of the graph. */
-export function matrixInputField(name: string, type: number): Uint8Array {
-  const shape = Writer.create();
-  for (let axis = 0; axis < 2; axis++) {
-    shape.uint32(lengthDelimitedTag(TENSOR_SHAPE_PROTO.dim)).fork().ldelim();
+/** An input as a field of the graph; axes of any size are null. */
+export function inputField(
+  name: string,
+  type: number,
+  shape: readonly (number | null)[],
+): Uint8Array {
+  const axes = Writer.create();
+  for (const size of shape) {
+    const axis = axes.uint32(lengthDelimitedTag(TENSOR_SHAPE_PROTO.dim)).fork();
+    if (size !== null) axis.uint32(varintTag(DIMENSION.dimValue)).int64(size);
+    axis.ldelim();
   }
-  return inputField(name, type, shape.finish());
+  return encodedInputField(name, type, axes.finish());
 }
 
 /** @param shape an encoded TensorShapeProto */
-function inputField(name: string, type: number, shape: Uint8Array): Uint8Array {
+function encodedInputField(name: string, type: number, shape: Uint8Array): Uint8Array {
   const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.input)).fork();
   writer.uint32(lengthDelimitedTag(VALUE_INFO_PROTO.name)).string(name);
   writer.uint32(lengthDelimitedTag(VALUE_INFO_PROTO.type)).fork();

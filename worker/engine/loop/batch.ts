@@ -20,6 +20,7 @@
  *
  * sequence.ts takes one token from average to output. ../scheduler.ts decides which sequences run.
  */
+import { hostOf } from "../decoder/decoder.ts";
 import { RemoteDecoder } from "../remote/remote-decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
 import { catchUp, isPrefilled, Prefill } from "./prefill.ts";
@@ -311,12 +312,15 @@ async function decodeGated(
 /** Decodes one token of each model state: one run per model. Running models in parallel is slower. */
 async function decodeAll(inputs: readonly ModelInput[]): Promise<Map<ModelState, Float32Array>> {
   const logits = new Map<ModelState, Float32Array>();
-  for (const [decoder, group] of Map.groupBy(inputs, ({ model }) => model.decoder)) {
+  for (const [decoder, group] of Map.groupBy(inputs, ({ model }) => hostOf(model.decoder))) {
     const startedMs = performance.now();
     const results = await decoder.decode(
       group.map(({ model, id }) => ({ sequence: model.decoderSequence, id })),
     );
-    if (group.length === 1) group[0]!.model.runMs.observe(performance.now() - startedMs);
+    // A run of one sequence: that of one model, or of a model and its adapters, whose rows cost little more than one.
+    if (new Set(group.map(({ model }) => model.decoder)).size === group.length) {
+      for (const { model } of group) model.runMs.observe(performance.now() - startedMs);
+    }
     for (const [i, { model }] of group.entries()) logits.set(model, results[i]!);
   }
   return logits;

@@ -9,7 +9,8 @@ import type { Constraint } from "../decode/sampler.ts";
 import type { PreparedGrammar } from "../../engine-client/messages.ts";
 import { GrammarCache } from "../grammar/grammar-cache.ts";
 import type { Decoder } from "../decoder/decoder.ts";
-import { ensembleFingerprint, modelFingerprint } from "./fingerprint.ts";
+import { AdapterHosts } from "./adapter-hosts.ts";
+import { adapterFingerprint, ensembleFingerprint, modelFingerprint } from "./fingerprint.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { inspectModel, loadDecoder } from "./model-folder.ts";
 import {
@@ -28,6 +29,7 @@ import {
   type ModelEntry,
   type RemoteEntry,
 } from "./manifest.ts";
+import { readAdapter } from "./lora-adapter.ts";
 import { checkProvider } from "./provider.ts";
 import type { ExecutionProvider, LoadingProgress } from "../../engine-client/messages.ts";
 import type { GraphSource } from "./load-graph.ts";
@@ -77,11 +79,28 @@ export async function loadEnsembles(
     loaded.set(key, model);
     return model;
   };
+  const hosts = new AdapterHosts(manifest);
   const load = async (entry: ModelEntry): Promise<LoadedModel> => {
+    if (entry.adapter !== undefined) {
+      const { adapter, ...own } = entry;
+      const host = await load(own);
+      const fingerprint = adapterFingerprint(host.fingerprint, adapter);
+      const key = [fingerprint, ...hosts.foldersOf(entry)].join("\n");
+      const adapt = async () => {
+        const decoder = await hosts.adapt(host.decoder, entry);
+        return { ...host, decoder, fingerprint };
+      };
+      const model = loaded.get(key) ?? adapt();
+      loaded.set(key, model);
+      return model;
+    }
     const facts = await inspectModel(entry);
     const fingerprint = modelFingerprint(entry, facts);
-    const model = loaded.get(fingerprint) ?? loadModel(entry, options, { ...facts, fingerprint });
-    loaded.set(fingerprint, model);
+    const adapters = hosts.foldersOf(entry);
+    const key = [fingerprint, ...adapters].join("\n");
+    const known = { ...facts, fingerprint, adapters };
+    const model = loaded.get(key) ?? loadModel(entry, options, known);
+    loaded.set(key, model);
     meter.begin(entry);
     await model;
     meter.end(entry);
@@ -105,9 +124,14 @@ export async function loadEnsembles(
 async function loadModel(
   { path, dtype, file }: ModelEntry,
   options: Omit<LoadOptions, "onProgress">,
-  { fingerprint, quantizesActivations }: Omit<LoadedModel, "decoder">,
+  {
+    fingerprint,
+    quantizesActivations,
+    adapters: folders,
+  }: Omit<LoadedModel, "decoder"> & { readonly adapters: readonly string[] },
 ): Promise<LoadedModel> {
-  const decoder = await loadDecoder(path, { dtype, file, ...options });
+  const adapters = folders.map((folder) => readAdapter(folder).modules);
+  const decoder = await loadDecoder(path, { dtype, file, adapters, ...options });
   return { decoder, fingerprint, quantizesActivations };
 }
 

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { PREPARATION_VERSION } from "../graph/prepared-file.ts";
 import { findGraph, type GraphChoice } from "./graph-files.ts";
+import { ADAPTER_FILES } from "./lora-adapter.ts";
 import type { ModelEntry } from "./manifest.ts";
 
 /** A file is hashed in blocks of this size. */
@@ -45,6 +46,12 @@ export function modelFingerprint(
   const weights = externalFiles.map((name) => join(graph, "..", name));
   const hashes = [...files, graph, ...weights].map(fileFingerprint);
   return sha256([dtype, ...hashes, ...(quantizesActivations ? [`prepared:${version}`] : [])]);
+}
+
+/** Fingerprint of a model with an adapter. @param model that of the model without it @throws Error if a file cannot be read */
+export function adapterFingerprint(model: string, folder: string): string {
+  const { config, weights } = ADAPTER_FILES;
+  return sha256([model, ...[config, weights].map((name) => fileFingerprint(join(folder, name)))]);
 }
 
 /**

@@ -13,6 +13,7 @@ import { GraphIo, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
 import { hasStandardLayout } from "../decoder/kv-cache.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
 import { createSession, type SessionOptions } from "../decoder/session.ts";
+import { addAdapters, type LoraModules } from "../graph/adapter-branches.ts";
 import { inspectGraph } from "../graph/inspect.ts";
 import { exactAttention } from "../graph/exact-attention.ts";
 import type { GraphNode } from "../graph/nodes.ts";
@@ -56,22 +57,40 @@ export interface GraphSource {
   readonly options: SessionOptions;
   /** Where a prepared graph is stored if the graph's folder cannot be written; absent for nowhere. */
   readonly preparedFolder?: string | undefined;
+  /** The adapters that its rows may use, by index (../graph/adapter-branches.ts); absent for none. */
+  readonly adapters?: readonly LoraModules[] | undefined;
 }
 
 /** Loads a graph. @throws Error with the reason if it is not a decoder that can run here */
 export async function loadGraph(source: GraphSource): Promise<Decoder> {
-  if (keepsCacheOnDevice(source.options.executionProvider)) return loadOnDevice(source);
-  const { file, preparedFolder = null } = source;
+  const { file, preparedFolder = null, adapters = [], options } = source;
+  if (keepsCacheOnDevice(options.executionProvider)) {
+    if (adapters.length > 0)
+      throw noAdapters(`with execution provider ${options.executionProvider}`);
+    return loadOnDevice(source);
+  }
   const key = await preparationKey(file, source.config);
-  const stored = await readPrepared(file, key, preparedFolder);
+  const found = await readPrepared(file, key, preparedFolder);
+  const stored = found && withAdapters(found, adapters);
   // A stored graph that does not open is prepared again. If the original does not open either, that throws the reason.
   const opened = stored && (await openPrepared(source, stored).catch(() => null));
   if (opened) return opened.decoder;
   const prepared = await prepare(source);
   // If nothing can be written, the graph is prepared at every load.
   await writePrepared(file, key, prepared, preparedFolder).catch(() => {});
-  return (await openPrepared(source, prepared)).decoder;
+  return (await openPrepared(source, withAdapters(prepared, adapters))).decoder;
 }
+
+/** @throws Error with the reason if the graph cannot have these adapters */
+function withAdapters(prepared: PreparedGraph, adapters: readonly LoraModules[]): PreparedGraph {
+  if (adapters.length === 0) return prepared;
+  const { variant, fallbackReason, bytes } = prepared;
+  if (variant === "original") throw noAdapters(`as it runs as exported (${fallbackReason})`);
+  return { ...prepared, bytes: addAdapters(bytes, adapters) };
+}
+
+const noAdapters = (reason: string) =>
+  new Error(`it can have no adapters ${reason}: merge them with \`npm run models -- export\``);
 
 /** Loads a graph as it was exported, with the KV cache in the memory of the execution provider. */
 export async function loadOnDevice({ file, config, options }: GraphSource): Promise<Decoder> {

@@ -1,5 +1,6 @@
 /** The manifest: the ensembles that a worker serves, and their model folders. */
-import { dirname, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import * as v from "valibot";
 import { LIMITS } from "../../../shared/api/limits.ts";
 import { TOOL_FORMAT_NAMES } from "../../../shared/tools/formats.ts";
@@ -43,6 +44,16 @@ const ModelEntry = v.pipe(
   ),
   v.transform(({ dtype = "fp32", repo, path = "", ...entry }) => ({ dtype, repo, path, ...entry })),
 );
+
+/** An expert that is the ensemble's antiexpert with a LoRA adapter: both are rows of the same runs. */
+const AdapterEntry = v.strictObject({
+  /** Folder with adapter_config.json and adapter_model.safetensors, as `peft` saves them; relative to the manifest. */
+  adapter: v.pipe(v.string(), v.minLength(1)),
+  /** These replace the antiexpert's. If the adapter's folder has a chat_template.jinja, that is the default. */
+  chatTemplate: v.optional(v.string()),
+  promptTemplate: v.optional(v.string()),
+  chatTemplateKwargs: v.optional(v.record(v.string(), v.unknown())),
+});
 
 const seconds = (fallback: number, max: number) =>
   v.optional(v.pipe(v.number(), v.minValue(0.001), v.maxValue(max)), fallback);
@@ -118,7 +129,10 @@ const EnsembleEntry = v.strictObject({
   base: v.lazy((entry) =>
     typeof entry === "object" && entry !== null && "url" in entry ? RemoteEntry : ModelEntry,
   ),
-  expert: ModelEntry,
+  /** A model folder, or an adapter of the antiexpert. */
+  expert: v.lazy((entry) =>
+    typeof entry === "object" && entry !== null && "adapter" in entry ? AdapterEntry : ModelEntry,
+  ),
   antiexpert: ModelEntry,
 });
 
@@ -135,6 +149,8 @@ const Manifest = v.strictObject({
 export interface ModelEntry extends Omit<v.InferOutput<typeof ModelFields>, "path" | "repo"> {
   readonly path: string;
   readonly dtype: Dtype;
+  /** Folder of the adapter that changes the graph's weights; absent for none. */
+  readonly adapter?: string;
 }
 /** A remote base; `path` is the folder of its tokenizer. */
 export interface RemoteEntry extends v.InferOutput<typeof RemoteEntry> {
@@ -167,7 +183,7 @@ export function readManifestRepositories(
 ): { readonly repo: string; readonly dtype: Dtype; readonly file?: string | undefined }[] {
   return parseManifest(file).ensembles.flatMap(({ base, expert, antiexpert }) =>
     [base, expert, antiexpert].flatMap((entry) =>
-      "url" in entry || entry.repo === undefined
+      "url" in entry || "adapter" in entry || entry.repo === undefined
         ? []
         : [{ repo: entry.repo, dtype: entry.dtype, file: entry.file }],
     ),
@@ -191,12 +207,30 @@ export function readManifest(file: string): Manifest {
     ...template(entry),
     ...(entry.key && "file" in entry.key && { key: { file: resolve(folder, entry.key.file) } }),
   });
+  const adapted = (
+    { adapter, ...entry }: v.InferOutput<typeof AdapterEntry>,
+    antiexpert: ModelEntry,
+  ): ModelEntry => {
+    const own = resolve(folder, adapter);
+    const trained = join(own, "chat_template.jinja");
+    return {
+      ...antiexpert,
+      ...(existsSync(trained) && { chatTemplate: trained }),
+      ...entry,
+      ...template(entry),
+      adapter: own,
+    };
+  };
   return {
-    ensembles: ensembles.map((ensemble) => ({
-      ...ensemble,
-      base: "url" in ensemble.base ? remote(ensemble.base) : withAbsolutePaths(ensemble.base),
-      expert: withAbsolutePaths(ensemble.expert),
-      antiexpert: withAbsolutePaths(ensemble.antiexpert),
-    })),
+    ensembles: ensembles.map((ensemble) => {
+      const { base, expert } = ensemble;
+      const antiexpert = withAbsolutePaths(ensemble.antiexpert);
+      return {
+        ...ensemble,
+        base: "url" in base ? remote(base) : withAbsolutePaths(base),
+        expert: "adapter" in expert ? adapted(expert, antiexpert) : withAbsolutePaths(expert),
+        antiexpert,
+      };
+    }),
   };
 }

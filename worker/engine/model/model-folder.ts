@@ -11,15 +11,15 @@ import { checkExternalFiles, findGraph, type GraphChoice } from "./graph-files.t
 /** Selects a graph of a model folder, and says how to run it. */
 export type GraphOptions = SessionOptions &
   Omit<GraphChoice, "path"> &
-  Pick<GraphSource, "preparedFolder">;
+  Pick<GraphSource, "preparedFolder" | "adapters">;
 
 /** @throws Error with file and reason */
 export function loadDecoder(
   path: string,
-  { dtype, file, preparedFolder, ...options }: GraphOptions,
+  { dtype, file, preparedFolder, adapters, ...options }: GraphOptions,
 ): Promise<Decoder> {
   return withGraphFile({ path, dtype, file }, (found) =>
-    loadGraph({ file: found, config: readConfig(path), options, preparedFolder }),
+    loadGraph({ file: found, config: readConfig(path), options, preparedFolder, adapters }),
   );
 }
 

@@ -8,6 +8,7 @@ import { preparationKey, writePrepared } from "../../../../worker/engine/graph/p
 import { findGraph, type Dtype } from "../../../../worker/engine/model/graph-files.ts";
 import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
+import { adapterFolder } from "../../../support/adapters.ts";
 import {
   copyOf,
   LOGITS_WIDTH,
@@ -50,6 +51,7 @@ test("models that fit together give a report without errors", async () => {
   const { graph, ...model } = report.ensembles[0]!.models.base;
   expect(model).toEqual({
     folder: base,
+    adapter: null,
     contextTokens: 64,
     eosIds: [3],
     chatTemplate: "folder",
@@ -200,3 +202,35 @@ function quantizedCopyOf(name: string, dtype: Dtype): string {
   copyFileSync(graph, join(folder, "onnx", basename(graph)));
   return folder;
 }
+
+test("an adapter is described; one that the antiexpert's graph cannot have is an error", async () => {
+  const base = modelFolder({ eos: 3, chatTemplate });
+  const modules = { "model.layers.0.mlp.down_proj": [64, 32] } as const;
+  const config = { base_model_name_or_path: "org/small" };
+  const adapter = adapterFolder({ modules, config });
+  const withAdapter = (folder: string) =>
+    check({ base }, { ensemble: { expert: { adapter: folder } } });
+  const report = await withAdapter(adapter);
+  expect(report.ok).toBe(true);
+  const { expert, antiexpert } = report.ensembles[0]!.models;
+  expect(expert.adapter).toMatchObject({
+    folder: adapter,
+    modules: 1,
+    rankMax: 4,
+    trainedOn: "org/small",
+  });
+  expect(expert.graph).toEqual(antiexpert.graph);
+  expect(report.memory.weights).toBe(
+    Math.ceil((expert.graph!.bytes + expert.adapter!.bytes) * 1.8),
+  );
+  const unknown = adapterFolder({ modules: { "model.layers.7.mlp.down_proj": [64, 32] } });
+  for (const [folder, reason] of [
+    [unknown, "no product has the name of the adapter's module model.layers.7.mlp.down_proj"],
+    [adapterFolder({ modules, config: { use_dora: true } }), "use_dora is true"],
+  ]) {
+    const { ok, problems } = await withAdapter(folder!);
+    expect(ok).toBe(false);
+    expect(messages(problems, "error")).toEqual([expect.stringContaining(`${reason}`)]);
+    expect(messages(problems, "error")[0]).toMatch(/^expert: /);
+  }
+});

@@ -23,7 +23,7 @@ import {
   untypedOutputField,
 } from "../../../../worker/engine/graph/onnx-wire.ts";
 import { scaleRows } from "../../../../worker/engine/graph/row-scales.ts";
-import { matrixInputField } from "../../../../worker/engine/graph/value-info.ts";
+import { inputField } from "../../../../worker/engine/graph/value-info.ts";
 import { Tensor } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
 
 const [WIDTH, OUT] = [4, 3];
@@ -75,7 +75,7 @@ async function run(nodes: readonly GraphNode[], opset: number, rows: readonly nu
     messageField(MODEL_PROTO.graph, [
       ...nodes.map(nodeField),
       Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.name)).string("rows").finish(),
-      matrixInputField("x", DATA_TYPE.float),
+      inputField("x", DATA_TYPE.float, [null, null]),
       untypedOutputField("y"),
     ]),
   ]);

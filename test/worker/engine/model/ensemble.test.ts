@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import type { Input } from "../../../../shared/jobs/record.ts";
 import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
 import type { EnsembleEntry } from "../../../../worker/engine/model/manifest.ts";
+import { adapterFolder } from "../../../support/adapters.ts";
 import { ensembleEntry, LOGITS_WIDTH, modelFolder, words } from "../../../support/model-folder.ts";
 
 const load = (...ensembles: EnsembleEntry[]) => loadEnsembles({ ensembles }, { intraOpThreads: 1 });
@@ -54,6 +55,29 @@ describe("an ensemble whose models fit together", () => {
     expect(bases[0]).toBe(bases[1]);
     const { card } = await loadOne(ensembleEntry(expert));
     expect(card.base).not.toBe(bases[0]);
+  });
+
+  test("has one graph for an antiexpert and its adapters, each with a fingerprint of its own", async () => {
+    const modules = { "model.layers.0.mlp.down_proj": [64, 32] } as const;
+    const adapters = [1, 2].map((seed) => adapterFolder({ modules, seed }));
+    const withAdapter = (id: string, adapter: string) => {
+      const entry = ensembleEntry(plain, { id });
+      return { ...entry, expert: { ...entry.expert, adapter } };
+    };
+    const ensembles = await load(
+      ...adapters.map((adapter, i) => withAdapter(`with ${i}`, adapter)),
+      withAdapter("again", adapters[0]!),
+      ensembleEntry(plain, { id: "without" }),
+    );
+    const [one, two, again, without] = [...ensembles.values()];
+    for (const { models } of [one!, two!, again!]) {
+      expect(models.antiexpert).toBe(without!.models.expert);
+      expect(models.expert.host).toBe(models.antiexpert);
+    }
+    expect(again!.models.expert).toBe(one!.models.expert);
+    const fingerprints = [one, two, again, without].map((ensemble) => ensemble!.card.fingerprint);
+    expect(fingerprints[2]).toBe(fingerprints[0]);
+    expect(new Set(fingerprints).size).toBe(3);
   });
 
   test("renders the prompt for each model with the template of that model", async () => {

@@ -25,6 +25,27 @@ test("paths are relative to the manifest, and missing fields get defaults", () =
   ]);
 });
 
+test("an expert may be an adapter of the antiexpert: it has its graph and texts, unless it says otherwise", () => {
+  const antiexpert = { path: "a", dtype: "int8", promptTemplate: "{{ prompt }}" };
+  const folder = folderOf({
+    "ensembles.json": {
+      ensembles: [
+        { id: "x", ...MODELS, antiexpert, expert: { adapter: "legal" } },
+        { id: "y", ...MODELS, antiexpert, expert: { adapter: "chat", promptTemplate: "!" } },
+      ],
+    },
+    "chat/chat_template.jinja": "",
+  });
+  const [x, y] = readManifest(join(folder, "ensembles.json")).ensembles;
+  expect(x!.expert).toEqual({ ...x!.antiexpert, adapter: join(folder, "legal") });
+  expect(y!.expert).toEqual({
+    ...y!.antiexpert,
+    promptTemplate: "!",
+    chatTemplate: join(folder, "chat/chat_template.jinja"),
+    adapter: join(folder, "chat"),
+  });
+});
+
 const SERVER = { url: "http://gpu:8080/llm", api: "llama.cpp", model: "big", tokenizer: "t" };
 
 test("a base may be a server, with the folder of its tokenizer and a file with its key", () => {
@@ -55,6 +76,16 @@ test.each<[string, object[], string]>([
     "same id",
   ],
   ["an ensemble without an expert", [{ id: "x", ...MODELS, expert: undefined }], "0.expert: "],
+  [
+    "an adapter with a graph of its own",
+    [{ id: "x", ...MODELS, expert: { adapter: "a", path: "e" } }],
+    "0.expert.path: ",
+  ],
+  [
+    "an antiexpert that is an adapter",
+    [{ id: "x", ...MODELS, antiexpert: { adapter: "a" } }],
+    "0.antiexpert",
+  ],
   ["an unknown member", [{ id: "x", ...MODELS, alphaMin: 0 }], "ensembles.0.alphaMin: "],
   [
     "an unknown weight format",

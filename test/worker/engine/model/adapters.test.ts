@@ -1,0 +1,162 @@
+import { statSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
+import { AdapterDecoder } from "../../../../worker/engine/decoder/adapter-decoder.ts";
+import type { ExternalCacheDecoder } from "../../../../worker/engine/decoder/external-cache-decoder.ts";
+import { readAdapter } from "../../../../worker/engine/model/lora-adapter.ts";
+import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
+import {
+  adapterFolder,
+  GPT2_MODULES,
+  LLAMA_MODULES,
+  mergedFolder,
+  type AdapterOptions,
+} from "../../../support/adapters.ts";
+import { largestDifference } from "../../../support/logits.ts";
+import { passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
+
+const TOLERANCE = 1e-4;
+const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
+
+/** An antiexpert of test/vectors that holds adapters, the views of these, and the models into which each is merged. */
+async function loadAdapters(name: string, adapters: readonly AdapterOptions[]) {
+  const source = join(VECTORS, name, "antiexpert");
+  const folders = adapters.map(adapterFolder);
+  const modules = folders.map((folder) => readAdapter(folder).modules);
+  const host = (await loadDecoder(source, {
+    ...OPTIONS,
+    adapters: modules,
+  })) as ExternalCacheDecoder;
+  return {
+    host: host as Decoder,
+    plain: await loadDecoder(source, OPTIONS),
+    adapted: folders.map((_, i) => new AdapterDecoder(host, i) as Decoder),
+    merged: await Promise.all(
+      folders.map((folder) => loadDecoder(mergedFolder(source, folder), OPTIONS)),
+    ),
+  };
+}
+
+/** Logits of a prompt, decoded tokens and several tokens of one run. */
+async function logitsOf(decoder: Decoder): Promise<Float32Array[]> {
+  const sequence = decoder.open();
+  await decoder.prefill(sequence, [1, 2, 3, 4, 5]);
+  const logits: Float32Array[] = [];
+  for (const id of [6, 7]) logits.push(...(await decoder.decode([{ sequence, id }])));
+  logits.push(...(await decoder.score(sequence, [3, 2, 1])));
+  decoder.close(sequence);
+  return logits;
+}
+
+describe.each([
+  ["llama", LLAMA_MODULES],
+  ["qwen2", LLAMA_MODULES],
+  ["gpt2", GPT2_MODULES],
+])("an adapter of %s", (name, modules) => {
+  test("gives the logits of the model into which it is merged, and changes no other row", async () => {
+    const { host, plain, adapted, merged } = await loadAdapters(name, [{ modules }]);
+    const [expert, antiexpert] = [await logitsOf(adapted[0]!), await logitsOf(host)];
+    expect(largestDifference(expert, await logitsOf(merged[0]!))).toBeLessThan(TOLERANCE);
+    const without = await logitsOf(plain);
+    expect(antiexpert).toEqual(without);
+    expect(largestDifference(expert, without)).toBeGreaterThan(0.1);
+  });
+});
+
+test("several adapters of different ranks, modules and scales run in one batch", async () => {
+  const { host, plain, adapted, merged } = await loadAdapters("llama", [
+    { modules: LLAMA_MODULES, config: { r: 8, lora_alpha: 4, use_rslora: true } },
+    {
+      modules: { "model.layers.0.self_attn.v_proj": [16, 8], lm_head: [16, 128] },
+      seed: 2,
+      ranks: { "model.layers.0.self_attn.v_proj": 3 },
+      config: { rank_pattern: { "layers.0.self_attn.v_proj": 3 }, alpha_pattern: { lm_head: 20 } },
+    },
+  ]);
+  const views = [adapted[1]!, host, adapted[0]!, adapted[1]!];
+  const alone = [merged[1]!, plain, merged[0]!, merged[1]!];
+  const prompts = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10]];
+  const start = async (decoder: Decoder, i: number) => {
+    const sequence = decoder.open();
+    await decoder.prefill(sequence, prompts[i]!);
+    return sequence;
+  };
+  const sequences: unknown[] = [];
+  for (const [i, decoder] of views.entries()) sequences.push(await start(decoder, i));
+  const logits = await host.decode(sequences.map((sequence) => ({ sequence, id: 11 })));
+  const expected: Float32Array[] = [];
+  for (const [i, decoder] of alone.entries()) {
+    const sequence = await start(decoder, i);
+    expected.push(...(await decoder.decode([{ sequence, id: 11 }])));
+  }
+  expect(largestDifference(logits, expected)).toBeLessThan(TOLERANCE);
+});
+
+describe("an adapter is refused, with file, field and reason, if", () => {
+  const q = { "model.layers.0.self_attn.q_proj": [16, 16] } as const;
+  test.each<[string, Partial<AdapterOptions>, string]>([
+    ["it is no LoRA", { config: { peft_type: "IA3" } }, 'adapter_config.json: peft_type is "IA3"'],
+    ["it has DoRA", { config: { use_dora: true } }, "adapter_config.json: use_dora is true"],
+    ["it has biases", { config: { bias: "all" } }, 'adapter_config.json: bias is "all"'],
+    [
+      "it replaces modules",
+      { config: { modules_to_save: ["lm_head"] } },
+      'adapter_config.json: modules_to_save is ["lm_head"]',
+    ],
+    [
+      "it was made for other weights",
+      { config: { init_lora_weights: "pissa_niter_16" } },
+      'adapter_config.json: init_lora_weights is "pissa_niter_16"',
+    ],
+    ["its rank is no number", { config: { r: "8" } }, "adapter_config.json: r: "],
+    [
+      "it has other tensors",
+      { tensors: { "base_model.model.lm_head.base_layer.weight": 1 } },
+      "adapter_model.safetensors: base_model.model.lm_head.base_layer.weight [1, 1] is no matrix of LoRA",
+    ],
+    [
+      "ranks differ from its configuration",
+      { ranks: { "model.layers.0.self_attn.q_proj": 5 } },
+      "model.layers.0.self_attn.q_proj has the ranks 5 and 5, but by r and rank_pattern",
+    ],
+    [
+      "a weight is not finite",
+      { config: { r: 1 }, tensors: { "base_model.model.x.lora_A.weight": Number.NaN } },
+      "base_model.model.x.lora_A.weight has values that are not finite",
+    ],
+  ])("%s", (_, options, reason) => {
+    expect(() => readAdapter(adapterFolder({ modules: q, ...options }))).toThrow(reason);
+  });
+
+  test("its weights are truncated", () => {
+    const folder = adapterFolder({ modules: q });
+    const file = join(folder, "adapter_model.safetensors");
+    truncateSync(file, statSync(file).size - 1);
+    expect(() => readAdapter(folder)).toThrow(`${file}: it is truncated`);
+    truncateSync(file, 7);
+    expect(() => readAdapter(folder)).toThrow("it is not a safetensors file");
+  });
+
+  test.each<[string, AdapterOptions, string, string]>([
+    ["the graph lacks a module", { modules: LLAMA_MODULES }, "gpt2", "no product has the name of"],
+    [
+      "its sizes are others",
+      { modules: { "model.layers.0.self_attn.q_proj": [8, 16] } },
+      "llama",
+      "q_proj has 8 inputs and 16 outputs, but the graph's has 16 and 16",
+    ],
+  ])("%s", async (_, options, name, reason) => {
+    const adapters = [readAdapter(adapterFolder(options)).modules];
+    const load = loadDecoder(join(VECTORS, name, "antiexpert"), { ...OPTIONS, adapters });
+    await expect(load).rejects.toThrow(reason);
+  });
+
+  test("the antiexpert runs as exported", async () => {
+    const adapters = [readAdapter(adapterFolder({ modules: q })).modules];
+    const load = loadDecoder(passthroughCopyOf("llama/antiexpert"), { ...OPTIONS, adapters });
+    await expect(load).rejects.toThrow(
+      "it can have no adapters as it runs as exported (its attention stays within chunks of the context)",
+    );
+  });
+});

@@ -1,0 +1,58 @@
+/** Reads the headers of weights, and encodes new weights: TensorProtos. */
+import { Reader, Writer } from "protobufjs/minimal.js";
+import {
+  DATA_TYPE,
+  GRAPH_PROTO,
+  lengthDelimitedTag,
+  TENSOR_PROTO,
+  varintTag,
+} from "./onnx-proto.ts";
+import { initializerName, readInteger } from "./onnx-wire.ts";
+
+export interface WeightInfo {
+  readonly name: string;
+  /** DATA_TYPE. */
+  readonly type: number;
+  readonly dims: readonly number[];
+}
+
+/** A weight without its values, from its TensorProto. */
+export function readWeightInfo(tensor: Uint8Array): WeightInfo {
+  const type = readInteger(tensor, TENSOR_PROTO.dataType) ?? 0;
+  return { name: initializerName(tensor), type, dims: readDims(tensor) };
+}
+
+/** The sizes of a TensorProto. */
+export function readDims(tensor: Uint8Array): number[] {
+  const dims: number[] = [];
+  const reader = Reader.create(tensor);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag === varintTag(TENSOR_PROTO.dims)) dims.push(Number(reader.int64()));
+    else if (tag === lengthDelimitedTag(TENSOR_PROTO.dims)) {
+      const end = reader.uint32() + reader.pos;
+      while (reader.pos < end) dims.push(Number(reader.int64()));
+    } else reader.skipType(tag & 7);
+  }
+  return dims;
+}
+
+/** A weight with float32 values as a field of the graph. */
+export function floatInitializerField(
+  name: string,
+  dims: readonly number[],
+  values: Float32Array,
+): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.initializer)).fork();
+  for (const size of dims) writer.uint32(varintTag(TENSOR_PROTO.dims)).int64(size);
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return writer
+    .uint32(varintTag(TENSOR_PROTO.dataType))
+    .int32(DATA_TYPE.float)
+    .uint32(lengthDelimitedTag(TENSOR_PROTO.name))
+    .string(name)
+    .uint32(lengthDelimitedTag(TENSOR_PROTO.rawData))
+    .bytes(bytes)
+    .ldelim()
+    .finish();
+}
