@@ -6,7 +6,7 @@
  *
  * One token of one sequence, in order:
  *
- *     prefill         prefill.ts                 prompt tokens into the models' KV caches, 16 to 128 tokens a step
+ *     prefill         prefill.ts                 prompt tokens into the models' KV caches, in chunks
  *     decode          decodeAll                  one run per model, for all sequences that use it
  *                     verify.ts, speculate.ts    several tokens of one sequence in one run
  *     gate            decode/gate.ts             where it is closed, only the base runs and there is no shift
@@ -30,7 +30,7 @@ import { RemoteRuns } from "./remote-runs.ts";
 import { restart } from "./restart.ts";
 import { Sequence, type GenerateRequest, type ModelState, type Step } from "./sequence.ts";
 import { Speculator } from "./speculate.ts";
-import { StepBudget } from "./step-budget.ts";
+import { StepBudget, type Company } from "./step-budget.ts";
 import { verify } from "./verify.ts";
 
 export interface BatchOptions {
@@ -124,11 +124,10 @@ export class Batch {
    * itself, so that only the one that causes the error ends.
    */
   async step(): Promise<Step[]> {
-    const prefillMax = this.#budget.prefillTokens(!this.#hasGenerating());
-    const { steps, ms: spentMs } = await this.#prefillChunk(prefillMax);
+    const { steps, ms: spentMs } = await this.#prefillChunk();
     for (const { sequence } of steps) this.remove(sequence);
     const prefilled = [...this.#sequences.keys()].filter(isPrefilled);
-    const hasGenerating = this.#hasGenerating();
+    const hasGenerating = this.#company() !== "none";
     const startedMs = performance.now();
     const local = prefilled.filter((sequence) => !this.#remote.has(sequence));
     const scored = this.#nextScored(local);
@@ -137,7 +136,10 @@ export class Batch {
     const speculator = this.size === 1 && first ? this.speculator(first) : null;
     const drafted = speculator && (await orError(first!, () => speculator.step(first!)));
     steps.push(...(drafted ?? (await this.#decode(generated, prefilled))));
-    if (hasGenerating) this.#budget.recordDecode(performance.now() - startedMs);
+    if (hasGenerating) {
+      const waiting = this.size - prefilled.length;
+      this.#budget.recordDecode(performance.now() - startedMs, waiting);
+    }
     if (scored) {
       const { vocabSize } = scored.request.models;
       const count = this.#budget.scoreTokens(!hasGenerating, vocabSize, spentMs);
@@ -164,10 +166,14 @@ export class Batch {
     return sequence.isForced && !this.#remote.has(sequence);
   }
 
-  /** Whether a sequence waits for its next token, over a remote base too. */
-  #hasGenerating(): boolean {
-    const sequences = [...this.#sequences.keys()];
-    return sequences.some((sequence) => isPrefilled(sequence) && !this.#isScored(sequence));
+  /** The sequences that wait for their next token, over a remote base too. */
+  #company(): Company {
+    const isGenerating = (sequence: Sequence) => isPrefilled(sequence) && !this.#isScored(sequence);
+    const generating = [...this.#sequences.keys()].filter(isGenerating);
+    if (generating.length === 0) return "none";
+    return generating.every((sequence) => this.#remote.isWaiting(sequence))
+      ? "waiting"
+      : "generating";
   }
 
   async #score(sequence: Sequence, count: number): Promise<Step[]> {
@@ -179,20 +185,26 @@ export class Batch {
   }
 
   /** @returns the errors of sequences whose prefill failed, and the time that it took, in ms */
-  async #prefillChunk(tokensMax: number): Promise<{ steps: Step[]; ms: number }> {
+  async #prefillChunk(): Promise<{ steps: Step[]; ms: number }> {
     const steps: Step[] = [];
-    let tokensLeft = tokensMax;
     const startedMs = performance.now();
+    this.#budget.startStep(this.#company());
     for (const sequence of this.#sequences.keys()) {
+      const rest = this.#prefill.rest(sequence);
+      if (!rest) continue;
+      // A gated pair that catches up is part of generating tokens.
+      const isPrompt = !isPrefilled(sequence);
+      const count = isPrompt ? this.#budget.prefillTokens(rest) : rest.tokens;
+      if (count === 0) continue;
+      const runMs = performance.now();
       const errors = await orError(sequence, async () => {
-        tokensLeft -= await this.#prefill.run(sequence, tokensLeft);
+        await this.#prefill.run(sequence, count);
         return [];
       });
+      if (isPrompt) this.#budget.recordPrefill(performance.now() - runMs, count);
       steps.push(...errors);
     }
-    const ms = performance.now() - startedMs;
-    this.#budget.recordPrefill(ms, tokensMax - tokensLeft);
-    return { steps, ms };
+    return { steps, ms: performance.now() - startedMs };
   }
 
   /** One token of each local sequence, and what can be done of the remote ones. */

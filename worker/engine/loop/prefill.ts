@@ -1,14 +1,24 @@
 /**
- * Prefill: prompt tokens go into the models' KV caches in chunks, so that sequences that generate wait for one chunk at most.
- * Prefixes of earlier prompts come from the prefix cache.
+ * Prefill: prompt tokens go into the models' KV caches in chunks, so that sequences that generate wait for one chunk at most
+ * (step-budget.ts). Prefixes of earlier prompts come from the prefix cache.
  */
+import { RunningMean } from "../decode/draft.ts";
+import type { Decoder } from "../decoder/decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
 import type { ModelState, Sequence } from "./sequence.ts";
+import type { PromptRest } from "./step-budget.ts";
 
 /** Whether the next token can be generated: of each model only the last token has not been run, or few of a gated pair. */
 export function isPrefilled(sequence: Sequence): boolean {
   return sequence.modelStates.every(
     (model) => model.pendingTokens.length <= sequence.pendingMax(model).most,
+  );
+}
+
+/** Models with more pending tokens than usual. */
+function behindModels(sequence: Sequence): ModelState[] {
+  return sequence.modelStates.filter(
+    (model) => model.pendingTokens.length > sequence.pendingMax(model).usual,
   );
 }
 
@@ -22,32 +32,46 @@ export async function catchUp(model: ModelState): Promise<void> {
 
 export class Prefill {
   readonly #cache: PrefixCache | null;
+  /** Time of a prompt token. */
+  readonly #tokenMs = new WeakMap<Decoder, RunningMean>();
 
   /** @param cache null if prefixes are not cached */
   constructor(cache: PrefixCache | null) {
     this.#cache = cache;
   }
 
-  /**
-   * Runs the next prompt tokens of a sequence.
-   * @returns how many were run
-   */
-  async run(sequence: Sequence, tokensMax: number): Promise<number> {
-    let tokensLeft = tokensMax;
-    for (const model of sequence.modelStates) {
-      if (model.pendingTokens.length <= sequence.pendingMax(model).usual) continue;
+  /** The prompt tokens of a sequence that have to be run; null if there are none. */
+  rest(sequence: Sequence): PromptRest | null {
+    const models = behindModels(sequence);
+    if (models.length === 0) return null;
+    const tokenMs = ({ decoder }: ModelState) => this.#tokenMs.get(decoder)?.value ?? 0;
+    return {
+      tokens: Math.max(...models.map(({ pendingTokens }) => pendingTokens.length - 1)),
+      tokenMs: models.reduce((sum, model) => sum + tokenMs(model), 0),
+    };
+  }
+
+  /** Runs up to `tokensMax` of the next prompt tokens of a sequence in each of its models. */
+  async run(sequence: Sequence, tokensMax: number): Promise<void> {
+    for (const model of behindModels(sequence)) {
       // Restored just before the prefill and not when the sequence starts: an earlier one may have stored the same prefix meanwhile.
-      if (tokensLeft > 0) this.#restore(sequence, model);
-      const count = Math.min(tokensLeft, model.pendingTokens.length - 1);
+      this.#restore(sequence, model);
+      const count = Math.min(tokensMax, model.pendingTokens.length - 1);
       if (count === 0) continue;
+      const startedMs = performance.now();
       await model.decoder.prefill(model.decoderSequence, model.pendingTokens.slice(0, count));
+      this.#recordTime(model.decoder, (performance.now() - startedMs) / count);
       sequence.countRun(model);
       model.pendingTokens = model.pendingTokens.slice(count);
-      tokensLeft -= count;
       const isPrompt = sequence.tokens.length === sequence.request.resume.length;
       if (isPrompt && model.pendingTokens.length === 1) this.#store(sequence, model);
     }
-    return tokensMax - tokensLeft;
+  }
+
+  #recordTime(decoder: Decoder, tokenMs: number): void {
+    const mean = this.#tokenMs.get(decoder) ?? new RunningMean(0, 0);
+    this.#tokenMs.set(decoder, mean);
+    mean.observe(tokenMs);
   }
 
   /** Stores all tokens of a sequence: the next prompt of a conversation contains its output. */

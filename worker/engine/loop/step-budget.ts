@@ -1,33 +1,72 @@
 /**
- * How many tokens of prompts, and of texts that are scored, one step runs beside the sequences that generate: both together take
- * about as long as these, so that a long prompt or text at most doubles the time between their tokens. While nothing is generated, a
- * step runs large chunks.
+ * How much of prompts, and of texts that are scored, a step runs beside the sequences that generate.
+ *
+ * Prompts get time, because a token costs far more in the base than in a small model: for each prompt that waits, as much as the
+ * steps take to generate tokens. So on average a long prompt at most doubles the time between the others' tokens. A run reads all weights,
+ * whatever it computes, so a prompt of a usual length is not cut into pieces: it runs as a whole, and the next ones wait until the steps have
+ * earned the time that it took. If several prompts wait, prefill gets more time, because otherwise the steps would generate tokens
+ * of few sequences, which takes nearly as long as those of all.
+ *
+ * Texts that are scored take about as long as the step's tokens. While nothing is generated, a step runs large chunks.
  */
 import { RunningMean } from "../decode/draft.ts";
 import { CostLine } from "./cost-line.ts";
 
-/** Prompt tokens that one step may prefill while no sequence waits for its next token. A larger chunk is not faster. */
-const PREFILL_CHUNK_TOKENS = 128;
-/** Prompt tokens that a step prefills at least: with fewer, a prefill is hardly faster than decoding. */
-const PREFILL_TOKENS_MIN = 16;
+/** Tokens of a prompt that a step may prefill at once. A larger chunk is not faster. */
+export const PREFILL_CHUNK_TOKENS = 128;
+/** Tokens of a longer prompt that run at once at least: with fewer, a prefill is hardly faster than decoding. */
+const PREFILL_TOKENS_MIN = 32;
+/** Prompts beyond these earn no more time. */
+const WAITING_MAX = 4;
 /** Scored tokens of one step while nothing is generated. The logits of all of them are in memory. */
 export const SCORE_CHUNK_TOKENS = 32;
 /** Logits of one model that one step scores: with a large vocabulary, measuring a token takes milliseconds. */
 const SCORE_LOGITS_MAX = 2 ** 20;
 
+/** Sequences beside which prompts are prefilled. */
+export type Company =
+  /** No sequence waits for its next token. */
+  | "none"
+  /** All of them wait for a remote base. */
+  | "waiting"
+  | "generating";
+
+/** The rest of a prompt. */
+export interface PromptRest {
+  /** Tokens that have to be run, in the model with the most of them. */
+  readonly tokens: number;
+  /** Time of each in all models, in ms; 0 if it is not known. */
+  readonly tokenMs: number;
+}
+
 export class StepBudget {
   /** Time in which a step generates tokens, in ms. */
   readonly #decodeMs = new RunningMean(0, 0);
-  readonly #prefillTokenMs = new RunningMean(0, 0);
+  /** Time that prompts may take; negative after they have taken more than was earned. */
+  #earnedMs = 0;
+  #company: Company = "none";
+  /** Prompt tokens that this step has run. */
+  #prefilled = 0;
   readonly #scoring = new CostLine();
   /** Tokens of the last chunk that was scored beside others. */
   #lastScored = 0;
 
-  /** @param isAlone whether no sequence waits for its next token */
-  prefillTokens(isAlone: boolean): number {
-    const [tokenMs, decodeMs] = [this.#prefillTokenMs.value, this.#decodeMs.value];
-    if (isAlone || tokenMs === 0 || decodeMs === 0) return PREFILL_CHUNK_TOKENS;
-    return within(decodeMs / tokenMs, PREFILL_TOKENS_MIN, PREFILL_CHUNK_TOKENS);
+  startStep(company: Company): void {
+    this.#company = company;
+    this.#prefilled = 0;
+  }
+
+  /** How many tokens of the next prompt to run now; 0: no prompt in this step. */
+  prefillTokens({ tokens, tokenMs }: PromptRest): number {
+    const isFirst = this.#prefilled === 0;
+    if (this.#company === "none") {
+      const left = PREFILL_CHUNK_TOKENS - this.#prefilled;
+      return isFirst ? Math.min(tokens, left) : tokens <= left ? tokens : 0;
+    }
+    if (this.#earnedMs < 0 && (this.#company === "generating" || !isFirst)) return 0;
+    if (tokens <= PREFILL_CHUNK_TOKENS) return tokens;
+    const affordable = tokenMs > 0 ? this.#earnedMs / tokenMs : 0;
+    return within(affordable, PREFILL_TOKENS_MIN, PREFILL_CHUNK_TOKENS);
   }
 
   /** @param spentMs what this step has spent on prompts */
@@ -45,11 +84,20 @@ export class StepBudget {
   }
 
   recordPrefill(ms: number, tokens: number): void {
-    if (tokens > 0) this.#prefillTokenMs.observe(ms / tokens);
+    this.#prefilled += tokens;
+    // A token of a prompt takes no longer than a step, so a longer time is a pause of the machine: prompts do not pay for it.
+    if (this.#company !== "none")
+      this.#earnedMs -= Math.min(ms, tokens * (this.#decodeMs.value || ms));
   }
 
-  recordDecode(ms: number): void {
+  /** @param waiting prompts that are not prefilled yet */
+  recordDecode(ms: number, waiting: number): void {
     this.#decodeMs.observe(ms);
+    // A debt is also paid back while no prompt waits, but nothing is saved up for later ones.
+    this.#earnedMs =
+      waiting === 0
+        ? Math.min(0, this.#earnedMs + ms)
+        : Math.min(0, this.#earnedMs) + Math.min(waiting, WAITING_MAX) * ms;
   }
 
   recordScore(ms: number, tokens: number): void {

@@ -50,15 +50,88 @@ describe("scored tokens", () => {
   });
 });
 
-test("prompt tokens take about as long, but 16 at least; a large chunk while nothing is generated", () => {
-  const budget = new StepBudget();
-  budget.recordDecode(DECODE_MS);
-  expect(budget.prefillTokens(false)).toBe(128);
-  budget.recordPrefill(20, 100);
-  expect(budget.prefillTokens(false)).toBe(50);
-  expect(budget.prefillTokens(true)).toBe(128);
-  const slow = new StepBudget();
-  slow.recordDecode(DECODE_MS);
-  slow.recordPrefill(200, 100);
-  expect(slow.prefillTokens(false)).toBe(16);
+describe("prompts", () => {
+  /** Runs steps beside sequences that generate; `prompts` are the tokens that each has left. @returns chunks of each step */
+  function prefill(prompts: number[], { tokenMs = 1, steps = 400 } = {}) {
+    const budget = new StepBudget();
+    const chunks: number[][] = [];
+    for (let step = 0; step < steps; step++) {
+      budget.startStep("generating");
+      chunks.push([]);
+      for (const [i, tokens] of prompts.entries()) {
+        if (tokens === 0) continue;
+        const count = budget.prefillTokens({ tokens, tokenMs });
+        if (count === 0) break;
+        prompts[i]! -= count;
+        budget.recordPrefill(count * tokenMs, count);
+        chunks.at(-1)!.push(count);
+      }
+      budget.recordDecode(DECODE_MS, prompts.filter((tokens) => tokens > 0).length);
+    }
+    return chunks;
+  }
+
+  test("of a usual length run whole; the next one when the steps have earned the time", () => {
+    const chunks = prefill([100, 40, 60]);
+    expect(chunks[0]).toEqual([100]);
+    const steps = chunks.flatMap(([tokens], i) => (tokens === undefined ? [] : [[i, tokens]]));
+    // While two wait, each step earns twice its time; while one waits, once.
+    expect(steps).toEqual([
+      [0, 100],
+      [5, 40],
+      [9, 60],
+    ]);
+  });
+
+  test.each([0.2, 1, 5])(
+    "of another length at most double the time of the steps, whatever a token takes: %d ms",
+    (tokenMs) => {
+      const steps = 400;
+      const tokens = prefill([1_000_000], { tokenMs, steps }).flat();
+      const ms = tokens.reduce((sum, count) => sum + count * tokenMs, 0);
+      const slack = 128 * tokenMs;
+      expect(ms).toBeLessThanOrEqual(steps * DECODE_MS + slack);
+      expect(ms).toBeGreaterThan(Math.min(128 * tokenMs, 0.9 * DECODE_MS) * steps - slack);
+      expect(Math.min(...tokens)).toBeGreaterThanOrEqual(32);
+    },
+  );
+
+  test("do not pay for a pause of the machine", () => {
+    const budget = new StepBudget();
+    budget.recordDecode(DECODE_MS, 1);
+    budget.startStep("generating");
+    budget.recordPrefill(1_000_000, 40);
+    for (let step = 0; step < 40; step++) budget.recordDecode(DECODE_MS, 1);
+    budget.startStep("generating");
+    expect(budget.prefillTokens({ tokens: 40, tokenMs: 1 })).toBe(40);
+  });
+
+  test("that wait together get more time, up to four times that of one", () => {
+    const [one, three, many] = [1, 3, 20].map(
+      (count) => prefill(Array.from({ length: count }, () => 1_000_000)).flat().length,
+    );
+    expect(three! / one!).toBeCloseTo(3, 0);
+    expect(many! / one!).toBeCloseTo(4, 0);
+  });
+
+  test("run in large chunks while nothing is generated, and after one that does not fit no other", () => {
+    const budget = new StepBudget();
+    budget.startStep("none");
+    expect(budget.prefillTokens({ tokens: 4_000, tokenMs: 50 })).toBe(128);
+    budget.startStep("none");
+    budget.recordPrefill(1_000, 100);
+    expect(budget.prefillTokens({ tokens: 28, tokenMs: 1 })).toBe(28);
+    expect(budget.prefillTokens({ tokens: 29, tokenMs: 1 })).toBe(0);
+  });
+
+  test("pay nothing back while all others wait for a remote base, but run one by one", () => {
+    const budget = new StepBudget();
+    const rest = { tokens: 90, tokenMs: 1 };
+    for (const company of ["waiting", "waiting", "generating"] as const) {
+      budget.startStep(company);
+      expect(budget.prefillTokens(rest)).toBe(company === "waiting" ? 90 : 0);
+      budget.recordPrefill(90, 90);
+      expect(budget.prefillTokens(rest)).toBe(0);
+    }
+  });
 });
