@@ -11,7 +11,7 @@ describe("scored tokens", () => {
     const budget = new StepBudget();
     const chunks: number[] = [];
     for (let step = 0; step < 200; step++) {
-      budget.recordDecode(DECODE_MS);
+      budget.recordDecode(DECODE_MS, 0);
       const count = budget.scoreTokens(false, VOCAB, spentMs);
       budget.recordScore(runMs + tokenMs * count, count);
       chunks.push(count);
@@ -37,13 +37,13 @@ describe("scored tokens", () => {
 
   test("are one in the first step beside others, before a time is known", () => {
     const budget = new StepBudget();
-    budget.recordDecode(DECODE_MS);
+    budget.recordDecode(DECODE_MS, 0);
     expect(budget.scoreTokens(false, VOCAB, 0)).toBe(1);
   });
 
   test("are a large chunk while nothing is generated, smaller with a large vocabulary", () => {
     const budget = new StepBudget();
-    budget.recordDecode(DECODE_MS);
+    budget.recordDecode(DECODE_MS, 0);
     budget.recordScore(1_000, 1);
     expect(budget.scoreTokens(true, VOCAB, 500)).toBe(SCORE_CHUNK_TOKENS);
     expect(budget.scoreTokens(true, 151_936, 500)).toBe(7);
