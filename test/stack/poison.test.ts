@@ -17,7 +17,7 @@ import {
 const stack = useStack(null);
 
 const POISON = pathToFileURL(join(import.meta.dirname, "../support/poison.ts")).href;
-const ENV = { LOCK_MS: "1000", ATTEMPTS_MAX: "2", SLOTS: "4", NODE_OPTIONS: `--import=${POISON}` };
+const ENV = { LOCK_MS: "3000", ATTEMPTS_MAX: "2", SLOTS: "4", NODE_OPTIONS: `--import=${POISON}` };
 
 test("a job that crashes its workers fails after ATTEMPTS_MAX attempts; jobs beside it lose one attempt at most", async () => {
   const { client } = stack;
