@@ -2,7 +2,7 @@
 import { Redis, type Command, type RedisOptions } from "ioredis";
 import { AppError } from "../../shared/api/errors.ts";
 import { isFailureReply } from "../../shared/redis/failure.ts";
-import { IS_ELSEWHERE, redisOptions } from "../../shared/redis/url.ts";
+import { IS_ELSEWHERE, reconnectOnError, redisOptions } from "../../shared/redis/url.ts";
 import type { Env } from "../runtime/env.ts";
 import { keepAlive } from "./keep-alive.ts";
 
@@ -27,8 +27,9 @@ export function queueUnavailable(cause: unknown): AppError {
 const READ_ONLY_MS = 1_000;
 
 /**
- * If the server has become a replica, or a cluster is between two states, the next connection may lead to the new master: ioredis connects
- * again and repeats the command, which the value 2 asks for. If it does not, commands fail at once, and do not wait for their timeout.
+ * For commands of requests. If the server has become a replica, or a cluster is between two states, the next connection may lead to the
+ * new master: ioredis connects again and repeats the command, which the value 2 asks for. If it does not, commands fail at once, and do
+ * not wait for their timeout.
  */
 export function replaceReadOnly(): (error: Error) => 2 | false {
   let replacedMs = -Infinity;
@@ -54,15 +55,24 @@ export class MarkingRedis extends Redis {
   }
 }
 
+/** Connections that streams use: their commands are repeated until their timeout while no server holds the keys. */
+const followers = new WeakSet<Redis>();
+
 /**
- * A connection for following logs, as `connect` opens it, which is also replaced when it has died without a sign, and waits while
- * Redis loads its data. It is used only to subscribe and to read.
+ * A connection for following logs, as `connect` opens it, which waits while Redis loads its data. It is used only to subscribe and to
+ * read.
  */
 export function connectToFollow(env: Env): Redis {
   const redis = connect(env, { enableReadyCheck: true });
+  useToFollow(redis, env);
+  return redis;
+}
+
+/** From now on the connection is used only to follow logs: it is replaced when it has died without a sign, and outlives a failover. */
+export function useToFollow(redis: Redis, env: Env): void {
+  followers.add(redis);
   // Half of the timeout of commands: the rest is for the new connection.
   keepAlive(redis, env.REDIS_TIMEOUT_MS / 2);
-  return redis;
 }
 
 /**
@@ -76,9 +86,10 @@ export function connect(
 ): Redis {
   const { REDIS_URL, REDIS_TIMEOUT_MS } = env;
   let wasReady = false;
-  const redis = new MarkingRedis(
+  const replace = replaceReadOnly();
+  const redis: MarkingRedis = new MarkingRedis(
     redisOptions(REDIS_URL, env, {
-      reconnectOnError: replaceReadOnly(),
+      reconnectOnError: (error) => (followers.has(redis) ? reconnectOnError : replace)(error),
       lazyConnect: true,
       connectTimeout: REDIS_TIMEOUT_MS,
       commandTimeout: REDIS_TIMEOUT_MS,

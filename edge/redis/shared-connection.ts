@@ -3,7 +3,7 @@
  * request may not use a socket that another one opened.
  */
 import type { Command } from "ioredis";
-import { redisOptions } from "../../shared/redis/url.ts";
+import { reconnectOnError, redisOptions } from "../../shared/redis/url.ts";
 import type { Env } from "../runtime/env.ts";
 import { keepAlive } from "./keep-alive.ts";
 import { isRedisFailure, MarkingRedis, replaceReadOnly } from "./connection.ts";
@@ -47,8 +47,11 @@ interface SharedOptions {
   readonly commandTimeoutMs: number;
   /** Failed connects in a row after which the commands that wait for a connection fail; null: they wait until their timeout. */
   readonly connectsMax: number | null;
-  /** Whether commands wait while Redis loads its data after a restart; otherwise they fail at once with LOADING. */
-  readonly waitsForLoading: boolean;
+  /**
+   * Whether commands wait until their timeout while Redis loads its data after a restart, or its keys move to another server; otherwise
+   * they fail soon.
+   */
+  readonly waitsForServer: boolean;
   /** Called after each command. */
   readonly onReply?: (seconds: number, isError: boolean) => void;
 }
@@ -59,18 +62,18 @@ interface SharedOptions {
  */
 export function connectShared(
   env: Env,
-  { commandTimeoutMs, connectsMax, waitsForLoading, onReply }: SharedOptions,
+  { commandTimeoutMs, connectsMax, waitsForServer, onReply }: SharedOptions,
 ): MarkingRedis {
   const retryMs = (times: number) => Math.min(times * RECONNECT_MS, RECONNECT_MS_MAX);
   const redis = new SharedRedis(
     redisOptions(env.REDIS_URL, env, {
-      reconnectOnError: replaceReadOnly(),
+      reconnectOnError: waitsForServer ? reconnectOnError : replaceReadOnly(),
       connectTimeout: env.REDIS_TIMEOUT_MS,
       commandTimeout: commandTimeoutMs,
       maxRetriesPerRequest: connectsMax,
       retryStrategy: retryMs,
       sentinelRetryStrategy: retryMs,
-      enableReadyCheck: waitsForLoading,
+      enableReadyCheck: waitsForServer,
     }),
   );
   redis.onReply = onReply;

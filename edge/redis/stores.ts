@@ -48,11 +48,10 @@ import { InboxStore, type InboxEntry } from "../../shared/webhooks/inbox-store.t
 import { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
 import { SigningStore } from "../../shared/webhooks/signing-store.ts";
 import type { Env } from "../runtime/env.ts";
-import { connect } from "./connection.ts";
+import { connect, useToFollow } from "./connection.ts";
 import { Fleet } from "./fleet.ts";
 import type { Authority } from "./key-watch.ts";
 import type { FollowRequest, LogReader, WaitRequest } from "./follow.ts";
-import { keepAlive } from "./keep-alive.ts";
 import { logsOver } from "./shared-logs.ts";
 import { TicketStore } from "./tickets.ts";
 
@@ -259,7 +258,7 @@ export class RequestStores {
     }
     // One reader for all choices of a request: they share the connection's subscriptions.
     if (this.#ownLogs === null) {
-      keepAlive(this.#redis, this.#env.REDIS_TIMEOUT_MS / 2);
+      useToFollow(this.#redis, this.#env);
       this.#ownLogs = logsOver(this.#redis, this.#env);
     }
     return this.#ownLogs;

@@ -106,8 +106,11 @@ export function parseVariables<T extends v.GenericSchema>(
 ): v.InferOutput<T> {
   const result = v.safeParse(schema, variables);
   if (result.success) return result.output;
-  const names = result.issues.map((issue) => v.getDotPath(issue) ?? "bindings");
-  throw new Error(
-    `Missing or invalid variables: ${[...new Set(names)].join(", ")} (see ${source})`,
+  const nameOf = (issue: (typeof result.issues)[0]) => v.getDotPath(issue) ?? "bindings";
+  const names = [...new Set(result.issues.map(nameOf))].join(", ");
+  // The messages of checks are this repository's own. Others quote the value.
+  const reasons = result.issues.flatMap((issue) =>
+    issue.type === "check" ? `. ${nameOf(issue)}: ${issue.message}` : [],
   );
+  throw new Error(`Missing or invalid variables: ${names} (see ${source})${reasons.join("")}`);
 }

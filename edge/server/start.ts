@@ -1,7 +1,7 @@
 /**
  * The start of the self-hosted edge: a Node process that serves the app with two connections to Redis, one for commands and one for all
- * streams. In this order: it checks the configuration (../runtime/env.ts, settings.ts), listens, and on SIGTERM or SIGINT
- * finishes what it can and exits. This folder is the only one of the edge that may use Node; nothing else of it is imported.
+ * streams. In this order: it checks the configuration (../runtime/env.ts, settings.ts), listens, says that it is ready when Redis has
+ * answered, and on SIGTERM or SIGINT finishes what it can and exits. This folder is the only one of the edge that may use Node; nothing else of it is imported.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -55,14 +55,14 @@ export async function start(stop: AbortSignal): Promise<void> {
     commandTimeoutMs: env.REDIS_TIMEOUT_MS,
     // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
     connectsMax: 1,
-    waitsForLoading: false,
+    waitsForServer: false,
   });
-  requireUsable(commands, env.REDIS_URL);
-  // A stream outlives the replacement of a connection that did not reply, and a restart of Redis.
+  const usable = untilUsable(commands, env.REDIS_URL);
+  // A stream outlives the replacement of a connection that did not reply, a restart of Redis, and a failover.
   const streams = connectShared(env, {
     commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
     connectsMax: null,
-    waitsForLoading: true,
+    waitsForServer: true,
   });
   const logs = logsOver(streams, env);
   const app = createApp({
@@ -103,7 +103,8 @@ export async function start(stop: AbortSignal): Promise<void> {
     await metrics.serve(METRICS_PORT, HOST).catch(cannotListen("METRICS_PORT", METRICS_PORT));
   }
   const url = await server.listen().catch(cannotListen("PORT", PORT));
-  log({ event: "Edge ready", level: "info", details: { url } });
+  log({ event: "Edge listening", level: "info", details: { url } });
+  void usable.then(() => log({ event: "Edge ready", level: "info", details: { url } }));
 
   const end = async () => {
     const details = { signal: String(stop.reason), seconds: settings.DRAIN_SECONDS };
@@ -116,25 +117,35 @@ export async function start(stop: AbortSignal): Promise<void> {
 }
 
 /**
- * Ends the process if the first server that it reaches cannot hold the data. A failover may lead to another server, so each new
- * connection is checked; later a refusal is only logged, because other requests are in progress.
+ * Resolves when a server that can hold the data has answered. Ends the process if the first server that is reached cannot hold them. A
+ * failover may lead to another server, so each new connection is checked; later a refusal is only logged, because other requests are in
+ * progress.
  */
-function requireUsable(redis: MarkingRedis, url: string): void {
-  let wasUsable = false;
+function untilUsable(redis: MarkingRedis, url: string): Promise<void> {
+  const usable = Promise.withResolvers<void>();
+  let isUsable = false;
+  let isLogged = false;
+  const notYet = (error: unknown) => {
+    if (isUsable || isLogged) return;
+    isLogged = true;
+    log({ event: "Redis does not answer: the edge is not ready", level: "warn", error });
+  };
   const check = async () => {
     // If the connection is lost, the next one is checked.
-    const result = await checkServer(redis, url).catch(() => null);
-    if (result === null) return;
+    const result = await checkServer(redis, url).catch(notYet);
+    if (!result) return;
     const { refusal, warning } = result;
-    if (refusal !== null && !wasUsable) exitWith(refusal);
+    if (refusal !== null && !isUsable) exitWith(refusal);
     if (refusal !== null) log({ event: refusal });
     if (warning !== null) log({ event: warning, level: "warn" });
-    wasUsable = true;
+    isUsable = true;
+    usable.resolve();
   };
-  redis.on("ready", () => void check());
+  redis.on("ready", () => void check()).on("error", notYet);
+  return usable.promise;
 }
 
 function exitWith(message: string): never {
-  process.stderr.write(`${message}\n`);
+  log({ event: message });
   process.exit(1);
 }

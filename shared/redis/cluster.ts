@@ -19,14 +19,16 @@ export interface ClientOptions {
   readonly retryStrategy?: (times: number) => number | null;
 }
 
-/** `redis+cluster://[user:password@]host:port,host:port`; with TLS `rediss+cluster://…`. */
+/** `redis+cluster://[user:password@]host:port,host:port`, with at most NODES_MAX nodes; with TLS `rediss+cluster://…`. */
 const CLUSTER_URL = /^redis(?<tls>s?)\+cluster:\/\/(?<login>(?:[^@/]*@)?)(?<hosts>[^@/?]+)\/?$/;
+/** All nodes of the URL are tried within the time of one connect, so more would get too little each. */
+export const NODES_MAX = 3;
 /** The slot and the address of its node. Without a host it is that of the node that replies. */
 const MOVED = /^MOVED \d+ (?<host>.*):(?<port>\d+)$/;
 /** The node holds the slot, which is being moved to another node: MOVED follows when that has ended. */
 const IS_MIGRATING = /^(ASK|TRYAGAIN) /;
 const IS_ADDRESS = /^[\d.]+$|:/;
-/** Pause before the connect to the node that MOVED has named. */
+/** Pause before the first connect to the node that MOVED has named. While nodes disagree, they name each other in turn. */
 const FOLLOW_MS = 10;
 /** Connects for one command: to the node of the URL, and to those that two replies have named. */
 const CONNECTS_MAX = 3;
@@ -77,7 +79,7 @@ export function followCluster<T extends ClientOptions>(
   const { connectTimeout, maxRetriesPerRequest } = options;
   /** By the options of a client, the pause before the connect that a reply has asked for. */
   const asked = new WeakMap<ClientOptions, number>();
-  const migration = new GrowingPauses();
+  const pauses = new GrowingPauses();
   const following = {
     ...options,
     // All nodes of the URL are tried in this time, also if some do not answer.
@@ -90,13 +92,14 @@ export function followCluster<T extends ClientOptions>(
       const { host, port } = MOVED.exec(error.message)?.groups ?? {};
       if (port !== undefined) {
         nodes.current = { host: host || this.host!, port: Number(port) };
-        asked.set(this, FOLLOW_MS);
+        if (!asked.has(this)) asked.set(this, pauses.next(this, FOLLOW_MS));
         return 2;
       }
       const answer = options.reconnectOnError(error);
       // Several commands may get the reply on one connection.
-      if (answer === 2 && IS_MIGRATING.test(error.message) && !asked.has(this)) {
-        asked.set(this, migration.next(this));
+      if (answer === 2 && !asked.has(this)) {
+        if (!IS_MIGRATING.test(error.message)) nodes.failed(this);
+        asked.set(this, pauses.next(this, RETRY_MS));
       }
       return answer;
     },
@@ -121,11 +124,12 @@ export function followCluster<T extends ClientOptions>(
 class GrowingPauses {
   readonly #last = new WeakMap<ClientOptions, { readonly ms: number; readonly atMs: number }>();
 
-  next(client: ClientOptions): number {
+  /** @param firstMs the pause if none was shortly before */
+  next(client: ClientOptions, firstMs: number): number {
     const last = this.#last.get(client);
     const atMs = performance.now();
     const follows = last !== undefined && atMs - last.atMs < 2 * RETRY_MS_MAX;
-    const ms = follows ? Math.min(2 * last.ms, RETRY_MS_MAX) : RETRY_MS;
+    const ms = follows ? Math.min(Math.max(firstMs, 2 * last.ms), RETRY_MS_MAX) : firstMs;
     this.#last.set(client, { ms, atMs });
     return ms;
   }

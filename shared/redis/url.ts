@@ -1,6 +1,6 @@
 /** The URL of Redis, of one server, of the master behind Sentinels, or of a cluster, and the ioredis options for it. */
 import * as v from "valibot";
-import { followCluster, isClusterUrl, nodeUrls } from "./cluster.ts";
+import { followCluster, isClusterUrl, nodeUrls, NODES_MAX } from "./cluster.ts";
 
 /**
  * `redis+sentinel://[user:password@]host:port,host:port/master[/db]`; user and password are for the master. Those of the Sentinels are
@@ -16,7 +16,7 @@ const SENTINEL_MS = 2_000;
 const EXPECTED =
   "Expected a redis://, rediss://, redis+sentinel://host:port,…/master or redis+cluster://host:port,… URL";
 
-/** Replies that say that a server does not hold the keys now, and that another one will. */
+/** Replies that say that a server does not hold the keys now, and that another one will, or the same one soon. */
 export const IS_ELSEWHERE = /^(READONLY|CLUSTERDOWN|TRYAGAIN|ASK) /;
 
 /** `localhost:6379`, as other programs take it. */
@@ -33,6 +33,10 @@ export const RedisUrl = v.pipe(
       (isClusterUrl(url) &&
         nodeUrls(url).every((node) => URL.canParse(node) && new URL(node).hostname !== "")),
     EXPECTED,
+  ),
+  v.check(
+    (url) => !isClusterUrl(url) || nodeUrls(url).length <= NODES_MAX,
+    `Expected at most ${NODES_MAX} nodes of a cluster: each knows the others`,
   ),
 );
 
@@ -167,6 +171,6 @@ function credentials(username: string, password: string) {
  * If the server has become a replica, or a cluster is between two states, ioredis must reconnect (to the new master) and send the command
  * again. The value 2 asks for both.
  */
-function reconnectOnError({ message }: Error): 2 | false {
+export function reconnectOnError({ message }: Error): 2 | false {
   return IS_ELSEWHERE.test(message) ? 2 : false;
 }

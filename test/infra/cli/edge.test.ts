@@ -1,9 +1,12 @@
-/** `npm run edge` ends with one line if it cannot run: with an invalid variable or a port in use. */
+/** The lines that `npm run edge` prints: one if it cannot run, and which tell when Redis has answered. Each is JSON. */
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { freePort } from "../../../infra/stack/port.ts";
+import { Child } from "../../../infra/stack/process.ts";
+import { startRedis } from "../../../infra/stack/redis.ts";
 
 const EDGE = join(import.meta.dirname, "../../../infra/cli/edge.ts");
 
@@ -15,6 +18,13 @@ function edge(env: Readonly<Record<string, string>>): Promise<{ code: unknown; e
     });
   });
 }
+
+/** The lines of a log. */
+const linesOf = (log: string) =>
+  log
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { readonly level: number; readonly msg: string });
 
 test.for([
   ["Missing or invalid variables: REDIS_URL", { REDIS_URL: "" }],
@@ -30,8 +40,12 @@ test.for([
 ] as const)("it ends with one line: %s", async ([message, env]) => {
   const { code, error } = await edge(env);
   expect(code).toBe(1);
-  expect(error).toContain(`Configuration: ${message}`);
-  expect(error).toMatch(/^[^\n]+\n$/);
+  expect(linesOf(error)).toEqual([
+    expect.objectContaining({
+      level: 50,
+      msg: expect.stringContaining(`Configuration: ${message}`),
+    }),
+  ]);
   expect(error).not.toMatch(/secret|soon/);
 });
 
@@ -40,8 +54,27 @@ test("with a port in use the edge does not wait", async () => {
   await once(server, "listening");
   onTestFinished(() => void server.close());
   const { port } = server.address() as AddressInfo;
-  expect(await edge({ REDIS_URL: "redis://host", PORT: String(port) })).toEqual({
-    code: 1,
-    error: `port ${port} is in use: stop the program that uses it or set PORT\n`,
+  const { code, error } = await edge({ REDIS_URL: "redis://127.0.0.1:1", PORT: String(port) });
+  expect(code).toBe(1);
+  expect(linesOf(error).at(-1)).toMatchObject({
+    msg: `port ${port} is in use: stop the program that uses it or set PORT`,
   });
+});
+
+test("it listens at once, and is ready when Redis has answered", async () => {
+  const redisPort = await freePort();
+  const port = await freePort();
+  const env = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, PORT: String(port) };
+  const child = new Child({ name: "edge", command: process.execPath, args: [EDGE], env });
+  onTestFinished(() => child.stop());
+  await child.waitFor("the failed connect", 60_000, () => /not ready/.test(child.output));
+  await child.waitForUrl(`http://127.0.0.1:${port}/healthz`, 60_000);
+  expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503);
+  expect(child.output).toContain("Edge listening");
+  expect(child.output).not.toContain("Edge ready");
+  const redis = await startRedis({ port: redisPort });
+  onTestFinished(() => redis.stop());
+  await child.waitFor("Redis", 60_000, () => child.output.includes('"Edge ready"'));
+  expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(200);
+  expect(linesOf(child.output).at(-1)).toMatchObject({ level: 30, msg: "Edge ready" });
 });

@@ -75,6 +75,7 @@ test.each([
   "redis+cluster://a:1,b:x",
   "redis+cluster://a:1,",
   "redis+cluster://me:pw@a:1,,b:2",
+  "redis+cluster://a:1,b:2,c:3,d:4",
 ])("%s is refused", (url) => {
   expect(v.is(RedisUrl, url)).toBe(false);
 });
@@ -101,7 +102,7 @@ test("a cluster's client goes to the node that MOVED names, and to the next of t
   expect(options.reconnectOnError(new Error("ERR unknown command"))).toBe(false);
   // A new client begins with the node that is known by now.
   const later = () => redisOptions(url) as unknown as Required<ClientOptions>;
-  expect(later()).toMatchObject({ host: "b", port: 2, tls: { servername: "b" } });
+  expect(later()).toMatchObject({ host: "a", port: 1, tls: { servername: "a" } });
   options.reconnectOnError(new Error("MOVED 10936 c:3"));
   expect(later()).toMatchObject({ host: "c", port: 3, tls: { servername: "c" } });
 });
@@ -117,6 +118,21 @@ test("a cluster's client stays with a node whose slot is being moved, with growi
   });
   expect(pauses).toEqual([50, 100, 200]);
   expect(options).toMatchObject({ host: "migrating", port: 1 });
+});
+
+test("while nodes name each other, or all say that the cluster is down, the pauses of a client grow", () => {
+  const options = redisOptions("redis+cluster://storm:1,b:2") as unknown as Required<ClientOptions>;
+  const replies = [
+    "MOVED 1 b:2",
+    "MOVED 1 storm:1",
+    "CLUSTERDOWN The cluster is down",
+    "MOVED 1 b:2",
+  ];
+  const pauses = replies.map((reply) => {
+    expect(options.reconnectOnError(new Error(reply))).toBe(2);
+    return options.retryStrategy(1);
+  });
+  expect(pauses).toEqual([10, 20, 50, 100]);
 });
 
 test("a cluster's client that does not reconnect tries the nodes of the URL", () => {
