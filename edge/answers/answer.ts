@@ -210,6 +210,12 @@ async function* chunkFrames(
     }
   };
   const ends: EndEvent[] = [];
+  // A prompt that is refused gives the reply its status, whichever prompt's token comes first.
+  const unstarted = new Set(ids.map((_, i) => Math.floor(i / n)));
+  const isOpening = (index: number) => {
+    unstarted.delete(Math.floor(index / n));
+    return unstarted.size > 0;
+  };
   try {
     for (const index of after === 0 ? ids.keys() : []) {
       const firstChunk = replies.firstChunk(index);
@@ -218,12 +224,16 @@ async function* chunkFrames(
     for await (const { index, event } of merge(Array.from(ids.keys(), follow))) {
       if (event.type === "tokens") {
         const chunk = replies.textChunk(index, event);
-        if (chunk !== null && event.seq > after) yield frame(chunk, event.seq);
+        const opens = isOpening(index);
+        if (chunk !== null && event.seq > after) {
+          yield { ...frame(chunk, event.seq), isOpening: opens };
+        }
       }
       if (!isEnd(event)) continue;
       requireSuccess(event, promptField(ids, n)(index));
       ends[index] = event;
-      yield frame(replies.lastChunk(index, event.finish_reason), event.seq);
+      const lastChunk = replies.lastChunk(index, event.finish_reason);
+      yield { ...frame(lastChunk, event.seq), isOpening: isOpening(index) };
     }
   } finally {
     stopped.abort();

@@ -12,8 +12,10 @@ export interface SseFrame {
   readonly event?: string;
   /** One line: JSON, or the `[DONE]` of the OpenAI protocols. */
   readonly data: string;
-  /** Whether the frame only opens the stream: it says nothing of the result. */
+  /** Whether the frame only opens the stream: it says nothing of the result, or not enough. */
   readonly isOpening?: boolean;
+  /** The reply's error, if it has not begun and waits for its start. */
+  readonly refusal?: AppError;
 }
 
 export interface StreamControl {
@@ -103,10 +105,13 @@ class FrameStream {
         const next = this.#frames.next();
         this.#read.push(next);
         const result = await Promise.race([next, late.promise]);
-        if (!(result?.value as SseFrame | undefined)?.isOpening) return;
+        const frame = result?.value as SseFrame | undefined;
+        if (frame?.refusal) throw frame.refusal;
+        if (!frame?.isOpening) return;
       }
     } catch (error) {
       if (!(error instanceof AppError) || ERRORS[error.code].retry) return;
+      void this.#frames.return?.().catch(() => {});
       this.#ended.resolve(null);
       throw error;
     } finally {

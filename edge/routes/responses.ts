@@ -4,7 +4,7 @@
  */
 import { AppError } from "../../shared/api/errors.ts";
 import { isEnd } from "../../shared/api/job-events.ts";
-import type { JobEvent } from "../../shared/api/job-events.ts";
+import type { EndEvent, JobEvent } from "../../shared/api/job-events.ts";
 import { ResponseInputItemPage } from "../../shared/api/response-items.ts";
 import {
   ResponseDeletion,
@@ -16,7 +16,7 @@ import { InputTokens } from "../../shared/api/tokenizers.ts";
 import { responseId } from "../../shared/jobs/ids.ts";
 import { toEvent } from "../../shared/jobs/log-entry.ts";
 import type { JobRecord } from "../../shared/jobs/record.ts";
-import { requireSuccess } from "../../shared/protocols/whole-reply.ts";
+import { endError, requireSuccess } from "../../shared/protocols/whole-reply.ts";
 import type { AnsweredJob } from "../../shared/protocols/chat-replies.ts";
 import { fromResponse } from "../../shared/protocols/index.ts";
 import { toInputItems } from "../../shared/protocols/response-input.ts";
@@ -27,7 +27,7 @@ import { ResponseEvents } from "../answers/response-events.ts";
 import type { AppContext } from "../http/context.ts";
 import { PAGE_QUERY, pageReply } from "../http/page.ts";
 import { jsonBody, route, type Route } from "../http/route.ts";
-import { streamFrames, type SseFrame, type StreamControl } from "../http/sse.ts";
+import { streamFrames, streamOnceStarted, type SseFrame, type StreamControl } from "../http/sse.ts";
 import { mayRead } from "../middleware/authorize.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
 import {
@@ -77,7 +77,7 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
       async (c, { body, json }) => {
         const request = await fromResponse(requestContext(c), body);
         const job = await submit(c, request, deadlineSeconds);
-        if (body.stream) return streamResponse(c, job, -1, log);
+        if (body.stream) return streamNewResponse(c, job, log);
         if (body.background) return json(200, await readResponse(c, await waitAsPreferred(c, job)));
         const ended = await waitForEnd(c, job);
         const reply = await c.var.stores.readJob(ended);
@@ -231,13 +231,22 @@ async function isResponseReadToEnd(
   return reconnects && after === events.last && last !== undefined && isEnd(last);
 }
 
+/** The stream of a response that has just been created. @throws AppError the error of a job that fails soon and before its first token */
+function streamNewResponse(c: AppContext, job: AnsweredJob, log: Log): Promise<Response> {
+  return streamOnceStarted(c, ...responseStream(c, job, -1, log));
+}
+
 /** @param after number of the last event that the reader has; -1 for none */
 function streamResponse(c: AppContext, job: AnsweredJob, after: number, log: Log): Response {
+  return streamFrames(c, ...responseStream(c, job, after, log));
+}
+
+/** The frames of a response's stream, and the frame of an error. */
+function responseStream(c: AppContext, job: AnsweredJob, after: number, log: Log) {
   const events = new ResponseEvents(job);
-  return streamFrames(
-    c,
-    (control) => responseFrames(c, job.id, events, after, control),
-    (thrown) => {
+  return [
+    (control: StreamControl) => responseFrames(c, job.id, events, after, control),
+    (thrown: unknown) => {
       const { error } = streamErrorBody(c, log, job.id, thrown);
       const { code, message, param } = error;
       // The `openai` clients read the members or the `error`, depending on their major version. The number is that of the last
@@ -245,8 +254,12 @@ function streamResponse(c: AppContext, job: AnsweredJob, after: number, log: Log
       const data = { type: "error", sequence_number: events.last, code, message, param, error };
       return { event: "error", data: JSON.stringify(data) };
     },
-  );
+  ] as const;
 }
+
+/** Whether the job has ended with an error. A cancelled response is incomplete. */
+const hasFailed = (event: JobEvent): event is EndEvent =>
+  event.type === "failed" || event.type === "expired";
 
 async function* responseFrames(
   c: AppContext,
@@ -256,15 +269,20 @@ async function* responseFrames(
   { signal, heartbeat }: StreamControl,
 ): AsyncGenerator<SseFrame> {
   let last: JobEvent | null = null;
+  let isOpening = true;
   const request = { after: 0, signal, onIdle: heartbeat };
   for await (const entry of c.var.stores.followJob(jobId, request)) {
     const event = toEvent(entry);
     last = event;
     const record = isEnd(event) ? await c.var.stores.jobs.record(jobId) : null;
     const endedAtMs = record?.endedAtMs ?? null;
+    const refusal = isOpening && hasFailed(event) ? endError(event) : null;
+    isOpening &&= event.type !== "tokens" && !isEnd(event);
     for (const responseEvent of events.next(event, endedAtMs)) {
       const { sequence_number: id, type } = responseEvent;
-      if (id > after) yield { id, event: type, data: JSON.stringify(responseEvent) };
+      if (id <= after) continue;
+      const frame = { id, event: type, data: JSON.stringify(responseEvent) };
+      yield { ...frame, isOpening, ...(refusal && { refusal }) };
     }
   }
   if (last === null || !isEnd(last)) throw jobNotFound();

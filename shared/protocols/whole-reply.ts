@@ -71,15 +71,21 @@ function sum(usages: readonly Usage[], count: (usage: Usage) => number): number 
 }
 
 /** @throws AppError the job's error with this field of the request, unless it succeeded */
-export function requireSuccess(
+export function requireSuccess(end: Pick<JobEnd, "type" | "error">, param?: string): void {
+  const error = endError(end, param);
+  if (error !== null) throw error;
+}
+
+/** The job's error with this field of the request; null if it succeeded. */
+export function endError(
   { type, error }: Pick<JobEnd, "type" | "error">,
   param?: string,
-): void {
-  if (type === "succeeded") return;
+): AppError | null {
+  if (type === "succeeded") return null;
   const options = param === undefined ? {} : { param };
-  if (error !== null) throw new AppError(error.code, error.message, options);
-  if (type === "cancelled") throw new AppError("job_cancelled", "The job was cancelled", options);
+  if (error !== null) return new AppError(error.code, error.message, options);
+  if (type === "cancelled") return new AppError("job_cancelled", "The job was cancelled", options);
   if (type === "expired")
-    throw new AppError("deadline_exceeded", "The job's deadline passed", options);
-  throw new AppError("internal", "The job failed", options);
+    return new AppError("deadline_exceeded", "The job's deadline passed", options);
+  return new AppError("internal", "The job failed", options);
 }

@@ -67,9 +67,12 @@ describe("a chat with n", () => {
     const ids = await queued(2);
     const code = "context_length_exceeded";
     const error = { code, message: "It is too long" } as const;
+    // Another prompt's token may come first.
+    const { attempt } = await claim(ids[0]!);
+    await appendText(ids[0]!, attempt, "a");
     await play(ids[1]!, [], { ...success, finish_reason: null, error });
     await expect(stream).rejects.toMatchObject({ status: 400, code, param: "prompt.1" });
-    expect((await store.record(ids[0]!))?.state).toBe("cancelled");
+    expect((await store.record(ids[0]!))?.cancelRequested).toBe(true);
   });
 
   test("streams the text of each choice as it is generated, and ends once", async () => {

@@ -29,6 +29,22 @@ test("an error before the first frame that is not an opening one is thrown", asy
   expect([reply.status, await reply.text()]).toEqual([418, "too long"]);
 });
 
+test("the error of a frame is thrown before the first token, and the source is ended; after it the frame is sent", async () => {
+  let ended = 0;
+  const source = async function* (...frames: SseFrame[]): AsyncGenerator<SseFrame> {
+    try {
+      yield* frames;
+      yield { data: "failed", refusal: TOO_LONG };
+    } finally {
+      ended++;
+    }
+  };
+  const reply = await replyTo(() => source(OPENING));
+  expect([reply.status, await reply.text(), ended]).toEqual([418, "too long", 1]);
+  const begun = await replyTo(() => source({ data: "token" }));
+  expect([begun.status, await begun.text()]).toEqual([200, "data: token\n\ndata: failed\n\n"]);
+});
+
 test.each([
   ["after the first token", TOO_LONG, [OPENING, { data: "token" }]],
   ["that clients retry", new AppError("queue_unavailable", "again"), [OPENING]],

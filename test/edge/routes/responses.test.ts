@@ -156,6 +156,18 @@ test("a request that waits for a response that fails gets the error", async () =
   await expect(answer).rejects.toMatchObject({ status: 400, code: "context_length_exceeded" });
 });
 
+test("a streamed response that is refused before its first token gets the status of the error; a reader gets the events", async () => {
+  const stream = openai.responses.create({ ...ask, stream: true });
+  stream.catch(() => {});
+  const error = { code: "context_length_exceeded", message: "Long" } as const;
+  const id = await tenant.playNext([], { ...failure, error });
+  await expect(stream).rejects.toMatchObject({ status: 400, code: error.code });
+  const events = await Array.fromAsync(
+    await openai.responses.retrieve(id.replace(/^job_/, "resp_"), { stream: true }),
+  );
+  expect(events.at(-1)).toMatchObject({ type: "response.failed", response: { error } });
+});
+
 test("a request that waits for a response that is cancelled gets the cancelled response", async () => {
   const answer = openai.responses.create(ask);
   await openai.responses.cancel(await tenant.queuedJob());
