@@ -21,6 +21,7 @@ import {
   totalUsage,
   wholeReply,
   type EndedChoice,
+  type JobFields,
 } from "../../shared/protocols/whole-reply.ts";
 import { streamFrames, streamOnceStarted, type SseFrame, type StreamControl } from "../http/sse.ts";
 
@@ -108,35 +109,35 @@ export async function wholeAnswer<Whole>(
   { n, cancelsRest = false }: Pick<AnswerOptions, "n" | "cancelsRest">,
 ): Promise<Whole> {
   const ids = choiceIds(job);
-  const paramOf = promptField(ids, n);
-  return wholeReply(replies, await awaitChoices(c, ids, { paramOf, cancelsRest }), n);
+  const fieldsOf = promptFields(ids, n, replies);
+  return wholeReply(replies, await awaitChoices(c, ids, { fieldsOf, cancelsRest }), n);
 }
 
-/** The field of the prompt that the i-th job is for; undefined if the request has one prompt. */
-const promptField = (ids: readonly string[], n: number) => (i: number) =>
-  ids.length > n ? `prompt.${Math.floor(i / n)}` : undefined;
+/** The fields that the error of the i-th job can be about. */
+const promptFields =
+  (ids: readonly string[], n: number, { promptField }: Pick<ReplyBuilder, "promptField">) =>
+  (i: number): JobFields => ({
+    own: ids.length > n ? `${promptField}.${Math.floor(i / n)}` : undefined,
+    prompt: promptField,
+  });
 
 interface AwaitOptions extends Pick<AnswerOptions, "cancelsRest"> {
-  /** The field of the request that the i-th job is for; undefined if they have no fields of their own. */
-  readonly paramOf: (i: number) => string | undefined;
+  /** The fields that the error of the i-th job can be about. */
+  readonly fieldsOf: (i: number) => JobFields;
 }
 
 /** Waits until these jobs have ended. @throws AppError the error of the first one that does not succeed, with its field */
 export async function awaitChoices(
   c: AppContext,
   ids: readonly string[],
-  { paramOf, cancelsRest }: AwaitOptions,
+  { fieldsOf, cancelsRest }: AwaitOptions,
 ): Promise<EndedChoice[]> {
   // A job that fails ends the wait for the others.
   const failed = new AbortController();
   const client = c.req.raw.signal;
   const signal = AbortSignal.any([client, failed.signal]);
   try {
-    return await mapAtMost(AWAITED_MAX, ids, (id, i) =>
-      awaitChoice(c, id, signal).catch((error: unknown) => {
-        throw error instanceof AppError ? withParam(error, paramOf(i)) : error;
-      }),
-    );
+    return await mapAtMost(AWAITED_MAX, ids, (id, i) => awaitChoice(c, id, signal, fieldsOf(i)));
   } catch (error) {
     // The reply has nothing of the others, and the client will send all of them again.
     if (cancelsRest && !client.aborted) await cancelAll(c, ids);
@@ -145,11 +146,6 @@ export async function awaitChoices(
     failed.abort();
   }
 }
-
-const withParam = (error: AppError, param: string | undefined): AppError =>
-  param === undefined
-    ? error
-    : new AppError(error.code, error.message, { cause: error.cause, param });
 
 /** Cancels those of the jobs that have not ended. */
 async function cancelAll(c: AppContext, ids: readonly string[]): Promise<void> {
@@ -164,13 +160,14 @@ export async function awaitChoice(
   c: AppContext,
   jobId: string,
   signal: AbortSignal,
+  fields: JobFields,
 ): Promise<EndedChoice> {
   const record = await c.var.stores.waitForEnd(jobId, { signal });
   // The client cannot receive this error. It has no cause, so that it is not logged.
   if (signal.aborted) throw new AppError("internal", "The client has disconnected");
   if (record === null) throw jobNotFound();
   const choice = endedChoice({ record, job: await c.var.stores.readJob(record) });
-  requireSuccess(choice.end);
+  requireSuccess(choice.end, fields);
   return choice;
 }
 
@@ -210,6 +207,7 @@ async function* chunkFrames(
     }
   };
   const ends: EndEvent[] = [];
+  const fieldsOf = promptFields(ids, n, replies);
   // A prompt that is refused gives the reply its status, whichever prompt's token comes first.
   const unstarted = new Set(ids.map((_, i) => Math.floor(i / n)));
   const isOpening = (index: number) => {
@@ -230,7 +228,7 @@ async function* chunkFrames(
         }
       }
       if (!isEnd(event)) continue;
-      requireSuccess(event, promptField(ids, n)(index));
+      requireSuccess(event, fieldsOf(index));
       ends[index] = event;
       const lastChunk = replies.lastChunk(index, event.finish_reason);
       yield { ...frame(lastChunk, event.seq), isOpening: isOpening(index) };

@@ -42,7 +42,7 @@ async function* messageFrames(
     const event = toEvent(entry);
     if (event.type === "tokens") yield* blocks.push(event.text);
     if (!isEnd(event)) continue;
-    requireSuccess(event);
+    requireSuccess(event, { prompt: "messages" });
     yield* blocks.end();
     const delta = messageStop(job, event);
     yield frame("message_delta", { delta, usage: messageUsage(event.usage) });

@@ -8,7 +8,7 @@ import type { HeldBytes } from "./held-bytes.ts";
  * The content type is ignored, because `curl -d` names another one by default.
  * @param held takes room for the body; the caller gives it back
  * @param options.mayBeAbsent whether no body means `{}`
- * @throws AppError payload_too_large, invalid_request, request_timeout, rate_limit_exceeded, overloaded
+ * @throws AppError payload_too_large, unsupported_media_type, invalid_request, request_timeout, rate_limit_exceeded, overloaded
  */
 export async function readJson(
   request: Request,
@@ -34,14 +34,16 @@ const PAUSE_SECONDS_MAX = 30;
 /**
  * The chunks of a body as they arrive. Leaving the loop cancels the body.
  * @param secondsMax for the whole body
- * @throws AppError request_timeout, so that a client that stops sending does not hold a connection
+ * @throws AppError unsupported_media_type for a compressed body; request_timeout, so that a client that stops sending does not hold a
+ * connection
  */
 export async function* bodyChunks(
   request: Request,
   secondsMax: number,
 ): AsyncGenerator<Uint8Array> {
-  const reader = request.body?.getReader();
-  if (!reader) return;
+  if (!request.body) return;
+  requireUncompressed(request);
+  const reader = request.body.getReader();
   const endMs = Date.now() + secondsMax * 1000;
   try {
     for (;;) {
@@ -54,6 +56,14 @@ export async function* bodyChunks(
     // Not awaited: some runtimes cancel only when the client has sent the rest.
     reader.cancel().catch(() => {});
   }
+}
+
+/** @throws AppError unsupported_media_type */
+function requireUncompressed({ headers }: Request): void {
+  const encoding = headers.get("content-encoding") ?? "";
+  if (/^(identity)?$/i.test(encoding)) return;
+  const message = `Content-Encoding: ${encoding.slice(0, 64)} is not supported: send the body uncompressed`;
+  throw new AppError("unsupported_media_type", message);
 }
 
 /** The client has disconnected, or its chunks are malformed. It is no error of the server, which would be logged. */

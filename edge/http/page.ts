@@ -12,7 +12,7 @@ export const PAGE_QUERY = {
     v.optional(
       v.pipe(
         v.string(),
-        v.regex(/^\d{1,3}$/, "Expected a number"),
+        v.regex(/^-?\d{1,15}$/, `Expected a whole number from 1 to ${LIMITS.pageMax}`),
         v.transform(Number),
         v.number(),
         v.integer(),

@@ -18,6 +18,7 @@ import { parseRequest } from "../../shared/submission/validate.ts";
 import { readJson } from "./body.ts";
 import type { AppContext, AppEnv } from "./context.ts";
 import { HeldBytes } from "./held-bytes.ts";
+import { checkQueryNames } from "./query.ts";
 
 /** The groups of the API document. */
 export const TAGS = {
@@ -223,7 +224,7 @@ export function route<
   ) => HandlerReply<Declared> | Promise<HandlerReply<Declared>>,
 ): Route {
   type Input = HandlerInput<Path, Query, Body, Declared>;
-  const { path, access, query, body, replies } = declaration;
+  const { path, access, query, body, replies, uses = [] } = declaration;
   // TypeScript already refuses this. The check is for callers without types.
   if (access === undefined) throw new Error(`${path}: a route must declare its access`);
   // Authentication is a middleware of /v1, so a public route there would still need a key.
@@ -231,8 +232,16 @@ export function route<
     throw new Error(`${path}: routes under /v1 declare a scope`);
   }
   const querySchema = query && v.object(query);
-  const call = async (c: AppContext, held: HeldBytes) =>
-    handler(c, {
+  const queryFields: Fields = Object.assign(
+    typeof access === "object" && access.ticket ? { ticket: v.string() } : {},
+    ...uses.map((part) => part.query),
+    query,
+  );
+  // Others may add parameters to the addresses of pages and health checks.
+  const checkQuery = (c: AppContext) => access !== "public" && checkQueryNames(c, queryFields);
+  const call = async (c: AppContext, held: HeldBytes) => {
+    checkQuery(c);
+    return handler(c, {
       params: c.req.param() as Input["params"],
       query: (querySchema && parseRequest(querySchema, c.req.query())) as QueryOutput<Query>,
       body: (await readBody(c, body, held)) as Body,
@@ -246,6 +255,7 @@ export function route<
         ) as Response as JsonReply;
       },
     });
+  };
   const handle = async (c: AppContext) => {
     const held = new HeldBytes(access === "public" ? "" : c.var.principal.tenant);
     return call(c, held).finally(() => held.release());

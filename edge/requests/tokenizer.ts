@@ -1,14 +1,13 @@
 /** Asks a worker's tokenizer: the edge has none. The answer comes within seconds, or the request fails with 503. */
 import { AppError } from "../../shared/api/errors.ts";
 import { keyLimit } from "../../shared/jobs/admission.ts";
-import type { Input } from "../../shared/jobs/record.ts";
 import { newId } from "../../shared/ids.ts";
 import {
   mayUseModel,
   requireModel,
+  submissionOf,
   type GenerationRequest,
 } from "../../shared/submission/submission.ts";
-import { toolSettings } from "../../shared/submission/tools.ts";
 import type { ModelCard } from "../../shared/workers/model-card.ts";
 import {
   TOKENIZER_PENDING_MAX,
@@ -61,7 +60,7 @@ type AnswerTo<Question extends TokenizerQuestion> = Extract<
  */
 export async function askTokenizer<const Question extends TokenizerQuestion>(
   c: AppContext,
-  { id: model }: ModelCard,
+  { id: model }: Pick<ModelCard, "id">,
   question: Question,
 ): Promise<AnswerTo<Question>> {
   const { principal, stores } = c.var;
@@ -94,37 +93,26 @@ export async function askTokenizer<const Question extends TokenizerQuestion>(
 }
 
 /**
- * Tokens of the base's prompt for a request with one input, and the functions that the prompt shows.
- * @throws AppError as `askTokenizer`, and what is wrong with the tools
+ * Tokens of the base's prompt for a request with one input, and the functions that the prompt shows. The request is checked as one that
+ * creates a job.
+ * @throws AppError as `askTokenizer`, and what is wrong with the request
  */
 export async function countPromptTokens(
   c: AppContext,
-  { request, inputs, renameError }: GenerationRequest,
+  request: GenerationRequest,
 ): Promise<number> {
-  const card = await tokenizerModel(c, request.model);
-  const [input] = inputs as [Input];
+  const job = { id: newId("job"), deadlineInMs: 0 };
+  const { jobs } = await submissionOf(requestContext(c), request, job);
+  const { model: id, input, tools } = jobs[0].generation;
   if (input.kind === "tokens") return input.ids.length;
+  const shown = tools && tools.choice !== "none" ? { tools: tools.functions } : {};
   const question = {
     kind: "encode",
-    input: { ...input, ...shownTools(request, input, card, renameError) },
+    input: { ...input, ...shown },
     addSpecialTokens: true,
     withTexts: false,
   } as const;
-  return (await askTokenizer(c, card, question)).ids.length;
-}
-
-function shownTools(
-  request: GenerationRequest["request"],
-  input: Input,
-  card: ModelCard,
-  renameError: GenerationRequest["renameError"],
-) {
-  try {
-    const tools = toolSettings(request, [input], card);
-    return tools && tools.choice !== "none" ? { tools: tools.functions } : {};
-  } catch (error) {
-    throw renameError?.(error) ?? error;
-  }
+  return (await askTokenizer(c, { id }, question)).ids.length;
 }
 
 async function awaitAnswer(c: AppContext, id: string): Promise<TokenizerAnswer | null> {

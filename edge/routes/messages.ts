@@ -48,7 +48,9 @@ export function messageRoutes({ deadlineSeconds, log }: RouteSettings): Route[] 
         c.header("request-id", c.var.requestId);
         const job = await submit(c, fromMessages(body), deadlineSeconds);
         if (body.stream) return streamMessage(c, job, log);
-        const { output, end } = await awaitChoice(c, job.id, c.req.raw.signal);
+        const { output, end } = await awaitChoice(c, job.id, c.req.raw.signal, {
+          prompt: "messages",
+        });
         return json(200, toMessage(job, output.text, end));
       },
     ),

@@ -51,6 +51,8 @@ const CANCEL_WAIT_MS = 3_000;
 
 const EXAMPLE = { model: "atlas-qa", input: "What is the capital of France?" };
 
+const PROMPT = { prompt: "input" };
+
 const RESPONSE = {
   description: "The response; with `stream`, its events.",
   schema: ResponseObject,
@@ -82,7 +84,8 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
         const ended = await waitForEnd(c, job);
         const reply = await c.var.stores.readJob(ended);
         const { state, error } = reply;
-        if (state === "failed" || state === "expired") requireSuccess({ type: state, error });
+        if (state === "failed" || state === "expired")
+          requireSuccess({ type: state, error }, PROMPT);
         return json(200, toResponse(ended, reply));
       },
     ),
@@ -276,7 +279,7 @@ async function* responseFrames(
     last = event;
     const record = isEnd(event) ? await c.var.stores.jobs.record(jobId) : null;
     const endedAtMs = record?.endedAtMs ?? null;
-    const refusal = isOpening && hasFailed(event) ? endError(event) : null;
+    const refusal = isOpening && hasFailed(event) ? endError(event, PROMPT) : null;
     isOpening &&= event.type !== "tokens" && !isEnd(event);
     for (const responseEvent of events.next(event, endedAtMs)) {
       const { sequence_number: id, type } = responseEvent;

@@ -78,12 +78,14 @@ export function scoreRoutes({ deadlineSeconds }: RouteSettings): Route[] {
         if (!("completion" in body)) {
           const params = completionParams(body);
           const choices = await awaitChoices(c, choiceIds(job), {
-            paramOf: (i) => params[i],
+            fieldsOf: (i) => ({ own: params[i], prompt: "completion" }),
             cancelsRest: true,
           });
           return json(200, toScoreList(job, choices));
         }
-        const { output, end } = await awaitChoice(c, job.id, c.req.raw.signal);
+        const { output, end } = await awaitChoice(c, job.id, c.req.raw.signal, {
+          prompt: "completion",
+        });
         return json(200, toScore(job, output, end.usage));
       },
     ),

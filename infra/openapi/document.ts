@@ -18,6 +18,7 @@ import {
   type ReplyDeclaration,
   type Route,
 } from "../../edge/http/route.ts";
+import { isRecord } from "../../edge/http/query.ts";
 import { RATE_LIMITS } from "../../edge/requests/rate-limits.ts";
 import { allRoutes } from "../../edge/routes/index.ts";
 import { NO_PAGE_FILES } from "../../edge/routes/settings.ts";
@@ -314,7 +315,8 @@ function errorCodes(route: Route): ReadonlySet<ErrorCode> {
           "upgrade_in_progress",
         ] as const)),
     ...(readsInput ? (["invalid_request"] as const) : []),
-    ...(body ? (["unsupported_parameter", "payload_too_large", "request_timeout"] as const) : []),
+    ...(body || access !== "public" ? (["unsupported_parameter"] as const) : []),
+    ...(body ? (["payload_too_large", "request_timeout", "unsupported_media_type"] as const) : []),
     ...(body?.mediaType === "application/json"
       ? (["rate_limit_exceeded", "overloaded"] as const)
       : []),
@@ -327,12 +329,6 @@ function errorCodes(route: Route): ReadonlySet<ErrorCode> {
 function withUnsentExample({ example, ...field }: JsonObject): JsonObject {
   if (example === undefined) return field;
   return { ...field, examples: { Example: { value: example, "x-disabled": true } } };
-}
-
-/** Whether a parameter is an object, which is sent as `name[member]=value`. */
-function isRecord(schema: v.GenericSchema): boolean {
-  const { type } = "wrapped" in schema ? (schema.wrapped as v.GenericSchema) : schema;
-  return type === "record";
 }
 
 function isOptional({ type }: v.GenericSchema): boolean {

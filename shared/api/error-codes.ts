@@ -110,6 +110,13 @@ export const ERRORS = {
     description: "The request body or the file is too large. `message` names the limit in bytes.",
     retry: false,
   },
+  unsupported_media_type: {
+    status: 415,
+    type: "invalid_request_error",
+    title: "Compressed body",
+    description: "The request body is compressed (`Content-Encoding`). Send it uncompressed.",
+    retry: false,
+  },
   endpoint_disabled: {
     status: 409,
     type: "invalid_request_error",

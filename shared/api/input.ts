@@ -116,8 +116,12 @@ export const Messages = v.pipe(
   v.description("A conversation, the oldest message first."),
 );
 
+const tokenId = integer(0, 2 ** 31 - 1);
+/** Token ids, or none. */
+export const TokenIds = v.pipe(v.array(tokenId), v.maxLength(LIMITS.promptTokensMax));
+
 export const PromptTokens = v.pipe(
-  v.array(integer(0, 2 ** 31 - 1)),
+  v.array(tokenId),
   v.minLength(1),
   v.maxLength(LIMITS.promptTokensMax),
   v.description("Token ids of the model's vocabulary."),

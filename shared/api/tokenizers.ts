@@ -1,6 +1,6 @@
 /** Tokenizers as vLLM serves them, and counting the tokens of a response's input. */
 import * as v from "valibot";
-import { hasOneInput, Messages, ONE_INPUT_MESSAGE, PromptTokens } from "./input.ts";
+import { hasOneInput, Messages, ONE_INPUT_MESSAGE, TokenIds } from "./input.ts";
 import { LIMITS } from "./limits.ts";
 import { requestObject } from "./request-object.ts";
 import { count, field, nonEmpty, optional, text, type Reply } from "./schema.ts";
@@ -64,11 +64,7 @@ export type Tokenization = Reply<typeof Tokenization>;
 /** `POST /detokenize` */
 export const DetokenizeRequest = requestObject({
   model,
-  tokens: field(
-    v.union([PromptTokens, v.pipe(v.array(v.number()), v.length(0))], "Expected token ids"),
-    "The token ids.",
-    { examples: [[464, 3139]] },
-  ),
+  tokens: field(TokenIds, "The token ids.", { examples: [[464, 3139]] }),
 });
 export type DetokenizeRequest = v.InferOutput<typeof DetokenizeRequest>;
 

@@ -48,7 +48,7 @@ function problemOf(issue: Issue): string {
   const { type, received } = issue;
   const requirement = Array.isArray(issue.requirement)
     ? issue.requirement.join(", ")
-    : String(issue.requirement);
+    : decimal(issue.requirement);
   switch (type) {
     case "min_value":
       return `must be at least ${requirement}, received ${shorten(received)}`;
@@ -75,6 +75,10 @@ function problemOf(issue: Issue): string {
       return `must be ${TYPES[type] ?? choices(issue)}, received ${valueType(issue.input)}`;
   }
 }
+
+/** All digits of an integer: `String` rounds those after the 17th. */
+const decimal = (requirement: unknown) =>
+  Number.isInteger(requirement) ? String(BigInt(requirement as number)) : String(requirement);
 
 const TYPES: Readonly<Record<string, string>> = {
   string: "a string",

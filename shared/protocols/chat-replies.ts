@@ -40,6 +40,8 @@ export interface WholeChoice {
 
 /** Builds one request's replies in one protocol. The pieces of a choice are passed in order. */
 export interface ReplyBuilder<Whole = object, Chunk = object> {
+  /** The field of a request that has the prompt. */
+  readonly promptField: string;
   /** Whether a reader that continues after some piece needs the earlier pieces to be passed first, without their chunks. */
   readonly needsAllPieces: boolean;
   whole(choices: readonly WholeChoice[], usage: Usage): Whole;
@@ -73,6 +75,7 @@ export function chatReplies(job: AnsweredJob): ReplyBuilder<ChatCompletion, Chat
   const ids = choiceIds(job);
   const parsers = ids.map(() => new OutputParser(generation.tools));
   return {
+    promptField: "messages",
     needsAllPieces: generation.tools !== undefined,
     whole: (choices, usage) => ({
       ...head,
@@ -139,6 +142,7 @@ export function completionReplies(job: AnsweredJob): ReplyBuilder<TextCompletion
     };
   };
   return {
+    promptField: "prompt",
     needsAllPieces: false,
     whole: (choices, usage) => ({ ...head, choices: choices.map(wholeChoice), usage }),
     firstChunk: (index) =>

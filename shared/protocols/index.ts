@@ -122,6 +122,8 @@ type EndedJobs = readonly [EndedJob, ...EndedJob[]];
 
 /** A protocol without HTTP: from a whole request to its whole reply. */
 export interface Protocol<Whole = object> {
+  /** The field of a request that has the prompt. */
+  readonly promptField: string;
   /** @throws AppError what is wrong with the request */
   toGenerationRequest(context: RequestContext, body: unknown): Promise<GenerationRequest>;
   /** @param n choices of each prompt */
@@ -144,15 +146,18 @@ export const PROTOCOLS: { readonly [Path in BatchEndpoint]: Protocol<Replies[Pat
   "/v1/chat/completions": {
     toGenerationRequest: async (_, body) => fromChat(parseRequest(ChatRequest, body)),
     toReply: replyWith(chatReplies),
+    promptField: "messages",
   },
   "/v1/completions": {
     toGenerationRequest: async (_, body) => fromCompletion(parseRequest(CompletionRequest, body)),
     toReply: replyWith(completionReplies),
+    promptField: "prompt",
   },
   "/v1/responses": {
     toGenerationRequest: (context, body) =>
       fromResponse(context, parseRequest(ResponseRequest, body)),
     toReply: ([{ record, job }]) => toResponse(record, job),
+    promptField: "input",
   },
 };
 

@@ -70,18 +70,27 @@ function sum(usages: readonly Usage[], count: (usage: Usage) => number): number 
   return usages.reduce((total, usage) => total + count(usage), 0);
 }
 
-/** @throws AppError the job's error with this field of the request, unless it succeeded */
-export function requireSuccess(end: Pick<JobEnd, "type" | "error">, param?: string): void {
-  const error = endError(end, param);
+/** @throws AppError the job's error as `endError` gives it, unless the job succeeded */
+export function requireSuccess(end: Pick<JobEnd, "type" | "error">, fields: JobFields): void {
+  const error = endError(end, fields);
   if (error !== null) throw error;
 }
 
-/** The job's error with this field of the request; null if it succeeded. */
+/** The fields of a request that the error of a job can be about. */
+export interface JobFields {
+  /** The one that the job is for, if the request has several such. */
+  readonly own?: string | undefined;
+  /** The one with the job's prompt. */
+  readonly prompt: string;
+}
+
+/** The job's error with its field of the request; null if it succeeded. */
 export function endError(
   { type, error }: Pick<JobEnd, "type" | "error">,
-  param?: string,
+  { own, prompt }: JobFields,
 ): AppError | null {
   if (type === "succeeded") return null;
+  const param = own ?? (error?.code === "context_length_exceeded" ? prompt : undefined);
   const options = param === undefined ? {} : { param };
   if (error !== null) return new AppError(error.code, error.message, options);
   if (type === "cancelled") return new AppError("job_cancelled", "The job was cancelled", options);

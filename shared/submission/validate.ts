@@ -117,8 +117,10 @@ export function toGenerations(
     ...requestSteering(request.steering, card, pairs, limits),
     ...details,
   };
-  return parts.map((part) => {
-    checkTokens(part.input, part.completion, { card, hasAnswer: request.max_tokens !== 0 });
+  return parts.map((part, i) => {
+    const isOneOfMany = parts.length > 1 && part.completion === undefined;
+    const prompt = isOneOfMany ? `prompt.${i}` : "prompt";
+    checkTokens(part, prompt, { card, hasAnswer: request.max_tokens !== 0 });
     checkCandidates(part, card);
     const seed = request.seed == null ? randomSeed() : storedSeed(request.seed);
     const generation: Generation = { ...common, seed, ...part };
@@ -149,16 +151,16 @@ function toPlainMessage(message: Message): ChatMessage {
  * counted by the worker, which has the tokenizers.
  */
 function checkTokens(
-  input: Input,
-  completion: TextInput | undefined,
+  { input, completion }: JobParts,
+  prompt: string,
   { card, hasAnswer }: { readonly card: ModelCard; readonly hasAnswer: boolean },
 ): void {
-  checkBytes(input, "prompt", card);
+  checkBytes(input, prompt, card);
   if (completion) checkBytes(completion, "completion", card);
-  const promptTokens = checkIds(input, "prompt", card);
+  const promptTokens = checkIds(input, prompt, card);
   if (promptTokens + (hasAnswer ? 1 : 0) > card.contextTokens) {
     const problem = `However, your prompt has ${promptTokens} tokens, and the answer needs room as well.`;
-    throw contextLengthExceeded(card.contextTokens, problem, "prompt");
+    throw contextLengthExceeded(card.contextTokens, problem, prompt);
   }
   if (!completion) return;
   const count = checkIds(completion, "completion", card);

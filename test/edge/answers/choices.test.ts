@@ -67,12 +67,23 @@ describe("a chat with n", () => {
     const ids = await queued(2);
     const code = "context_length_exceeded";
     const error = { code, message: "It is too long" } as const;
-    // Another prompt's token may come first.
-    const { attempt } = await claim(ids[0]!);
-    await appendText(ids[0]!, attempt, "a");
     await play(ids[1]!, [], { ...success, finish_reason: null, error });
     await expect(stream).rejects.toMatchObject({ status: 400, code, param: "prompt.1" });
-    expect((await store.record(ids[0]!))?.cancelRequested).toBe(true);
+    expect((await store.record(ids[0]!))?.state).toBe("cancelled");
+  });
+
+  test("of prompts of which one is refused gets its error, also if the token of another came first", async () => {
+    const request = { model: card.id, prompt: ["short", "too long"], stream: true };
+    const headers = { "idempotency-key": "key" };
+    const first = tenant.post("/v1/completions", request, headers);
+    const ids = await queued(2);
+    await play(ids[0]!, ["a"]);
+    const error = { code: "context_length_exceeded", message: "It is too long" } as const;
+    await play(ids[1]!, [], { ...success, finish_reason: null, error });
+    await (await first).body?.cancel();
+    // It may have been too late for the first request.
+    const again = await tenant.post("/v1/completions", request, headers);
+    expect(await errorOf(again)).toMatchObject({ status: 400, param: "prompt.1", ...error });
   });
 
   test("streams the text of each choice as it is generated, and ends once", async () => {

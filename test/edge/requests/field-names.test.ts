@@ -44,6 +44,31 @@ test.each(["__proto__", "constructor", "toString"])(
   },
 );
 
+test.each([
+  ["/v1/jobs?limt=5", "limt"],
+  ["/v1/jobs?limit[a]=5", "limit[a]"],
+  ["/v1/models?toString=1", "toString"],
+  ["/v1/keys/me?stream=true", "stream"],
+  [`/v1/jobs?${"x".repeat(100)}=1`, "x".repeat(64)],
+])("the query of %s is refused", async (path, param) => {
+  const error = await errorOf(await client.get(path));
+  expect(error).toMatchObject({ status: 400, code: "unsupported_parameter", param });
+});
+
+test.each(["/v1/models?stream=false&limit=&beta=true", "/healthz?cache=1", "/play?job=1"])(
+  "%s asks for nothing more, or is a page",
+  async (path) => {
+    expect((await client.get(path)).status).toBe(200);
+  },
+);
+
+test("the query of a POST is checked before its body", async () => {
+  const reply = await client.post("/v1/messages?alpha=2", "{");
+  expect((await reply.json<{ error: object }>()).error).toMatchObject({ param: "alpha" });
+  const beta = await client.post("/v1/messages?beta=true", "{");
+  expect(await beta.text()).toContain("The body is not valid JSON");
+});
+
 test("other inherited names are kept in metadata", async () => {
   const metadata = { toString: "a", hasOwnProperty: "b", valueOf: "c" };
   const { id } = await client.submit({ metadata });

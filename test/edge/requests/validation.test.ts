@@ -22,7 +22,7 @@ const refusals: Refusal[] = [
   [{ repetition_penalty: 0 }, "repetition_penalty", /at least 0.01, received 0$/],
   [{ max_tokens: 0 }, "max_tokens", "max_tokens must be at least 1, received 0"],
   [{ max_tokens: 40_000 }, "max_tokens", /at most 32768, received 40000$/],
-  [{ seed: 2 ** 65 }, "seed", /^seed must be at most 18446744073709552000/],
+  [{ seed: 2 ** 65 }, "seed", /^seed must be at most 18446744073709551616, received/],
   [{ model: "" }, "model", "model must not be empty"],
   [{ model: undefined }, "model", "model is required"],
   [{ model: 7 }, "model", "model must be a string, received a number"],
@@ -167,6 +167,22 @@ test.each<[object, string]>([
   expect(await errorOf(reply)).toMatchObject({ status: 400, code: "unsupported_parameter", param });
 });
 
+test("a token id that is none is named with its prompt", async () => {
+  const prompt = [[1], [1, 1000]];
+  const reply = await client.post("/v1/completions", { model: card.id, prompt });
+  const message = "prompt.1.1: token ids of this model are below 1000, received 1000";
+  expect(await errorOf(reply)).toMatchObject({ status: 400, param: "prompt.1.1", message });
+});
+
+test.each([
+  ["limit=0", "limit must be at least 1, received 0"],
+  ["limit=1000", "limit must be at most 100, received 1000"],
+  ["limit=all", "limit must be a whole number from 1 to 100"],
+])("a page with %s is refused", async (query, message) => {
+  const error = await errorOf(await client.get(`/v1/jobs?${query}`));
+  expect(error).toMatchObject({ status: 400, param: "limit", message });
+});
+
 test.each<[object, string]>([
   [{ best_of: 2 }, "best_of"],
   [{ suffix: "x" }, "suffix"],
@@ -227,6 +243,13 @@ describe("the body", () => {
       status: 400,
       message: "The body is not valid JSON",
     });
+  });
+
+  test.each(["gzip", "br, gzip"])("must not be compressed (%s)", async (encoding) => {
+    const reply = await client.post("/v1/jobs", "{}", { "content-encoding": encoding });
+    const error = await errorOf(reply);
+    expect(error).toMatchObject({ status: 415, code: "unsupported_media_type" });
+    expect(error.message).toContain(encoding);
   });
 
   test("is refused by its length before it is read", async () => {

@@ -141,6 +141,36 @@ test("ids become text, and the configuration is read", async () => {
   expect(await reply.json()).toEqual({ bos_token: null, chat_template: null, ...info });
 });
 
+test.each([
+  ["/v1/responses/input_tokens", { input: "a", steering: { alpha: 3 } }, "steering.alpha"],
+  [
+    "/v1/responses/input_tokens",
+    {
+      input: "a",
+      text: { format: { type: "json_schema", name: "n", schema: { type: "nothing" } } },
+    },
+    "text.format.schema.type",
+  ],
+  [
+    "/v1/messages/count_tokens",
+    { messages: [{ role: "user", content: "a" }], steering: { pairs: [{ model: "unknown" }] } },
+    "steering.pairs.0.model",
+  ],
+])("%s checks a request as the route that it counts for: %j", async (path, fields, param) => {
+  const reply = await tenant.post(path, { model: model.id, ...fields });
+  expect(reply.status).toBeGreaterThanOrEqual(400);
+  expect((await reply.json<{ error: object }>()).error).toMatchObject({ param });
+});
+
+test.each([
+  [{ tokens: "a" }, "tokens", "tokens must be an array, received a string"],
+  [{ tokens: [1, -1] }, "tokens.1", "tokens.1 must be at least 0, received -1"],
+  [{ tokens: [1, 0.5] }, "tokens.1", "tokens.1 must be an integer, received 0.5"],
+])("wrong ids %j are named", async (fields, param, message) => {
+  const error = await errorOf(await tenant.post("/detokenize", fields));
+  expect(error).toMatchObject({ status: 400, param, message });
+});
+
 describe("an error", () => {
   test("of the worker is the reply", async () => {
     const error = {

@@ -259,7 +259,11 @@ describe("a run fails with the reason:", () => {
       1_000_000,
       /context length is 512 tokens. However, your prompt resulted in \d+ bytes, and that many tokens hold at most \d+.$/,
     ],
-    ["more tokens", 2_000, /context length is 512 tokens. However, your prompt resulted in more.$/],
+    [
+      "more tokens",
+      2_000,
+      /context length is 512 tokens. However, your prompt resulted in at least 513 tokens.$/,
+    ],
   ])("prompt with %s than the context holds", async (_, length, message) => {
     const text = "İ".repeat(length);
     expect(await run(endless({ input: { kind: "text", text } }))).toEqual([

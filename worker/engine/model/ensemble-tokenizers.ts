@@ -210,10 +210,11 @@ function withinContext<T>(
     return encode();
   } catch (error) {
     if (!(error instanceof TooManyTokens)) throw error;
+    const { size } = error;
     const problem =
-      error.bytes === null
-        ? `However, your ${param} resulted in more.`
-        : `However, your ${param} resulted in ${error.bytes} bytes, and that many tokens hold at most ${tokensMax * bounds!.tokenBytesMax}.`;
+      "tokens" in size
+        ? `However, your ${param} resulted in at least ${size.tokens} tokens.`
+        : `However, your ${param} resulted in ${size.bytes} bytes, and that many tokens hold at most ${tokensMax * bounds!.tokenBytesMax}.`;
     throw contextLengthExceeded(tokensMax, problem, param);
   }
 }

@@ -233,7 +233,7 @@ export class ModelTokenizer {
   ): number[] {
     if (this.bounds) {
       const bytes = utf8Length(text);
-      if (bytes > tokensMax * this.bounds.tokenBytesMax) throw new TooManyTokens(bytes);
+      if (bytes > tokensMax * this.bounds.tokenBytesMax) throw new TooManyTokens({ bytes });
     }
     if (this.#normalizes) checkCombiningCharacters(text, field);
     const stopCounting = countTokens(this.#tokenizer, tokensMax, this.bounds);

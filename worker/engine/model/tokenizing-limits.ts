@@ -11,12 +11,12 @@ const COMBINING_CHARACTERS_MAX = 256;
 
 /** Thrown when a text has more tokens than it may have; the rest of it is not tokenized. */
 export class TooManyTokens extends Error {
-  /** Bytes of the text, if they alone show that it is too long; otherwise its tokens were counted. */
-  readonly bytes: number | null;
+  /** The bytes of the text, if they alone show that it is too long; otherwise tokens that it has at least. */
+  readonly size: { readonly bytes: number } | { readonly tokens: number };
 
-  constructor(bytes: number | null = null) {
+  constructor(size: TooManyTokens["size"]) {
     super("The text has too many tokens");
-    this.bytes = bytes;
+    this.size = size;
   }
 }
 
@@ -34,17 +34,20 @@ export function countTokens(
   const encode = model.encode.bind(model);
   const unknown = model["unk_token"];
   let left = tokensMax;
+  const tooMany = (further: number) =>
+    new TooManyTokens({ tokens: tokensMax - left + Math.ceil(further) });
   model.encode = (pieces) => {
     const tokens: string[] = [];
     for (const piece of pieces) {
       // A long piece (a text without spaces) is one call of the library.
-      if (bounds && piece.length > left * bounds.tokenCharsMax) throw new TooManyTokens();
+      if (bounds && piece.length > left * bounds.tokenCharsMax)
+        throw tooMany(piece.length / bounds.tokenCharsMax);
       for (const token of encode([piece])) {
         tokens.push(token);
         // The library may join unknown tokens to one later.
         if (token !== unknown) left--;
       }
-      if (left < 0) throw new TooManyTokens();
+      if (left < 0) throw tooMany(0);
     }
     return tokens;
   };

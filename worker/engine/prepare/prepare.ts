@@ -64,8 +64,9 @@ export function prepare(
   const promptTokens = Math.max(base.length, ...prompts.map(({ length }) => length));
   const left = contextTokens - promptTokens;
   if (left < Math.min(1, generation.maxTokens)) {
-    const problem = `However, your messages resulted in ${promptTokens} tokens, and the answer needs room as well.`;
-    throw contextLengthExceeded(contextTokens, problem, "messages");
+    const param = input.kind === "chat" ? "messages" : "prompt";
+    const problem = `However, your ${param} resulted in ${promptTokens} tokens, and the answer needs room as well.`;
+    throw contextLengthExceeded(contextTokens, problem, param);
   }
   const forcedTokens = completion
     ? completionTokens(ensemble, generation, completion, { promptTokens, contextTokens })
