@@ -1,5 +1,7 @@
 /** The prepare thread and the engine thread through their client, with the demo models. */
 import { on } from "node:events";
+import { readdirSync } from "node:fs";
+import { constants, getPriority } from "node:os";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describe, expect, test, vi } from "vitest";
@@ -55,6 +57,16 @@ const withoutUsage = (events: readonly RunEvent[]) =>
 
 const tokensOf = (events: readonly RunEvent[]) =>
   events.flatMap((event) => (event.type === "token" ? [event.token] : []));
+
+test.runIf(process.platform === "linux")(
+  "the prepare thread has a lower priority than the others",
+  () => {
+    const nices = readdirSync("/proc/self/task").map((id) => getPriority(Number(id)));
+    const lower = Math.max(getPriority(), constants.priority.PRIORITY_BELOW_NORMAL);
+    expect(nices.filter((nice) => nice === getPriority()).length).toBeGreaterThan(1);
+    expect(nices).toContain(lower);
+  },
+);
 
 describe("a run", () => {
   test("yields its tokens, then an end event", async () => {
