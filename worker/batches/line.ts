@@ -85,9 +85,9 @@ export function lineOutcome(
   const usage = totalUsage(ends, n);
   const [{ record }] = jobs;
   try {
-    const { promptField, toReply } = PROTOCOLS[batch.endpoint];
-    ends.forEach((end) => requireSuccess(end, { prompt: promptField }));
-    const body = toReply(jobs, n);
+    const protocol = PROTOCOLS[batch.endpoint];
+    ends.forEach((end) => requireSuccess(end, { prompt: protocol.promptField }));
+    const body = protocol.toReply(jobs, n);
     const response = { status_code: 200, request_id: record.id, body };
     return { state: "completed", reply: { response, error: null }, usage };
   } catch (error) {

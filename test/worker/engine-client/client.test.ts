@@ -58,15 +58,10 @@ const withoutUsage = (events: readonly RunEvent[]) =>
 const tokensOf = (events: readonly RunEvent[]) =>
   events.flatMap((event) => (event.type === "token" ? [event.token] : []));
 
-test.runIf(process.platform === "linux")(
-  "the prepare thread has a lower priority than the others",
-  () => {
-    const nices = readdirSync("/proc/self/task").map((id) => getPriority(Number(id)));
-    const lower = Math.max(getPriority(), constants.priority.PRIORITY_BELOW_NORMAL);
-    expect(nices.filter((nice) => nice === getPriority()).length).toBeGreaterThan(1);
-    expect(nices).toContain(lower);
-  },
-);
+test.runIf(process.platform === "linux")("the prepare thread has a lower priority", () => {
+  const nices = readdirSync("/proc/self/task").map((id) => getPriority(Number(id)));
+  expect(nices).toContain(Math.max(getPriority(), constants.priority.PRIORITY_BELOW_NORMAL));
+});
 
 describe("a run", () => {
   test("yields its tokens, then an end event", async () => {

@@ -64,9 +64,7 @@ export function prepare(
   const promptTokens = Math.max(base.length, ...prompts.map(({ length }) => length));
   const left = contextTokens - promptTokens;
   if (left < Math.min(1, generation.maxTokens)) {
-    const param = input.kind === "chat" ? "messages" : "prompt";
-    const problem = `However, your ${param} resulted in ${promptTokens} tokens, and the answer needs room as well.`;
-    throw contextLengthExceeded(contextTokens, problem, param);
+    throw promptTooLong(input, promptTokens, contextTokens);
   }
   const forcedTokens = completion
     ? completionTokens(ensemble, generation, completion, { promptTokens, contextTokens })
@@ -84,6 +82,16 @@ export function prepare(
     maxTokens,
     cacheTokensMax: promptTokens + maxTokens,
   };
+}
+
+function promptTooLong(
+  { kind }: PromptInput,
+  promptTokens: number,
+  contextTokens: number,
+): AppError {
+  const param = kind === "chat" ? "messages" : "prompt";
+  const problem = `However, your ${param} resulted in ${promptTokens} tokens, and the answer needs room as well.`;
+  return contextLengthExceeded(contextTokens, problem, param);
 }
 
 function findEnsemble(
