@@ -1,6 +1,7 @@
 /** Adds the tokens' texts to an analysis (decode/token-analysis.ts), which gives the token details of the API. */
 import type { TokenDetail, TokenName } from "../../shared/api/token-details.ts";
-import type { TokenValue, TokenAnalysis } from "./decode/token-analysis.ts";
+import type { TokenValue } from "./decode/distribution-change.ts";
+import type { TokenAnalysis } from "./decode/token-analysis.ts";
 import type { TokenText } from "./model/token-text.ts";
 
 /** A token of the prompt that is not scored: the first one. */

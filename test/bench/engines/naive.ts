@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { combineLogits } from "../../../worker/engine/decode/combine.ts";
-import { argmax } from "../../../worker/engine/decode/sampler.ts";
+import { argmax } from "../../../worker/engine/decode/exp.ts";
 import { family, ROLES } from "../models/family.ts";
 import {
   ALPHA,

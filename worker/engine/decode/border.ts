@@ -1,8 +1,19 @@
 /**
  * Finds the last token that remains when a distribution is cut, in time that grows with the vocabulary and with nothing else: a
- * histogram of the logits takes the place of a sort. Where one bin has too many tokens for a sort, histograms over the bits of
- * their logits follow. A token ranks before another one if its logit is larger, or equal and its id lower.
+ * histogram of the logits takes the place of a sort. Where one bin has too many tokens for a sort, a histogram of it follows, and so
+ * on. A token ranks before another one if its logit is larger, or equal and its id lower.
  */
+import type { Extremes } from "./exp.ts";
+import { BINS } from "./simd/layout.ts";
+import {
+  addressOf,
+  doublesAddress,
+  doublesOf,
+  histograms,
+  integersOf,
+  kernels,
+  reserve,
+} from "./simd/vectors.ts";
 
 /** The token that ranks last among those that remain. */
 export interface Border {
@@ -39,112 +50,128 @@ export function maskOutside(
   }
 }
 
-/** Bins of the first histogram. */
-const BINS = 4_096;
 /** Lower logits have weights that are rounded to 0; they share the lowest bin. */
 const RANGE_MAX = 64;
-/** With more tokens in a bin, histograms over the bits of their logits follow. */
-const SORTED_MAX = 1_024;
-const BITS = [12, 10, 10] as const;
+/** With more tokens in a bin, a histogram of the bin follows. */
+const SORTED_MAX = 256;
+
+/** Tokens that hold the border, with the weight of all tokens that rank before them. */
+interface Part {
+  readonly ids: Int32Array;
+  readonly above: number;
+}
 
 /**
- * The first token in rank order with which the weights reach a goal; null if no tokens do.
- * @param logits [V]
- * @param weights [V] whole numbers below 2^53 in sum, so that sums are exact in any order; equal logits have equal weights
+ * The first token in rank order with which the weights reach a goal; null if no tokens do. Uses the vectors of simd/.
+ * @param logits [V], which are in the first vector too. Their weights are in that of doubles: whole numbers below 2^53 in sum, so that
+ *   sums are exact in any order; equal logits have equal weights
  * @param goal above 0
  */
-export function borderAt(logits: Float32Array, weights: Float64Array, goal: number): Border | null {
-  const { low, scale } = binning(logits);
-  const sums = new Float64Array(BINS);
-  for (let id = 0; id < logits.length; id++) {
-    const place = (logits[id]! - low) * scale;
-    sums[place > 0 ? place | 0 : 0]! += weights[id]!;
-  }
+export function borderAt(
+  logits: Float32Array,
+  { min, max }: Extremes,
+  goal: number,
+): Border | null {
+  const length = reserve(logits.length);
+  const low = Math.max(min, max - RANGE_MAX);
+  const factor = (BINS - 1) / (max - low);
+  // All have bin 0 if they are equal or if one is infinite.
+  const binning = Number.isFinite(factor) ? ([low, factor] as const) : ([0, 0] as const);
+  const sums = histograms().fill(0);
+  kernels.histogram(addressOf(0), doublesAddress(), length, ...binning);
+  for (let bin = 0; bin < BINS; bin++) sums[bin]! += sums[BINS + bin]!;
   const { bin, above } = binAt(sums, 0, goal);
-  const inBin = tokensIn(logits, bin, { low, scale });
-  if (inBin.length > SORTED_MAX) return borderByBits(logits, weights, { ids: inBin, above, goal });
-  const ranked = inBin
-    .filter((id) => !Number.isNaN(logits[id]))
-    .sort((a, b) => logits[b]! - logits[a]! || a - b);
+  const count = kernels.tokensInBin(addressOf(1), addressOf(0), length, ...binning, bin);
+  const ids = withoutNaN(logits, integersOf(1, count));
+  return borderIn(logits, doublesOf(length), goal, { ids, above });
+}
+
+/** Overwrites the ids. Leaves out those beyond the vocabulary too, which the kernels' length has added. */
+function withoutNaN(logits: Float32Array, ids: Int32Array): Int32Array {
+  let count = 0;
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!;
+    ids[count] = id;
+    if (id < logits.length && logits[id]! >= Number.NEGATIVE_INFINITY) count++;
+  }
+  return ids.subarray(0, count);
+}
+
+function borderIn(
+  logits: Float32Array,
+  weights: Float64Array,
+  goal: number,
+  part: Part,
+): Border | null {
+  let { ids, above } = part;
+  while (ids.length > SORTED_MAX) {
+    if (areEqual(logits, ids)) return borderAmongEqual(logits, weights, goal, { ids, above });
+    ({ ids, above } = narrowerPart(logits, weights, goal, { ids, above }));
+  }
+  ids.sort((a, b) => logits[b]! - logits[a]! || a - b);
   let sum = above;
-  for (const id of ranked) {
+  for (const id of ids) {
     sum += weights[id]!;
     if (sum >= goal) return { logit: logits[id]!, id };
   }
   return null;
 }
 
-/** A logit's bin is (logit - low) * scale, rounded down; all have bin 0 if they are equal or if one is infinite. */
-function binning(logits: Float32Array): { low: number; scale: number } {
+function areEqual(logits: Float32Array, ids: Int32Array): boolean {
+  const first = logits[ids[0]!]!;
+  for (let i = 1; i < ids.length; i++) if (logits[ids[i]!] !== first) return false;
+  return true;
+}
+
+/** The ids are in order. Those behind a border of equal logits have no weight. */
+function borderAmongEqual(
+  logits: Float32Array,
+  weights: Float64Array,
+  goal: number,
+  { ids, above }: Part,
+): Border | null {
+  const weight = weights[ids[0]!]!;
+  let count = Math.ceil((goal - above) / weight);
+  // The division is rounded, the products are exact.
+  while (above + (count - 1) * weight >= goal) count--;
+  while (above + count * weight < goal) count++;
+  const id = ids[count - 1];
+  return id === undefined || weights[id] === 0 ? null : { logit: logits[id]!, id };
+}
+
+/** The tokens of the bin that holds the border. Not all tokens are in one bin, if they differ. */
+function narrowerPart(
+  logits: Float32Array,
+  weights: Float64Array,
+  goal: number,
+  { ids, above }: Part,
+): Part {
   let [min, max] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id]!;
-    if (logit > max) max = logit;
+  for (let i = 0; i < ids.length; i++) {
+    const logit = logits[ids[i]!]!;
+    if (logit > max && logit < Number.POSITIVE_INFINITY) max = logit;
     if (logit < min && logit > Number.NEGATIVE_INFINITY) min = logit;
   }
-  const low = Math.max(min, max - RANGE_MAX);
-  const scale = (BINS - 1) / (max - low);
-  return Number.isFinite(scale) ? { low, scale } : { low: 0, scale: 0 };
+  // The first bin and the last one are for infinite logits.
+  const factor = max > min ? (BINS - 3) / (max - min) : 0;
+  const bins = integersOf(2, ids.length);
+  const sums = histograms().subarray(0, BINS).fill(0);
+  for (let i = 0; i < ids.length; i++) {
+    const logit = logits[ids[i]!]!;
+    let bin = logit === Number.POSITIVE_INFINITY ? BINS - 1 : 0;
+    if (logit - logit === 0) bin = 1 + Math.floor((logit - min) * factor);
+    bins[i] = bin;
+    sums[bin]! += weights[ids[i]!]!;
+  }
+  const found = binAt(sums, above, goal);
+  let count = 0;
+  for (let i = 0; i < ids.length; i++) if (bins[i] === found.bin) ids[count++] = ids[i]!;
+  return { ids: ids.subarray(0, count), above: found.above };
 }
 
 /** The bin with which the sums from the last one on reach a goal, and the sum of those behind it. */
 function binAt(sums: Float64Array, already: number, goal: number): { bin: number; above: number } {
-  let [bin, above] = [sums.length - 1, already];
+  let [bin, above] = [BINS - 1, already];
   while (bin > 0 && above + sums[bin]! < goal) above += sums[bin--]!;
   return { bin, above };
-}
-
-/** New arrays of a vocabulary's size take as long as a pass over it, because their memory is cleared. */
-let scratch = new Int32Array(0);
-
-/** The tokens of a bin, in order of their ids; the next call overwrites them. */
-function tokensIn(
-  logits: Float32Array,
-  bin: number,
-  { low, scale }: { low: number; scale: number },
-): Int32Array {
-  if (scratch.length < logits.length) scratch = new Int32Array(logits.length);
-  let count = 0;
-  for (let id = 0; id < logits.length; id++) {
-    const place = (logits[id]! - low) * scale;
-    if ((place > 0 ? place | 0 : 0) === bin) scratch[count++] = id;
-  }
-  return scratch.subarray(0, count);
-}
-
-/** As `borderAt`, among tokens of which `above` is the weight of those before them. */
-function borderByBits(
-  logits: Float32Array,
-  weights: Float64Array,
-  { ids, above, goal }: { ids: Int32Array; above: number; goal: number },
-): Border | null {
-  const words = new Int32Array(logits.buffer, logits.byteOffset, logits.length);
-  let [prefix, sum, shift] = [0, above, 32];
-  for (const bits of BITS) {
-    shift -= bits;
-    const sums = new Float64Array(2 ** bits);
-    for (let i = 0; i < ids.length; i++) {
-      const key = orderedBits(words[ids[i]!]!) >>> shift;
-      // The first histogram has all tokens: a shift by 32 would be one by 0.
-      if (shift === 32 - BITS[0] || key >>> bits === prefix) {
-        sums[key & (sums.length - 1)]! += weights[ids[i]!]!;
-      }
-    }
-    const found = binAt(sums, sum, goal);
-    prefix = prefix * 2 ** bits + found.bin;
-    sum = found.above;
-  }
-  for (let i = 0; i < ids.length; i++) {
-    const id = ids[i]!;
-    if (orderedBits(words[id]!) !== prefix) continue;
-    sum += weights[id]!;
-    if (sum >= goal) return { logit: logits[id]!, id };
-  }
-  return null;
-}
-
-/** An unsigned integer in the order of the logits, from the bits of one. NaN comes first, and -0 is equal to 0. */
-function orderedBits(word: number): number {
-  if ((word & 0x7fff_ffff) > 0x7f80_0000) return 0;
-  return (word >= 0 || word === -0x8000_0000 ? word | 0x8000_0000 : ~word) >>> 0;
 }

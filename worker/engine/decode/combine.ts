@@ -3,8 +3,9 @@
  * Liu et al. 2024, "Tuning Language Models by Proxy", arXiv 2401.08565, section 2.
  *
  * The folder decode/ owns the arithmetic on logits and token ids. It imports nothing from other folders: no models, no
- * KV cache, no onnxruntime. Combining, guards, sampling and stop strings are here; models run in decoder/.
+ * KV cache, no onnxruntime. Combining, guards, sampling and stop strings are here; models run in decoder/. The loops over a vocabulary are in simd/.
  */
+import { addressOf, kernels, place, read, reserve } from "./simd/vectors.ts";
 
 /**
  * Writes the steered logits into `out`.
@@ -26,9 +27,10 @@ export function combineLogits(
       `The models returned ${base.length}, ${expert.length} and ${antiexpert.length} logits; the vocabulary has ${size} tokens`,
     );
   }
-  for (let i = 0; i < size; i++) {
-    const steered = base[i]! + alpha * (expert[i]! - antiexpert[i]!);
-    // A model may mask a token with -Infinity. The difference may then be NaN, and the token stays masked.
-    out[i] = Number.isNaN(steered) ? Number.NEGATIVE_INFINITY : steered;
-  }
+  // A model may mask a token with -Infinity. The difference may then be NaN, and the token stays masked.
+  const length = reserve(size);
+  const own = place(0, base, { size });
+  const [tuned, untuned] = [place(1, expert, { size }), place(2, antiexpert, { size })];
+  kernels.combine(addressOf(3), own, tuned, untuned, length, alpha);
+  read(out, 3);
 }

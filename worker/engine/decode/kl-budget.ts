@@ -78,7 +78,7 @@ export class KlBudget {
   ): number {
     const sign = Math.sign(alpha);
     const strength = Math.abs(alpha);
-    const baseLog = logSumExp(base, this.#shift);
+    const baseLog = logSumExp(base);
     this.#fill(base, expert, antiexpert, { sign, allowed });
     const tilted = new Tilted(this.#base, this.#shift, { strength, baseLog });
     const most = tilted.at(strength);

@@ -30,6 +30,11 @@ export class GumbelNoise {
     return gumbel(high, mix(high ^ this.#key1));
   }
 
+  /** The part of the position in the random words: all that the noise of a token depends on besides its id. */
+  get key(): number {
+    return this.#key0 | 0;
+  }
+
   /**
    * The same as `at`, or -Infinity if the noise is certainly at most `floor`. One of the two random words is enough to know
    * this, without a logarithm, which makes a draw from 32,000 tokens six times faster (two cores).

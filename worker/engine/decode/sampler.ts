@@ -9,8 +9,10 @@
  */
 import type { Border } from "./border.ts";
 import type { PartialDraw } from "./certificate.ts";
-import { GUMBEL_MAX, GumbelNoise } from "./noise.ts";
-import { truncate, type Truncation } from "./truncate.ts";
+import { argmax, extremesOf, firstOf } from "./exp.ts";
+import { GumbelNoise } from "./noise.ts";
+import { addressOf, kernels, read, reserve } from "./simd/vectors.ts";
+import { truncatePlaced, type Truncation } from "./truncate.ts";
 
 export interface Sampling extends Truncation {
   /** 0 is greedy. */
@@ -156,20 +158,26 @@ export class Sampler {
   #draw(logits: Float32Array, temperature: number): number {
     const noise = this.#noise;
     noise.seek(this.#accepted.length);
+    const { min, max } = extremesOf(logits);
+    let best = firstOf(logits, max);
     // Relative to the largest logit: a temperature near 0 then gives 0 and -Infinity instead of ±Infinity for all.
-    let best = argmax(logits);
-    const max = logits[best]!;
-    for (let i = 0; i < logits.length; i++) logits[i] = (logits[i]! - max) / temperature;
+    const scaledOf = (logit: number) => Math.fround((logit - max) / temperature);
+    const length = reserve(logits.length);
+    kernels.scale(addressOf(0), length, max, temperature);
+    read(logits, 0);
+    const extremes = { min: scaledOf(min), max: scaledOf(max) };
     // Every truncation keeps the largest logit.
-    const border = truncate(logits, this.#sampling);
-    const { logit: least, id: lastId } = border ?? NO_BORDER;
+    const { logit: least, id: lastId } =
+      truncatePlaced(logits, extremes, this.#sampling) ?? NO_BORDER;
     let bestScore = logits[best]! + noise.at(best);
-    for (let id = 0; id < logits.length; id++) {
+    // Most tokens are so unlikely that their noise certainly makes none of them the best: the kernel skips their logarithms.
+    const nextFrom = (from: number) =>
+      from < logits.length
+        ? kernels.findContender(addressOf(0), from, length, least, bestScore, noise.key)
+        : from;
+    for (let id = nextFrom(0); id < logits.length; id = nextFrom(id + 1)) {
       const logit = logits[id]!;
-      // Most tokens are so unlikely that no noise can make them the best: skip their logarithms.
-      if (logit + GUMBEL_MAX < bestScore || logit < least || (logit === least && id > lastId)) {
-        continue;
-      }
+      if (logit === least && id > lastId) continue;
       const score = logit + noise.above(id, bestScore - logit);
       if (score > bestScore || (score === bestScore && id < best)) {
         best = id;
@@ -181,16 +189,3 @@ export class Sampler {
 }
 
 const NO_BORDER: Border = { logit: Number.NEGATIVE_INFINITY, id: Number.POSITIVE_INFINITY };
-
-/** Index of the largest value, of equal ones the first; NaN is ignored. */
-export function argmax(values: Float32Array): number {
-  let best = 0;
-  let max = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < values.length; i++) {
-    if (values[i]! > max) {
-      max = values[i]!;
-      best = i;
-    }
-  }
-  return best;
-}

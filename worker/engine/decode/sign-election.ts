@@ -15,35 +15,24 @@ export interface PairLogits {
   readonly weights: readonly number[];
 }
 
-export class SignElection {
-  /** [V] */
-  readonly #scratch: Float32Array;
-
-  constructor(vocabSize: number) {
-    this.#scratch = new Float32Array(vocabSize);
-  }
-
-  /**
-   * Adds the weighted shifts in log-probability of the elected pairs to `out` [V]. A token that a model masks in a way that makes its
-   * shift undefined gets NaN.
-   */
-  addTo(out: Float32Array, { experts, antiexperts, weights }: PairLogits): void {
-    const size = out.length;
-    const offsets = experts.map(
-      (expert, i) => this.#logSum(antiexperts[i]!) - this.#logSum(expert),
-    );
-    for (let id = 0; id < size; id++) {
-      let [raised, lowered] = [0, 0];
-      for (let i = 0; i < weights.length; i++) {
-        const shift = weights[i]! * (experts[i]![id]! - antiexperts[i]![id]! + offsets[i]!);
-        if (shift < 0) lowered += shift;
-        else raised += shift;
-      }
-      out[id]! += raised + lowered < 0 ? lowered : raised;
+/**
+ * Adds the weighted shifts in log-probability of the elected pairs to `out` [V]. A token that a model masks in a way that makes its
+ * shift undefined gets NaN.
+ */
+export function addElectedShifts(
+  out: Float32Array,
+  { experts, antiexperts, weights }: PairLogits,
+): void {
+  const size = out.length;
+  const logSum = (logits: Float32Array) => logSumExp(logits.subarray(0, size));
+  const offsets = experts.map((expert, i) => logSum(antiexperts[i]!) - logSum(expert));
+  for (let id = 0; id < size; id++) {
+    let [raised, lowered] = [0, 0];
+    for (let i = 0; i < weights.length; i++) {
+      const shift = weights[i]! * (experts[i]![id]! - antiexperts[i]![id]! + offsets[i]!);
+      if (shift < 0) lowered += shift;
+      else raised += shift;
     }
-  }
-
-  #logSum(logits: Float32Array): number {
-    return logSumExp(logits.subarray(0, this.#scratch.length), this.#scratch);
+    out[id]! += raised + lowered < 0 ? lowered : raised;
   }
 }

@@ -3,14 +3,13 @@
  * the base's distribution (`trace`). It changes nothing, depends only on the logits and the token of one position, and
  * knows token ids, not texts.
  */
-import { expNormalize, logSumExp, maxOf } from "./exp.ts";
+import {
+  compareDistributions,
+  type DistributionChange,
+  type TokenValue,
+} from "./distribution-change.ts";
+import { logSumExp } from "./exp.ts";
 import { topIds } from "./truncate.ts";
-
-/** A token with its log-probability or its change of probability. */
-export interface TokenValue {
-  readonly id: number;
-  readonly value: number;
-}
 
 /** Natural logarithms of probabilities in the steered distribution at temperature 1. */
 export interface Logprobs {
@@ -93,10 +92,6 @@ export interface AnalysisOptions {
   readonly candidates?: CandidateOptions;
 }
 
-/** Promoted tokens that are listed per position, and demoted ones. */
-const CHANGED_TOKENS_MAX = 3;
-/** Smaller changes would be rounded to 0. */
-const CHANGE_MIN = 5e-5;
 /** Reported for a log-probability of -Infinity, which JSON does not have; OpenAI uses the same number. */
 export const LOGPROB_MIN = -9_999;
 
@@ -113,14 +108,9 @@ export const roundDecimals = (value: number) =>
  */
 export class TokenAnalyzer {
   readonly #options: AnalysisOptions;
-  /** [V] exp(logit - max) of the base and of the steered distribution. */
-  readonly #baseWeights: Float32Array;
-  readonly #steeredWeights: Float32Array;
 
-  constructor(options: AnalysisOptions, vocabSize: number) {
+  constructor(options: AnalysisOptions) {
     this.#options = options;
-    this.#baseWeights = new Float32Array(vocabSize);
-    this.#steeredWeights = new Float32Array(vocabSize);
   }
 
   /** Whether `DecodedPosition.baseToken` is read: sampling it costs time. */
@@ -131,117 +121,39 @@ export class TokenAnalyzer {
   /** Does not keep references to the logits. */
   analyze(position: DecodedPosition): TokenAnalysis {
     const { logprobs, trace, candidates } = this.#options;
-    const { steered, token } = position;
-    const sums = trace && position.alpha !== 0 ? this.#sumExp(position.base, steered) : null;
-    const steeredLogSum = sums?.steeredLogSum ?? logSumExp(steered, this.#steeredWeights);
+    const { base, steered, token, alpha } = position;
+    const change = trace && alpha !== 0 ? compareDistributions(base, steered) : null;
+    const steeredLogSum = change?.steeredLogSum ?? logSumExp(steered);
     return {
       ...(logprobs !== null && {
         logprobs: tokenLogprobs(steered, steeredLogSum, token, logprobs),
       }),
-      ...(trace && { trace: this.#trace(position, sums, steeredLogSum) }),
+      ...(trace && { trace: traceOf(position, change, steeredLogSum) }),
       ...(candidates && { candidates: candidateLogprobs(steered, steeredLogSum, candidates) }),
     };
   }
-
-  /** @param sums null if the steered distribution is the base's */
-  #trace(
-    position: DecodedPosition,
-    sums: SoftmaxSums | null,
-    steeredLogSum: number,
-  ): SteeringTrace {
-    const { base, expert, antiexpert, steered, token, alpha, baseToken } = position;
-    // Computed first, because the log-probabilities below overwrite the base weights.
-    const changes = sums ? this.#changes(sums) : { promoted: [], demoted: [] };
-    const scratch = this.#baseWeights;
-    const baseLogprob = base[token]! - (sums?.baseLogSum ?? steeredLogSum);
-    const steeredLogprob = steered[token]! - steeredLogSum;
-    return {
-      alpha: roundDecimals(alpha),
-      base: roundDecimals(baseLogprob),
-      expert: expert && roundDecimals(expert[token]! - logSumExp(expert, scratch)),
-      antiexpert: antiexpert && roundDecimals(antiexpert[token]! - logSumExp(antiexpert, scratch)),
-      steered: roundDecimals(steeredLogprob),
-      gain: roundDecimals(steeredLogprob - baseLogprob),
-      kl: roundDecimals(sums?.kl ?? 0),
-      baseToken,
-      ...changes,
-    };
-  }
-
-  /** Fills the weights, and returns their sums. */
-  #sumExp(base: Float32Array, steered: Float32Array): SoftmaxSums {
-    const [baseMax, steeredMax] = [maxOf(base), maxOf(steered)];
-    const baseSum = expNormalize(this.#baseWeights, base, baseMax);
-    const steeredSum = expNormalize(this.#steeredWeights, steered, steeredMax);
-    const baseLogSum = baseMax + Math.log(baseSum);
-    const steeredLogSum = steeredMax + Math.log(steeredSum);
-    const gain = weightedGain(this.#steeredWeights, steered, base) / steeredSum;
-    // Rounding may give a KL slightly below zero.
-    const kl = Math.max(0, gain - steeredLogSum + baseLogSum);
-    return { baseSum, steeredSum, baseLogSum, steeredLogSum, kl };
-  }
-
-  #changes({ baseSum, steeredSum }: SoftmaxSums): {
-    promoted: TokenValue[];
-    demoted: TokenValue[];
-  } {
-    const promoted: TokenValue[] = [];
-    const demoted: TokenValue[] = [];
-    const [base, steered] = [this.#baseWeights, this.#steeredWeights];
-    collectChanges(promoted, demoted, base, steered, 1 / baseSum, 1 / steeredSum);
-    return { promoted: promoted.map(roundValue), demoted: demoted.map(roundValue) };
-  }
 }
 
-/** Sum of weight * (steered - base) over the vocabulary. */
-function weightedGain(weights: Float32Array, steered: Float32Array, base: Float32Array): number {
-  let gain = 0;
-  for (let i = 0; i < weights.length; i++) {
-    // 0 * -Infinity would be NaN.
-    if (weights[i]! > 0) gain += weights[i]! * (steered[i]! - base[i]!);
-  }
-  return gain;
-}
-
-/** Fills the lists with the largest changes of probability; a probability is weight * scale. */
-function collectChanges(
-  promoted: TokenValue[],
-  demoted: TokenValue[],
-  base: Float32Array,
-  steered: Float32Array,
-  baseScale: number,
-  steeredScale: number,
-): void {
-  // Only changes beyond these bounds are listed. The bounds become stricter when a list is full.
-  let promotedMin = CHANGE_MIN;
-  let demotedMax = -CHANGE_MIN;
-  for (let id = 0; id < base.length; id++) {
-    const change = steered[id]! * steeredScale - base[id]! * baseScale;
-    if (change > promotedMin) promotedMin = insertChange(promoted, { id, value: change });
-    else if (change < demotedMax) demotedMax = -insertChange(demoted, { id, value: change });
-  }
-}
-
-/** Sums of exp(logit - max), log-sum-exp in nats, and KL(steered || base) in nats. */
-interface SoftmaxSums {
-  readonly baseSum: number;
-  readonly steeredSum: number;
-  readonly baseLogSum: number;
-  readonly steeredLogSum: number;
-  readonly kl: number;
-}
-
-/**
- * Inserts a change into a list of the largest ones, at its rank; of equal changes the lower id comes first.
- * @returns the size that the next change must exceed
- */
-function insertChange(largest: TokenValue[], change: TokenValue): number {
-  const size = Math.abs(change.value);
-  let at = largest.length;
-  while (at > 0 && Math.abs(largest[at - 1]!.value) < size) at--;
-  largest.splice(at, 0, change);
-  if (largest.length > CHANGED_TOKENS_MAX) largest.pop();
-  return largest.length < CHANGED_TOKENS_MAX ? CHANGE_MIN : Math.abs(largest.at(-1)!.value);
+/** @param change null if the steered distribution is the base's */
+function traceOf(
+  { base, expert, antiexpert, steered, token, alpha, baseToken }: DecodedPosition,
+  change: DistributionChange | null,
+  steeredLogSum: number,
+): SteeringTrace {
+  const baseLogprob = base[token]! - (change?.baseLogSum ?? steeredLogSum);
+  const steeredLogprob = steered[token]! - steeredLogSum;
+  return {
+    alpha: roundDecimals(alpha),
+    base: roundDecimals(baseLogprob),
+    expert: expert && roundDecimals(expert[token]! - logSumExp(expert)),
+    antiexpert: antiexpert && roundDecimals(antiexpert[token]! - logSumExp(antiexpert)),
+    steered: roundDecimals(steeredLogprob),
+    gain: roundDecimals(steeredLogprob - baseLogprob),
+    kl: roundDecimals(change?.kl ?? 0),
+    baseToken,
+    promoted: change?.promoted.map(roundValue) ?? [],
+    demoted: change?.demoted.map(roundValue) ?? [],
+  };
 }
 
 /** @param count how many of the most likely tokens to list */

@@ -65,7 +65,7 @@ function liftsOf(
   liftMax: number,
 ): Map<number, number> {
   const { upper, temperature, noise, noiseAbove } = sampler.describe(steered);
-  const normaliser = logSumExp(base, new Float32Array(base.length));
+  const normaliser = logSumExp(base);
   const own = temperature === 0 ? 0 : temperature * noise(token);
   const threshold = upper[token]! + own - normaliser + LIFT_MARGIN;
   const [ids, scores]: [number[], number[]] = [[], []];

@@ -151,9 +151,9 @@ export class Sequence {
     this.tokens = [...resume];
     this.#scratch = new Float32Array(vocabSize);
     this.#shift = new Shift(pairs, request, vocabSize);
-    this.#analyzer = analysis ? new TokenAnalyzer(analysis, vocabSize) : null;
+    this.#analyzer = analysis ? new TokenAnalyzer(analysis) : null;
     this.#promptAnalyzer = scoredPrompt
-      ? new TokenAnalyzer({ logprobs: scoredPrompt.logprobs, trace: false }, vocabSize)
+      ? new TokenAnalyzer({ logprobs: scoredPrompt.logprobs, trace: false })
       : null;
   }
 

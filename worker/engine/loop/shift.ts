@@ -5,7 +5,7 @@
 import { combineLogits } from "../decode/combine.ts";
 import { Gate, type GateOptions } from "../decode/gate.ts";
 import { GuardedCombiner, type GuardOptions } from "../decode/guards.ts";
-import { SignElection } from "../decode/sign-election.ts";
+import { addElectedShifts } from "../decode/sign-election.ts";
 import { weightedSum } from "../decode/weighted-sum.ts";
 import type { ModelLogits } from "../decode/token-analysis.ts";
 import type { SetPair } from "./model-set.ts";
@@ -26,7 +26,7 @@ export class Shift {
   readonly #means: Readonly<Record<"expert" | "antiexpert", Float32Array>> | null;
   readonly #guards: GuardedCombiner | null;
   readonly #gate: Gate | null;
-  readonly #election: SignElection | null;
+  readonly #hasElection: boolean;
 
   constructor(
     pairs: readonly SetPair[],
@@ -39,8 +39,7 @@ export class Shift {
     this.#means = pairs.length > 1 ? { expert: empty(), antiexpert: empty() } : null;
     this.#guards = guards ? new GuardedCombiner(guards, vocabSize) : null;
     this.#gate = gate && pairs.length > 0 ? new Gate(gate, vocabSize) : null;
-    this.#election =
-      pairConflicts === "elect" && pairs.length > 1 ? new SignElection(vocabSize) : null;
+    this.#hasElection = pairConflicts === "elect" && pairs.length > 1;
   }
 
   /** Whether positions can have no shift, so that the pairs need not run there. */
@@ -66,9 +65,7 @@ export class Shift {
     const isRun = this.#pairs.length > 0 && !rows.includes(null);
     if (!isRun || !this.isApplied(base)) return { base, expert: null, antiexpert: null };
     const antiexpert = this.#mean(rows, "antiexpert");
-    const expert = this.#election
-      ? this.#elected(rows, antiexpert, this.#election)
-      : this.#mean(rows, "expert");
+    const expert = this.#hasElection ? this.#elected(rows, antiexpert) : this.#mean(rows, "expert");
     return { base, expert, antiexpert };
   }
 
@@ -110,14 +107,10 @@ export class Shift {
   }
 
   /** With a sign election the expert of all pairs is their mean antiexpert with the elected shifts. */
-  #elected(
-    rows: readonly (Float32Array | null)[],
-    antiexpert: Float32Array,
-    election: SignElection,
-  ): Float32Array {
+  #elected(rows: readonly (Float32Array | null)[], antiexpert: Float32Array): Float32Array {
     const out = this.#means!.expert;
     out.set(antiexpert);
-    election.addTo(out, {
+    addElectedShifts(out, {
       experts: this.#pairs.map((pair) => rows[pair.expert]!),
       antiexperts: this.#pairs.map((pair) => rows[pair.antiexpert]!),
       weights: this.#pairs.map(({ weight }) => weight),

@@ -39,7 +39,6 @@ test("-Infinity and NaN give 0", () => {
 });
 
 test("logSumExp is the logarithm of the sum, however large the logits are", () => {
-  const scratch = new Float32Array(3);
-  expect(logSumExp(Float32Array.of(0, 0, 0), scratch)).toBeCloseTo(Math.log(3), 10);
-  expect(logSumExp(Float32Array.of(1e4, 1e4, -1e4), scratch)).toBeCloseTo(1e4 + Math.log(2), 9);
+  expect(logSumExp(Float32Array.of(0, 0, 0))).toBeCloseTo(Math.log(3), 10);
+  expect(logSumExp(Float32Array.of(1e4, 1e4, -1e4))).toBeCloseTo(1e4 + Math.log(2), 9);
 });

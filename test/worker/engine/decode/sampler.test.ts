@@ -2,7 +2,8 @@
 import * as fc from "fast-check";
 import { isInside } from "../../../../worker/engine/decode/border.ts";
 import { describe, expect, test } from "vitest";
-import { argmax, Sampler, type Sampling } from "../../../../worker/engine/decode/sampler.ts";
+import { argmax } from "../../../../worker/engine/decode/exp.ts";
+import { Sampler, type Sampling } from "../../../../worker/engine/decode/sampler.ts";
 import { truncate } from "../../../../worker/engine/decode/truncate.ts";
 import { sampling, softmax } from "../../../support/sampling.ts";
 import { chiSquareExcess } from "../../../support/statistics.ts";

@@ -37,7 +37,7 @@ const positions: fc.Arbitrary<DecodedPosition> = fc
     ),
   }));
 
-const analyzer = new TokenAnalyzer({ logprobs: null, trace: true }, VOCAB);
+const analyzer = new TokenAnalyzer({ logprobs: null, trace: true });
 
 /** Reference for log-probabilities. */
 function logSoftmax(logits: Float32Array): number[] {
@@ -90,7 +90,7 @@ describe("the trace", () => {
 
   test("of a position that is not steered shows no change", () => {
     const base = Float32Array.of(1, 2, 3);
-    const only = new TokenAnalyzer({ logprobs: null, trace: true }, 3);
+    const only = new TokenAnalyzer({ logprobs: null, trace: true });
     const position = { base, expert: null, antiexpert: null, steered: base, alpha: 0 };
     expect(only.analyze({ ...position, token: 2, baseToken: 2 }).trace).toEqual({
       alpha: 0,
@@ -109,7 +109,7 @@ describe("the trace", () => {
 
 describe("log-probabilities", () => {
   const analyzers = [0, 3, 20].map(
-    (count) => [count, new TokenAnalyzer({ logprobs: count, trace: false }, VOCAB)] as const,
+    (count) => [count, new TokenAnalyzer({ logprobs: count, trace: false })] as const,
   );
 
   test.each(analyzers)(
@@ -136,7 +136,7 @@ describe("log-probabilities", () => {
   );
 
   test("are the same with and without a trace", () => {
-    const both = new TokenAnalyzer({ logprobs: 3, trace: true }, VOCAB);
+    const both = new TokenAnalyzer({ logprobs: 3, trace: true });
     fc.assert(
       fc.property(positions, (position) => {
         const alone = analyzers[1]![1].analyze(position).logprobs!;
