@@ -20,15 +20,17 @@ import { runRounds, type CaseSamples } from "./rounds.ts";
 import type { SoakTenth } from "./soak.ts";
 import { summarize } from "./statistics.ts";
 import type { TimerDelays } from "./timer-delays.ts";
+import { printUneven, type UnevenResult } from "./uneven.ts";
 
 const options = new Command("npm run bench --")
   .description("measure the speed of proxy-tuned decoding beside its base alone and other engines")
   .option("--json <file>", "also write the report to this file")
   .option("--quick", "use the demo models without inflating them, and fewer rounds", false)
   .addOption(new Option("--only <dtype>", "measure one weight format").choices(["fp32", "int8"]))
+  .option("--uneven", "measure only seven short sequences beside a long one", false)
   .option("--soak <jobs>", "run only the soak test, with this number of jobs", Number)
   .parse()
-  .opts<{ json?: string; quick: boolean; only?: Dtype; soak?: number }>();
+  .opts<{ json?: string; quick: boolean; only?: Dtype; uneven: boolean; soak?: number }>();
 
 const startedMs = Date.now();
 const elapsedSeconds = () => Math.round((Date.now() - startedMs) / 1000);
@@ -39,6 +41,17 @@ if (options.soak) {
   const soak = await runSoak(options.soak);
   printSoak(soak);
   writeJson({ machine: describeMachine(), soak, seconds: elapsedSeconds() });
+  process.exit();
+}
+
+if (options.uneven) {
+  const uneven: UnevenResult[] = [];
+  for (const dtype of options.only ? [options.only] : FULL.dtypes) {
+    logProgress(`${dtype}: uneven contexts`);
+    uneven.push(await runChild<UnevenResult>("uneven.ts", dtype));
+  }
+  printUneven(uneven);
+  writeJson({ machine: describeMachine(), uneven, seconds: elapsedSeconds() });
   process.exit();
 }
 

@@ -21,11 +21,26 @@ export interface JobCache {
 
 /** Bytes of these KV caches when all are open at once and each has reached its limit. */
 export function cacheBytesNeeded(caches: readonly JobCache[]): number {
-  let bytes = 0;
-  for (const [decoder, group] of Map.groupBy(caches, (cache) => hostOf(cache.decoder))) {
-    bytes += decoder.cacheBytesFor(group.map(({ tokens }) => tokens));
+  return [...bytesByDecoder(caches).values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** Lets each model use its part of the budget, which is at least what these caches need. */
+export function divideBudget(caches: readonly JobCache[], cacheBytesMax: number): void {
+  const needed = bytesByDecoder(caches);
+  const all = cacheBytesNeeded(caches);
+  for (const [decoder, bytes] of needed) {
+    decoder.limitCache?.(Math.max(bytes, Math.floor((bytes / all) * cacheBytesMax)));
   }
-  return bytes;
+}
+
+function bytesByDecoder(caches: readonly JobCache[]): Map<Decoder, number> {
+  const byDecoder = Map.groupBy(caches, (cache) => hostOf(cache.decoder));
+  return new Map(
+    Array.from(byDecoder, ([decoder, group]) => [
+      decoder,
+      decoder.cacheBytesFor(group.map(({ tokens }) => tokens)),
+    ]),
+  );
 }
 
 /** The longest jobs of an ensemble that fit the budget when they run alone, at most its context. */

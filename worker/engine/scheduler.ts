@@ -2,12 +2,12 @@
  * Decides which generations run. As many as fit the KV cache budget run together as one batch; the others wait in the order
  * of their submission. Generations join and leave the batch between steps (continuous batching).
  *
- * KV caches are not paged: a model's cache is a rectangle of slots x longest sequence (decoder/kv-cache.ts), so a short
- * sequence takes as much memory as the longest one beside it. A generation joins only if the rectangles of all models fit
- * the budget even when every sequence reaches its token limit, so a running generation is never paused for lack of memory.
+ * A generation joins only if the KV caches of all models fit the budget even when every sequence reaches its token limit, so a
+ * running generation is never paused for lack of memory. Until then models may use what is left for fewer and larger caches, which are
+ * faster (decoder/grouped-cache.ts).
  */
 import { AppError } from "../../shared/api/errors.ts";
-import { cacheBytesNeeded } from "./cache-budget.ts";
+import { cacheBytesNeeded, divideBudget, type JobCache } from "./cache-budget.ts";
 import { Batch } from "./loop/batch.ts";
 import type { PrefixCache } from "./decoder/prefix-cache.ts";
 import { buildModelSet } from "./loop/model-set.ts";
@@ -130,6 +130,7 @@ export class Scheduler {
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
       if (bytesNeeded([...this.#running.values(), next]) > this.#cacheBytesMax) return;
       this.#waiting.shift();
+      divideBudget(jobCaches([...this.#running.values(), next]), this.#cacheBytesMax);
       try {
         const sequence = this.#batch.add(next.request);
         next.onStart();
@@ -161,6 +162,7 @@ export class Scheduler {
   #remove(sequence: Sequence): void {
     this.#running.delete(sequence);
     this.#batch.remove(sequence);
+    divideBudget(jobCaches([...this.#running.values()]), this.#cacheBytesMax);
   }
 }
 
@@ -169,9 +171,9 @@ function asError(error: unknown): Error {
 }
 
 /** Bytes of the KV caches of these tasks when each has reached its token limit. */
-function bytesNeeded(tasks: readonly Task[]): number {
-  const caches = tasks.flatMap(({ request, cacheTokensMax }) =>
+const bytesNeeded = (tasks: readonly Task[]) => cacheBytesNeeded(jobCaches(tasks));
+
+const jobCaches = (tasks: readonly Task[]): JobCache[] =>
+  tasks.flatMap(({ request, cacheTokensMax }) =>
     buildModelSet(request).models.map(({ decoder }) => ({ decoder, tokens: cacheTokensMax })),
   );
-  return cacheBytesNeeded(caches);
-}

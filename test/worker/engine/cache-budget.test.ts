@@ -1,7 +1,12 @@
 /** The longest job that the KV cache budget holds. Fake models: a token takes one byte in each. */
 import { expect, test } from "vitest";
 import type { PreparedGeneration } from "../../../worker/engine-client/messages.ts";
-import { fitToBudget, jobTokensMax } from "../../../worker/engine/cache-budget.ts";
+import {
+  cacheBytesNeeded,
+  divideBudget,
+  fitToBudget,
+  jobTokensMax,
+} from "../../../worker/engine/cache-budget.ts";
 import { PROMPTS, vectorModels } from "../../support/decode-loop.ts";
 import { fakeModels } from "../../support/fake-decoder.ts";
 
@@ -34,6 +39,27 @@ test("real caches grow in blocks: the longest job fits, and one token more does 
     true,
     true,
   ]);
+});
+
+test("a short job beside a long one needs no more than alone, and models get the budget by their needs", async () => {
+  const { base, expert } = await vectorModels("llama", 128);
+  const caches = [
+    { decoder: base, tokens: 1_000 },
+    { decoder: base, tokens: 10 },
+    { decoder: expert, tokens: 10 },
+  ];
+  const alone = caches.map((cache) => cacheBytesNeeded([cache]));
+  const [long, short, other] = alone as [number, number, number];
+  const needed = long + short + other;
+  expect(cacheBytesNeeded(caches)).toBe(needed);
+  const limits = new Map<unknown, number>();
+  for (const decoder of [base, expert]) {
+    decoder.limitCache = (bytesMax) => void limits.set(decoder, bytesMax);
+  }
+  for (const times of [1, 3]) {
+    divideBudget(caches, times * needed);
+    expect([limits.get(base), limits.get(expert)]).toEqual([times * (long + short), times * other]);
+  }
 });
 
 test("an output ends where the budget does; what fits is not changed", () => {

@@ -1,11 +1,9 @@
 /** Checks one graph from its headers: its files, its inputs, the form in which it will run. */
-import { statSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { PAST, SUPPORTED_INPUTS } from "../decoder/graph-io.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { DATA_TYPE } from "../graph/onnx-proto.ts";
 import { mayBePrepared, preparationKey, readPrepared } from "../graph/prepared-file.ts";
-import { findGraph, type GraphChoice } from "../model/graph-files.ts";
+import { findGraph, graphBytes, type GraphChoice } from "../model/graph-files.ts";
 import { expectedForm } from "../model/graph-form.ts";
 import { type ModelConfig } from "../model/model-config.ts";
 import { inspectModel } from "../model/model-folder.ts";
@@ -32,10 +30,9 @@ export async function checkGraph(
     : expectedForm(facts, config);
   const mayBeExact = form.variant === "split" || form.variant === "concat";
   const isExact = stored ? stored.hasExactRows : mayBeExact ? null : false;
-  const files = [file, ...facts.externalFiles.map((name) => join(dirname(file), name))];
   return {
     file,
-    bytes: files.reduce((sum, each) => sum + statSync(each).size, 0),
+    bytes: graphBytes(file, facts),
     form,
     isCompared: stored !== null,
     isReproducible: facts.quantizesActivations ? isExact : true,

@@ -33,8 +33,8 @@ export class AdapterDecoder implements Decoder<Slot> {
     return this.host.cacheBytesFor(lengths);
   }
 
-  reserve(tokens: number): void {
-    this.host.reserve(tokens);
+  reserve(tokens: number, slot?: Slot): void {
+    this.host.reserve(tokens, slot);
   }
 
   open(): Slot {

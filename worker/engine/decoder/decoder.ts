@@ -35,10 +35,15 @@ export interface Decoder<S = unknown> {
   readonly hasExactRows: boolean;
   /** Bytes of the KV caches of all open sequences. */
   readonly cacheBytes: number;
-  /** Bytes of the KV caches of sequences with these lengths in tokens, all open at once. */
+  /** Bytes that the KV caches of sequences with these lengths in tokens need at least, all open at once. */
   cacheBytesFor(lengths: readonly number[]): number;
-  /** Makes room for this many tokens in each KV cache; absent if a cache has no unused entries. */
-  reserve?(tokens: number): void;
+  /**
+   * Bounds `cacheBytes` between runs: at least `cacheBytesFor` the lengths that the open sequences may have. Absent if the caches never
+   * have more than their sequences need.
+   */
+  limitCache?(bytesMax: number): void;
+  /** Makes room for this many tokens in a sequence's KV cache, or in each; absent if a cache has no unused entries. */
+  reserve?(tokens: number, sequence?: S): void;
   /** Opens a sequence with an empty KV cache. */
   open(): S;
   /** Closes a sequence and frees its KV cache. */

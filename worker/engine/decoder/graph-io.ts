@@ -27,6 +27,11 @@ export interface PastInput {
   readonly emptyShape: readonly number[];
 }
 
+/** Whether a cache input is [batch, heads, tokens, head size]. */
+export function hasStandardLayout({ emptyShape }: PastInput): boolean {
+  return emptyShape.length === 4 && emptyShape.indexOf(0) === 2;
+}
+
 /** Keys or values in a cache. */
 export type CacheValues = Float32Array<ArrayBuffer> | Float16Array<ArrayBuffer>;
 

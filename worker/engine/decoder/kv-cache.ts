@@ -1,8 +1,8 @@
 /**
- * The KV cache of one model for all its open sequences, in JS memory. The graph takes it as an input without a copy, and a
- * run returns only the keys and values of the new tokens. It is a rectangle, slots x token capacity, without paging: each
- * sequence has a slot, slots have no gaps, and any range of slots is a batch. Both sides of the rectangle grow in steps, so
- * most runs write a few rows and allocate nothing. Unused entries hold old values and must be masked.
+ * The KV cache of one model for sequences of about the same length (grouped-cache.ts), in JS memory. The graph takes it as an input
+ * without a copy, and a run returns only the keys and values of the new tokens. It is a rectangle, slots x token capacity, without
+ * paging: each sequence has a slot, slots have no gaps, and any range of slots is a batch. Both sides of the rectangle grow in steps,
+ * so most runs write a few rows and allocate nothing. Unused entries hold old values and must be masked.
  *
  * Graphs with Concat place the new tokens behind the whole capacity. For a graph that counts entries (attention windows, ALiBi)
  * the tokens of each sequence have to end there (alignment "end"). Sequences that grow together need no copy for that: the rows of
@@ -12,6 +12,13 @@
  */
 import type { Tensor } from "../onnxruntime/onnxruntime.ts";
 import { cacheTensor, type Alignment, type CacheValues, type PastInput } from "./graph-io.ts";
+import {
+  allocateValues,
+  copyTokens,
+  rowsOf,
+  type CachePlace,
+  type TokenPlace,
+} from "./token-places.ts";
 
 /** Keys and values of some tokens of one sequence, by `past_key_values.*` input: [heads, tokens, head size]. */
 export type KvRows = ReadonlyMap<string, CacheValues>;
@@ -21,6 +28,7 @@ const BUCKET_TOKENS = 64;
 
 /** The place of one sequence. It changes while the cache is used. */
 export interface Slot {
+  cache: KvCache;
   index: number;
   /** Column of the first token in the slot's rows. */
   start: number;
@@ -29,12 +37,7 @@ export interface Slot {
 }
 
 /** Slot capacity doubles, because each growth copies all slots. */
-const roundUpSlots = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
-
-/** Whether a cache input is [batch, heads, tokens, head size]. */
-export function hasStandardLayout({ emptyShape }: PastInput): boolean {
-  return emptyShape.length === 4 && emptyShape.indexOf(0) === 2;
-}
+export const roundUpSlots = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
 
 export class KvCache {
   readonly #pastInputs: readonly PastInput[];
@@ -59,7 +62,7 @@ export class KvCache {
     this.#pastInputs = pastInputs;
     this.#alignment = alignment;
     this.#widthMax = widthMax ?? Infinity;
-    this.#tokenCapacity = this.#roundUpTokens(0);
+    this.#tokenCapacity = this.roundUpTokens(0);
     this.#values = this.#allocate();
   }
 
@@ -73,8 +76,14 @@ export class KvCache {
     return this.#tokenCapacity;
   }
 
-  /** At least one token: graphs that reshape their cache read a dimension of 0 as "unchanged". */
-  #roundUpTokens(tokens: number): number {
+  get slotCapacity(): number {
+    return this.#slotCapacity;
+  }
+
+  /**
+   * The token capacity of a cache for this many. At least one: graphs that reshape their cache read a dimension of 0 as "unchanged".
+   */
+  roundUpTokens(tokens: number): number {
     const rounded = Math.max(1, Math.ceil(tokens / BUCKET_TOKENS)) * BUCKET_TOKENS;
     return Math.max(1, tokens, Math.min(rounded, this.#widthMax - 1));
   }
@@ -84,10 +93,8 @@ export class KvCache {
     return this.#values.reduce((sum, values) => sum + values.byteLength, 0);
   }
 
-  /** Bytes that are allocated between runs when exactly these sequences are open; lengths in tokens. `#copies` is not part of it. */
-  bytesFor(lengths: readonly number[]): number {
-    const slots = roundUpSlots(lengths.length);
-    const tokens = this.#roundUpTokens(Math.max(0, ...lengths));
+  /** Bytes of a cache with these capacities, which `#copies` are not part of. */
+  rectangleBytes(slots: number, tokens: number): number {
     return this.#pastInputs.reduce(
       (sum, { type, emptyShape }) =>
         sum + this.#valueCount(emptyShape, slots, tokens) * (type === "float16" ? 2 : 4),
@@ -96,22 +103,48 @@ export class KvCache {
   }
 
   open(): Slot {
-    const slot = { index: this.#slots.length, start: 0, length: 0 };
+    const slot = { cache: this, index: this.#slots.length, start: 0, length: 0 };
     if (slot.index === this.#slotCapacity)
       this.#resize(roundUpSlots(slot.index + 1), this.#tokenCapacity);
     this.#slots.push(slot);
     return slot;
   }
 
-  /** Frees a slot: the last slot moves into its place. The cache then has no more bytes than `bytesFor` returns. */
+  /** Frees a slot, and capacity that the others do not need. */
   close(slot: Slot): void {
-    const last = this.#slots.pop()!;
-    if (last !== slot) {
-      this.#moveTo(last, { ...last, index: slot.index });
-      this.#slots[slot.index] = last;
+    this.#remove(slot);
+    this.shrink();
+  }
+
+  /** Moves a slot of another cache here, which keeps its capacity. */
+  adopt(slot: Slot): void {
+    const { cache: source, length } = slot;
+    this.reserve(length);
+    const place = this.open();
+    const [first] = this.#slots;
+    if (this.#alignment === "end" && first !== place) {
+      // Where the tokens of the others end, if they fit there.
+      const start = Math.max(0, first!.start + first!.length - length);
+      place.start = Math.min(start, this.#tokenCapacity - length);
     }
-    const slots = roundUpSlots(this.#slots.length);
-    const tokens = this.#roundUpTokens(Math.max(0, ...this.#slots.map(({ length }) => length)));
+    const from = { values: source.#values, place: source.#tokensOf(slot) };
+    this.#copyAll(length, from, { values: this.#values, place: this.#tokensOf(place) });
+    source.#remove(slot);
+    this.#slots[place.index] = Object.assign(slot, place, { length });
+  }
+
+  /** Takes a slot out; the last slot moves into its place. */
+  #remove(slot: Slot): void {
+    const last = this.#slots.pop()!;
+    if (last === slot) return;
+    this.#moveTo(last, { ...last, index: slot.index });
+    this.#slots[slot.index] = last;
+  }
+
+  /** Frees capacity that the open slots do not need. */
+  shrink(): void {
+    const slots = Math.min(this.#slotCapacity, roundUpSlots(this.#slots.length));
+    const tokens = this.roundUpTokens(Math.max(0, ...this.#slots.map(({ length }) => length)));
     if (slots < this.#slotCapacity || tokens < this.#tokenCapacity) this.#resize(slots, tokens);
   }
 
@@ -156,10 +189,10 @@ export class KvCache {
   ): { tensors: Record<string, Tensor>; width: number } {
     const tensors = this.#pastInputs.map(({ name, type, emptyShape }, i) => {
       const [, heads, , size] = emptyShape as [number, number, number, number];
-      const values = allocate(type, count * heads * width * size);
+      const values = allocateValues(type, count * heads * width * size);
       for (const slot of shown) {
         const start = this.#alignment === "end" ? width - slot.length : 0;
-        this.#copy(i, slot.length, {
+        copyTokens(this.#pastInputs[i]!, slot.length, {
           from: { values: this.#values[i]!, ...this.#tokensOf(slot) },
           to: { values, ...rowsOf(slot.index - first, width), token: start },
         });
@@ -187,19 +220,21 @@ export class KvCache {
   /** Moves a slot's tokens to another place in the cache. */
   #moveTo(slot: Slot, place: Slot): void {
     if (place.index === slot.index && place.start === slot.start) return;
-    for (const [i, values] of this.#values.entries()) {
-      this.#copy(i, slot.length, {
-        from: { values, ...this.#tokensOf(slot) },
-        to: { values, ...this.#tokensOf(place) },
-      });
-    }
+    const values = this.#values;
+    const [from, to] = [slot, place].map((at) => ({ values, place: this.#tokensOf(at) }));
+    this.#copyAll(slot.length, from!, to!);
     slot.index = place.index;
     slot.start = place.start;
   }
 
   /** Makes room for this many tokens in each slot. */
   reserve(tokens: number): void {
-    if (tokens > this.#tokenCapacity) this.#resize(this.#slotCapacity, this.#roundUpTokens(tokens));
+    if (tokens > this.#tokenCapacity) this.#resize(this.#slotCapacity, this.roundUpTokens(tokens));
+  }
+
+  /** Changes the capacity to exactly this, which its slots must fit. */
+  fit(slots: number, tokens: number): void {
+    if (slots !== this.#slotCapacity || tokens !== this.#tokenCapacity) this.#resize(slots, tokens);
   }
 
   /**
@@ -213,7 +248,7 @@ export class KvCache {
     if (slot.start + length > this.#tokenCapacity) this.#moveTo(slot, { ...slot, start: 0 });
     const end = { ...slot, start: slot.start + slot.length };
     for (const [i, { name }] of this.#pastInputs.entries()) {
-      this.#copy(i, count, {
+      copyTokens(this.#pastInputs[i]!, count, {
         from: { values: newValues(name), ...rowsOf(row, count) },
         to: { values: this.#values[i]!, ...this.#tokensOf(end) },
       });
@@ -226,8 +261,8 @@ export class KvCache {
     const place = this.#tokensOf({ ...slot, start: slot.start + start });
     return new Map(
       this.#pastInputs.map(({ name, type, emptyShape }, i) => {
-        const values = allocate(type, emptyShape[1]! * count * emptyShape[3]!);
-        this.#copy(i, count, {
+        const values = allocateValues(type, emptyShape[1]! * count * emptyShape[3]!);
+        copyTokens(this.#pastInputs[i]!, count, {
           from: { values: this.#values[i]!, ...place },
           to: { values, ...rowsOf(0, count) },
         });
@@ -245,17 +280,14 @@ export class KvCache {
     const longest = Math.max(...this.#slots.map(({ length }) => length));
     for (const [index, slot] of this.#slots.entries()) {
       slot.start = this.#alignment === "end" ? longest - slot.length : 0;
-      const place = this.#tokensOf(slot);
-      for (const [i, values] of this.#values.entries()) {
-        const from = { values: before[i]!, ...places[index]! };
-        this.#copy(i, slot.length, { from, to: { values, ...place } });
-      }
+      const from = { values: before, place: places[index]! };
+      this.#copyAll(slot.length, from, { values: this.#values, place: this.#tokensOf(slot) });
     }
   }
 
   #allocate(): CacheValues[] {
     return this.#pastInputs.map(({ type, emptyShape }) =>
-      allocate(type, this.#valueCount(emptyShape, this.#slotCapacity, this.#tokenCapacity)),
+      allocateValues(type, this.#valueCount(emptyShape, this.#slotCapacity, this.#tokenCapacity)),
     );
   }
 
@@ -272,45 +304,13 @@ export class KvCache {
     return { spareRows: this.#spareRows, slot: index, capacity: this.#tokenCapacity, token: start };
   }
 
-  /** Copies `count` tokens of each head of an input. Overlapping places are allowed. */
-  #copy(input: number, count: number, { from, to }: Readonly<Record<"from" | "to", Source>>): void {
-    const [, heads, , size] = this.#pastInputs[input]!.emptyShape as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    const first = ({ spareRows, slot, capacity, token }: TokenPlace, head: number) =>
-      ((spareRows + slot * heads + head) * capacity + token) * size;
-    for (let head = 0; head < heads; head++) {
-      const start = first(from, head);
-      to.values.set(from.values.subarray(start, start + count * size), first(to, head));
+  /** Copies `count` tokens of all inputs. Overlapping places are allowed. */
+  #copyAll(count: number, from: CachePlace, to: CachePlace): void {
+    for (const [i, past] of this.#pastInputs.entries()) {
+      copyTokens(past, count, {
+        from: { values: from.values[i]!, ...from.place },
+        to: { values: to.values[i]!, ...to.place },
+      });
     }
   }
-}
-
-/** Tokens of one slot in memory: a row of `capacity` tokens for each head. */
-interface TokenPlace {
-  /** Rows in front of those of the first slot. */
-  readonly spareRows: number;
-  readonly slot: number;
-  readonly capacity: number;
-  /** Column of the first of the tokens. */
-  readonly token: number;
-}
-
-interface Source extends TokenPlace {
-  readonly values: CacheValues;
-}
-
-/** The place of all tokens of a slot in an output of a run. */
-const rowsOf = (slot: number, capacity: number): TokenPlace => ({
-  spareRows: 0,
-  slot,
-  capacity,
-  token: 0,
-});
-
-function allocate(type: PastInput["type"], size: number): CacheValues {
-  return type === "float16" ? new Float16Array(size) : new Float32Array(size);
 }

@@ -82,8 +82,10 @@ export class Prefill {
   #restore(sequence: Sequence, model: ModelState): void {
     const { tenant } = sequence.request;
     const { decoder, decoderSequence, pendingTokens } = model;
-    if (!this.#cache || tenant === undefined) return;
     if (pendingTokens.length === 1 || sequence.tokensInCache(model).length > 0) return;
+    // At once, because growing copies what is there.
+    decoder.reserve?.(pendingTokens.length, decoderSequence);
+    if (!this.#cache || tenant === undefined) return;
     const count = this.#cache.restore(tenant, decoder, decoderSequence, pendingTokens);
     model.pendingTokens = pendingTokens.slice(count);
     if (model === sequence.modelStates[0]) {

@@ -93,6 +93,15 @@ function besideItsWeights(file: string): string {
   return !isBlob && data(file).length === 0 && data(target).length > 0 ? target : file;
 }
 
+/** Bytes of a graph's file and of those with its weights. */
+export function graphBytes(
+  graph: string,
+  { externalFiles }: Pick<GraphFacts, "externalFiles">,
+): number {
+  const files = [graph, ...externalFiles.map((name) => join(dirname(graph), name))];
+  return files.reduce((sum, file) => sum + statSync(file).size, 0);
+}
+
 /** @throws Error with the file if external weights are missing, incomplete, or git-LFS pointers */
 export function checkExternalFiles(
   graph: string,

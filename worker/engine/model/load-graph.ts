@@ -9,8 +9,7 @@ import { dirname } from "node:path";
 import type { InferenceSession } from "../onnxruntime/onnxruntime.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
-import { GraphIo, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
-import { hasStandardLayout } from "../decoder/kv-cache.ts";
+import { GraphIo, hasStandardLayout, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
 import { createSession, type SessionOptions } from "../decoder/session.ts";
 import { addAdapters, type LoraModules } from "../graph/adapter-branches.ts";
@@ -37,6 +36,7 @@ import { hasExactRows, measureValues } from "../graph/row-probe.ts";
 import { realNames } from "../graph/real-names.ts";
 import { measureShapeValues } from "../graph/shape-values.ts";
 import { shapeValueNames, simplify } from "../graph/simplify.ts";
+import { graphBytes } from "./graph-files.ts";
 import { countsEntries, expectedForm, NO_STANDARD_CACHE } from "./graph-form.ts";
 import { keepsCacheOnDevice } from "./provider.ts";
 
@@ -152,7 +152,9 @@ async function openPrepared(
       alignment: variant === "fused" ? "start" : countsEntries ? "end" : "gap",
     });
     const contextTokens = variant === "fused" ? null : config.contextTokens;
-    const decoder = new ExternalCacheDecoder(session, io, { hasExactRows, contextTokens });
+    const weightBytes = graphBytes(file, inspectGraph(file));
+    const facts = { hasExactRows, contextTokens, weightBytes };
+    const decoder = new ExternalCacheDecoder(session, io, facts);
     return { session, decoder: decoder as Decoder };
   });
 }

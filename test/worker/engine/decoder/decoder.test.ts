@@ -159,7 +159,12 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
     },
   );
 
-  test("gives a sequence in a batch the logits that it has alone", async () => {
+  // With the smallest caches, sequences of different lengths are in runs of their own.
+  test.each([
+    ["one cache", Infinity],
+    ["the smallest caches", 0],
+  ])("gives a sequence in %s the logits that it has alone", async (_, bytesMax) => {
+    decoder.limitCache?.(bytesMax);
     const lengths = [5, 0, 100, 1, 63, 64];
     const sequences = lengths.map(() => decoder.open());
     /** Tokens that each sequence has decoded. */
@@ -182,10 +187,14 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
         decoded[i]!++;
       }
     }
+    for (const sequence of sequences) decoder.close(sequence);
+    decoder.limitCache?.(Infinity);
   });
+
   test("frees its memory with the last sequence", async () => {
     const fresh = await open();
     expect(fresh.cacheBytes).toBe(0);
+    fresh.limitCache?.(fresh.cacheBytesFor([70, 70]));
     const sequences = [fresh.open(), fresh.open()];
     for (const sequence of sequences) await fresh.prefill(sequence, ids(70));
     expect(fresh.cacheBytes).toBeGreaterThan(0);

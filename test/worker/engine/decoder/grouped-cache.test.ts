@@ -1,0 +1,224 @@
+/** The caches of sequences of different lengths: contents, memory, and how often they are copied. Any token is one number. */
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Alignment, PastInput } from "../../../../worker/engine/decoder/graph-io.ts";
+import { GroupedCache, rangeOf } from "../../../../worker/engine/decoder/grouped-cache.ts";
+import type { Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
+
+const HEADS = 2;
+const past: PastInput = { name: "key", output: "", type: "float32", emptyShape: [1, HEADS, 0, 1] };
+/** Of one token. */
+const BYTES = 4 * HEADS;
+const create = (alignment: Alignment = "gap", passTokens = 1_000) =>
+  new GroupedCache([past], alignment, { passBytes: passTokens * BYTES, widthMax: null });
+
+/** Keys of one row of a run. */
+const keys = (tokens: readonly number[]) => () =>
+  Float32Array.from([...tokens, ...tokens.map((token) => -token)]);
+
+function append(cache: GroupedCache, slot: Slot, tokens: readonly number[]): void {
+  cache.reserve(slot.length + tokens.length, slot);
+  slot.cache.append(slot, keys(tokens), 0, tokens.length);
+}
+
+/** Sequences of these lengths, all prefilled. */
+function openAll(cache: GroupedCache, lengths: readonly number[]): Slot[] {
+  return lengths.map((length) => {
+    const slot = cache.open();
+    append(cache, slot, Array<number>(length).fill(1));
+    return slot;
+  });
+}
+
+/** One token of each sequence. Returns their lengths before it, by run. */
+function step(cache: GroupedCache, slots: readonly Slot[]): number[][] {
+  const runs = cache.runs(slots);
+  return runs.map((run) => {
+    const { first, count } = rangeOf(run);
+    run[0]!.cache.tensors(first, count, { shown: run, newTokens: 1 });
+    const lengths = run.map(({ length }) => length);
+    for (const slot of run) slot.cache.append(slot, keys([2]), 0, 1);
+    return lengths;
+  });
+}
+
+const sorted = (runs: readonly (readonly number[])[]) =>
+  runs.map((run) => run.toSorted((a, b) => a - b)).toSorted((a, b) => a[0]! - b[0]!);
+
+describe("seven short sequences and a long one", () => {
+  const LENGTHS = [...Array<number>(7).fill(128), 4096];
+  const sum = LENGTHS.reduce((all, length) => all + length, 0) * BYTES;
+
+  test("are two runs, and take the memory of their tokens", () => {
+    const cache = create();
+    const slots = openAll(cache, LENGTHS);
+    step(cache, slots);
+    expect(sorted(step(cache, slots))).toEqual([Array(7).fill(129), [4097]]);
+    expect(cache.bytes).toBeLessThanOrEqual(1.25 * sum);
+    expect(cache.bytesFor(LENGTHS)).toBeLessThanOrEqual(sum);
+  });
+
+  test("are one run where that costs less than another pass over the weights", () => {
+    const cache = create("gap", 40_000);
+    const slots = openAll(cache, LENGTHS);
+    step(cache, slots);
+    expect(step(cache, slots)).toHaveLength(1);
+  });
+
+  test("are as many runs as have to be where memory is short", () => {
+    const cache = create("gap", 40_000);
+    cache.limit(cache.bytesFor(LENGTHS.map((length) => length + 8)));
+    const slots = openAll(cache, LENGTHS);
+    for (let i = 0; i < 8; i++) expect(step(cache, slots)).toHaveLength(2);
+  });
+
+  test("give memory back when the long one leaves, or the short ones", () => {
+    for (const leaving of [[7], [0, 1, 2, 3, 4, 5, 6]]) {
+      const cache = create("gap", 40_000);
+      const slots = openAll(cache, LENGTHS);
+      for (let i = 0; i < 3; i++) step(cache, slots);
+      for (const at of leaving) cache.close(slots[at]!);
+      const left = slots.filter((_, at) => !leaving.includes(at));
+      expect(cache.bytes).toBeLessThanOrEqual(BYTES * 1.2 * (left.length === 1 ? 4_160 : 8 * 192));
+      step(cache, left);
+      for (const slot of left) cache.close(slot);
+      expect(cache.bytes).toBe(0);
+    }
+  });
+
+  test("a growing one leaves the others, and none is copied often", () => {
+    const cache = create("gap", 2_000);
+    const slots = openAll(cache, LENGTHS.slice(0, 7));
+    const [grown] = slots as [Slot];
+    let changes = 0;
+    let before = "";
+    for (let i = 0; i < 600; i++) {
+      const runs = step(cache, slots);
+      const groups = JSON.stringify(runs.map((run) => run.length));
+      if (groups !== before) changes++;
+      before = groups;
+      append(cache, grown, [3, 3]);
+    }
+    expect(before).toBe("[1,6]");
+    // All together at the first step, later the grown one apart.
+    expect(changes).toBe(2);
+  });
+
+  test("share a run when their own runs have cost as much as the copy", () => {
+    const cache = create("gap", 100);
+    const slots = openAll(cache, LENGTHS.slice(0, 7));
+    // Six runs too many are 600 tokens; seven rows of 128 tokens are copied at four times their size.
+    const runs = Array.from({ length: 8 }, () => step(cache, slots).length);
+    expect(runs).toEqual([7, 7, 7, 7, 7, 7, 1, 1]);
+  });
+});
+
+type Action =
+  | { readonly do: "open"; readonly count: number }
+  | { readonly do: "close" | "append" | "rewind"; readonly which: number; readonly count: number }
+  | { readonly do: "step"; readonly chosen: readonly boolean[] };
+
+const action: fc.Arbitrary<Action> = fc.oneof(
+  fc.record({ do: fc.constant("open" as const), count: fc.integer({ min: 1, max: 400 }) }),
+  fc.record({
+    do: fc.constantFrom(...(["close", "append", "rewind"] as const)),
+    which: fc.nat(7),
+    count: fc.integer({ min: 1, max: 150 }),
+  }),
+  fc.record({
+    do: fc.constant("step" as const),
+    chosen: fc.array(fc.boolean(), { minLength: 8, maxLength: 8 }),
+  }),
+);
+
+/** A cache, and the same tokens as one array for each sequence. */
+class Sequences {
+  readonly cache: GroupedCache;
+  readonly all: { readonly slot: Slot; readonly tokens: number[]; readonly most: number }[] = [];
+  readonly #isLimited: boolean;
+  #next = 1;
+
+  constructor(cache: GroupedCache, isLimited: boolean) {
+    this.cache = cache;
+    this.#isLimited = isLimited;
+  }
+
+  /** Bytes that sequences with these most tokens may take. */
+  limit(most = this.all.map((one) => one.most)): number {
+    return this.#isLimited ? this.cache.bytesFor(most) : Infinity;
+  }
+
+  perform(action: Action): void {
+    if (action.do === "open") this.#open(action.count);
+    else if (action.do === "step") this.#step(this.all.filter((_, at) => action.chosen[at]));
+    else if (this.all.length > 0) this.#change(action.do, action.which, action.count);
+    if (this.#isLimited) this.cache.limit(this.limit());
+  }
+
+  #open(most: number): void {
+    if (this.all.length === 8) return;
+    this.cache.limit(this.limit([...this.all.map((one) => one.most), most]));
+    this.all.push({ slot: this.cache.open(), tokens: [], most });
+  }
+
+  #step(chosen: typeof this.all): void {
+    const growing = chosen.filter(({ tokens, most }) => tokens.length < most);
+    if (growing.length === 0) return;
+    const runs = this.cache.runs(growing.map(({ slot }) => slot));
+    for (const run of runs) {
+      const { first, count } = rangeOf(run);
+      run[0]!.cache.tensors(first, count, { shown: run, newTokens: 1 });
+    }
+    for (const { slot, tokens } of growing) {
+      const ran = runs.filter((run) => run.includes(slot));
+      if (ran.length !== 1) throw new Error(`a sequence is in ${ran.length} runs`);
+      slot.cache.append(slot, keys([this.#next]), 0, 1);
+      tokens.push(this.#next++);
+    }
+  }
+
+  #change(how: "close" | "append" | "rewind", which: number, most: number): void {
+    const at = which % this.all.length;
+    const { slot, tokens, most: tokensMax } = this.all[at]!;
+    if (how === "close") {
+      this.cache.close(slot);
+      this.all.splice(at, 1);
+    } else if (how === "rewind") {
+      const count = Math.min(most, tokens.length);
+      slot.length -= count;
+      tokens.length -= count;
+    } else {
+      const count = Math.min(most, tokensMax - tokens.length);
+      const added = Array.from({ length: count }, () => this.#next++);
+      if (count > 0) append(this.cache, slot, added);
+      tokens.push(...added);
+    }
+  }
+}
+
+describe.each(["start", "gap", "end"] as const)("caches with tokens at the %s", (alignment) => {
+  test("hold the same as one array per sequence, within the limit, after any actions", () => {
+    const plan = [
+      fc.array(action, { maxLength: 40 }),
+      fc.integer({ min: 1, max: 4_000 }),
+      fc.boolean(),
+    ] as const;
+    fc.assert(
+      fc.property(...plan, (actions, passTokens, isLimited) => {
+        const cache = create(alignment, passTokens);
+        const sequences = new Sequences(cache, isLimited);
+        for (const action of actions) {
+          sequences.perform(action);
+          expect(cache.bytes).toBeLessThanOrEqual(sequences.limit());
+          for (const { slot, tokens } of sequences.all) {
+            const held = slot.cache.read(slot, 0, slot.length).get("key")!;
+            expect([...held]).toEqual([...keys(tokens)()]);
+          }
+        }
+        for (const { slot } of sequences.all) cache.close(slot);
+        expect(cache.bytes).toBe(0);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});

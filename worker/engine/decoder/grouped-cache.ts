@@ -1,0 +1,213 @@
+/**
+ * The KV caches of one model for all its open sequences: rectangles (kv-cache.ts) of rows that run together, of which
+ * cache-groups.ts decides. A new sequence has a rectangle of its own until it decodes.
+ *
+ * A change of the groups copies rows, so it is made when it has paid: when the bytes that runs have read in vain, compared with the best
+ * groups, are those of the copy. At worst, reading in vain and copying together take twice as long as the better of both.
+ *
+ * Rectangles hold more than the tokens of their sequences. `limit` bounds that: sequences are admitted for the smallest rectangles
+ * (`bytesFor`), and as long as others have not grown to their limits, what is left is used for fewer runs.
+ */
+import { bytesOfGroups, divideRows, type RectangleBytes } from "./cache-groups.ts";
+import type { Alignment, PastInput } from "./graph-io.ts";
+import { KvCache, roundUpSlots, type Slot } from "./kv-cache.ts";
+
+/** A copied byte takes as long as this many bytes of a run: it is read and written, mostly into new memory. */
+const COPY_PRICE = 4;
+
+export class GroupedCache {
+  readonly #create: () => KvCache;
+  readonly #caches = new Set<KvCache>();
+  readonly #passBytes: number;
+  readonly #bytesOf: RectangleBytes;
+  readonly #roundUp: (tokens: number) => number;
+  #bytesMax = Infinity;
+  /** Tokens for which each rectangle has room at least. */
+  #tokensMin = 0;
+  /** Bytes that runs have read since the last change, beyond those of the best groups. */
+  #vainBytes = 0;
+
+  /**
+   * @param passBytes bytes that one more run costs
+   * @param widthMax see KvCache
+   */
+  constructor(
+    pastInputs: readonly PastInput[],
+    alignment: Alignment,
+    { passBytes, widthMax }: { readonly passBytes: number; readonly widthMax: number | null },
+  ) {
+    this.#create = () => new KvCache(pastInputs, alignment, widthMax);
+    const empty = this.#create();
+    this.#bytesOf = (slots, tokens) => empty.rectangleBytes(slots, tokens);
+    this.#roundUp = (tokens) => empty.roundUpTokens(tokens);
+    this.#passBytes = passBytes;
+  }
+
+  /** Bytes that are allocated now. */
+  get bytes(): number {
+    return sum([...this.#caches].map(({ bytes }) => bytes));
+  }
+
+  /** Bytes of the smallest rectangles for sequences with these lengths in tokens. */
+  bytesFor(lengths: readonly number[]): number {
+    const tokens = lengths.map((length) => this.#tokensFor(length)).toSorted((a, b) => b - a);
+    const sizes = divideRows(tokens, this.#bytesOf, { passBytes: 0, bytesMax: Infinity });
+    return bytesOfGroups(tokens, sizes, this.#bytesOf);
+  }
+
+  /** Bounds `bytes` between runs; at least `bytesFor` the lengths that the open sequences will have. */
+  limit(bytesMax: number): void {
+    this.#bytesMax = bytesMax;
+    this.#makeRoom([], 0);
+  }
+
+  open(): Slot {
+    const cache = this.#create();
+    this.#caches.add(cache);
+    const slot = cache.open();
+    this.#makeRoom([slot], 0);
+    return slot;
+  }
+
+  close(slot: Slot): void {
+    const { cache } = slot;
+    cache.close(slot);
+    if (cache.slots.length === 0) this.#caches.delete(cache);
+  }
+
+  /** Makes room for this many tokens: of one sequence, or of all sequences from now on. */
+  reserve(tokens: number, slot?: Slot): void {
+    if (slot) return this.#makeRoom([slot], tokens - slot.length);
+    this.#tokensMin = tokens;
+    for (const cache of this.#caches) cache.reserve(tokens);
+  }
+
+  /** The runs of a step: sequences that decode a token together, and have room for it. */
+  runs(slots: readonly Slot[]): Slot[][] {
+    this.#regroup(slots);
+    this.#makeRoom(slots, 1);
+    return [...Map.groupBy(slots, ({ cache }) => cache).values()];
+  }
+
+  /** Makes room for new tokens of these sequences. If that exceeds the limit, all rectangles become as small as they have to be. */
+  #makeRoom(slots: readonly Slot[], newTokens: number): void {
+    const wanted = new Map(slots.map((slot) => [slot, slot.length + newTokens]));
+    const needs = new Map<KvCache, number>();
+    for (const [{ cache }, tokens] of wanted) {
+      needs.set(cache, Math.max(needs.get(cache) ?? cache.tokenCapacity, this.#roundUp(tokens)));
+    }
+    const added = [...needs].map(
+      ([cache, tokens]) => this.#bytesOf(cache.slotCapacity, tokens) - cache.bytes,
+    );
+    if (this.bytes + sum(added) <= this.#bytesMax) {
+      for (const [cache, tokens] of needs) cache.reserve(tokens);
+      return;
+    }
+    const tokensOf = (slot: Slot) => this.#tokensFor(Math.max(slot.length, wanted.get(slot) ?? 0));
+    const all = [...this.#caches].flatMap((cache) => cache.slots);
+    this.#apply(this.#divide(all, tokensOf, this.#bytesMax), tokensOf, this.#bytesMax);
+  }
+
+  #tokensFor(length: number): number {
+    return this.#roundUp(Math.max(length, this.#tokensMin));
+  }
+
+  /** Changes the groups of sequences that decode a token together, if it has paid. */
+  #regroup(slots: readonly Slot[]): void {
+    const tokensOf = ({ length }: Slot) => this.#tokensFor(length + 1);
+    const used = new Set(slots.map(({ cache }) => cache));
+    if (used.size === 1 && slots.length === 1 && slots[0]!.cache.slots.length === 1) return;
+    const isHere = new Set(slots);
+    const idle = [...this.#caches].flatMap((cache) =>
+      used.has(cache) ? cache.slots.filter((slot) => !isHere.has(slot)) : [],
+    );
+    const others = [...this.#caches].filter((cache) => !used.has(cache));
+    const othersBytes = sum([
+      ...others.map(({ bytes }) => bytes),
+      ...idle.map((slot) => this.#bytesOf(1, this.#tokensFor(slot.length))),
+    ]);
+    const bytesMax = this.#bytesMax - othersBytes;
+    const groups = this.#divide(slots, tokensOf, bytesMax);
+    const best = groups.length * this.#passBytes + this.#bytesOfGroups(groups, tokensOf);
+    const now = sum(
+      [...Map.groupBy(slots, ({ cache }) => cache)].map(([cache, shown]) => {
+        const tokens = Math.max(cache.tokenCapacity, ...shown.map(tokensOf));
+        return this.#passBytes + this.#bytesOf(rangeOf(shown).count, tokens);
+      }),
+    );
+    this.#vainBytes += Math.max(0, now - best);
+    const copied = sum(groups.map((group) => this.#copiedTokens(group, tokensOf)));
+    if (now <= best || this.#vainBytes < COPY_PRICE * this.#bytesOf(1, copied)) return;
+    this.#apply(groups, tokensOf, bytesMax);
+  }
+
+  /** Groups of these sequences, each with the longest first. */
+  #divide(slots: readonly Slot[], tokensOf: (slot: Slot) => number, bytesMax: number): Slot[][] {
+    const sorted = slots.toSorted((a, b) => tokensOf(b) - tokensOf(a));
+    const limits = { passBytes: this.#passBytes, bytesMax };
+    const sizes = divideRows(sorted.map(tokensOf), this.#bytesOf, limits);
+    let first = 0;
+    return sizes.map((size) => sorted.slice(first, (first += size)));
+  }
+
+  /** The rectangle that a group takes over: the one with the most of its tokens among those that have no others. */
+  #hostOf(group: readonly Slot[]): KvCache | undefined {
+    const members = new Set(group);
+    const possible = [...new Set(group.map(({ cache }) => cache))].filter((cache) =>
+      cache.slots.every((slot) => members.has(slot)),
+    );
+    const held = ({ slots }: KvCache) => sum(slots.map(({ length }) => length));
+    return possible.toSorted((a, b) => held(b) - held(a))[0];
+  }
+
+  /** Tokens that are copied to form a group. */
+  #copiedTokens(group: readonly Slot[], tokensOf: (slot: Slot) => number): number {
+    const host = this.#hostOf(group);
+    const tokens = tokensOf(group[0]!);
+    const isKept = host?.tokenCapacity === tokens && group.length <= host.slotCapacity;
+    const copied = isKept ? group.filter(({ cache }) => cache !== host) : group;
+    return sum(copied.map(({ length }) => length));
+  }
+
+  #apply(
+    groups: readonly (readonly Slot[])[],
+    tokensOf: (slot: Slot) => number,
+    bytesMax: number,
+  ): void {
+    this.#vainBytes = 0;
+    const sources = new Set(groups.flat().map(({ cache }) => cache));
+    let bytesLeft = bytesMax - this.#bytesOfGroups(groups, tokensOf);
+    for (const group of groups) {
+      const tokens = tokensOf(group[0]!);
+      let slots = group.length;
+      // Room for more rows, where there is.
+      const more = this.#bytesOf(roundUpSlots(slots), tokens) - this.#bytesOf(slots, tokens);
+      if (more <= bytesLeft) {
+        slots = roundUpSlots(slots);
+        bytesLeft -= more;
+      }
+      const cache = this.#hostOf(group) ?? this.#create();
+      this.#caches.add(cache);
+      cache.fit(slots, tokens);
+      for (const slot of group) if (slot.cache !== cache) cache.adopt(slot);
+      sources.delete(cache);
+    }
+    for (const source of sources) {
+      if (source.slots.length === 0) this.#caches.delete(source);
+      else source.shrink();
+    }
+  }
+
+  #bytesOfGroups(groups: readonly (readonly Slot[])[], tokensOf: (slot: Slot) => number): number {
+    return sum(groups.map((group) => this.#bytesOf(group.length, tokensOf(group[0]!))));
+  }
+}
+
+/** The range of slots from the first to the last of these, all of one rectangle. */
+export function rangeOf(slots: readonly Slot[]): { first: number; count: number } {
+  const indexes = slots.map(({ index }) => index);
+  const first = Math.min(...indexes);
+  return { first, count: Math.max(...indexes) - first + 1 };
+}
+
+const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

@@ -1,0 +1,49 @@
+/** Where the tokens of a sequence are in the memory of a cache (kv-cache.ts) or of a run's output, and how they are copied. */
+import type { CacheValues, PastInput } from "./graph-io.ts";
+
+/** Tokens of one slot in memory: a row of `capacity` tokens for each head. */
+export interface TokenPlace {
+  /** Rows in front of those of the first slot. */
+  readonly spareRows: number;
+  readonly slot: number;
+  readonly capacity: number;
+  /** Column of the first of the tokens. */
+  readonly token: number;
+}
+
+interface Source extends TokenPlace {
+  readonly values: CacheValues;
+}
+
+/** Tokens of one slot in a cache, whose values are given by input. */
+export interface CachePlace {
+  readonly values: readonly CacheValues[];
+  readonly place: TokenPlace;
+}
+
+/** The place of all tokens of a slot in an output of a run. */
+export const rowsOf = (slot: number, capacity: number): TokenPlace => ({
+  spareRows: 0,
+  slot,
+  capacity,
+  token: 0,
+});
+
+export function allocateValues(type: PastInput["type"], size: number): CacheValues {
+  return type === "float16" ? new Float16Array(size) : new Float32Array(size);
+}
+
+/** Copies `count` tokens of each head of an input. Overlapping places are allowed. */
+export function copyTokens(
+  { emptyShape }: PastInput,
+  count: number,
+  { from, to }: Readonly<Record<"from" | "to", Source>>,
+): void {
+  const [, heads, , size] = emptyShape as [number, number, number, number];
+  const first = ({ spareRows, slot, capacity, token }: TokenPlace, head: number) =>
+    ((spareRows + slot * heads + head) * capacity + token) * size;
+  for (let head = 0; head < heads; head++) {
+    const start = first(from, head);
+    to.values.set(from.values.subarray(start, start + count * size), first(to, head));
+  }
+}
