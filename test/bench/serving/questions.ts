@@ -10,6 +10,8 @@ import { demoModels, demoRequest, demoTokenizer } from "../../support/base-serve
 export interface Question {
   readonly ids: readonly number[];
   readonly replyTokens: number;
+  /** Whether the reply does not end by itself before that. */
+  readonly isEndless?: boolean;
 }
 
 const FILE = new URL("../../eval/data/gsm-mini.test.jsonl", import.meta.url);

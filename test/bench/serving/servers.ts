@@ -35,11 +35,15 @@ export interface Servers {
   readonly stop: () => Promise<void>;
 }
 
-/** Starts the edge with its Redis and one worker, and a llama.cpp server for each number of threads. */
+/**
+ * Starts the edge with its Redis and one worker, and a llama.cpp server for each number of threads.
+ * @param workerEnv further environment variables of the worker
+ */
 export async function startServers(
   family: FamilyName,
   form: Form,
   llamaThreads: readonly number[],
+  workerEnv: Readonly<Record<string, string>> = {},
 ): Promise<Servers> {
   const { child: redis, url: redisUrl } = await startRedis({ aof: true });
   const edge = await startEdge({ redisUrl });
@@ -53,6 +57,7 @@ export async function startServers(
       // The same question is asked of the base alone and steered.
       PREFIX_CACHE_MIB: "0",
       LOG_LEVEL: "warn",
+      ...workerEnv,
     },
   });
   const client = await connectRedis(redisUrl);
@@ -89,7 +94,7 @@ function trimtab(
 ): Server {
   return {
     name,
-    async stream({ ids, replyTokens }, onText, signal) {
+    async stream({ ids, replyTokens, isEndless = false }, onText, signal) {
       const body = JSON.stringify({
         model: "bench",
         prompt: ids,
@@ -99,7 +104,7 @@ function trimtab(
         stream_options: { include_usage: true },
         steering: { alpha },
         // The steered reply ends there by itself; the base alone would go on or end earlier.
-        ...(alpha === 0 && { logit_bias: { "0": -100 } }),
+        ...((alpha === 0 || isEndless) && { logit_bias: { "0": -100 } }),
       });
       let tokens = 0;
       const headers = { authorization: `Bearer ${key}`, "cancel-on-disconnect": "true" };
