@@ -73,7 +73,9 @@ export class EngineClient {
     });
     threads.engine.on("message", (message: FromEngine) => {
       if (isProgress(message)) this.#watches.engine?.progressed();
-      if (message.type === "run") this.#runs.get(message.run)?.onEvent(message.event);
+      if (message.type === "events") {
+        for (const { run, event } of message.events) this.#runs.get(run)?.onEvent(event);
+      }
       if (message.type === "bases") {
         this.#bases = message.bases;
         this.onBases(message.bases);
@@ -243,7 +245,7 @@ export class EngineClient {
 
 /** A remote base that does not answer is no fault of the engine, which waits for it as long as its entry in the manifest says. */
 function isProgress(message: FromEngine): boolean {
-  if (message.type !== "stats") return message.type === "run";
+  if (message.type !== "stats") return message.type === "events";
   return message.stats.stepMs.length > 0 || message.stats.awaitsBase;
 }
 

@@ -292,7 +292,11 @@ export type FromEngine =
   /** A base can be used again, or cannot any more, or its server has answered an error. */
   | { readonly type: "bases"; readonly bases: readonly RemoteBaseState[] }
   | { readonly type: "startFailed"; readonly reason: string }
-  | { readonly type: "run"; readonly run: number; readonly event: RunEvent }
+  | {
+      readonly type: "events";
+      /** In their order. */
+      readonly events: readonly { readonly run: number; readonly event: RunEvent }[];
+    }
   | { readonly type: "stats"; readonly stats: EngineStats };
 
 /** Counts of the runs of one ensemble. */

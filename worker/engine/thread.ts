@@ -47,6 +47,18 @@ const port = parentPort!;
 const send = (message: FromEngine) => port.postMessage(message);
 const { manifestFile, cacheBytesMax, prefixBytesMax, ...options } = workerData as EngineOptions;
 
+type Events = (FromEngine & { type: "events" })["events"][number][];
+let events: Events = [];
+
+/** One message has the events of all runs in a step: a message for each would wake the main thread as often. */
+function sendEvent(run: number, event: RunEvent): void {
+  if (events.push({ run, event }) > 1) return;
+  queueMicrotask(() => {
+    send({ type: "events", events });
+    events = [];
+  });
+}
+
 try {
   const ensembles = await loadEnsembles(readManifest(manifestFile), {
     ...options,
@@ -68,7 +80,7 @@ try {
     const recorder = stats.startRun(message.prepared.generation.model);
     const task = createTask(ensembles, message, recorder, (event) => {
       if (isEndEvent(event)) tasks.delete(run);
-      send({ type: "run", run, event });
+      sendEvent(run, event);
     });
     if (!task) return;
     tasks.set(run, task);

@@ -235,8 +235,9 @@ test("leaving the loop early stops the run", async () => {
   const thread = post.mock.contexts[1] as Worker;
   post.mockRestore();
   for await (const [message] of on(thread, "message") as AsyncIterable<[FromEngine]>) {
-    if (message.type !== "run" || !isEndEvent(message.event)) continue;
-    expect(message.event).toMatchObject({ type: "end", finish: null });
+    const end = message.type === "events" && message.events.find(({ event }) => isEndEvent(event));
+    if (!end) continue;
+    expect(end.event).toMatchObject({ type: "end", finish: null });
     break;
   }
 });
