@@ -104,3 +104,16 @@ test.concurrent("a command that waits until the connection is ready is not lost 
   proxy.heal();
   expect(await reply).toContain("redis_version");
 });
+
+test.concurrent("commands of one turn leave in one packet, and each gets its reply", async (context) => {
+  const { redis } = await connectThroughProxy(context);
+  const packets = vi.spyOn(redis.stream, "_writev");
+  const single = vi.spyOn(redis.stream, "_write");
+  const values = Array.from({ length: 20 }, (_, i) => `${i}`);
+  // Each one is sent by another microtask, as tokens of a step are logged.
+  const replies = await Promise.all(
+    values.map((value) => Promise.resolve().then(() => redis.echo(value))),
+  );
+  expect(replies).toEqual(values);
+  expect([packets.mock.calls.length, single.mock.calls.length]).toEqual([1, 0]);
+});
