@@ -41,8 +41,8 @@ export function* grammarParts(
     yield;
     const openEnded = callsWithUnclearEnd(states, budget);
     if (openEnded.size === 0) {
-      const [{ edges, calls, accepting }] = states as [DfaState];
-      if (edges.length + calls.length === 0 && !accepting) {
+      const [{ edges, calls, fallback, accepting }] = states as [DfaState];
+      if (edges.length + calls.length === 0 && !fallback && !accepting) {
         throw new GrammarError([], "matches no text, or refers to itself without end");
       }
       return emitTables(states, budget);
@@ -61,7 +61,7 @@ function callsWithUnclearEnd(states: readonly DfaState[], budget: Budget): Set<s
   for (const { calls } of states) {
     for (const call of calls) {
       const within = continued.get(call.start)!;
-      const after = bytesOf(states[call.to]!);
+      const after = bytesOf(states, call.to);
       const repeats = call.max !== 1;
       const isUnclear =
         intersects(within, after) ||
@@ -89,8 +89,9 @@ function continuations(states: readonly DfaState[], budget: Budget): Map<number,
       seen.add(state);
     };
     for (let at = open.pop(); at !== undefined; at = open.pop()) {
-      const { edges, calls, accepting, origin } = states[at]!;
+      const { edges, calls, fallback, accepting, origin } = states[at]!;
       budget.spend(1 + edges.length + calls.length, origin);
+      if (fallback) visit(fallback.to);
       for (const { to } of edges) visit(to);
       for (const call of calls) {
         visit(call.to);
@@ -98,7 +99,7 @@ function continuations(states: readonly DfaState[], budget: Budget): Map<number,
         last.add(call.start);
         if (call.max !== 1) addSet(set, call.first);
       }
-      if (accepting && seen.has(at)) addSet(set, bytesOf(states[at]!));
+      if (accepting && seen.has(at)) addSet(set, bytesOf(states, at));
     }
     sets.set(start, set);
     lastCalls.set(start, last);
@@ -115,9 +116,11 @@ function continuations(states: readonly DfaState[], budget: Budget): Map<number,
   return sets;
 }
 
-/** The bytes that can be read in a state. */
-function bytesOf({ edges, calls }: DfaState): ByteSet {
+/** The bytes that can be read in a state, or some more. */
+function bytesOf(states: readonly DfaState[], at: number): ByteSet {
+  const { edges, calls, fallback } = states[at]!;
   const set = emptySet();
+  if (fallback) addSet(set, bytesOf(states, fallback.to));
   addRanges(
     set,
     edges.map(({ min, max }) => [min, max]),

@@ -12,6 +12,8 @@ export interface CompiledGrammar {
   readonly edgeMax: Uint8Array;
   /** The next state, or -1 - e for entry e: the state `entryTo[e]` inside the calls of the entry. */
   readonly edgeTo: Int32Array;
+  /** The state whose edges count for all bytes without an edge here; -1 for none. An edge to NOWHERE allows no text. */
+  readonly fallback: Int32Array;
   readonly entryTo: Int32Array;
   /** Calls that entry e pushes onto the stack, outermost first: entryCalls from entryStarts[e] to entryStarts[e + 1]. */
   readonly entryStarts: Uint32Array;
@@ -23,3 +25,6 @@ export interface CompiledGrammar {
   /** The first state of the part. */
   readonly callFirst: Uint32Array;
 }
+
+/** The target of an edge whose byte is not allowed, although the fallback of its state has an edge for it. */
+export const NOWHERE = -0x80000000;

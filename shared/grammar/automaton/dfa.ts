@@ -4,9 +4,11 @@
  */
 import type { Budget } from "../rules/budget.ts";
 import { addRanges, addSet, emptySet, intersects, type ByteSet } from "../rules/byte-set.ts";
+import type { ByteRange } from "../rules/grammar.ts";
 import type { Parts } from "../rules/parts.ts";
-import { END, type Call, type Nfa } from "./nfa.ts";
+import { END, type Call, type Nfa, type NfaState } from "./nfa.ts";
 import { numberKey } from "./number-key.ts";
+import { fallbackBytes, OtherTexts, type Otherwise, type Read } from "./otherwise.ts";
 
 /** An edge that reads one byte from min to max. */
 export interface DfaEdge {
@@ -26,6 +28,12 @@ export interface DfaState {
   readonly edges: readonly DfaEdge[];
   /** No two begin with the same byte, and none with a byte of an edge. */
   readonly calls: readonly DfaCall[];
+  /** The state whose edges and calls count for all bytes but `own`; null if there is none. No byte of `forbidden` is allowed. */
+  readonly fallback: {
+    readonly to: number;
+    readonly own: readonly ByteRange[];
+    readonly forbidden: readonly ByteRange[];
+  } | null;
   /** Whether the part may end here. */
   readonly accepting: boolean;
   /** The part of the format that the state comes from (Budget.origin). */
@@ -56,10 +64,13 @@ class Determinizer {
   readonly #nfa: Nfa;
   readonly #budget: Budget;
   readonly #copied: Copied;
+  readonly #otherTexts: OtherTexts;
   readonly #ids = new Map<string, number>();
   readonly #sets: (readonly number[])[] = [];
   /** The state that stands for the closure of one state, by that state. */
   readonly #single: (number | undefined)[] = [];
+  /** The state that stands for a set of one state, by that state. */
+  readonly #only: (number | undefined)[] = [];
   /** Buffers of `#edges`. */
   readonly #isBorder = new Uint8Array(257);
   readonly #intervalOf = new Uint16Array(257);
@@ -68,6 +79,7 @@ class Determinizer {
     this.#nfa = nfa;
     this.#budget = budget;
     this.#copied = copied;
+    this.#otherTexts = new OtherTexts(nfa);
   }
 
   *run(root: number): Parts<DfaState[]> {
@@ -92,7 +104,12 @@ class Determinizer {
 
   #stateOf(from: readonly number[]): number {
     const set = this.#nfa.closure(from);
-    this.#budget.spend(STATE_STEPS, this.#nfa.states[from[0]!]!.origin);
+    const { origin } = this.#nfa.states[from[0]!]!;
+    if (set.length === 1) {
+      this.#budget.spend(1, origin);
+      return (this.#only[set[0]!] ??= this.#sets.push(set) - 1);
+    }
+    this.#budget.spend(STATE_STEPS, origin);
     const key = numberKey(set);
     const known = this.#ids.get(key);
     if (known !== undefined) return known;
@@ -102,11 +119,14 @@ class Determinizer {
 
   #resolve(set: readonly number[]): DfaState {
     const { states } = this.#nfa;
+    const simple = set.length === 1 ? this.#simple(states[set[0]!]!) : null;
+    if (simple) return simple;
     let members = set;
     const replaced = new Set<number>();
     for (;;) {
-      const { calls, conflicting } = this.#callsOf(members);
-      if (conflicting.length === 0) return this.#toState(members, calls);
+      const otherwise = this.#otherTexts.of(members);
+      const { calls, conflicting } = this.#callsOf(members, otherwise?.reads ?? []);
+      if (conflicting.length === 0) return this.#toState(members, calls, otherwise);
       for (const state of conflicting) replaced.add(state);
       const copies = conflicting.map((state) => this.#nfa.expand(state));
       const kept = members.filter((state) => !replaced.has(state));
@@ -117,11 +137,22 @@ class Determinizer {
     }
   }
 
+  /** The state of a place in a text: it reads one byte. Null for other states. */
+  #simple({ ranges, to, others, epsilons, origin }: NfaState): DfaState | null {
+    if (!ranges || epsilons.length > 0) return null;
+    const edges = this.#edges([{ ranges, to: to! }], origin);
+    // A text begins with another byte than the one that its place reads (Nfa.build).
+    const fallback =
+      others === undefined ? null : { to: this.#state([others]), own: ranges, forbidden: [] };
+    return { edges, calls: [], fallback, accepting: false, origin };
+  }
+
   /** The calls of these states, and the states whose calls must be replaced. Equal calls are one, with several returns. */
-  #callsOf(members: readonly number[]) {
+  #callsOf(members: readonly number[], others: readonly Read[]) {
     const { states } = this.#nfa;
     if (!members.some((state) => states[state]!.call)) return { calls: [], conflicting: [] };
     const bytes = emptySet();
+    for (const { ranges } of others) addRanges(bytes, ranges);
     const groups = new Map<
       string,
       { call: Call; first: ByteSet; from: number[]; origin: number }
@@ -153,8 +184,14 @@ class Determinizer {
   #toState(
     members: readonly number[],
     groups: readonly { call: Call; first: ByteSet; from: readonly number[]; origin: number }[],
+    otherwise: Otherwise | null,
   ): DfaState {
     const { states } = this.#nfa;
+    const reading: Read[] = [];
+    for (const member of members) {
+      const { ranges, to } = states[member]!;
+      if (ranges) reading.push({ ranges, to: to! });
+    }
     const calls = groups.map(({ call, first, from, origin }) => ({
       ...call,
       first,
@@ -162,24 +199,35 @@ class Determinizer {
       to: this.#state(from.map((state) => states[state]!.call!.to)),
     }));
     const origin = states[members.findLast((state) => state !== END) ?? END]!.origin;
-    return { edges: this.#edges(members), calls, accepting: members.includes(END), origin };
+    const ends = members.includes(END);
+    if (!otherwise) {
+      return {
+        edges: this.#edges(reading, origin),
+        calls,
+        fallback: null,
+        accepting: ends,
+        origin,
+      };
+    }
+    reading.push(...otherwise.reads);
+    const edges = this.#edges(reading, origin);
+    const fallback = { to: this.#state(otherwise.from), ...fallbackBytes(otherwise, edges, calls) };
+    return { edges, calls, fallback, accepting: ends || otherwise.mayEnd, origin };
   }
 
-  #edges(members: readonly number[]): DfaEdge[] {
-    const { states } = this.#nfa;
-    const reading = members.filter((state) => states[state]!.ranges);
+  #edges(reading: readonly Read[], origin: number): DfaEdge[] {
     const [only] = reading;
     if (only === undefined) return [];
     if (reading.length === 1) {
-      const { ranges, to, origin } = states[only]!;
-      this.#budget.spend(ranges!.length, origin);
-      const target = this.#state([to!]);
-      return ranges!.map(([min, max]) => ({ min, max, to: target }));
+      const { ranges, to } = only;
+      this.#budget.spend(ranges.length, origin);
+      const target = this.#state([to]);
+      return ranges.map(([min, max]) => ({ min, max, to: target }));
     }
     // The bytes fall into intervals that all ranges treat alike.
     const isBorder = this.#isBorder.fill(0);
-    for (const state of reading) {
-      for (const [min, max] of states[state]!.ranges!) isBorder[min] = isBorder[max + 1] = 1;
+    for (const { ranges } of reading) {
+      for (const [min, max] of ranges) isBorder[min] = isBorder[max + 1] = 1;
     }
     const borders: number[] = [];
     const intervalOf = this.#intervalOf;
@@ -188,12 +236,11 @@ class Determinizer {
       intervalOf[byte] = borders.length - 1;
     }
     const targets: number[][] = borders.map(() => []);
-    for (const state of reading) {
-      const { ranges, to, origin } = states[state]!;
-      for (const [min, max] of ranges!) {
+    for (const { ranges, to } of reading) {
+      for (const [min, max] of ranges) {
         const [from, until] = [intervalOf[min]!, intervalOf[max]!];
         this.#budget.spend(1 + until - from, origin);
-        for (let i = from; i <= until; i++) targets[i]!.push(to!);
+        for (let i = from; i <= until; i++) targets[i]!.push(to);
       }
     }
     const edges: DfaEdge[] = [];

@@ -1,6 +1,7 @@
 /** Writes the states of a deterministic automaton as tables. */
 import type { Budget } from "../rules/budget.ts";
-import type { CompiledGrammar } from "./compiled.ts";
+import { addRanges, emptySet, rangesWithin, without } from "../rules/byte-set.ts";
+import { NOWHERE, type CompiledGrammar } from "./compiled.ts";
 import type { DfaCall, DfaState } from "./dfa.ts";
 
 /** An edge, and the calls that it enters, outermost first, if there are any. */
@@ -16,8 +17,8 @@ export function emitTables(states: readonly DfaState[], budget: Budget): Compile
   const calls: DfaCall[] = [];
   const flat: (readonly FlatEdge[] | undefined)[] = [];
   /** The text of the part is complete in this state, and cannot be longer. */
-  const isLast = ({ accepting, edges, calls }: DfaState) =>
-    accepting && edges.length + calls.length === 0;
+  const isLast = ({ accepting, edges, calls, fallback }: DfaState) =>
+    accepting && edges.length + calls.length === 0 && !fallback;
   const edgesOf = (at: number): readonly FlatEdge[] => {
     const known = flat[at];
     if (known) return known;
@@ -29,7 +30,7 @@ export function emitTables(states: readonly DfaState[], budget: Budget): Compile
       // Nothing follows the call: its end is the end of the part around it.
       const isTail = once && isLast(states[call.to]!);
       const id = isTail ? -1 : calls.push(call) - 1;
-      for (const { min, max, to, enters } of edgesOf(call.start)) {
+      for (const { min, max, to, enters } of allEdgesOf(call.start)) {
         if (once && !enters && isLast(states[to]!)) result.push({ min, max, to: call.to });
         else if (!isTail) result.push({ min, max, to, enters: [id, ...(enters ?? [])] });
         else result.push(enters ? { min, max, to, enters } : { min, max, to });
@@ -40,7 +41,25 @@ export function emitTables(states: readonly DfaState[], budget: Budget): Compile
     result.sort((a, b) => a.min - b.min);
     return (flat[at] = result);
   };
-  const edges = states.map((_, at) => edgesOf(at));
+  /** With those of the fallback. */
+  const allEdgesOf = (at: number): readonly FlatEdge[] => {
+    const { fallback, origin } = states[at]!;
+    if (!fallback) return edgesOf(at);
+    const own = emptySet();
+    addRanges(own, fallback.own);
+    const left = without(emptySet().fill(0xffffffff), own);
+    const others = allEdgesOf(fallback.to).flatMap((edge) =>
+      rangesWithin([[edge.min, edge.max]], left).map(([min, max]) => ({ ...edge, min, max })),
+    );
+    budget.spend(others.length, origin);
+    return [...edgesOf(at), ...others].toSorted((a, b) => a.min - b.min);
+  };
+  const edges = states.map((state, at) => {
+    const own = edgesOf(at);
+    if (!state.fallback) return own;
+    const { forbidden } = state.fallback;
+    return [...own, ...forbidden.map(([min, max]): FlatEdge => ({ min, max, to: NOWHERE }))];
+  });
   const edgeStarts = starts(edges);
   const count = edgeStarts.at(-1)!;
   const [edgeMin, edgeMax] = [new Uint8Array(count), new Uint8Array(count)];
@@ -60,6 +79,7 @@ export function emitTables(states: readonly DfaState[], budget: Budget): Compile
     edgeMin,
     edgeMax,
     edgeTo,
+    fallback: Int32Array.from(states, ({ fallback }) => fallback?.to ?? -1),
     entryTo: Int32Array.from(entries, ({ to }) => to),
     entryStarts: starts(entries.map(({ enters }) => enters)),
     entryCalls: Uint32Array.from(entries.flatMap(({ enters }) => enters)),

@@ -6,7 +6,7 @@ import type { Budget } from "../rules/budget.ts";
 import { addRanges, addSet, emptySet, type ByteSet } from "../rules/byte-set.ts";
 import { GrammarError } from "../rules/grammar-error.ts";
 import type { ByteRange } from "../rules/grammar.ts";
-import type { Nodes } from "./nodes.ts";
+import type { Node, Nodes } from "./nodes.ts";
 
 /** A repetition, or a rule that other parts follow, is copied if the copy has at most this many states; else it is called. */
 const COPY_STATES_MAX = 16;
@@ -24,6 +24,9 @@ export interface NfaState {
   readonly ranges?: readonly ByteRange[];
   readonly to?: number;
   readonly call?: Call;
+  /** The state whose texts are read instead if they begin with no byte of `unless`. It leads to no such state without reading. */
+  readonly others?: number;
+  readonly unless?: readonly ByteRange[];
   /** States that are reached without reading a byte. */
   readonly epsilons: number[];
   /** The part of the format that the state comes from (Budget.origin). */
@@ -97,8 +100,10 @@ export class Nfa {
     }
     this.#firsts.set(node, null);
     const set = emptySet();
-    for (const state of this.closure([this.build(node, END, origin)])) {
-      const { ranges, call, origin } = this.states[state]!;
+    const open = this.closure([this.build(node, END, origin)]);
+    for (let state = open.pop(); state !== undefined; state = open.pop()) {
+      const { ranges, call, others, origin } = this.states[state]!;
+      if (others !== undefined) open.push(...this.closure([others]));
       if (ranges) addRanges(set, ranges);
       if (call) addSet(set, this.first(call.body, origin));
     }
@@ -106,7 +111,7 @@ export class Nfa {
     return set;
   }
 
-  /** The states with an edge or a call, and END, that are reached from these without reading a byte; in ascending order. */
+  /** The states with an edge, a call or other texts, and END, that are reached from these without reading a byte; in ascending order. */
   closure(from: readonly number[]): number[] {
     const visit = ++this.#visit;
     const open: number[] = [];
@@ -118,9 +123,9 @@ export class Nfa {
     };
     for (const state of from) add(state);
     for (let state = open.pop(); state !== undefined; state = open.pop()) {
-      const { epsilons, ranges, call, origin } = this.states[state]!;
+      const { epsilons, ranges, call, others, origin } = this.states[state]!;
       this.#budget.spend(1 + epsilons.length, origin);
-      if (ranges || call || state === END) reached.push(state);
+      if (ranges || call || others !== undefined || state === END) reached.push(state);
       for (const next of epsilons) add(next);
     }
     return reached.sort((a, b) => a - b);
@@ -157,6 +162,8 @@ export class Nfa {
       }
       case "repeat":
         return this.#remember(key, this.#repeat(content, to, origin, isLast));
+      case "unless":
+        return this.#remember(key, this.#unless(content, to, origin, isLast));
     }
   }
 
@@ -164,6 +171,22 @@ export class Nfa {
     let at = to;
     for (let i = parts.length - 1; i >= 0; i--) {
       at = this.#build(parts[i]!, at, origin, isLast && i === parts.length - 1);
+    }
+    return at;
+  }
+
+  #unless(
+    { ranges: text, first, others: otherNode, unless }: Node & { readonly kind: "unless" },
+    to: number,
+    origin: number,
+    isLast: boolean,
+  ): number {
+    const others = this.#build(otherNode, to, origin, isLast);
+    const epsilons = [this.#build(first, to, origin, isLast)];
+    let at = this.#add({ epsilons, others, unless, origin });
+    for (let i = text.length - 1; i >= 0; i--) {
+      const ranges = text[i]!;
+      at = this.#add({ ranges, to: at, epsilons: [], others, unless: ranges, origin });
     }
     return at;
   }

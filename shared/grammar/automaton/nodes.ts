@@ -15,6 +15,14 @@ export type Node =
       readonly min: number;
       readonly max: number | null;
     }
+  | {
+      readonly kind: "unless";
+      /** The ranges of each byte of the text. */
+      readonly ranges: readonly (readonly ByteRange[])[];
+      readonly first: number;
+      readonly others: number;
+      readonly unless: readonly ByteRange[];
+    }
   | { readonly kind: "rule"; readonly rule: number };
 
 /** The ranges that hold exactly one byte, by the byte. */
@@ -108,6 +116,9 @@ export class Nodes {
         return content.parts.some((part) => this.#isNullableNow(part));
       case "repeat":
         return content.min === 0 || this.#isNullableNow(content.of);
+      case "unless":
+        if (this.#isNullableNow(content.others)) return true;
+        return content.ranges.length === 0 && this.#isNullableNow(content.first);
       case "rule":
         return this.#ruleNullable[content.rule]!;
     }
@@ -135,12 +146,16 @@ export class Nodes {
         return content.parts.reduce((sum, part) => sum + this.#sizeOf(part), 1);
       case "repeat":
         return 1 + this.#sizeOf(content.of) * Math.max(1, content.min, content.max ?? 0);
+      case "unless":
+        return (
+          1 + content.ranges.length + this.#sizeOf(content.first) + this.#sizeOf(content.others)
+        );
     }
   }
 
   #intern(expression: Expression, budget: Budget, origin: number): number {
     if (typeof expression === "string") {
-      budget.spend(1 + expression.length, origin);
+      budget.spend(1 + (expression.length >>> 2), origin);
       return this.#add(`t${expression}`, () => ({
         kind: "text",
         ranges: exactBytes(expression),
@@ -160,6 +175,20 @@ export class Nodes {
       const { min, max } = expression;
       const of = this.#intern(expression.of, budget, origin);
       return this.#add(`n${of} ${min} ${max}`, () => ({ kind: "repeat", of, min, max }));
+    }
+    if ("text" in expression) {
+      const { text, unless } = expression;
+      budget.spend((text.length >>> 2) + unless.length, origin);
+      const first = this.#intern(expression.first, budget, origin);
+      const others = this.#intern(expression.others, budget, origin);
+      const key = `u${first} ${others} ${numberKey(unless.flat())} ${text}`;
+      return this.#add(key, () => ({
+        kind: "unless",
+        ranges: exactBytes(text),
+        first,
+        others,
+        unless,
+      }));
     }
     const kind = "all" in expression ? "all" : "any";
     const list = "all" in expression ? expression.all : expression.any;

@@ -106,6 +106,7 @@ export class LeftRecursion {
     if ("all" in part) return part.all.every((each) => this.#isNullable(each));
     if ("any" in part) return part.any.some((each) => this.#isNullable(each));
     if ("of" in part) return part.min === 0 || this.#isNullable(part.of);
+    if ("text" in part) return false;
     const rule = this.#byReference.get(part);
     return rule !== undefined && this.#nullable.has(rule);
   }
@@ -113,7 +114,7 @@ export class LeftRecursion {
   /** The rules that a text of the expression may begin with. */
   #firstRules(part: Expression): NamedRule[] {
     this.#looked++;
-    if (typeof part === "string" || "byte" in part) return [];
+    if (typeof part === "string" || "byte" in part || "text" in part) return [];
     if ("any" in part) return part.any.flatMap((each) => this.#firstRules(each));
     if ("of" in part) return this.#firstRules(part.of);
     if ("rule" in part) {

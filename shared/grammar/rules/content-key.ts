@@ -21,6 +21,12 @@ export function contentKey(expression: Expression): {
       key += `b${part.byte.length}:`;
       for (const [min, max] of part.byte) key += String.fromCharCode(min, max);
       steps += part.byte.length >>> 1;
+    } else if ("text" in part) {
+      key += `t${part.text.length}:${part.text}${part.unless.length}:`;
+      for (const [min, max] of part.unless) key += String.fromCharCode(min, max);
+      steps += Math.floor(part.text.length / CHARS_PER_STEP) + (part.unless.length >>> 1);
+      write(part.first);
+      write(part.others);
     } else if ("of" in part) {
       key += `n${part.min},${part.max};`;
       write(part.of);

@@ -12,6 +12,16 @@ export type Expression =
   | { readonly any: readonly Expression[] }
   /** `of`, repeated min to max times; null for no limit. */
   | { readonly of: Expression; readonly min: number; readonly max: number | null }
+  /**
+   * `text`, which is ASCII, and then `first`. Or a beginning of `text`, and then a text of `others` that begins with another byte than
+   * `text` has there; after the whole of `text`, with no byte of `unless`, among which are all with which `first` begins.
+   */
+  | {
+      readonly text: string;
+      readonly first: Expression;
+      readonly others: Expression;
+      readonly unless: readonly ByteRange[];
+    }
   /** The rule with this index. */
   | { readonly rule: number };
 
@@ -34,6 +44,10 @@ export const GRAMMAR: Readonly<Record<keyof Grammar | MemberOf<Expression>, true
   of: true,
   min: true,
   max: true,
+  text: true,
+  first: true,
+  others: true,
+  unless: true,
   rule: true,
 };
 
@@ -44,7 +58,7 @@ export function unknownMember(grammar: Grammar): string | undefined {
     if (typeof part !== "object" || part === null) continue;
     for (const [name, value] of Object.entries(part)) {
       if (!Array.isArray(part) && !Object.hasOwn(GRAMMAR, name)) return name;
-      if (name !== "byte") left.push(value);
+      if (name !== "byte" && name !== "unless") left.push(value);
     }
   }
   return undefined;

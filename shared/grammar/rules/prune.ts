@@ -1,6 +1,6 @@
 /** Removes the parts of a grammar that no finite text can pass, so that no output is led into one of them. */
 import type { Budget } from "./budget.ts";
-import { EMPTY, NEVER } from "./expressions.ts";
+import { EMPTY, NEVER, sequence } from "./expressions.ts";
 import type { Expression, Grammar } from "./grammar.ts";
 
 /**
@@ -43,6 +43,9 @@ function referencesTo(rules: readonly Expression[], budget: Budget, origins: rea
       // The users come one after the other.
       const known = users[part.rule]!;
       if (known.at(-1) !== user) known.push(user);
+    } else if ("text" in part) {
+      if (part.first !== NEVER) visit(part.first);
+      visit(part.others);
     } else if ("of" in part) visit(part.of);
     else {
       const parts = "all" in part ? part.all : part.any;
@@ -65,6 +68,9 @@ function isFinite(part: Expression, finite: readonly boolean[], looked = { parts
   if ("byte" in part) return part.byte.length > 0;
   if ("rule" in part) return finite[part.rule]!;
   if ("of" in part) return part.min === 0 || isFinite(part.of, finite, looked);
+  if ("text" in part) {
+    return isFinite(part.others, finite, looked) || isFinite(part.first, finite, looked);
+  }
   const isAny = "any" in part;
   for (const child of isAny ? part.any : part.all) {
     if (isFinite(child, finite, looked) === isAny) return isAny;
@@ -79,6 +85,11 @@ function pruned(part: Expression, finite: readonly boolean[]): Expression {
   if ("of" in part) {
     if (!isFinite(part.of, finite)) return EMPTY;
     return { ...part, of: pruned(part.of, finite) };
+  }
+  if ("text" in part) {
+    const first = isFinite(part.first, finite) ? pruned(part.first, finite) : NEVER;
+    if (!isFinite(part.others, finite)) return sequence(part.text, first);
+    return { ...part, first, others: pruned(part.others, finite) };
   }
   const kept = part.any.filter((child) => isFinite(child, finite));
   const parts = kept.map((child) => pruned(child, finite));

@@ -4,11 +4,11 @@
  */
 import { choice, NEVER, sequence, type Rules } from "../rules/expressions.ts";
 import type { Expression } from "../rules/grammar.ts";
-import { IN_JSON, setOf } from "../text/characters.ts";
-import { Edges, RARE_IN_JSON } from "../text/edges.ts";
+import { ANY_CHARACTER, IN_JSON, setOf } from "../text/characters.ts";
+import { RARE_IN_JSON } from "../text/edges.ts";
 import { COLON, COMMA } from "../text/json.ts";
 import type { Meter } from "../text/meter.ts";
-import type { TextDfa, TextState } from "../text/text-dfa.ts";
+import type { TextDfa } from "../text/text-dfa.ts";
 import { textRules } from "../text/text-rules.ts";
 import { keyTree, type KeyNode } from "./keys.ts";
 
@@ -28,7 +28,7 @@ export interface ObjectContent {
   readonly max: number | null;
 }
 
-/** Steps of finding the characters after a node, beside those of each character. */
+/** Steps of a look at the characters after a node, beside those of each character. */
 const DIFFERENT_STEPS = 16;
 
 /** A place between two properties. */
@@ -51,7 +51,6 @@ export class ObjectRules {
   readonly #content: ObjectContent;
   readonly #rules: Rules;
   readonly #meter: Meter;
-  readonly #edges: Edges;
   readonly #tree: KeyNode;
   /** For each index: the first required property from there on; the number of properties if there is none. */
   readonly #required: number[] = [];
@@ -65,9 +64,8 @@ export class ObjectRules {
   readonly #keys: (Map<number, Expression> | undefined)[] = [];
   /** By place: the rules of the other keys' automaton. */
   readonly #others = new Map<string, readonly Expression[]>();
-  /** By the characters after a node: most names have few different ones. */
-  readonly #differentByCodes = new Map<string, TextState["edges"]>();
-  readonly #differentByNode = new Map<KeyNode, TextState["edges"]>();
+  /** By the characters after a node. */
+  readonly #mayDifferByCodes = new Map<string, boolean>();
   /** Rules whose expressions are not written yet: not by recursion, which could exhaust the stack. */
   readonly #open: (() => void)[] = [];
 
@@ -75,7 +73,6 @@ export class ObjectRules {
     this.#content = content;
     this.#rules = rules;
     this.#meter = meter;
-    this.#edges = new Edges(IN_JSON, rules, meter);
     const { properties, otherKeys } = content;
     const names = properties.map(({ name }) => name);
     meter.spend(names.join("").length);
@@ -173,44 +170,61 @@ export class ObjectRules {
   }
 
   #keyRule(node: KeyNode, hasNames: boolean, hasOthers: boolean, place: Place): Expression {
+    if (hasOthers && this.#mayDiffer(node)) return this.#keyOrOther(node, hasNames, place);
     this.#meter.spend(2 + node.children.size);
+    return choice(this.#options(node, hasNames, hasOthers, place));
+  }
+
+  #options(node: KeyNode, hasNames: boolean, hasOthers: boolean, place: Place): Expression[] {
     const options: Expression[] = [];
     for (const child of node.children.values()) {
       const rest = this.#key(child, place);
       if (rest !== NEVER) options.push(sequence(child.text, rest));
     }
-    if (hasOthers) {
-      const others = this.#otherRules(place);
-      for (const { set, to } of this.#different(node)) {
-        options.push(...this.#edges.write(set, others[to]!));
-      }
-    }
     const end = this.#end(node, hasNames, hasOthers, place);
     if (end !== NEVER) options.push(end);
-    return choice(options);
+    return options;
   }
 
-  /** The characters that lead from a node to other keys only. */
-  #different(node: KeyNode): TextState["edges"] {
-    const known = this.#differentByNode.get(node);
-    if (known) return known;
+  /** A declared name, or another key, which begins with other bytes. */
+  #keyOrOther(node: KeyNode, hasNames: boolean, place: Place): Expression {
+    let [text, at] = ["", node];
+    for (;;) {
+      const [child, ...others] = at.children.values();
+      if (!child || others.length > 0 || at.name >= 0 || child.state !== at.state) break;
+      if (!isPlain(child.text) || !this.#mayDiffer(child)) break;
+      text += child.text;
+      at = child;
+    }
+    this.#meter.spend(2 + (text.length >>> 2) + at.children.size);
+    const bytes = Array.from(at.children.values(), ({ text }) => firstByte(text));
+    if (at.name >= 0) bytes.push(QUOTE);
+    return {
+      text,
+      first: choice(this.#options(at, hasNames, false, place)),
+      others: this.#otherRules(place)[at.state]!,
+      unless: [...new Set(bytes)].toSorted((a, b) => a - b).map((byte) => [byte, byte]),
+    };
+  }
+
+  /** Whether a key that is not declared can go on or end at a node, with another byte than the declared names. */
+  #mayDiffer(node: KeyNode): boolean {
+    const { edges, outcome } = this.#content.otherKeys.states[node.state]!;
+    if (outcome > 0 && node.name < 0) return true;
+    if (edges.length === 1 && edges[0]!.set === ANY_CHARACTER) return true;
     const codes = Array.from(node.children.keys(), (character) => character.codePointAt(0)!);
-    const key = `${node === this.#tree} ${node.state} ${codes.join()}`;
-    const different = this.#differentByCodes.get(key) ?? this.#withoutChildren(node, codes);
-    this.#differentByCodes.set(key, different);
-    this.#differentByNode.set(node, different);
-    return different;
-  }
-
-  #withoutChildren(node: KeyNode, codes: readonly number[]): TextState["edges"] {
-    const declared = setOf(codes.map((code) => ({ min: code, max: code })));
-    // After the first character, only common characters may make a difference: each would cost several states more.
-    const children = node === this.#tree ? declared : declared.union(RARE_IN_JSON);
-    const { edges } = this.#content.otherKeys.states[node.state]!;
+    const key = `${node.state} ${codes.join()}`;
+    const known = this.#mayDifferByCodes.get(key);
+    if (known !== undefined) return known;
     this.#meter.spend(DIFFERENT_STEPS + (edges.length + codes.length) * 4);
-    return edges
-      .map(({ set, to }) => ({ set: set.without(children), to }))
-      .filter(({ set }) => !set.isEmpty);
+    const declared = setOf(codes.map((code) => ({ min: code, max: code })));
+    // A rare character has its first byte in common with others.
+    const excluded = declared.isDisjointWith(RARE_IN_JSON)
+      ? declared
+      : declared.union(RARE_IN_JSON);
+    const mayDiffer = edges.some(({ set }) => !set.without(excluded).isEmpty);
+    this.#mayDifferByCodes.set(key, mayDiffer);
+    return mayDiffer;
   }
 
   /** The text that all possible keys have in common after a node, and the node where they differ or one ends. */
@@ -269,6 +283,14 @@ export class ObjectRules {
     return known;
   }
 }
+
+const QUOTE = 0x22;
+
+/** Whether a character is one byte of a JSON string. */
+const isPlain = (text: string) => text.length === 1 && text.charCodeAt(0) < 0x80;
+
+const encoder = new TextEncoder();
+const firstByte = (text: string) => (isPlain(text) ? text.charCodeAt(0) : encoder.encode(text)[0]!);
 
 /** The position of the first number that is not less than another one, among numbers in ascending order. */
 function firstFrom(numbers: readonly number[], least: number, start = 0): number {

@@ -57,14 +57,30 @@ export function acceptedInSomeOrder(matcher: Matcher, text: string): boolean {
     isFirst: boolean,
   ): GrammarPosition[] {
     if (left.length === 0) return after(from, isFirst ? "{}" : "}");
-    for (const key of left) {
+    const options = left.flatMap((key) => {
       const start = `${isFirst ? "{" : ", "}${JSON.stringify(key)}: `;
-      const rest = left.filter((other) => other !== key);
-      const ends = after(from, start)
-        .flatMap((position) => value(members, key, position))
-        .flatMap((position) => object(members, rest, position, false));
-      if (ends.length > 0) return ends;
+      const ends = after(from, start).flatMap((position) => value(members, key, position));
+      return ends.length === 0 ? [] : [{ ends, rest: left.filter((other) => other !== key) }];
+    });
+    for (const { ends, rest } of byFutures(options)) {
+      const whole = ends.flatMap((position) => object(members, rest, position, false));
+      if (whole.length > 0) return whole;
     }
     return [];
+  }
+
+  /** Those first after which most of the other keys may still come next. */
+  function byFutures<T extends { ends: readonly GrammarPosition[]; rest: readonly string[] }>(
+    options: readonly T[],
+  ): readonly T[] {
+    if (options.length < 2) return options;
+    const futures = options.map(({ ends, rest }) => ({
+      count: rest.filter((key) => ends.some((end) => follow(end, `, ${JSON.stringify(key)}: `)))
+        .length,
+    }));
+    return options
+      .map((option, i) => ({ option, count: futures[i]!.count }))
+      .toSorted((a, b) => b.count - a.count)
+      .map(({ option }) => option);
   }
 }

@@ -1,13 +1,15 @@
 /** A vocabulary as large as those of today's models, made from the texts that are measured: a model's own would have to be fetched. */
 
 const SIZE = 151_936;
+/** Longer words are no tokens, as with real vocabularies. One text of 5,000 spaces would make `LongestTokens` try as many lengths at each place. */
+const CHARS_MAX = 64;
 
 /** @param texts whose words become tokens, the most frequent first */
 export function vocabularyOf(texts: Iterable<string>): Uint8Array[] {
   const counts = new Map<string, number>();
   for (const text of texts) {
     for (const word of text.match(/ ?\p{L}+|\d{1,3}| ?[^\s\p{L}\d]{1,4}|\s+/gu) ?? []) {
-      for (const part of new Set([word, word.slice(0, 4), word.slice(0, 7)])) {
+      for (const part of new Set([word.slice(0, CHARS_MAX), word.slice(0, 4), word.slice(0, 7)])) {
         counts.set(part, (counts.get(part) ?? 0) + 1);
       }
     }

@@ -41,3 +41,46 @@ test("with strict, objects that declare properties have no others, unless a keyw
     expect(accepts(matcherOf(schemaFormat(schema)), text)).toBe(true);
   }
 });
+
+describe("every key that is not declared is told from those that are declared:", () => {
+  const declared = ["a", "ab", "aab", "é", 'b"', "b\n", ""];
+  const properties = Object.fromEntries(declared.map((name) => [name, { type: "integer" }]));
+  const open = { type: "object", properties, additionalProperties: { type: "string" } };
+  const ofPattern = {
+    properties,
+    patternProperties: { "^[aé]*$": {} },
+    additionalProperties: false,
+  };
+  const isAny = () => true;
+  const characters = ["a", "b", "é", "è", '"', "\n", "\\", "語"];
+  const keys = [""];
+  for (let i = 0; keys.at(i)!.length < 3; i++) {
+    keys.push(...characters.map((character) => keys[i]! + character));
+  }
+
+  test.each<[of: string, schema: object, isOther: (key: string) => boolean]>([
+    ["any keys", open, isAny],
+    [
+      "two objects",
+      { anyOf: [open, { ...open, properties: { a: { type: "integer" } }, required: ["a"] }] },
+      isAny,
+    ],
+    ["keys of a pattern", ofPattern, (key) => /^[aé]*$/u.test(key)],
+  ])("%s", (_of, schema, isOther) => {
+    const matcher = matcherOf(schemaFormat(schema));
+    for (const key of keys) {
+      const isDeclared = declared.includes(key);
+      const allowed = [1, "x"].map((value) => accepts(matcher, JSON.stringify({ [key]: value })));
+      const other = isOther(key) && !isDeclared;
+      // After the last declared name, no declared one comes again.
+      const after = [1, "x"].some((value) =>
+        accepts(matcher, `{"":1,${JSON.stringify(key)}:${JSON.stringify(value)}}`),
+      );
+      if (isDeclared) expect([key, after]).toEqual([key, false]);
+      // Where a declared name has a character of several bytes, keys with others that begin with the same byte are left out.
+      if (other && !/^[ab]*$/.test(key)) continue;
+      expect([key, allowed[1]]).toEqual([key, other]);
+      if (!other || schema !== ofPattern) expect([key, allowed[0]]).toEqual([key, isDeclared]);
+    }
+  });
+});

@@ -195,6 +195,6 @@ test("the members of a stored job are those of the job version", () => {
     5,
     "alpha baseErrorAction baseErrorMax candidates completion frequencyPenalty gate grammar guards input logitBias logprobs maxTokens minP model pairConflicts pairs presencePenalty promptLogprobs repetitionPenalty schedule seed stop temperature tools topK topP trace",
     "background batch choices echo format instructed previous promptCacheKey promptLogprobs protocol reproducible requestId safetyIdentifier store traceparent user webhookEvents",
-    "all any byte max min of rule rules",
+    "all any byte first max min of others rule rules text unless",
   ]);
 });

@@ -3,13 +3,11 @@
  * the next position is found by a table lookup. Token masks are computed when they are first needed, and kept, because the
  * texts of one grammar go through the same few positions.
  */
-import type { CompiledGrammar } from "../../../shared/grammar/automaton/compiled.ts";
+import { NOWHERE, type CompiledGrammar } from "../../../shared/grammar/automaton/compiled.ts";
 import { CallStack, type Frame } from "./call-stack.ts";
 import { Runs } from "./runs.ts";
 import type { TokenTrie } from "./token-trie.ts";
 
-/** No edge for this byte. */
-const NONE = -0x80000000;
 /** Bytes of token masks that a matcher keeps. */
 const MASK_BYTES_MAX = 2 ** 23;
 
@@ -57,7 +55,7 @@ export class Matcher {
   readonly runs = new Runs(this);
   readonly #grammar: CompiledGrammar;
   readonly #stack: CallStack;
-  /** By state and byte: the next state, -1 - e for entry e, or NONE. A row is written when it is first needed. */
+  /** By state and byte: the next state, -1 - e for entry e, or NOWHERE. A row is written when it is first needed. */
   readonly #rows: (Int32Array | undefined)[];
   /** 1 for each state in which its part ends and no byte follows within the part. */
   readonly #isLast: Uint8Array;
@@ -83,12 +81,12 @@ export class Matcher {
     let [state, frame] = [from, inside];
     for (;;) {
       const to = this.#row(state)[byte]!;
-      if (to !== NONE) return this.#enter(to, frame);
+      if (to !== NOWHERE) return this.#enter(to, frame);
       if (frame === null || accepting[state] === 0) return false;
       // The call has ended here. It is repeated, or the text goes on after it.
       const { call } = frame;
-      const again = frame.mayRepeat ? this.#row(callFirst[call]!)[byte]! : NONE;
-      if (again !== NONE) return this.#enter(again, this.#stack.repeated(frame));
+      const again = frame.mayRepeat ? this.#row(callFirst[call]!)[byte]! : NOWHERE;
+      if (again !== NOWHERE) return this.#enter(again, this.#stack.repeated(frame));
       if (!frame.mayReturn) return false;
       state = callReturn[call]!;
       frame = frame.below;
@@ -145,8 +143,9 @@ export class Matcher {
   #row(state: number): Int32Array {
     const known = this.#rows[state];
     if (known) return known;
-    const { edgeStarts, edgeMin, edgeMax, edgeTo } = this.#grammar;
-    const row = new Int32Array(256).fill(NONE);
+    const { edgeStarts, edgeMin, edgeMax, edgeTo, fallback } = this.#grammar;
+    const other = fallback[state]!;
+    const row = other < 0 ? new Int32Array(256).fill(NOWHERE) : this.#row(other).slice();
     for (let edge = edgeStarts[state]!; edge < edgeStarts[state + 1]!; edge++) {
       row.fill(edgeTo[edge]!, edgeMin[edge], edgeMax[edge]! + 1);
     }
