@@ -57,6 +57,10 @@ const SCHEMAS: readonly (readonly [name: string, schema: object])[] = [
   ],
   ["an array of 30,000 different items", { uniqueItems: true, const: each(30_000, (i) => i) }],
   [
+    "a constant of 60 levels",
+    { const: each(60, (i) => i).reduce<object>((inner) => ({ a: inner }), {}) },
+  ],
+  [
     "8,000 items with schemas of their own",
     { type: "array", minItems: 8_000, prefixItems: each(8_000, () => STRING) },
   ],

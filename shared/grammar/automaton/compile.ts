@@ -90,7 +90,7 @@ function continuations(states: readonly DfaState[], budget: Budget): Map<number,
     };
     for (let at = open.pop(); at !== undefined; at = open.pop()) {
       const { edges, calls, fallback, accepting, origin } = states[at]!;
-      budget.spend(1 + edges.length + calls.length, origin);
+      budget.spend(1 + ((edges.length + calls.length) >>> 2), origin);
       if (fallback) visit(fallback.to);
       for (const { to } of edges) visit(to);
       for (const call of calls) {

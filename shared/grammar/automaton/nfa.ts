@@ -236,7 +236,7 @@ export class Nfa {
   }
 
   #add(state: NfaState): number {
-    this.#budget.spend(1 + (state.ranges?.length ?? 0), state.origin);
+    this.#budget.spend(1 + ((state.ranges?.length ?? 0) >>> 2), state.origin);
     return this.states.push(state) - 1;
   }
 

@@ -18,6 +18,10 @@ export class Constants {
   readonly #rules: Rules;
   readonly #lists = { enum: new Map<Schema, Listed>(), const: new Map<Schema, Listed>() };
   readonly #keys = new Map<Value, string>();
+  /** Numbers of arrays and objects, by the keys of what is in them: a key that repeated these would double with each level. */
+  readonly #numbers = new Map<string, number>();
+  /** Characters of all keys up to now. */
+  #chars = 0;
 
   constructor(rules: Rules) {
     this.#rules = rules;
@@ -35,8 +39,10 @@ export class Constants {
     const values = list.map((_, i) => {
       const value =
         keyword === "enum" ? exactValue(list, i, path) : exactValue(schema, "const", path);
+      const before = this.#chars;
       const key = this.key(value);
-      this.#rules.spend(VALUE_STEPS + Math.ceil(key.length / CHARS_PER_STEP), at);
+      const chars = this.#chars - before + key.length;
+      this.#rules.spend(VALUE_STEPS + Math.ceil(chars / CHARS_PER_STEP), at);
       keys.add(key);
       return value;
     });
@@ -57,10 +63,25 @@ export class Constants {
 
   #made(value: Exclude<Value, string>): string {
     if (value instanceof Decimal) return `${value.digits}/${value.scale}`;
-    if (Array.isArray(value)) return JSON.stringify(value.map((item: Value) => this.key(item)));
+    if (Array.isArray(value))
+      return this.#numbered(
+        "[",
+        value.map((item: Value) => this.key(item)),
+      );
     if (value === null || typeof value === "boolean") return JSON.stringify(value);
     if (!isValueObject(value)) throw new Error("Expected a value of JSON");
     const members = Array.from(value.members, ([name, member]) => [name, this.key(member)]);
-    return `{${JSON.stringify(members.toSorted(([a = ""], [b = ""]) => (a < b ? -1 : 1)))}`;
+    return this.#numbered(
+      "{",
+      members.toSorted(([a = ""], [b = ""]) => (a < b ? -1 : 1)),
+    );
+  }
+
+  #numbered(kind: "[" | "{", content: readonly unknown[]): string {
+    const text = kind + JSON.stringify(content);
+    this.#chars += text.length;
+    const number = this.#numbers.get(text) ?? this.#numbers.size;
+    this.#numbers.set(text, number);
+    return `#${number}`;
   }
 }
