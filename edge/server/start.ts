@@ -65,6 +65,7 @@ export async function start(stop: AbortSignal): Promise<void> {
     waitsForServer: true,
   });
   const logs = logsOver(streams, env);
+  let referenceScript: string | null = null;
   const app = createApp({
     openStores: () => new RequestStores(env, logs, commands),
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
@@ -73,7 +74,10 @@ export async function start(stop: AbortSignal): Promise<void> {
     otlp: otlpOf(env),
     log,
     pages: {
-      referenceScript: pageFile("docs/reference.txt"),
+      // It takes 10 MB of memory, which most processes never need.
+      get referenceScript() {
+        return (referenceScript ??= pageFile("docs/reference.txt"));
+      },
       playScript: pageFile("play/script.txt"),
       playStyle: pageFile("play/style.txt"),
       adminScript: pageFile("admin/script.txt"),

@@ -1,5 +1,5 @@
 /**
- * `npm run images` (needs podman): builds the images of the edge and of the worker for CPUs and runs each as Kubernetes would: not as root,
+ * `npm run images` (needs podman): builds the images of the edge, of the worker for CPUs and of the roles without models, and runs each as Kubernetes would: not as root,
  * with a file system that cannot be written, without capabilities. It measures size, memory and the time to stop, and checks that health
  * is told before Redis answers and that no name is looked up. Without podman it says so and does nothing.
  */
@@ -18,6 +18,7 @@ import { startNameServer } from "../../support/name-server.ts";
 import { hasPodman, makeBaseImages, podman } from "./podman.ts";
 
 const EDGE_BYTES_MAX = 250_000_000;
+const EDGE_MIB_MAX = 150;
 const READY_MS = 120_000;
 const IDLE_MS = 5_000;
 /** Only root may listen here. */
@@ -32,6 +33,8 @@ const LIMITS =
 interface Image {
   readonly name: string;
   readonly file: string;
+  /** A stage of the file; absent: the last one. */
+  readonly target?: string;
   readonly buildArgs: readonly string[];
   /** The variable with the port of /healthz. */
   readonly portVariable: string;
@@ -52,6 +55,14 @@ const IMAGES: readonly Image[] = [
     buildArgs: ["BASE=docker.io/library/debian:bookworm-slim", "ONNXRUNTIME=skip"],
     portVariable: "HEALTH_PORT",
     runOptions: ["--tmpfs", "/tmp"],
+  },
+  {
+    name: "trimtab-control",
+    file: "worker.Dockerfile",
+    target: "control",
+    buildArgs: ["BASE=docker.io/library/debian:bookworm-slim"],
+    portVariable: "HEALTH_PORT",
+    runOptions: [],
   },
 ];
 
@@ -103,10 +114,11 @@ await stopAllChildren();
 process.exit();
 
 function build(image: Image): void {
-  const { name, buildArgs } = image;
+  const { name, target, buildArgs } = image;
   console.error(`building ${name}`);
   const file = join("infra/deploy", image.file);
   const extra = [
+    ...(target ? ["--target", target] : []),
     ...buildArgs.flatMap((argument) => ["--build-arg", argument]),
     ...options.volume.flatMap((mount) => ["--volume", mount]),
   ];
@@ -153,10 +165,12 @@ async function measure({ name, portVariable, runOptions }: Image): Promise<Image
     if (namesLookedUp && namesLookedUp.length > 0) problems.push("looked up names");
     const bytes = Number(podman(["inspect", name, "--format", "{{.Size}}"]));
     if (name === "trimtab-edge" && bytes > EDGE_BYTES_MAX) problems.push("larger than 250 MB");
+    const memoryMiB = Number(field("VmRSS")) / 1024;
+    if (name === "trimtab-edge" && memoryMiB > EDGE_MIB_MAX) problems.push("more than 150 MiB");
     return {
       image: name,
       bytes,
-      memoryMiB: Number(field("VmRSS")) / 1024,
+      memoryMiB,
       anonymousMiB: Number(field("RssAnon")) / 1024,
       healthyMs,
       stopMs,

@@ -7,7 +7,13 @@ import { join } from "node:path";
 const DEBIAN = "docker.io/library/debian:bookworm-slim";
 const NODE = "docker.io/library/node:24-bookworm-slim";
 /** The official image has none of these either. */
-const LEFT_OUT = ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists"];
+const LEFT_OUT = [
+  "usr/share/doc",
+  "usr/share/man",
+  "usr/share/locale",
+  "var/lib/apt/lists",
+  "var/cache/apt",
+];
 
 const NODE_DOCKERFILE = `FROM ${DEBIAN}
 COPY node /usr/local/bin/node

@@ -96,11 +96,11 @@ export class RowCalls {
     return slot;
   }
 
-  /** Null if the slot is not known, or if another sequence uses it now. */
+  /** Null if the slot is not known, or if another sequence uses it now, perhaps one of another worker. */
   get #ownSlot(): number | null {
     const { base, load } = this.#options;
     const slot = this.#slot;
-    if (slot === null || load.slotUsers.get(slot) !== this) return null;
+    if (slot === null || !load.namesSlots || load.slotUsers.get(slot) !== this) return null;
     return base.canWaitFor(slot, load.sequences) ? slot : null;
   }
 
@@ -138,6 +138,8 @@ export class RowCalls {
       if (!query.isFirst && (!isFill || this.#wasFill)) {
         load.recordCall(cost.ms, atOnce, computedTokens);
       }
+      // Another worker or program has taken the slot since.
+      if (isFill && slot !== null && count === 1) load.slotWasTaken();
       if (isFill) load.recordFill(cost.ms, sumOf(computedTokens ?? []));
       this.#wasFill = isFill && !query.isFirst;
       this.#keepSlot(reply.slot ?? null);

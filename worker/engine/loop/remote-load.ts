@@ -18,6 +18,8 @@ const FILL_SHARE = 0.25;
 const STEP_SHARE = 0.6;
 /** Drafts that the expert makes beside the stream of a sequence that runs alone. */
 const AHEAD_MAX = 4;
+/** So many calls name no slot after one whose slot another worker had taken. */
+const UNNAMED_CALLS = 1_000;
 /** After so many calls without a stream the time of its steps is no longer known. */
 const STEPS_KEPT = 40;
 
@@ -39,6 +41,7 @@ export class BaseLoad {
   /** Time between two tokens of a stream, and the tokens that such a step had with those of other calls; null if it is not known. */
   #steps: { readonly ms: RunningMean; readonly tokens: RunningMean } | null = null;
   #callsSinceStep = 0;
+  #unnamedCalls = 0;
 
   /**
    * Most drafts that the expert makes beside a stream. The sequences share its runs, so with more of them each has fewer, and with more
@@ -48,8 +51,22 @@ export class BaseLoad {
     return Math.floor(AHEAD_MAX / Math.max(1, this.sequences));
   }
 
+  /**
+   * Whether calls may name slots. Workers do not know each other's: two that name the same one take turns in pushing out its cache, and wait
+   * for each other. A call that names none gets the free slot that has most of its prompt in its cache, whoever calls.
+   */
+  get namesSlots(): boolean {
+    return this.#unnamedCalls === 0;
+  }
+
+  /** A slot that a call named did not have its context in its cache. */
+  slotWasTaken(): void {
+    this.#unnamedCalls = UNNAMED_CALLS;
+  }
+
   /** A call begins. Returns the rows under way, those of the call included: a token for each. */
   begin(rows: number): number {
+    if (this.#unnamedCalls > 0) this.#unnamedCalls--;
     this.#tokensNow += rows;
     return this.#tokensNow;
   }

@@ -1,4 +1,5 @@
-/** The context of a model: that of its config.json, as far as its graph computes in one way. */
+/** The context of a model: that of its config.json, as far as its graph is right and computes in one way. */
+import { hasAttentionChunks } from "../graph/attention-chunks.ts";
 import { inspectGraph } from "../graph/inspect.ts";
 import { lengthSwitch } from "../graph/length-switch.ts";
 import { findGraph, hasGraph } from "./graph-files.ts";
@@ -14,7 +15,13 @@ export function contextOf(entry: ModelEntry | RemoteEntry): Context {
   if (isRemote(entry) || !hasGraph(entry)) return config;
   const file = findGraph(entry);
   try {
-    return withSwitch(config, lengthSwitch(inspectGraph(file)));
+    const facts = inspectGraph(file);
+    const { attentionChunk } = config;
+    const lacksChunks = attentionChunk !== null && !hasAttentionChunks(facts);
+    return withSwitch(
+      lacksChunks ? withinChunk(config, attentionChunk) : config,
+      lengthSwitch(facts),
+    );
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
   }
@@ -22,9 +29,26 @@ export function contextOf(entry: ModelEntry | RemoteEntry): Context {
 
 /** @param tokens the length from which on the graph computes otherwise, if it does */
 export function withSwitch(config: Context, tokens: number | null): Context {
-  if (tokens === null) return config;
+  return tokens === null
+    ? config
+    : upTo(
+        config,
+        tokens,
+        "its graph computes otherwise, also for the tokens that are in the cache",
+      );
+}
+
+/** Within its first chunk a model attends to all tokens, with chunks or without. */
+function withinChunk(config: Context, tokens: number): Context {
+  return upTo(
+    config,
+    tokens,
+    "its attention stays within chunks (attention_chunk_size), and its graph has none",
+  );
+}
+
+function upTo(config: Context, tokens: number, reason: string): Context {
   const { contextTokens } = config;
   if (contextTokens !== null && contextTokens <= tokens) return config;
-  const contextReason = `beyond ${tokens} tokens its graph computes otherwise, also for the tokens that are in the cache`;
-  return { contextTokens: tokens, contextReason };
+  return { contextTokens: tokens, contextReason: `beyond ${tokens} tokens ${reason}` };
 }

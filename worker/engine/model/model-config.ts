@@ -42,7 +42,7 @@ const Config = v.object({
   sliding_window: v.nullish(v.number()),
   use_sliding_window: v.nullish(v.boolean()),
   window_size: v.nullish(v.number()),
-  attention_chunk_size: v.nullish(v.number()),
+  attention_chunk_size: v.nullish(v.pipe(v.number(), v.minValue(0))),
   attn_logit_softcapping: v.nullish(v.number()),
   alibi: v.nullish(v.boolean()),
   eos_token_id: v.nullish(v.union([v.number(), v.array(v.number())])),
@@ -58,6 +58,8 @@ export interface ModelConfig extends DecoderConfig {
   readonly contextReason: string | null;
   /** End-of-sequence tokens. */
   readonly eosIds: readonly number[];
+  /** Tokens of a chunk that attention stays within in some layers; null if there are none. */
+  readonly attentionChunk: number | null;
   /** Whether attention scores have a soft cap. */
   readonly hasSoftCap: boolean;
   readonly hasAlibi: boolean;
@@ -82,6 +84,7 @@ export function readConfig(folder: string): ModelConfig {
     headDim: config.head_dim ?? (config.hidden_size ?? config.n_embd ?? heads) / heads,
     hasAttentionWindow: hasAttentionWindow(config),
     hasAttentionChunks: Boolean(config.attention_chunk_size),
+    attentionChunk: config.attention_chunk_size || null,
     hasSoftCap: Boolean(config.attn_logit_softcapping),
     hasAlibi: config.alibi === true,
   };

@@ -210,12 +210,17 @@ const GREEDY = {
 };
 
 /** Sequences over one base, one after the other. They share its load. */
-async function runEach(routes: BaseRoutes, drafter: ForcedDrafter, count = 1) {
+async function runEach(
+  routes: BaseRoutes,
+  drafter: ForcedDrafter,
+  count = 1,
+  prompts = GREEDY.prompts,
+) {
   const batch = new Batch({ speculate: true, drafter });
   const base = inProcess({ api: llamaCpp(), routes, vocabSize: VOCAB, top: VOCAB });
-  const expected = await runTokens({ ...GREEDY, models: models() }, { speculate: false });
+  const expected = await runTokens({ ...GREEDY, prompts, models: models() }, { speculate: false });
   for (let i = 0; i < count; i++) {
-    const { tokens } = await runIn(batch, { ...GREEDY, models: { ...models(), base } });
+    const { tokens } = await runIn(batch, { ...GREEDY, prompts, models: { ...models(), base } });
     expect(tokens).toEqual(expected);
   }
 }
@@ -299,6 +304,25 @@ test("of two sequences in one slot, only the one that was there last asks for it
     if (!(await batch.ready())) await batch.step();
   }
   expect([...pinned]).toEqual([2]);
+});
+
+test("after a slot that another worker has taken, no call names a slot", async () => {
+  const routes = servedRoutes();
+  /** Calls since the first one that did not find its context in the slot that it named; null before. */
+  let namedSince: boolean[] | null = null;
+  const watched: BaseRoutes = async (path, body) => {
+    const isNamed = body["id_slot"] !== undefined;
+    const reply = await routes(path, { id_slot: 5, ...body });
+    namedSince?.push(isNamed);
+    if (!isNamed || body["stream"]) return reply;
+    namedSince ??= [];
+    Object.assign(reply!.body as object, { "timings/cache_n": 0 });
+    return reply;
+  };
+  const prompts = { ...GREEDY.prompts, base: Array.from({ length: 50 }, (_, id) => id % VOCAB) };
+  await runEach(watched, "lead", 4, prompts);
+  expect(namedSince!.length).toBeGreaterThan(10);
+  expect(namedSince).not.toContain(true);
 });
 
 async function run(options: RequestOptions, drafter: BatchOptions["drafter"]) {

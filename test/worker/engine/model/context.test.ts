@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { loadTokenizers } from "../../../../worker/engine/model/ensemble-tokenizers.ts";
-import { withSwitch } from "../../../../worker/engine/model/context.ts";
+import { contextOf, withSwitch } from "../../../../worker/engine/model/context.ts";
 import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { inspectModel } from "../../../../worker/engine/model/model-folder.ts";
 import { copyOf, ensembleEntry, modelFolder } from "../../../support/model-folder.ts";
@@ -78,6 +78,16 @@ test("a graph that computes otherwise from a length on ends the context there", 
     contextReason: expect.stringContaining("beyond 64 tokens"),
   });
   expect(withSwitch({ contextTokens: null, contextReason: null }, 64).contextTokens).toBe(64);
+});
+
+test("the first chunk is the context of a graph without the chunks of its config", () => {
+  const path = copyOf("llama/base", { attention_chunk_size: 40 });
+  expect(contextOf({ path, dtype: "fp32" })).toMatchObject({
+    contextTokens: 40,
+    contextReason: expect.stringContaining("beyond 40 tokens its attention stays within chunks"),
+  });
+  const longer = copyOf("llama/base", { attention_chunk_size: 40_000 });
+  expect(contextOf({ path: longer, dtype: "fp32" }).contextReason).toBeNull();
 });
 
 test("the smallest context of the three counts, and the reason is told", () => {
