@@ -164,9 +164,8 @@ async function measure({ name, portVariable, runOptions }: Image): Promise<Image
     const namesLookedUp = names === null ? null : [...new Set(names.questions)];
     if (namesLookedUp && namesLookedUp.length > 0) problems.push("looked up names");
     const bytes = Number(podman(["inspect", name, "--format", "{{.Size}}"]));
-    if (name === "trimtab-edge" && bytes > EDGE_BYTES_MAX) problems.push("larger than 250 MB");
     const memoryMiB = Number(field("VmRSS")) / 1024;
-    if (name === "trimtab-edge" && memoryMiB > EDGE_MIB_MAX) problems.push("more than 150 MiB");
+    if (name === "trimtab-edge") problems.push(...edgeProblems(bytes, memoryMiB));
     return {
       image: name,
       bytes,
@@ -187,6 +186,11 @@ async function measure({ name, portVariable, runOptions }: Image): Promise<Image
     rmSync(folder, { recursive: true, force: true });
   }
 }
+
+const edgeProblems = (bytes: number, memoryMiB: number) => [
+  ...(bytes > EDGE_BYTES_MAX ? ["larger than 250 MB"] : []),
+  ...(memoryMiB > EDGE_MIB_MAX ? ["more than 150 MiB of memory"] : []),
+];
 
 async function waitFor(url: string): Promise<void> {
   const endMs = performance.now() + READY_MS;

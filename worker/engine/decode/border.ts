@@ -3,7 +3,6 @@
  * histogram of the logits takes the place of a sort. Where one bin has too many tokens for a sort, a histogram of it follows, and so
  * on. A token ranks before another one if its logit is larger, or equal and its id lower.
  */
-import type { Extremes } from "./exp.ts";
 import { BINS } from "./simd/layout.ts";
 import {
   addressOf,
@@ -20,6 +19,12 @@ export interface Border {
   readonly logit: number;
   readonly id: number;
 }
+
+/** All tokens remain. */
+export const NO_BORDER: Border = {
+  logit: Number.NEGATIVE_INFINITY,
+  id: Number.POSITIVE_INFINITY,
+};
 
 /** Whether a token remains. */
 export function isInside(logit: number, id: number, border: Border): boolean {
@@ -69,7 +74,7 @@ interface Part {
  */
 export function borderAt(
   logits: Float32Array,
-  { min, max }: Extremes,
+  { min, max }: { readonly min: number; readonly max: number },
   goal: number,
 ): Border | null {
   const length = reserve(logits.length);

@@ -1,8 +1,7 @@
 /** Exponentials, sums and extremes over a whole vocabulary, by the kernels of simd/. */
-import type { Border } from "./border.ts";
+import { NO_BORDER, type Border } from "./border.ts";
 import {
   addressOf,
-  doubleResults,
   doublesAddress,
   floatResults,
   kernels,
@@ -33,33 +32,10 @@ export function expNormalize(out: Float32Array, values: Float32Array, max: numbe
  */
 export function wholeWeights(length: number, max: number, inside: Border | null): number {
   const [out, logits] = [doublesAddress(), addressOf(0)];
-  const { logit, id } = inside ?? { logit: Number.NEGATIVE_INFINITY, id: Number.POSITIVE_INFINITY };
+  const { logit, id } = inside ?? NO_BORDER;
   const sum = kernels.expDoubles(out, logits, length, max, logit, id);
   if (sum === 0) return 0;
   return kernels.roundWeights(out, length, 2 ** (52 - Math.ceil(Math.log2(sum))));
-}
-
-/** Sums of exp(x - max) over the vocabulary: by themselves, times the shift, and times its square. */
-export interface Moments {
-  readonly sum: number;
-  readonly first: number;
-  readonly second: number;
-}
-
-/**
- * The moments of the shift under the distribution of x = base + strength * shift.
- * @param base [V]; -Infinity has no weight @param shift [V], finite @param max at least as large as every x
- */
-export function tiltedMoments(
-  base: Float32Array,
-  shift: Float32Array,
-  strength: number,
-  max: number,
-): Moments {
-  const length = reserve(base.length);
-  kernels.tiltedMoments(place(0, base), place(1, shift, { rest: 0 }), length, strength, max);
-  const [sum, first, second] = doubleResults() as unknown as [number, number, number];
-  return { sum, first, second };
 }
 
 export interface Extremes {

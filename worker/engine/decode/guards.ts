@@ -39,7 +39,7 @@ export class GuardedCombiner {
     this.#weights = new Float32Array(vocabSize);
     this.#otherWeights = new Float32Array(vocabSize);
     const { klBudget } = guards;
-    this.#klBudget = klBudget === undefined ? null : new KlBudget(klBudget, vocabSize);
+    this.#klBudget = klBudget === undefined ? null : new KlBudget(klBudget);
   }
 
   /**

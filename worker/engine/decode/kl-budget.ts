@@ -7,34 +7,39 @@
  * The root of KL is nearly linear in alpha. A cubic through its values and slopes at 0 and at the wanted alpha gives a first
  * estimate, and Newton's method on the root the result: four passes in most cases.
  */
-import { isInside, type Border } from "./border.ts";
-import { logSumExp, maxOf, tiltedMoments, type Moments } from "./exp.ts";
+import { NO_BORDER, type Border } from "./border.ts";
+import { logSumExp } from "./exp.ts";
+import { addressOf, doubleResults, kernels, place, reserve } from "./simd/vectors.ts";
 
 /** Fraction of the budget that the solver aims at, so that rounding does not exceed the budget. */
 const BUDGET_SHARE = 1 - 1e-4;
 /** Bisection alone would need 14 passes for the same accuracy. */
 const PASSES_MAX = 30;
 
-/** One position's distributions: sums over the vocabulary at any alpha. */
+/** Sums of exp(x - max) over the vocabulary: by themselves, times the shift, and times its square. */
+interface Moments {
+  readonly sum: number;
+  readonly first: number;
+  readonly second: number;
+}
+
+/** One position's distributions: sums over the vocabulary at any alpha. The logits and the shift are in vectors of simd/. */
 class Tilted {
-  readonly #base: Float32Array;
-  readonly #shift: Float32Array;
+  readonly #length: number;
   readonly #strengthMax: number;
   /** The largest logits at 0 and at the largest strength; between them they bound all others. */
   readonly #maxima: readonly [number, number];
   readonly #baseLog: number;
 
-  /** @param base [V] logits, -Infinity for tokens that are not allowed @param shift [V] @param baseLog of all tokens */
-  constructor(
-    base: Float32Array,
-    shift: Float32Array,
-    { strength, baseLog }: { strength: number; baseLog: number },
-  ) {
-    this.#base = base;
-    this.#shift = shift;
+  /**
+   * @param length of the first vector, which has base logits, -Infinity for tokens that are not allowed, and of the last one, which has the
+   *   shift @param baseLog of all tokens
+   */
+  constructor(length: number, { strength, baseLog }: { strength: number; baseLog: number }) {
+    this.#length = length;
     this.#strengthMax = strength;
     this.#baseLog = baseLog;
-    this.#maxima = [maxOf(base), maxTilted(base, shift, strength)];
+    this.#maxima = [this.#maxAt(0), this.#maxAt(strength)];
   }
 
   /** KL(steered || base) in nats, and the variance of the shift under the steered distribution. */
@@ -42,32 +47,39 @@ class Tilted {
     const part = strength / this.#strengthMax;
     // A sum of convex functions: no logit is above the chord of the maxima.
     const bound = this.#maxima[0] * (1 - part) + this.#maxima[1] * part;
-    let moments: Moments = tiltedMoments(this.#base, this.#shift, strength, bound);
+    let moments = this.#momentsAt(strength, bound);
     let max = bound;
     if (!(moments.sum > 1e-200)) {
-      max = maxTilted(this.#base, this.#shift, strength);
-      moments = tiltedMoments(this.#base, this.#shift, strength, max);
+      max = this.#maxAt(strength);
+      moments = this.#momentsAt(strength, max);
     }
     const mean = moments.first / moments.sum;
     const variance = moments.second / moments.sum - mean * mean;
     return { kl: strength * mean - (max + Math.log(moments.sum)) + this.#baseLog, variance };
   }
+
+  #maxAt(strength: number): number {
+    return kernels.maxTilted(addressOf(0), addressOf(3), this.#length, strength);
+  }
+
+  /** @param max at least as large as every logit */
+  #momentsAt(strength: number, max: number): Moments {
+    kernels.tiltedMoments(addressOf(0), addressOf(3), this.#length, strength, max);
+    const [sum, first, second] = doubleResults() as unknown as [number, number, number];
+    return { sum, first, second };
+  }
 }
 
 export class KlBudget {
   readonly #budget: number;
-  /** [V] base logits of the allowed tokens; the shift. */
-  readonly #base: Float32Array;
-  readonly #shift: Float32Array;
 
-  constructor(budget: number, vocabSize: number) {
+  constructor(budget: number) {
     this.#budget = budget;
-    this.#base = new Float32Array(vocabSize);
-    this.#shift = new Float32Array(vocabSize);
   }
 
   /**
    * The alpha of the largest magnitude within the budget; 0 if there is none.
+   * @param base, expert, antiexpert [V]
    * @param allowed tokens of the base that may come; null for all
    */
   limit(
@@ -79,28 +91,17 @@ export class KlBudget {
     const sign = Math.sign(alpha);
     const strength = Math.abs(alpha);
     const baseLog = logSumExp(base);
-    this.#fill(base, expert, antiexpert, { sign, allowed });
-    const tilted = new Tilted(this.#base, this.#shift, { strength, baseLog });
+    const size = base.length;
+    const length = reserve(size);
+    const own = place(0, base);
+    const [tuned, untuned] = [place(1, expert, { size }), place(2, antiexpert, { size })];
+    const { logit, id } = allowed ?? NO_BORDER;
+    // A token that a model masks has no weight at any alpha.
+    kernels.fillShift(addressOf(3), own, tuned, untuned, length, sign, logit, id);
+    const tilted = new Tilted(length, { strength, baseLog });
     const most = tilted.at(strength);
     if (most.kl <= this.#budget) return alpha;
     return sign * solve(tilted, most, { strength, budget: this.#budget });
-  }
-
-  /** A token that a model masks has no weight at any alpha. */
-  #fill(
-    base: Float32Array,
-    expert: Float32Array,
-    antiexpert: Float32Array,
-    { sign, allowed }: { sign: number; allowed: Border | null },
-  ): void {
-    const [own, shift] = [this.#base, this.#shift];
-    for (let id = 0; id < own.length; id++) {
-      const logit = base[id]!;
-      const difference = sign * (expert[id]! - antiexpert[id]!);
-      const isOut = !Number.isFinite(difference) || (allowed && !isInside(logit, id, allowed));
-      own[id] = isOut ? Number.NEGATIVE_INFINITY : logit;
-      shift[id] = isOut ? 0 : difference;
-    }
   }
 }
 
@@ -153,13 +154,4 @@ function estimate(
     (3 * t ** 2 - 2 * t ** 3) * strength +
     (t ** 3 - t ** 2) * last
   );
-}
-
-function maxTilted(base: Float32Array, shift: Float32Array, strength: number): number {
-  let max = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < base.length; i++) {
-    const logit = base[i]! + strength * shift[i]!;
-    if (logit > max) max = logit;
-  }
-  return max;
 }

@@ -7,7 +7,7 @@
  * state that depends on accepted tokens must be undone by `rewind`. Then add the field to the request
  * (shared/api/generation.ts, converted in shared/submission/validate.ts) and to Generation (shared/jobs/record.ts).
  */
-import type { Border } from "./border.ts";
+import { NO_BORDER } from "./border.ts";
 import type { PartialDraw } from "./certificate.ts";
 import { argmax, extremesOf, firstOf } from "./exp.ts";
 import { GumbelNoise } from "./noise.ts";
@@ -187,5 +187,3 @@ export class Sampler {
     return best;
   }
 }
-
-const NO_BORDER: Border = { logit: Number.NEGATIVE_INFINITY, id: Number.POSITIVE_INFINITY };

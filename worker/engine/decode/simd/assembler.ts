@@ -90,6 +90,7 @@ export const f64 = {
     ...new Uint8Array(new Float64Array([value]).buffer), // WebAssembly is little-endian, and so is every machine that runs Node.
   ],
   add: plain(0xa0),
+  max: plain(0xa5),
   load: memory([0x2b]),
   store: memory([0x39]),
 };
@@ -162,12 +163,15 @@ export const f64x2 = {
   eq: simd(0x47),
   lt: simd(0x49),
   gt: simd(0x4a),
+  le: simd(0x4b),
   floor: simd(0x75),
   trunc: simd(0x7a),
   add: simd(0xf0),
   sub: simd(0xf1),
   mul: simd(0xf2),
   div: simd(0xf3),
+  /** b if a < b, else a: a NaN as b is ignored. */
+  pmax: simd(0xf7),
   promoteLow: simd(0x5f),
   convertLowI32x4: simd(0xfe),
 };

@@ -219,6 +219,65 @@ const weightedGain = kernelOf(
   },
 );
 
+/**
+ * shift = sign * (expert - antiexpert). Where that is not finite, and behind the border (a logit and an id), the shift becomes 0 and the
+ * base -Infinity.
+ */
+const fillShift = kernelOf(
+  {
+    ...({ shift: "i32", base: "i32", expert: "i32", antiexpert: "i32", length: "i32" } as const),
+    ...({ sign: "f64", least: "f64", lastId: "f64" } as const),
+  },
+  null,
+  ({ shift, base, expert, antiexpert, length, sign, least, lastId }, kernel) => {
+    const vector = () => kernel.local("v128");
+    const [own, difference, isIn, ids] = [vector(), vector(), vector(), vector()];
+    const factor = twice(kernel, sign.get);
+    const [border, last] = [twice(kernel, least.get), twice(kernel, lastId.get)];
+    const [zero, two] = [twice(kernel, f64.const(0)), twice(kernel, f64.const(2))];
+    const masked = twice(kernel, f64.const(Number.NEGATIVE_INFINITY));
+    const isBefore = v128.or(
+      f64x2.gt(own.get, border),
+      v128.and(f64x2.eq(own.get, border), f64x2.le(ids.get, last)),
+    );
+    const isFinite = f64x2.eq(f64x2.sub(difference.get, difference.get), zero);
+    return [
+      ids.set(f64x2.convertLowI32x4(v128.const(0, 1, 0, 0))),
+      repeatPairs(kernel, length, (at, pair) => [
+        own.set(twoFloats(base, at, pair)),
+        difference.set(
+          f64x2.mul(
+            factor,
+            f64x2.sub(twoFloats(expert, at, pair), twoFloats(antiexpert, at, pair)),
+          ),
+        ),
+        isIn.set(v128.and(isBefore, isFinite)),
+        storeAsFloats(base, at, pair, v128.bitselect(own.get, masked, isIn.get)),
+        storeAsFloats(shift, at, pair, v128.and(difference.get, isIn.get)),
+        ids.set(f64x2.add(ids.get, two)),
+      ]),
+    ];
+  },
+);
+
+/** The largest base + strength * shift; NaN is ignored. */
+const maxTilted = kernelOf(
+  { base: "i32", shift: "i32", length: "i32", strength: "f64" },
+  "f64",
+  ({ base, shift, length, strength }, kernel) => {
+    const max = kernel.local("v128");
+    const factor = twice(kernel, strength.get);
+    return [
+      max.set(f64x2.splat(f64.const(Number.NEGATIVE_INFINITY))),
+      repeatPairs(kernel, length, (at, pair) => {
+        const shifted = f64x2.mul(factor, twoFloats(shift, at, pair));
+        return [max.set(f64x2.pmax(max.get, f64x2.add(twoFloats(base, at, pair), shifted)))];
+      }),
+      f64.max(f64x2.extractLane(0, max.get), f64x2.extractLane(1, max.get)),
+    ];
+  },
+);
+
 /** Results: the sums of w, w * shift and w * shift^2, where w = exp(base + strength * shift - max). */
 const tiltedMoments = kernelOf(
   { base: "i32", shift: "i32", length: "i32", strength: "f64", max: "f64" },
@@ -255,5 +314,7 @@ export const ARITHMETIC = {
   expDoubles,
   roundWeights,
   weightedGain,
+  fillShift,
+  maxTilted,
   tiltedMoments,
 };

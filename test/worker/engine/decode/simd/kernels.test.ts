@@ -1,5 +1,6 @@
 /** The kernels give the bits of the loops in plain JavaScript that they stand for. */
 import { expect, test } from "vitest";
+import { isInside } from "../../../../../worker/engine/decode/border.ts";
 import { compareDistributions } from "../../../../../worker/engine/decode/distribution-change.ts";
 import { combineLogits } from "../../../../../worker/engine/decode/combine.ts";
 import {
@@ -7,11 +8,18 @@ import {
   expNormalize,
   extremesOf,
   logSumExp,
-  tiltedMoments,
   wholeWeights,
 } from "../../../../../worker/engine/decode/exp.ts";
 import { GumbelNoise } from "../../../../../worker/engine/decode/noise.ts";
-import { doublesOf, reserve } from "../../../../../worker/engine/decode/simd/vectors.ts";
+import {
+  addressOf,
+  doubleResults,
+  doublesOf,
+  floatsOf,
+  kernels,
+  place,
+  reserve,
+} from "../../../../../worker/engine/decode/simd/vectors.ts";
 import { sampling } from "../../../../support/sampling.ts";
 import { Sampler } from "../../../../../worker/engine/decode/sampler.ts";
 
@@ -42,21 +50,41 @@ function expOf(x: number, terms: 3 | 4): number {
 }
 const inOrder = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0);
 
-test.each(SIZES)("exp, its sums and its moments have the same bits for %d logits", (size) => {
+test.each(SIZES)("exp and its sums have the same bits for %d logits", (size) => {
   const logits = logitsOf(size, 1);
-  const shift = Float32Array.from(logitsOf(size, 2), (own) => (Number.isFinite(own) ? own : 0));
   const { max } = extremesOf(logits);
   const weights = Array.from(logits, (logit) => expOf(logit - max, 3));
   const out = new Float32Array(size);
   expect(expNormalize(out, logits, max)).toBe(inOrder(weights));
   expect(out).toEqual(Float32Array.from(weights));
   expect(logSumExp(logits)).toBe(max + Math.log(inOrder(weights)));
-  const tilted = Array.from(logits, (logit, id) => expOf(logit + 0.3 * shift[id]! - 60, 3));
-  expect(tiltedMoments(logits, shift, 0.3, 60)).toEqual({
-    sum: inOrder(tilted),
-    first: inOrder(tilted.map((weight, id) => weight * shift[id]!)),
-    second: inOrder(tilted.map((weight, id) => weight * shift[id]! * shift[id]!)),
-  });
+});
+
+test.each(SIZES)("a shift and its moments have the same bits for %d logits", (size) => {
+  const [base, expert, antiexpert] = [logitsOf(size, 2), logitsOf(size, 3), logitsOf(size, 4)];
+  const last = { logit: base[size >> 1]!, id: size >> 1 };
+  const length = reserve(size);
+  const own = place(0, base);
+  const models = [place(1, expert), place(2, antiexpert)] as const;
+  kernels.fillShift(addressOf(3), own, ...models, length, -1, last.logit, last.id);
+  const isIn = Array.from(
+    base,
+    (logit, id) => isInside(logit, id, last) && Number.isFinite(expert[id]! - antiexpert[id]!),
+  );
+  const logits = base.map((logit, id) => (isIn[id] ? logit : Number.NEGATIVE_INFINITY));
+  const shift = base.map((_, id) => (isIn[id] ? antiexpert[id]! - expert[id]! : 0));
+  expect(floatsOf(0, size)).toEqual(logits);
+  // The kernel's 0 may be negative.
+  expect(floatsOf(3, size).map((value) => value + 0)).toEqual(shift.map((value) => value + 0));
+  const steered = Array.from(logits, (logit, id) => logit + 0.3 * shift[id]!);
+  expect(kernels.maxTilted(own, addressOf(3), length, 0.3)).toBe(Math.max(...steered));
+  kernels.tiltedMoments(own, addressOf(3), length, 0.3, 60);
+  const weights = steered.map((logit) => expOf(logit - 60, 3));
+  expect(Array.from(doubleResults())).toEqual([
+    inOrder(weights),
+    inOrder(weights.map((weight, id) => weight * shift[id]!)),
+    inOrder(weights.map((weight, id) => weight * shift[id]! * shift[id]!)),
+  ]);
 });
 
 test.each(SIZES)("whole weights have the same bits for %d logits", (size) => {
