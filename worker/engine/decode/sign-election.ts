@@ -33,6 +33,7 @@ export function addElectedShifts(
       if (shift < 0) lowered += shift;
       else raised += shift;
     }
-    out[id]! += raised + lowered < 0 ? lowered : raised;
+    const sum = raised + lowered;
+    out[id]! += sum < 0 ? lowered : sum > 0 ? raised : sum;
   }
 }
