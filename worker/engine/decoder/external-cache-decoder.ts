@@ -168,7 +168,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     const shown = { shown: slots, newTokens: rows[0]!.ids.length };
     const [{ cache }] = slots as [Slot];
     const { tensors, width } = cache.tensors(rangeOf(slots).first, rows.length, shown);
-    const feeds = { ...tensors, ...this.#io.feeds(rows, width) };
+    const feeds = { ...tensors, ...this.#io.feeds(rows, width, fetches.includes(LOGITS)) };
     return this.#session.run(feeds, fetches);
   }
 

@@ -8,6 +8,10 @@ type Metadata = InferenceSession.TensorValueMetadata;
 
 export const PAST = "past_key_values.";
 export const LOGITS = "logits";
+/** Input of some exports: logits are computed of so many of the last new tokens. */
+export const LOGITS_COUNT = "num_logits_to_keep";
+/** Input of prepared graphs: logits are computed of the new tokens from this one on (../graph/wanted-logits.ts). */
+export const LOGITS_START = "logits_start";
 /** Input of a graph with adapters (../graph/adapter-branches.ts), [batch, tokens, adapters]: 1 for the row's adapter, else 0. */
 export const ADAPTERS = "adapters";
 
@@ -70,7 +74,8 @@ export const SUPPORTED_INPUTS = new Set([
   "position_ids",
   "token_type_ids",
   "use_cache_branch",
-  "num_logits_to_keep",
+  LOGITS_COUNT,
+  LOGITS_START,
 ]);
 const SUPPORTED_TYPES = new Set<string>(["int64", "int32", "bool", "float32"]);
 
@@ -124,10 +129,16 @@ export class GraphIo {
    * All inputs except the cache.
    * @param rows the batch; all rows have the same number of new tokens
    * @param tokenCapacity tokens for which the cache tensors have room; all but a row's `pastTokens` are masked
+   * @param wantsLogits false if the logits are not used; those of the last tokens are computed nevertheless
    */
-  feeds(rows: readonly RunRow[], tokenCapacity: number): Record<string, Tensor> {
+  feeds(
+    rows: readonly RunRow[],
+    tokenCapacity: number,
+    wantsLogits = true,
+  ): Record<string, Tensor> {
     const batch = rows.length;
     const count = rows[0]!.ids.length;
+    const logitsCount = wantsLogits ? count : 1;
     const feeds: Record<string, Tensor> = {};
     const feed = (name: string, shape: readonly number[], value: (i: number) => number) => {
       const input = this.#inputs.get(name);
@@ -163,7 +174,8 @@ export class GraphIo {
     );
     feed("token_type_ids", [batch, count], () => 0);
     feed("use_cache_branch", [1], () => (tokenCapacity > 0 ? 1 : 0));
-    feed("num_logits_to_keep", [], () => count);
+    feed(LOGITS_COUNT, [], () => logitsCount);
+    feed(LOGITS_START, [1], () => count - logitsCount);
     const adapters = Number(this.#inputs.get(ADAPTERS)?.shape[2] ?? 0);
     feed(ADAPTERS, [batch, count, adapters], (i) =>
       rows[Math.floor(i / (count * adapters))]!.adapter === i % adapters ? 1 : 0,

@@ -69,7 +69,7 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
   }
 
   async prefill(sequence: PassthroughSequence, ids: readonly number[]): Promise<void> {
-    await this.#run(sequence, ids);
+    await this.#run(sequence, ids, false);
   }
 
   async decode(inputs: readonly DecodeInput<PassthroughSequence>[]): Promise<Float32Array[]> {
@@ -89,9 +89,11 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
   async #run(
     sequence: PassthroughSequence,
     ids: readonly number[],
+    wantsLogits = true,
   ): Promise<InferenceSession.ReturnType> {
     const { past, length } = sequence;
-    const feeds = { ...past, ...this.#io.feeds([{ ids, pastTokens: length }], length) };
+    const rows = [{ ids, pastTokens: length }];
+    const feeds = { ...past, ...this.#io.feeds(rows, length, wantsLogits) };
     // All outputs are fetched: onnxruntime-node cannot select outputs if some of them stay in the memory of a GPU.
     const results = await this.#session.run(feeds);
     sequence.past = Object.fromEntries(

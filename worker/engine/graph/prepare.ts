@@ -11,7 +11,7 @@
  * To support another form of graph: recognise how its nodes update the cache, as `readCacheConcat` and
  * `fusedCacheUpdates` do, and return a rewrite with a new variant from `rewriteGraph`.
  */
-import { PAST } from "../decoder/graph-io.ts";
+import { LOGITS, LOGITS_COUNT, LOGITS_START, PAST } from "../decoder/graph-io.ts";
 import { inlineCacheBranch } from "./cache-branch.ts";
 import { removeCacheCasts } from "./cache-casts.ts";
 import { fusedCacheUpdates, gatherNewRows, withWholeCaches } from "./fused-attention.ts";
@@ -37,6 +37,7 @@ import { inputField, retypedInputField } from "./value-info.ts";
 import { POSITION_IDS, usePositionInput } from "./position-input.ts";
 import { scaleRows } from "./row-scales.ts";
 import { splitAttention, type CacheUpdate } from "./split-attention.ts";
+import { limitLogits } from "./wanted-logits.ts";
 
 /** A rewritten graph. Its logits must be compared with the original's before it is used (probe.ts). */
 export interface GraphRewrite {
@@ -107,23 +108,34 @@ export function planRewrites(
 export function wholeCacheModel(file: ModelFile): Uint8Array | null {
   const nodes = withWholeCaches(readGraph(file).nodes);
   const float16Caches = new Set<string>();
-  const unchanged = { updates: [], float16Caches, addsPositions: false, furtherOutputs: [] };
+  const unchanged = { updates: [], float16Caches, addedInputs: [], furtherOutputs: [] };
   return nodes && encodeModel(file, nodes, unchanged);
 }
 
-/** The rewrites of `planRewrites`, ready to be written. */
+/** The rewrites of `planRewrites`, ready to be written; each first with the logits of the wanted tokens only. */
 export function rewriteGraph(file: ModelFile): GraphRewrite[] {
   const { nodes, inputs, isLowPrecision, opset } = readGraph(file);
   const scaled = scaleRows(withWholeCaches(nodes) ?? nodes, opset);
-  return planRewrites(scaled, inputs).map((plan) => ({
-    variant: plan.variant,
-    newKvOutputs: new Map(plan.updates.map(({ past, newRows }) => [past, newRows])),
-    isLowPrecision,
-    opset,
-    nodes: plan.nodes,
-    inputs: plan.addsPositions ? new Set([...inputs, POSITION_IDS]) : inputs,
-    build: (built, furtherOutputs = []) => encodeModel(file, built, { ...plan, furtherOutputs }),
-  }));
+  return planRewrites(scaled, inputs).flatMap((plan) => {
+    const limited = inputs.has(LOGITS_COUNT) ? null : limitLogits(plan.nodes, inputs, LOGITS);
+    const rewrite = (built: readonly GraphNode[], isLimited: boolean): GraphRewrite => {
+      const addedInputs = [
+        ...(plan.addsPositions ? [{ name: POSITION_IDS, shape: [null, null] }] : []),
+        ...(isLimited ? [{ name: LOGITS_START, shape: [1] }] : []),
+      ];
+      return {
+        variant: plan.variant,
+        newKvOutputs: new Map(plan.updates.map(({ past, newRows }) => [past, newRows])),
+        isLowPrecision,
+        opset,
+        nodes: built,
+        inputs: new Set([...inputs, ...addedInputs.map(({ name }) => name)]),
+        build: (nodes, furtherOutputs = []) =>
+          encodeModel(file, nodes, { ...plan, addedInputs, furtherOutputs }),
+      };
+    };
+    return [...(limited ? [rewrite(limited, true)] : []), rewrite(plan.nodes, false)];
+  });
 }
 
 /** Nodes of the branch with a cache, and names of the inputs without weights. */
@@ -165,9 +177,13 @@ function readCacheConcat({ op, inputs, outputs }: GraphNode): CacheUpdate | null
 function encodeModel(
   file: ModelFile,
   nodes: readonly GraphNode[],
-  options: Omit<RewritePlan, "variant" | "nodes"> & { readonly furtherOutputs: readonly string[] },
+  options: Pick<RewritePlan, "updates" | "float16Caches"> & {
+    /** Of 64-bit integers; axes of any size are null. */
+    readonly addedInputs: readonly { name: string; shape: readonly (number | null)[] }[];
+    readonly furtherOutputs: readonly string[];
+  },
 ): Uint8Array {
-  const { updates, furtherOutputs, float16Caches, addsPositions } = options;
+  const { updates, furtherOutputs, float16Caches, addedInputs } = options;
   const presents = new Set(updates.map(({ present }) => present));
   const model: Uint8Array[] = [];
   const graph = nodes.map(nodeField);
@@ -187,7 +203,7 @@ function encodeModel(
       graph.push((isWeight && externalInitializerField(part.content, file)) || part.raw);
     }
   }
-  if (addsPositions) graph.push(inputField(POSITION_IDS, DATA_TYPE.int64, [null, null]));
+  for (const { name, shape } of addedInputs) graph.push(inputField(name, DATA_TYPE.int64, shape));
   // Two caches may share their new rows (keys that are also the values).
   const outputs = new Set([...updates.map(({ newRows }) => newRows), ...furtherOutputs]);
   graph.push(...Array.from(outputs, untypedOutputField));

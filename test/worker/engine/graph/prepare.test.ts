@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Tensor } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { describe, expect, test } from "vitest";
 import { readConfig } from "../../../../worker/engine/model/model-config.ts";
-import { GraphIo } from "../../../../worker/engine/decoder/graph-io.ts";
+import { GraphIo, logitsRows } from "../../../../worker/engine/decoder/graph-io.ts";
 import { rewriteGraph } from "../../../../worker/engine/graph/prepare.ts";
 import { createSession } from "../../../../worker/engine/decoder/session.ts";
 import { largestDifference } from "../../../support/logits.ts";
@@ -33,7 +33,7 @@ describe("a prepared graph", () => {
     const folder = join(VECTORS, name);
     const rewrites = rewriteGraph(graphOf(name));
     expect(rewrites.map(({ variant }) => variant)).toEqual(
-      fused.includes(name) ? ["fused"] : ["split", "concat"],
+      fused.includes(name) ? ["fused", "fused"] : ["split", "split", "concat", "concat"],
     );
     const config = readConfig(folder);
     const original = await createSession(join(folder, "onnx/model.onnx"), OPTIONS);
@@ -48,15 +48,22 @@ describe("a prepared graph", () => {
       feeds[name] = new Tensor("float32", data, shape);
     }
     const whole = await original.run(feeds);
-    for (const { build, nodes, newKvOutputs } of rewrites) {
+    for (const [n, { build, nodes, newKvOutputs }] of rewrites.entries()) {
       const bytes = build(nodes);
       const prepared = await createSession({ bytes, folder: join(folder, "onnx") }, OPTIONS);
       const rowsIo = new GraphIo(prepared, config, { newKvOutputs, alignment: "end" });
-      const isGiven = (name: string) => name !== "position_ids";
+      const isGiven = (name: string) => !["position_ids", "logits_start"].includes(name);
       expect(prepared.inputNames.filter(isGiven)).toEqual(original.inputNames.filter(isGiven));
       expect(prepared.outputNames).toEqual(["logits", ...new Set(newKvOutputs.values())]);
       expect(rowsIo.logitsWidth).toBe(io.logitsWidth);
       const results = await prepared.run({ ...feeds, ...rowsIo.feeds(rows, pastTokens) });
+      const unwanted = await prepared.run({ ...feeds, ...rowsIo.feeds(rows, pastTokens, false) });
+      // The first one of each variant computes the logits of the wanted tokens only.
+      const isLimited = n % 2 === 0;
+      expect(rowsIo.hasInput("logits_start")).toBe(isLimited);
+      const logits = [results, unwanted].map(({ logits }) => logitsRows(logits as Tensor));
+      expect(logits.map(({ length }) => length)).toEqual([count, isLimited ? 1 : count]);
+      expect(logits[1]!.at(-1)).toEqual(logits[0]!.at(-1));
       for (const [i, { output, emptyShape }] of io.pastInputs.entries()) {
         const [, heads, , size] = emptyShape as [number, number, number, number];
         const present = whole[output]!.data as Float32Array;
