@@ -13,7 +13,7 @@ import { RunningMean } from "../decode/draft.ts";
 import { CostLine } from "./cost-line.ts";
 
 /** Tokens of a prompt that a step may prefill at once. A larger chunk is not faster. */
-export const PREFILL_CHUNK_TOKENS = 128;
+const PREFILL_CHUNK_TOKENS = 128;
 /** Tokens of a longer prompt that run at once at least: with fewer, a prefill is hardly faster than decoding. */
 const PREFILL_TOKENS_MIN = 32;
 /** Prompts beyond these earn no more time. */
