@@ -38,7 +38,8 @@ export class GroupedCache {
   ) {
     this.#create = () => new KvCache(pastInputs, alignment, widthMax);
     const empty = this.#create();
-    this.#bytesOf = (slots, tokens) => empty.rectangleBytes(slots, tokens);
+    const [one, two] = [empty.rectangleBytes(1, 1), empty.rectangleBytes(2, 1)];
+    this.#bytesOf = (slots, tokens) => tokens * (one + (slots - 1) * (two - one));
     this.#roundUp = (tokens) => empty.roundUpTokens(tokens);
     this.#passBytes = passBytes;
   }
