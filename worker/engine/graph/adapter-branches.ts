@@ -12,6 +12,7 @@ import { productsOf } from "./adapter-modules.ts";
 import {
   integerAttribute,
   producersByValue,
+  splitLast,
   standardNode,
   type GraphNode,
   type Producers,
@@ -19,7 +20,6 @@ import {
 import { ATTRIBUTE_PROTO, DATA_TYPE, GRAPH_PROTO, MODEL_PROTO } from "./onnx-proto.ts";
 import {
   attributeNamed,
-  messageField,
   nodeField,
   rawFields,
   readFields,
@@ -28,7 +28,13 @@ import {
   standardOpset,
 } from "./onnx-wire.ts";
 import { inputField } from "./value-info.ts";
-import { floatInitializerField, readDims, readWeightInfo, type WeightInfo } from "./weights.ts";
+import {
+  floatInitializerParts,
+  inField,
+  readDims,
+  readWeightInfo,
+  type WeightInfo,
+} from "./weights.ts";
 
 /** The two matrices of one module. */
 export interface LoraModule {
@@ -106,12 +112,13 @@ function readGraph(model: Uint8Array) {
   return { nodes, weights };
 }
 
+/** The model with these fields of the graph instead of its nodes; a field may be in several parts. */
 function withGraphFields(model: Uint8Array, fields: readonly Uint8Array[]): Uint8Array {
   return Buffer.concat(
-    Array.from(rawFields(model), ({ field, raw, content }) => {
-      if (field !== MODEL_PROTO.graph) return raw;
+    Array.from(rawFields(model)).flatMap(({ field, raw, content }) => {
+      if (field !== MODEL_PROTO.graph) return [raw];
       const kept = Array.from(rawFields(content)).filter((part) => part.field !== GRAPH_PROTO.node);
-      return messageField(MODEL_PROTO.graph, [...kept.map((part) => part.raw), ...fields]);
+      return inField(field, [...kept.map((part) => part.raw), ...fields]);
     }),
   );
 }
@@ -215,7 +222,9 @@ class SharedNodes {
       scales.fill(module.scale, start, start + module.rank);
       column += module.rank;
     }
-    this.fields.push(floatInitializerField(`${name}/scales`, [this.#adapterCount, ranks], scales));
+    this.fields.push(
+      ...floatInitializerParts(`${name}/scales`, [this.#adapterCount, ranks], scales),
+    );
     this.nodes.push(standardNode("MatMul", [ADAPTERS, `${name}/scales`], name));
     return name;
   }
@@ -227,9 +236,11 @@ function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number
   const blocks = group.flatMap((target) => target.blocks);
   const ranks = totalRank(blocks);
   const name = `adapters/${path}`;
-  const fields = [
-    floatInitializerField(`${name}/A`, [blocks[0]!.module.inputs, ranks], stackedA(blocks, ranks)),
-  ];
+  const fields = floatInitializerParts(
+    `${name}/A`,
+    [blocks[0]!.module.inputs, ranks],
+    stackedA(blocks, ranks),
+  );
   const before: GraphNode[] = [];
   const toFloat = integerAttribute("to", DATA_TYPE.float);
   if (!isFloat32) before.push(standardNode("Cast", [input], `${name}/x`, [toFloat]));
@@ -241,16 +252,18 @@ function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number
     mask = `${name}/mask`;
   }
   before.push(standardNode("Mul", [`${name}/xA`, mask], `${name}/masked`));
+  const parts = group.map((target) => ({
+    output: group.length === 1 ? `${name}/masked` : `adapters/${target.path}/part`,
+    size: totalRank(target.blocks),
+  }));
+  if (group.length > 1) before.push(...splitLast(`${name}/masked`, parts, opset));
   const changed = new Map<GraphNode, readonly GraphNode[]>();
-  let column = 0;
-  for (const { path: own, product, blocks: parts } of group) {
+  for (const [i, { path: own, product, blocks: of }] of group.entries()) {
+    const { output: part, size } = parts[i]!;
     const [result] = product.outputs as [string];
-    const value = (part: string) => `adapters/${own}/${part}`;
-    const outputs = parts[0]!.module.outputs;
-    const b = stackedB(parts, { column, ranks, outputs });
-    column += totalRank(parts);
-    fields.push(floatInitializerField(value("B"), [ranks, outputs], b));
-    const delta = standardNode("MatMul", [`${name}/masked`, value("B")], value("delta"));
+    const value = (name: string) => `adapters/${own}/${name}`;
+    fields.push(...floatInitializerParts(value("B"), [size, of[0]!.module.outputs], stackedB(of)));
+    const delta = standardNode("MatMul", [part, value("B")], value("delta"));
     // CastLike is a standard operator from this version on.
     const needsCast = !isFloat32 && opset >= 15;
     const cast = standardNode("CastLike", [value("delta"), value("product")], value("cast"));
@@ -280,13 +293,11 @@ function stackedA(blocks: readonly Block[], ranks: number): Float32Array {
   return stacked;
 }
 
-/** [ranks, outputs]: the transposed B of each block, from row `column` on; zeros for the other modules of the group. */
-function stackedB(
-  blocks: readonly Block[],
-  { column, ranks, outputs }: Readonly<Record<"column" | "ranks" | "outputs", number>>,
-): Float32Array {
-  const stacked = new Float32Array(ranks * outputs);
-  let row = column;
+/** [ranks, outputs]: the transposed B of each block, one below the other. */
+function stackedB(blocks: readonly Block[]): Float32Array {
+  const { outputs } = blocks[0]!.module;
+  const stacked = new Float32Array(totalRank(blocks) * outputs);
+  let row = 0;
   for (const { module } of blocks) {
     for (let r = 0; r < module.rank; r++, row++) {
       for (let o = 0; o < outputs; o++) stacked[row * outputs + o] = module.b[o * module.rank + r]!;

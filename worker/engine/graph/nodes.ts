@@ -107,6 +107,27 @@ export function reduceLast(
   return [int64Constant(axis, [-1n]), standardNode(op, [input, axis], output, [keep])];
 }
 
+/** Parts of a value along its last axis. @param opset version of the standard operators */
+export function splitLast(
+  input: string,
+  parts: readonly { readonly output: string; readonly size: number }[],
+  opset: number,
+): GraphNode[] {
+  const outputs = parts.map(({ output }) => output);
+  const sizes = parts.map(({ size }) => size);
+  const axis = integerAttribute("axis", -1);
+  const split = { op: "Split", domain: null, outputs } as const;
+  // From this version on the sizes are an input.
+  if (opset < 13) {
+    return [{ ...split, inputs: [input], attributes: [axis, integersAttribute("split", sizes)] }];
+  }
+  const name = `${input}/sizes`;
+  return [
+    int64Constant(name, sizes.map(BigInt)),
+    { ...split, inputs: [input, name], attributes: [axis] },
+  ];
+}
+
 /** An encoded attribute with a list of integers. */
 function integersAttribute(name: string, values: readonly number[]): Uint8Array {
   const writer = Writer.create().uint32(lengthDelimitedTag(ATTRIBUTE_PROTO.name)).string(name);

@@ -37,22 +37,28 @@ export function readDims(tensor: Uint8Array): number[] {
   return dims;
 }
 
-/** A weight with float32 values as a field of the graph. */
-export function floatInitializerField(
+/** A weight with float32 values as a field of the graph, in parts that follow each other: the values are not copied. */
+export function floatInitializerParts(
   name: string,
   dims: readonly number[],
   values: Float32Array,
-): Uint8Array {
-  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.initializer)).fork();
-  for (const size of dims) writer.uint32(varintTag(TENSOR_PROTO.dims)).int64(size);
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return writer
+): Uint8Array[] {
+  const head = Writer.create();
+  for (const size of dims) head.uint32(varintTag(TENSOR_PROTO.dims)).int64(size);
+  const header = head
     .uint32(varintTag(TENSOR_PROTO.dataType))
     .int32(DATA_TYPE.float)
     .uint32(lengthDelimitedTag(TENSOR_PROTO.name))
     .string(name)
     .uint32(lengthDelimitedTag(TENSOR_PROTO.rawData))
-    .bytes(bytes)
-    .ldelim()
+    .uint32(values.byteLength)
     .finish();
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return inField(GRAPH_PROTO.initializer, [header, bytes]);
+}
+
+/** A message in parts, as the parts of a field. */
+export function inField(field: number, parts: readonly Uint8Array[]): Uint8Array[] {
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  return [Writer.create().uint32(lengthDelimitedTag(field)).uint32(length).finish(), ...parts];
 }
