@@ -19,6 +19,7 @@ class SharedRedis extends MarkingRedis {
   readonly #rejected = new WeakSet<Command>();
   readonly #sent = new WeakSet<Command>();
   onReply: ((seconds: number, isError: boolean) => void) | undefined;
+  #corked: MarkingRedis["stream"] | null = null;
 
   override sendCommand(...args: Parameters<MarkingRedis["sendCommand"]>): unknown {
     const command: Command = args[0];
@@ -26,6 +27,7 @@ class SharedRedis extends MarkingRedis {
     const isRepeated = this.#sent.has(command);
     this.#sent.add(command);
     const startMs = performance.now();
+    this.#cork();
     const result = super.sendCommand(...args);
     // After a reconnect a command is sent again.
     if (isRepeated) return result;
@@ -39,6 +41,18 @@ class SharedRedis extends MarkingRedis {
       },
     );
     return result;
+  }
+
+  /** All commands of this turn of the event loop are written at once: each write is a call of the operating system. */
+  #cork(): void {
+    const stream = this.stream as MarkingRedis["stream"] | undefined;
+    if (stream === undefined || stream === this.#corked) return;
+    this.#corked = stream;
+    stream.cork();
+    process.nextTick(() => {
+      this.#corked = null;
+      stream.uncork();
+    });
   }
 }
 

@@ -9,6 +9,7 @@
 import { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { isTerminal, type Job } from "../../shared/api/jobs.ts";
+import type { QueuePlace } from "../../shared/api/queue.ts";
 import { batchQueueJob } from "../../shared/batches/queue.ts";
 import { BatchStore } from "../../shared/batches/store.ts";
 import { bucketOf } from "../../shared/files/bucket.ts";
@@ -32,7 +33,8 @@ import { readSentRequest, type SentRequest } from "../../shared/jobs/sent-reques
 import { JobStore } from "../../shared/jobs/store.ts";
 import { MIB } from "../../shared/jobs/stored-limit.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
-import { readJob } from "../../shared/protocols/job-reply.ts";
+import { readJob, type JobSources } from "../../shared/protocols/job-reply.ts";
+import { laneOf } from "../../shared/queue/lanes.ts";
 import { queueOverview, type QueueOverview } from "../../shared/queue/queue-overview.ts";
 import { QueueEstimate } from "../../shared/queue/queue-estimate.ts";
 import { redisNow } from "../../shared/redis/clock.ts";
@@ -67,6 +69,9 @@ export class RequestStores {
   /** Follows logs over that connection. */
   #ownLogs: LogReader | null = null;
   #authority: Authority | undefined;
+  #readsPlace = false;
+  /** Of the job that this request has just submitted. */
+  #newPlace: { readonly jobId: string; readonly place: Promise<QueuePlace | null> } | null = null;
 
   /**
    * @param sharedLogs follows logs over connections that requests share; null: over this request's own
@@ -157,7 +162,21 @@ export class RequestStores {
 
   /** Records and queues the jobs of a request, all or none. Once this has resolved, they run even if the edge stops. */
   submit(jobs: readonly NewJob[], admission: Admission): Promise<AdmissionResult> {
-    return this.jobs.submitAll(jobs, admission);
+    const [first] = jobs;
+    return this.jobs.submitAll(jobs, admission, () => {
+      if (!this.#readsPlace || first === undefined) return;
+      const waiting = { ...first, lane: laneOf(first.generation) };
+      const place = this.queueEstimate.forJob(waiting).catch(() => null);
+      this.#newPlace = { jobId: first.id, place };
+    });
+  }
+
+  /**
+   * The next submission also asks for the place of its job, in the same round trip to Redis. `readJob` takes it from there, so that must
+   * follow at once.
+   */
+  readPlaceWithSubmission(): void {
+    this.#readsPlace = true;
   }
 
   /** Puts a request into the queue of a model's tokenizers; its answer is an entry of a log, which `followJob` reads. */
@@ -186,7 +205,14 @@ export class RequestStores {
 
   /** The job as its owner sees it. */
   readJob(record: JobRecord): Promise<Job> {
-    const { jobs: store, queueEstimate: queue, deliveries } = this;
+    const { jobs: store, queueEstimate, deliveries } = this;
+    const known = this.#newPlace?.jobId === record.id ? this.#newPlace.place : null;
+    this.#newPlace = null;
+    const queue: JobSources["queue"] = {
+      // Redis did not have the job yet if the script was not cached there.
+      forJob: async (job) => (await known) ?? queueEstimate.forJob(job),
+      waitingFor: (job) => queueEstimate.waitingFor(job),
+    };
     return readJob(record, { store, queue, deliveries });
   }
 

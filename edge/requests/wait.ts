@@ -26,6 +26,10 @@ export const WAIT: ContractPart = {
   },
 };
 
+/** Whether the request asks for a wait. */
+export const prefersWait = (c: AppContext): boolean =>
+  preferredSeconds(c.req.header("prefer") ?? "") !== null;
+
 /** The job after the wait that the request asks for, or at once if it asks for none. @throws AppError not_found */
 export async function waitAsPreferred(c: AppContext, record: JobRecord): Promise<JobRecord> {
   const seconds = preferredSeconds(c.req.header("prefer") ?? "");

@@ -31,7 +31,7 @@ import {
   STREAM_READ_TO_END,
 } from "../requests/job-access.ts";
 import { quote, submit, SUBMISSION } from "../requests/submit.ts";
-import { WAIT, waitAsPreferred } from "../requests/wait.ts";
+import { prefersWait, WAIT, waitAsPreferred } from "../requests/wait.ts";
 import type { RouteSettings } from "./settings.ts";
 
 const MESSAGES = [{ role: "user", content: "What is the capital of France?" }];
@@ -95,6 +95,7 @@ export function jobRoutes({ deadlineSeconds, log }: RouteSettings): Route[] {
         },
       },
       async (c, { body, json }) => {
+        if (!prefersWait(c)) c.var.stores.readPlaceWithSubmission();
         const record = await waitAsPreferred(
           c,
           await submit(c, toGenerationRequest(body), deadlineSeconds),

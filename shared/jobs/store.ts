@@ -85,8 +85,13 @@ export class JobStore {
   /**
    * Creates and queues the jobs of one request, all or none, if their API key's limits allow it. Once this has resolved, they
    * run even if the caller stops.
+   * @param onSent called when they have been sent: commands that follow on the same connection find them
    */
-  async submitAll(jobs: readonly NewJob[], admission: Admission): Promise<AdmissionResult> {
+  async submitAll(
+    jobs: readonly NewJob[],
+    admission: Admission,
+    onSent = () => {},
+  ): Promise<AdmissionResult> {
     const { pools, tokens, idempotency } = admission;
     const { tenant, requestOptions } = jobs[0]!;
     const flow = flowOf(tenant, requestOptions.batch !== undefined);
@@ -126,7 +131,9 @@ export class JobStore {
     ];
     const values = [...fields, ...shared.map((part) => part.fields)].flat();
     const args = [JSON.stringify(order), claimJson(idempotency), ...values];
-    const reply = (await submitJobs(this.#redis, keys, args)) as SubmitReply;
+    const replied = submitJobs(this.#redis, keys, args);
+    onSent();
+    const reply = (await replied) as SubmitReply;
     if (reply[0] === "stored") {
       const waitMs = reply[1] < 0 ? null : reply[1];
       return { status: "full", counted: "stored", bytesMax: this.#storedBytesMax, waitMs };

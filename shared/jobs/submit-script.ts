@@ -93,7 +93,7 @@ local known = not isRepeated and findClaimed(claim)
 if known then return known end
 
 local nowMs = redisNowMs()
-local createdAtMs = tonumber(redis.call('HGET', KEYS[FIRST_JOB], 'createdAtMs') or nowMs)
+local createdAtMs = isRepeated and tonumber(redis.call('HGET', KEYS[FIRST_JOB], 'createdAtMs')) or nowMs
 local status, waitMs, limiting = 'created', 0, 0
 local left = {requests = math.huge, tokens = math.huge, jobs = math.huge}
 local poolIds = {}
@@ -142,20 +142,23 @@ if status == 'created' and not isRepeated then
   local firstArg = 3
   for i, new in ipairs(order.jobs) do
     local job, log, channel = unpack(KEYS, FIRST_JOB + 3 * (i - 1), FIRST_JOB + 3 * i - 1)
-    redis.call('HSET', job, unpack(ARGV, firstArg, firstArg + new.args - 1))
-    redis.call('HSET', job, 'bytes', argBytes(firstArg, new.args))
+    local deadlineMs = math.min(nowMs + new.deadlineInMs, new.deadlineMaxMs or math.huge)
+    local cost = math.max(1, new.tokens)
+    local fields = {unpack(ARGV, firstArg, firstArg + new.args - 1)}
+    local function add(...)
+      for _, value in ipairs({...}) do fields[#fields + 1] = value end
+    end
+    add('bytes', argBytes(firstArg, new.args), 'createdAtMs', nowMs, 'deadlineMs', deadlineMs)
+    add('cost', cost, 'flow', order.flow, 'lane', new.lane, 'facets', new.facets)
     firstArg = firstArg + new.args
     if #poolIds > 0 then
       -- The release before reads only keyId. Its processes end jobs too during an upgrade.
-      redis.call('HSET', job, 'pools', table.concat(poolIds, ' '), 'keyId', poolIds[1], 'reservedTokens', new.tokens)
+      add('pools', table.concat(poolIds, ' '), 'keyId', poolIds[1], 'reservedTokens', new.tokens)
     end
     for p = 1, #order.pools do redis.call('SADD', KEYS[2 * p + 1], new.id) end
-    local deadlineMs = math.min(nowMs + new.deadlineInMs, new.deadlineMaxMs or math.huge)
-    redis.call('HSET', job, 'createdAtMs', nowMs, 'deadlineMs', deadlineMs)
-    if new.startByInMs then redis.call('HSET', job, 'startByMs', nowMs + new.startByInMs) end
+    if new.startByInMs then add('startByMs', nowMs + new.startByInMs) end
+    redis.call('HSET', job, unpack(fields))
     redis.call('ZADD', due, math.min(deadlineMs, nowMs + (new.startByInMs or math.huge)), new.id)
-    local cost = math.max(1, new.tokens)
-    redis.call('HSET', job, 'cost', cost, 'flow', order.flow, 'lane', new.lane, 'facets', new.facets)
     addToFlow(openLane(new.lane), order.flow, new.id, cost, new.priority, nowMs)
     indexSubmitted(order.tenant, new.facets, nowMs, new.id)
     logEvent(job, log, channel, 'queued', '{}')

@@ -6,6 +6,7 @@ import { parseEnv } from "../../../edge/runtime/env.ts";
 import { log } from "../../../edge/runtime/log.ts";
 import type { Job } from "../../../shared/api/jobs.ts";
 import { JobStore } from "../../../shared/jobs/store.ts";
+import { QueueEstimate } from "../../../shared/queue/queue-estimate.ts";
 import { card, newTenant, play, redisUrl, type Client } from "../harness.ts";
 
 const env = parseEnv({ REDIS_URL: redisUrl, STREAM_HEARTBEAT_SECONDS: 1 });
@@ -36,10 +37,28 @@ test("a submission's reply is made without reading the job, and equals the reply
   const metadata = { a: "b" };
   const webhook = { url: "https://example.com/hook" };
   const reply = await post("/v1/jobs", { model: card.id, prompt: "x", metadata, webhook });
-  expect(readRecord).not.toHaveBeenCalled();
-  expect(readLog).not.toHaveBeenCalled();
   const job = await reply.json<Job>();
+  const ofJob = ([id]: readonly unknown[]) => id === job.id;
+  expect(readRecord.mock.calls.filter(ofJob)).toEqual([]);
+  expect(readLog.mock.calls.filter(ofJob)).toEqual([]);
   expect(await client.job(job.id)).toEqual(job);
+});
+
+test("the place of a submitted job is asked for once, with the submission", async () => {
+  const request = { model: card.id, prompt: "x" };
+  // Redis may not know the scripts yet.
+  await post("/v1/jobs", request);
+  const asked = vi.spyOn(QueueEstimate.prototype, "forJob");
+  const read = vi.spyOn(RequestStores.prototype, "readJob");
+  const job = await (await post("/v1/jobs", request)).json<Job>();
+  expect(job.queue?.position).toBeGreaterThan(1);
+  // Waits of other files may go on in this runtime.
+  const orders = asked.mock.calls.flatMap(([{ id }], i) =>
+    id === job.id ? [asked.mock.invocationCallOrder[i]!] : [],
+  );
+  expect(orders).toHaveLength(1);
+  const readAt = read.mock.calls.findIndex(([{ id }]) => id === job.id);
+  expect(orders[0]).toBeLessThan(read.mock.invocationCallOrder[readAt]!);
 });
 
 test("a reply that is not streamed reads no tokens", async () => {
