@@ -27,7 +27,7 @@ const item = (vector: Local, at: Local, bytesLog2: number): Code =>
 export const float = (vector: Local, at: Local): Code => item(vector, at, FLOAT_LOG2);
 export const fourFloats = (vector: Local, at: Local): Code => v128.load(float(vector, at), 0);
 /** Two floats as doubles: the first two of four, or the other two. */
-export const twoFloats = (vector: Local, at: Local, pair: 0 | 1): Code =>
+const twoFloats = (vector: Local, at: Local, pair: 0 | 1): Code =>
   f64x2.promoteLow(v128.load64Zero(float(vector, at), pair << (FLOAT_LOG2 + 1)));
 export const twoDoubles = (vector: Local, at: Local, pair: 0 | 1): Code =>
   v128.load(item(vector, at, DOUBLE_LOG2), pair << (DOUBLE_LOG2 + 1));
@@ -37,9 +37,9 @@ const storeAsFloats = (vector: Local, at: Local, pair: 0 | 1, doubles: Code): Co
   v128.store64Lane(0, float(vector, at), pair << (FLOAT_LOG2 + 1), f32x4.demote(doubles));
 
 /** A number twice, as two doubles. */
-export const twice = (kernel: Kernel, value: Code): Code => kernel.constant(f64x2.splat(value));
+const twice = (kernel: Kernel, value: Code): Code => kernel.constant(f64x2.splat(value));
 /** Statements for each four items: once for the first two, once for the others. */
-export function repeatPairs(
+function repeatPairs(
   kernel: Kernel,
   length: Local,
   statements: (at: Local, pair: 0 | 1) => readonly Code[],
