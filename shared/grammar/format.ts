@@ -70,7 +70,9 @@ export function* outputParts(
     try {
       return yield* checkedParts(root, rules);
     } catch (error) {
-      if (!(error instanceof BudgetError) || !rules.canBeSmaller) throw error;
+      // Smaller objects have a smaller automaton. Their expressions take as many steps.
+      const mayFit = rules.canBeSmaller && rules.areWritten;
+      if (!(error instanceof BudgetError) || !mayFit) throw error;
     }
     yield;
     return yield* checkedParts(root, new Rules({ isSmall: true }));

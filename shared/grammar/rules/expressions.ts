@@ -37,6 +37,8 @@ export class Rules {
   readonly isSmall: boolean;
   /** Whether that would make a difference. */
   canBeSmaller = false;
+  /** Whether all expressions are written. */
+  areWritten = false;
   /** The first is the start rule. `toGrammar` sets it, after all others. */
   readonly #rules: Expression[] = [EMPTY];
   /** The part of the format that each rule comes from, as the budget numbers it. */
@@ -85,6 +87,7 @@ export class Rules {
   /** The grammar of these rules and a start rule. */
   toGrammar(root: Expression): Grammar {
     this.#rules[0] = root;
+    this.areWritten = true;
     return { rules: this.#rules };
   }
 

@@ -1,5 +1,6 @@
 /** The types of the values that an alternative allows. */
 import type { Alternative } from "./alternatives.ts";
+import { isKnownFormat } from "./formats.ts";
 import { KEYWORDS, TYPES, typesOf, type Type } from "./keywords.ts";
 
 /** A schema may have many more keywords that are annotations. */
@@ -23,7 +24,9 @@ export function allowedTypes(parts: Alternative): {
     isTyped ||= named !== null;
     if (notPatterns || notStrings) about.add("string");
     for (const [keyword, type] of TYPES_BY_KEYWORD) {
-      if (Object.hasOwn(claim.schema, keyword) && !isEmpty(claim.schema[keyword])) about.add(type);
+      if (!Object.hasOwn(claim.schema, keyword)) continue;
+      const value = claim.schema[keyword];
+      if (!isEmpty(value) && !(keyword === "format" && !isKnownFormat(value))) about.add(type);
     }
   }
   return { types, implied: isTyped ? [] : types.filter((type) => about.has(type)) };

@@ -70,3 +70,8 @@ export const INTEGER_FORMATS: ReadonlyMap<string, readonly [min: bigint, max: bi
   ["int32", [-(2n ** 31n), 2n ** 31n - 1n]],
   ["int64", [-(2n ** 63n), 2n ** 63n - 1n]],
 ]);
+
+/** Whether a format has a meaning here; all others are annotations. */
+export const isKnownFormat = (name: unknown) =>
+  typeof name === "string" &&
+  (FORMATS.has(name) || UNSUPPORTED_FORMATS.has(name) || INTEGER_FORMATS.has(name));

@@ -60,27 +60,34 @@ export function acceptedInSomeOrder(matcher: Matcher, text: string): boolean {
     const options = left.flatMap((key) => {
       const start = `${isFirst ? "{" : ", "}${JSON.stringify(key)}: `;
       const ends = after(from, start).flatMap((position) => value(members, key, position));
-      return ends.length === 0 ? [] : [{ ends, rest: left.filter((other) => other !== key) }];
+      return ends.length === 0 ? [] : [{ key, ends }];
     });
-    for (const { ends, rest } of byFutures(options)) {
+    for (const { key, ends } of likelyFirst(options)) {
+      const rest = left.filter((other) => other !== key);
       const whole = ends.flatMap((position) => object(members, rest, position, false));
       if (whole.length > 0) return whole;
     }
     return [];
   }
 
-  /** Those first after which most of the other keys may still come next. */
-  function byFutures<T extends { ends: readonly GrammarPosition[]; rest: readonly string[] }>(
-    options: readonly T[],
-  ): readonly T[] {
-    if (options.length < 2) return options;
-    const futures = options.map(({ ends, rest }) => ({
-      count: rest.filter((key) => ends.some((end) => follow(end, `, ${JSON.stringify(key)}: `)))
-        .length,
-    }));
-    return options
-      .map((option, i) => ({ option, count: futures[i]!.count }))
-      .toSorted((a, b) => b.count - a.count)
-      .map(({ option }) => option);
+  /** Those first that others can follow, but not precede. */
+  function likelyFirst(options: readonly Option[]): readonly Option[] {
+    const canPrecede = (a: Option, b: Option) =>
+      a.ends.some((end) => follow(end, `, ${JSON.stringify(b.key)}: `) !== null);
+    const scored = options.map((option) => {
+      const others = options.length < 2 ? [] : options.filter((other) => other !== option);
+      const [before, after] = [
+        others.filter((other) => !canPrecede(option, other) && canPrecede(other, option)),
+        others.filter((other) => canPrecede(option, other)),
+      ];
+      return { option, score: after.length - others.length * before.length };
+    });
+    return scored.toSorted((a, b) => b.score - a.score).map(({ option }) => option);
   }
+}
+
+/** A key that may come next, and the positions after its value. */
+interface Option {
+  readonly key: string;
+  readonly ends: readonly GrammarPosition[];
 }
