@@ -204,6 +204,8 @@ test.each<[schema: object, texts: string[], others: string[]]>([
   [{ $ref: "#/$defs/a", maximum: 1, $defs: { a: { type: "integer" } } }, ["1"], ["2"]],
   [{ type: "string", not: { enum: ["a", "ab"] } }, ['""', '"b"', '"abc"'], ['"a"', '"ab"', "1"]],
   [{ type: "string", example: "x", "x-order": 1, format: "int32" }, ['"a"'], ["1"]],
+  [{ format: "positiveInteger" }, ["1", '"a"', "{}"], []],
+  [{ format: "date" }, ['"2024-12-31"'], ["1", '"a"']],
   [{ allOf: [{ $ref: "#/$defs/a" }], $defs: { a: { enum: ["x", 1.5] } } }, ['"x"', "1.5"], ["1"]],
 ])("%j", (schema, texts, others) => {
   const matcher = matcherOf(schemaFormat(schema));
