@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
 import { AdapterDecoder } from "../../../../worker/engine/decoder/adapter-decoder.ts";
 import type { ExternalCacheDecoder } from "../../../../worker/engine/decoder/external-cache-decoder.ts";
+import { hasExactRows } from "../../../../worker/engine/graph/row-probe.ts";
 import { readAdapter } from "../../../../worker/engine/model/lora-adapter.ts";
 import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import {
@@ -92,6 +93,26 @@ test("several adapters of different ranks, modules and scales run in one batch",
   }
   expect(largestDifference(logits, expected)).toBeLessThan(TOLERANCE);
 });
+
+test.each(["int8", "q8", "fp16"] as const)(
+  "an adapter stays in float32 on the weights of %s, and its rows are as exact as the others",
+  async (dtype) => {
+    const source = join(VECTORS, "llama/base");
+    const folder = adapterFolder({ modules: { "model.layers.0.mlp.down_proj": [64, 32] } });
+    const options = { ...OPTIONS, dtype };
+    const adapters = [readAdapter(folder).modules];
+    const host = await loadDecoder(source, { ...options, adapters });
+    const adapted = new AdapterDecoder(host as ExternalCacheDecoder, 0) as Decoder;
+    const plain = await logitsOf(await loadDecoder(source, options));
+    expect(await logitsOf(host)).toEqual(plain);
+    const merged = await loadDecoder(mergedFolder(source, folder), OPTIONS);
+    const rounding = largestDifference(plain, await logitsOf(await loadDecoder(source, OPTIONS)));
+    const [expert, reference] = [await logitsOf(adapted), await logitsOf(merged)];
+    expect(largestDifference(expert, reference)).toBeLessThan(3 * rounding);
+    expect(largestDifference(expert, plain)).toBeGreaterThan(2 * rounding);
+    expect(await hasExactRows(adapted)).toBe(host.hasExactRows);
+  },
+);
 
 describe("an adapter is refused, with file, field and reason, if", () => {
   const q = { "model.layers.0.self_attn.q_proj": [16, 16] } as const;
