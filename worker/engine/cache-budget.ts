@@ -21,13 +21,13 @@ export interface JobCache {
 
 /** Bytes of these KV caches when all are open at once and each has reached its limit. */
 export function cacheBytesNeeded(caches: readonly JobCache[]): number {
-  return [...bytesByDecoder(caches).values()].reduce((sum, bytes) => sum + bytes, 0);
+  return sum(bytesByDecoder(caches).values());
 }
 
 /** Lets each model use its part of the budget, which is at least what these caches need. */
 export function divideBudget(caches: readonly JobCache[], cacheBytesMax: number): void {
   const needed = bytesByDecoder(caches);
-  const all = cacheBytesNeeded(caches);
+  const all = sum(needed.values());
   for (const [decoder, bytes] of needed) {
     decoder.limitCache?.(Math.max(bytes, Math.floor((bytes / all) * cacheBytesMax)));
   }
@@ -98,3 +98,5 @@ function longestJob(
   }
   return fitting;
 }
+
+const sum = (values: Iterable<number>) => [...values].reduce((all, one) => all + one, 0);

@@ -36,6 +36,8 @@ export class Scheduler {
   readonly #waiting: Task[] = [];
   readonly #running = new Map<Sequence, Task>();
   readonly #stopping = new Set<Task>();
+  /** The first waiting task, after it has not fitted beside those that run. */
+  #hasNoRoom: Task | null = null;
   #looping = false;
   #awaitsBase = false;
 
@@ -128,7 +130,11 @@ export class Scheduler {
 
   #admitWaiting(): void {
     for (let next = this.#waiting[0]; next; next = this.#waiting[0]) {
-      if (bytesNeeded([...this.#running.values(), next]) > this.#cacheBytesMax) return;
+      if (next === this.#hasNoRoom) return;
+      if (bytesNeeded([...this.#running.values(), next]) > this.#cacheBytesMax) {
+        this.#hasNoRoom = next;
+        return;
+      }
       this.#waiting.shift();
       divideBudget(jobCaches([...this.#running.values(), next]), this.#cacheBytesMax);
       try {
@@ -161,6 +167,7 @@ export class Scheduler {
 
   #remove(sequence: Sequence): void {
     this.#running.delete(sequence);
+    this.#hasNoRoom = null;
     this.#batch.remove(sequence);
     divideBudget(jobCaches([...this.#running.values()]), this.#cacheBytesMax);
   }

@@ -1,5 +1,5 @@
 /** The longest job that the KV cache budget holds. Fake models: a token takes one byte in each. */
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { PreparedGeneration } from "../../../worker/engine-client/messages.ts";
 import {
   cacheBytesNeeded,
@@ -56,8 +56,11 @@ test("a short job beside a long one needs no more than alone, and models get the
   for (const decoder of [base, expert]) {
     decoder.limitCache = (bytesMax) => void limits.set(decoder, bytesMax);
   }
+  const counted = [base, expert].map((decoder) => vi.spyOn(decoder, "cacheBytesFor"));
   for (const times of [1, 3]) {
+    for (const calls of counted) calls.mockClear();
     divideBudget(caches, times * needed);
+    expect(counted.map(({ mock }) => mock.calls.length)).toEqual([1, 1]);
     expect([limits.get(base), limits.get(expert)]).toEqual([times * (long + short), times * other]);
   }
 });

@@ -1,6 +1,6 @@
 /** The scheduler: KV cache budget, order, stopping, failures. */
 import * as fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { Scheduler, type Task } from "../../../worker/engine/scheduler.ts";
 import type { Models } from "../../../worker/engine/model/ensemble.ts";
 import { PROMPT_TOKENS, tasksOver, type Progress } from "../../support/scheduler-tasks.ts";
@@ -73,6 +73,16 @@ describe("the cache budget", () => {
     await ended();
     expect(log.indexOf("small starts")).toBeGreaterThan(log.indexOf("large starts"));
     expect(log.indexOf("large starts")).toBeGreaterThan(log.indexOf("first ends"));
+  });
+
+  test("is divided when a task starts or ends, not in the steps between", async () => {
+    const models = fakeModels(VOCAB);
+    const counted = vi.spyOn(models.base, "cacheBytesFor");
+    const { task, submit, ended } = tasksOver(new Scheduler(2 * ONE));
+    submit(...["a", "b", "c"].map((name) => task(name, { models })));
+    await ended();
+    expect(models.base.batchSizes.filter((size) => size === 2).length).toBeGreaterThan(20);
+    expect(counted.mock.calls.length).toBeLessThan(15);
   });
 
   test("counts only the base at alpha 0", async () => {

@@ -52,10 +52,14 @@ function considerAll(heap: number[], logits: Float32Array): void {
   const nextFrom = (from: number) => {
     if (from >= logits.length) return from;
     const lowest = heap[0]!;
-    const least = Number.isNaN(logits[lowest]) ? Number.NEGATIVE_INFINITY : logits[lowest]!;
+    const logit = logits[lowest]!;
+    // Every number ranks above NaN.
+    if (Number.isNaN(logit)) {
+      return kernels.findAtLeast(values, from, length, Number.NEGATIVE_INFINITY);
+    }
     // Of the tokens with an equal logit, only those with a lower id rank above the lowest one.
     const find = from < lowest ? kernels.findAtLeast : kernels.findAbove;
-    return find(values, from, length, least);
+    return find(values, from, length, logit);
   };
   for (let id = nextFrom(0); id < logits.length; id = nextFrom(id + 1)) {
     if (id % SAMPLE_STEP !== 0) consider(id);

@@ -2,30 +2,42 @@
  * The KV caches of one model for all its open sequences: rectangles (kv-cache.ts) of rows that run together, of which
  * cache-groups.ts decides. A new sequence has a rectangle of its own until it decodes.
  *
- * A change of the groups copies rows, so it is made when it has paid: when the bytes that runs have read in vain, compared with the best
- * groups, are those of the copy. At worst, reading in vain and copying together take twice as long as the better of both.
+ * A change of the groups copies rows. So it is made when the runs have read as many bytes more than those of the best groups would have
+ * as the copy takes. At worst, these reads and the copies together take twice as long as the better of both.
  *
  * Rectangles hold more than the tokens of their sequences. `limit` bounds that: sequences are admitted for the smallest rectangles
  * (`bytesFor`), and as long as others have not grown to their limits, what is left is used for fewer runs.
  */
-import { bytesOfGroups, divideRows, type RectangleBytes } from "./cache-groups.ts";
+import { bytesOfGroups, divideRows, rectangleBytes, type TokenBytes } from "./cache-groups.ts";
 import type { Alignment, PastInput } from "./graph-io.ts";
 import { KvCache, roundUpSlots, type Slot } from "./kv-cache.ts";
 
 /** A copied byte takes as long as this many bytes of a run: it is read and written, mostly into new memory. */
 const COPY_PRICE = 4;
 
+/** The best groups of sequences that decode together. */
+interface Division {
+  readonly slots: readonly Slot[];
+  /** Of each sequence's rectangle if it is alone. */
+  readonly tokens: readonly number[];
+  readonly bytesMax: number;
+  readonly groups: readonly (readonly Slot[])[];
+  /** Bytes that their runs read, with those that a run costs. */
+  readonly bytes: number;
+}
+
 export class GroupedCache {
   readonly #create: () => KvCache;
   readonly #caches = new Set<KvCache>();
   readonly #passBytes: number;
-  readonly #bytesOf: RectangleBytes;
+  readonly #tokenBytes: TokenBytes;
   readonly #roundUp: (tokens: number) => number;
   #bytesMax = Infinity;
   /** Tokens for which each rectangle has room at least. */
   #tokensMin = 0;
   /** Bytes that runs have read since the last change, beyond those of the best groups. */
-  #vainBytes = 0;
+  #excessBytes = 0;
+  #lastDivision: Division | null = null;
 
   /**
    * @param passBytes bytes that one more run costs
@@ -38,8 +50,7 @@ export class GroupedCache {
   ) {
     this.#create = () => new KvCache(pastInputs, alignment, widthMax);
     const empty = this.#create();
-    const [one, two] = [empty.rectangleBytes(1, 1), empty.rectangleBytes(2, 1)];
-    this.#bytesOf = (slots, tokens) => tokens * (one + (slots - 1) * (two - one));
+    this.#tokenBytes = empty.tokenBytes;
     this.#roundUp = (tokens) => empty.roundUpTokens(tokens);
     this.#passBytes = passBytes;
   }
@@ -52,8 +63,8 @@ export class GroupedCache {
   /** Bytes of the smallest rectangles for sequences with these lengths in tokens. */
   bytesFor(lengths: readonly number[]): number {
     const tokens = lengths.map((length) => this.#tokensFor(length)).toSorted((a, b) => b - a);
-    const sizes = divideRows(tokens, this.#bytesOf, { passBytes: 0, bytesMax: Infinity });
-    return bytesOfGroups(tokens, sizes, this.#bytesOf);
+    const sizes = divideRows(tokens, this.#tokenBytes, { passBytes: 0, bytesMax: Infinity });
+    return bytesOfGroups(tokens, sizes, this.#tokenBytes);
   }
 
   /** Bounds `bytes` between runs; at least `bytesFor` the lengths that the open sequences will have. */
@@ -73,6 +84,7 @@ export class GroupedCache {
   close(slot: Slot): void {
     const { cache } = slot;
     cache.close(slot);
+    this.#lastDivision = null;
     if (cache.slots.length === 0) this.#caches.delete(cache);
   }
 
@@ -109,11 +121,15 @@ export class GroupedCache {
     this.#apply(this.#divide(all, tokensOf, this.#bytesMax), tokensOf, this.#bytesMax);
   }
 
+  #bytesOf(slots: number, tokens: number): number {
+    return rectangleBytes(this.#tokenBytes, slots, tokens);
+  }
+
   #tokensFor(length: number): number {
     return this.#roundUp(Math.max(length, this.#tokensMin));
   }
 
-  /** Changes the groups of sequences that decode a token together, if it has paid. */
+  /** Changes the groups of sequences that decode a token together, if keeping them has cost as much as the change. */
   #regroup(slots: readonly Slot[]): void {
     const tokensOf = ({ length }: Slot) => this.#tokensFor(length + 1);
     const used = new Set(slots.map(({ cache }) => cache));
@@ -128,25 +144,42 @@ export class GroupedCache {
       ...idle.map((slot) => this.#bytesOf(1, this.#tokensFor(slot.length))),
     ]);
     const bytesMax = this.#bytesMax - othersBytes;
-    const groups = this.#divide(slots, tokensOf, bytesMax);
-    const best = groups.length * this.#passBytes + this.#bytesOfGroups(groups, tokensOf);
+    const { groups, bytes: best } = this.#bestGroups(slots, tokensOf, bytesMax);
     const now = sum(
       [...Map.groupBy(slots, ({ cache }) => cache)].map(([cache, shown]) => {
         const tokens = Math.max(cache.tokenCapacity, ...shown.map(tokensOf));
         return this.#passBytes + this.#bytesOf(rangeOf(shown).count, tokens);
       }),
     );
-    this.#vainBytes += Math.max(0, now - best);
+    if (now <= best) return;
+    this.#excessBytes += now - best;
     const copied = sum(groups.map((group) => this.#copiedTokens(group, tokensOf)));
-    if (now <= best || this.#vainBytes < COPY_PRICE * this.#bytesOf(1, copied)) return;
-    this.#apply(groups, tokensOf, bytesMax);
+    if (this.#excessBytes >= COPY_PRICE * this.#bytesOf(1, copied)) {
+      this.#apply(groups, tokensOf, bytesMax);
+    }
+  }
+
+  /** The last division, until another sequence takes part or one of them needs another rectangle. */
+  #bestGroups(
+    slots: readonly Slot[],
+    tokensOf: (slot: Slot) => number,
+    bytesMax: number,
+  ): Division {
+    const tokens = slots.map(tokensOf);
+    const last = this.#lastDivision;
+    if (last?.bytesMax === bytesMax && isSame(last.slots, slots) && isSame(last.tokens, tokens)) {
+      return last;
+    }
+    const groups = this.#divide(slots, tokensOf, bytesMax);
+    const bytes = groups.length * this.#passBytes + this.#bytesOfGroups(groups, tokensOf);
+    return (this.#lastDivision = { slots: [...slots], tokens, bytesMax, groups, bytes });
   }
 
   /** Groups of these sequences, each with the longest first. */
   #divide(slots: readonly Slot[], tokensOf: (slot: Slot) => number, bytesMax: number): Slot[][] {
     const sorted = slots.toSorted((a, b) => tokensOf(b) - tokensOf(a));
     const limits = { passBytes: this.#passBytes, bytesMax };
-    const sizes = divideRows(sorted.map(tokensOf), this.#bytesOf, limits);
+    const sizes = divideRows(sorted.map(tokensOf), this.#tokenBytes, limits);
     let first = 0;
     return sizes.map((size) => sorted.slice(first, (first += size)));
   }
@@ -175,7 +208,7 @@ export class GroupedCache {
     tokensOf: (slot: Slot) => number,
     bytesMax: number,
   ): void {
-    this.#vainBytes = 0;
+    this.#excessBytes = 0;
     const sources = new Set(groups.flat().map(({ cache }) => cache));
     let bytesLeft = bytesMax - this.#bytesOfGroups(groups, tokensOf);
     for (const group of groups) {
@@ -211,4 +244,6 @@ export function rangeOf(slots: readonly Slot[]): { first: number; count: number 
   return { first, count: Math.max(...indexes) - first + 1 };
 }
 
+const isSame = <T>(some: readonly T[], others: readonly T[]) =>
+  some.length === others.length && some.every((value, at) => value === others[at]);
 const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);

@@ -11,7 +11,14 @@
  * or after a rewind) are moved to the same column, which copies all their tokens; so other graphs are not aligned in this way.
  */
 import type { Tensor } from "../onnxruntime/onnxruntime.ts";
-import { cacheTensor, type Alignment, type CacheValues, type PastInput } from "./graph-io.ts";
+import type { TokenBytes } from "./cache-groups.ts";
+import {
+  bytesPerToken,
+  cacheTensor,
+  type Alignment,
+  type CacheValues,
+  type PastInput,
+} from "./graph-io.ts";
 import {
   allocateValues,
   copyTokens,
@@ -40,6 +47,7 @@ export interface Slot {
 export const roundUpSlots = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
 
 export class KvCache {
+  readonly tokenBytes: TokenBytes;
   readonly #pastInputs: readonly PastInput[];
   readonly #alignment: Alignment;
   readonly #widthMax: number;
@@ -48,6 +56,7 @@ export class KvCache {
   #tokenCapacity: number;
   /** By input: [slot capacity, heads, token capacity, head size], behind one spare row if tokens are aligned at their ends. */
   #values: CacheValues[];
+  #bytes: number;
 
   /**
    * @param pastInputs inputs [1, heads, tokens, head size], see `hasStandardLayout`
@@ -62,8 +71,17 @@ export class KvCache {
     this.#pastInputs = pastInputs;
     this.#alignment = alignment;
     this.#widthMax = widthMax ?? Infinity;
+    const oneHead = pastInputs.map((past) => ({
+      ...past,
+      emptyShape: past.emptyShape.with(1, 1),
+    }));
+    this.tokenBytes = {
+      row: bytesPerToken(pastInputs),
+      spare: this.#spareRows * bytesPerToken(oneHead),
+    };
     this.#tokenCapacity = this.roundUpTokens(0);
     this.#values = this.#allocate();
+    this.#bytes = bytesOf(this.#values);
   }
 
   /** The open slots, in order of their index. */
@@ -88,18 +106,9 @@ export class KvCache {
     return Math.max(1, tokens, Math.min(rounded, this.#widthMax - 1));
   }
 
-  /** Bytes that are allocated now. */
+  /** Bytes that are allocated now, which `#copies` are not part of. */
   get bytes(): number {
-    return this.#values.reduce((sum, values) => sum + values.byteLength, 0);
-  }
-
-  /** Bytes of a cache with these capacities, which `#copies` are not part of. */
-  rectangleBytes(slots: number, tokens: number): number {
-    return this.#pastInputs.reduce(
-      (sum, { type, emptyShape }) =>
-        sum + this.#valueCount(emptyShape, slots, tokens) * (type === "float16" ? 2 : 4),
-      0,
-    );
+    return this.#bytes;
   }
 
   open(): Slot {
@@ -277,6 +286,7 @@ export class KvCache {
     this.#slotCapacity = slotCapacity;
     this.#tokenCapacity = tokenCapacity;
     this.#values = this.#allocate();
+    this.#bytes = bytesOf(this.#values);
     const longest = Math.max(...this.#slots.map(({ length }) => length));
     for (const [index, slot] of this.#slots.entries()) {
       slot.start = this.#alignment === "end" ? longest - slot.length : 0;
@@ -314,3 +324,6 @@ export class KvCache {
     }
   }
 }
+
+const bytesOf = (values: readonly CacheValues[]) =>
+  values.reduce((sum, { byteLength }) => sum + byteLength, 0);

@@ -7,7 +7,7 @@
  * One token of one sequence, in order:
  *
  *     prefill         prefill.ts                 prompt tokens into the models' KV caches, in chunks
- *     decode          decodeAll                  one run per model, for all sequences that use it
+ *     decode          decode.ts                  runs of each model, for all sequences that use it
  *                     verify.ts, speculate.ts    several tokens of one sequence in one run
  *     gate            decode/gate.ts             where it is closed, only the base runs and there is no shift
  *     average         decode/weighted-sum.ts     several experts (or antiexperts) as one
@@ -20,17 +20,17 @@
  *
  * sequence.ts takes one token from average to output. ../scheduler.ts decides which sequences run.
  */
-import { hostOf } from "../decoder/decoder.ts";
 import { RemoteDecoder } from "../remote/remote-decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
-import { catchUp, isPrefilled, Prefill } from "./prefill.ts";
-import type { ModelInput } from "./remote-path.ts";
+import { decodeAll, decodeGated, nextInputs } from "./decode.ts";
+import { isPrefilled, Prefill } from "./prefill.ts";
 import type { ForcedDrafter } from "./remote-policy.ts";
 import { RemoteRuns } from "./remote-runs.ts";
 import { restart } from "./restart.ts";
 import { Sequence, type GenerateRequest, type ModelState, type Step } from "./sequence.ts";
 import { Speculator } from "./speculate.ts";
-import { StepBudget, type Company } from "./step-budget.ts";
+import { PromptOrder } from "./prompt-order.ts";
+import { StepBudget, type OtherSequences } from "./step-budget.ts";
 import { verify } from "./verify.ts";
 
 export interface BatchOptions {
@@ -50,6 +50,7 @@ export class Batch {
   readonly #alone = new Set<Sequence>();
   readonly #remote: RemoteRuns;
   readonly #budget = new StepBudget();
+  readonly #promptOrder = new PromptOrder();
   #lastScored: Sequence | undefined;
 
   constructor({ speculate, drafter, prefixCache }: BatchOptions = { speculate: true }) {
@@ -127,7 +128,7 @@ export class Batch {
     const { steps, ms: spentMs } = await this.#prefillChunk();
     for (const { sequence } of steps) this.remove(sequence);
     const prefilled = [...this.#sequences.keys()].filter(isPrefilled);
-    const hasGenerating = this.#company() !== "none";
+    const hasGenerating = this.#stateOfOthers() !== "none";
     const startedMs = performance.now();
     const local = prefilled.filter((sequence) => !this.#remote.has(sequence));
     const scored = this.#nextScored(local);
@@ -135,10 +136,12 @@ export class Batch {
     const [first] = generated;
     const speculator = this.size === 1 && first ? this.speculator(first) : null;
     const drafted = speculator && (await orError(first!, () => speculator.step(first!)));
-    steps.push(...(drafted ?? (await this.#decode(generated, prefilled))));
+    const decoded = drafted ?? (await this.#decode(generated, prefilled));
+    steps.push(...decoded);
     if (hasGenerating) {
+      const tokens = decoded.filter((step) => !("error" in step)).length;
       const waiting = this.size - prefilled.length;
-      this.#budget.recordDecode(performance.now() - startedMs, waiting);
+      this.#budget.recordDecode(performance.now() - startedMs, { tokens, waiting });
     }
     if (scored) {
       const { vocabSize } = scored.request.models;
@@ -167,7 +170,7 @@ export class Batch {
   }
 
   /** The sequences that wait for their next token, over a remote base too. */
-  #company(): Company {
+  #stateOfOthers(): OtherSequences {
     const isGenerating = (sequence: Sequence) => isPrefilled(sequence) && !this.#isScored(sequence);
     const generating = [...this.#sequences.keys()].filter(isGenerating);
     if (generating.length === 0) return "none";
@@ -188,21 +191,30 @@ export class Batch {
   async #prefillChunk(): Promise<{ steps: Step[]; ms: number }> {
     const steps: Step[] = [];
     const startedMs = performance.now();
-    this.#budget.startStep(this.#company());
-    for (const sequence of this.#sequences.keys()) {
+    this.#budget.startStep(this.#stateOfOthers());
+    const behind = [...this.#sequences.keys()].flatMap((sequence) => {
       const rest = this.#prefill.rest(sequence);
-      if (!rest) continue;
-      // A gated pair that catches up is part of generating tokens.
-      const isPrompt = !isPrefilled(sequence);
-      const count = isPrompt ? this.#budget.prefillTokens(rest) : rest.tokens;
-      if (count === 0) continue;
-      const runMs = performance.now();
-      const errors = await orError(sequence, async () => {
-        await this.#prefill.run(sequence, count);
-        return [];
+      return rest ? [{ sequence, ...rest }] : [];
+    });
+    const run = async (sequence: Sequence, count: number) => {
+      await this.#prefill.run(sequence, count).catch((error: unknown) => {
+        steps.push({ sequence, error: asError(error) });
       });
-      if (isPrompt) this.#budget.recordPrefill(performance.now() - runMs, count);
-      steps.push(...errors);
+    };
+    // A gated pair that catches up is part of generating tokens.
+    for (const { sequence, tokens } of behind) {
+      if (isPrefilled(sequence)) await run(sequence, tokens);
+    }
+    const prompts = behind.filter(({ sequence }) => !isPrefilled(sequence));
+    let isFirst = true;
+    for (const prompt of this.#promptOrder.sort(prompts)) {
+      const count = this.#budget.prefillTokens(prompt);
+      if (count === 0) continue;
+      if (isFirst) this.#promptOrder.recordRun(prompt === prompts[0]);
+      isFirst = false;
+      const runMs = performance.now();
+      await run(prompt.sequence, count);
+      this.#budget.recordPrefill(performance.now() - runMs, count);
     }
     return { steps, ms: performance.now() - startedMs };
   }
@@ -280,60 +292,3 @@ async function orError<T extends Step[] | null>(
 }
 
 const asError = (error: unknown) => (error instanceof Error ? error : new Error(String(error)));
-
-const nextInputs = (models: readonly ModelState[]): ModelInput[] =>
-  models.map((model) => ({ model, id: model.pendingTokens.at(-1)! }));
-
-/** Tokens by which gated pairs catch up in one step, unless a single sequence needs more: about a chunk of a prompt. */
-const CATCH_UP_TOKENS = 128;
-
-/**
- * Runs the pairs of gated sequences where the shift is applied, after they have caught up, and adds their logits.
- * @returns sequences that wait for the next step, because others had to catch up first; they keep the base's logits
- */
-async function decodeGated(
-  sequences: readonly Sequence[],
-  logits: Map<ModelState, Float32Array>,
-): Promise<ReadonlySet<Sequence>> {
-  const gated = sequences.filter(({ isGated }) => isGated);
-  const open: ModelState[] = [];
-  const waiting = new Set<Sequence>();
-  let tokensLeft = CATCH_UP_TOKENS;
-  // Those that have waited come first.
-  for (const sequence of gated.toSorted(
-    (a, b) => Number(b.baseLogits !== null) - Number(a.baseLogits !== null),
-  )) {
-    const [base, ...others] = sequence.modelStates;
-    const row = sequence.baseLogits ?? logits.get(base!)!;
-    logits.set(base!, row);
-    if (!sequence.needsPairs(row)) continue;
-    const count = others.reduce((sum, { pendingTokens }) => sum + pendingTokens.length - 1, 0);
-    if (count > tokensLeft && tokensLeft < CATCH_UP_TOKENS) {
-      sequence.baseLogits ??= row.slice();
-      waiting.add(sequence);
-      continue;
-    }
-    tokensLeft -= count;
-    for (const model of others) await catchUp(model);
-    open.push(...others);
-  }
-  for (const [model, row] of await decodeAll(nextInputs(open))) logits.set(model, row);
-  return waiting;
-}
-
-/** Decodes one token of each model state: one run per model. Running models in parallel is slower. */
-async function decodeAll(inputs: readonly ModelInput[]): Promise<Map<ModelState, Float32Array>> {
-  const logits = new Map<ModelState, Float32Array>();
-  for (const [decoder, group] of Map.groupBy(inputs, ({ model }) => hostOf(model.decoder))) {
-    const startedMs = performance.now();
-    const results = await decoder.decode(
-      group.map(({ model, id }) => ({ sequence: model.decoderSequence, id })),
-    );
-    // A run of one sequence: that of one model, or of a model and its adapters, whose rows cost little more than one.
-    if (new Set(group.map(({ model }) => model.decoder)).size === group.length) {
-      for (const { model } of group) model.runMs.observe(performance.now() - startedMs);
-    }
-    for (const [i, { model }] of group.entries()) logits.set(model, results[i]!);
-  }
-  return logits;
-}

@@ -121,3 +121,9 @@ describe.each(LARGE)("a large distribution that is %s", (_, logit) => {
     expect(kept).toEqual(sorted(ranked.slice(0, size)));
   });
 });
+
+test("the k largest of few numbers among NaN hold all of these", () => {
+  const logits = new Float32Array(400).fill(Number.NaN);
+  [logits[200], logits[300]] = [1, Number.NEGATIVE_INFINITY];
+  expect(topIds(logits, 2)).toEqual([200, 300]);
+});

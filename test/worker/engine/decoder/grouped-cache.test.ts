@@ -1,9 +1,12 @@
 /** The caches of sequences of different lengths: contents, memory, and how often they are copied. Any token is one number. */
 import * as fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
+import { divideRows } from "../../../../worker/engine/decoder/cache-groups.ts";
 import type { Alignment, PastInput } from "../../../../worker/engine/decoder/graph-io.ts";
 import { GroupedCache, rangeOf } from "../../../../worker/engine/decoder/grouped-cache.ts";
 import type { Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
+
+vi.mock("../../../../worker/engine/decoder/cache-groups.ts", { spy: true });
 
 const HEADS = 2;
 const past: PastInput = { name: "key", output: "", type: "float32", emptyShape: [1, HEADS, 0, 1] };
@@ -111,6 +114,24 @@ describe("seven short sequences and a long one", () => {
     const runs = Array.from({ length: 8 }, () => step(cache, slots).length);
     expect(runs).toEqual([7, 7, 7, 7, 7, 7, 1, 1]);
   });
+});
+
+test("sequences are divided again only when one needs a larger rectangle, joins or leaves", () => {
+  const cache = create();
+  cache.limit(2 ** 30);
+  // Both rectangles have room for 63 steps from here on.
+  const slots = openAll(cache, [64, 65, 129]);
+  step(cache, slots);
+  const divisions = (steps: number, stepping: readonly Slot[]) => {
+    vi.mocked(divideRows).mockClear();
+    for (let i = 0; i < steps; i++) step(cache, stepping);
+    return vi.mocked(divideRows).mock.calls.length;
+  };
+  expect(divisions(61, slots)).toBe(0);
+  expect(divisions(3, slots)).toBeGreaterThan(0);
+  expect(divisions(10, slots.slice(1))).toBe(1);
+  cache.close(slots[0]!);
+  expect(divisions(10, slots.slice(1))).toBe(1);
 });
 
 type Action =

@@ -8,6 +8,7 @@ import {
   type CacheValues,
   type PastInput,
 } from "../../../../worker/engine/decoder/graph-io.ts";
+import { rectangleBytes } from "../../../../worker/engine/decoder/cache-groups.ts";
 import { KvCache, roundUpSlots, type Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
 
 /** Keys and values of different sizes, several heads. */
@@ -77,7 +78,7 @@ function cachedRows(cache: KvCache, alignment: Alignment, slots: readonly Slot[]
 /** Bytes of a cache when exactly these sequences are open; lengths in tokens. */
 function bytesFor(cache: KvCache, lengths: readonly number[]): number {
   const tokens = cache.roundUpTokens(Math.max(0, ...lengths));
-  return cache.rectangleBytes(roundUpSlots(lengths.length), tokens);
+  return rectangleBytes(cache.tokenBytes, roundUpSlots(lengths.length), tokens);
 }
 
 type Action =

@@ -195,6 +195,17 @@ test("a long prompt delays the other sequences by one chunk per step, not by the
   expect(Math.max(...chunks)).toBeLessThanOrEqual(128);
 });
 
+test("a short prompt behind a long one does not wait for all of it", async () => {
+  const models = fakeModels(VOCAB);
+  const batch = new Batch();
+  const options = { models, alpha: 0, sampling: { logitBias: [NO_EOS] } };
+  const prompts = { ...PROMPTS, base: Array.from({ length: 2_000 }, () => 1) };
+  const long = batch.add(generateRequest({ ...options, prompts }))!;
+  const short = [1, 2].map(() => batch.add(generateRequest(options))!);
+  while (short.some(({ tokens }) => tokens.length === 0)) await batch.step();
+  expect(long.tokens).toEqual([]);
+});
+
 describe("a sequence without a finite logit", () => {
   /** Sequences that begin with token 13 get NaN logits from their fifth token on. */
   const failing = (ids: readonly number[]) =>

@@ -11,7 +11,7 @@ describe("scored tokens", () => {
     const budget = new StepBudget();
     const chunks: number[] = [];
     for (let step = 0; step < 200; step++) {
-      budget.recordDecode(DECODE_MS, 0);
+      budget.recordDecode(DECODE_MS, { tokens: 1, waiting: 0 });
       const count = budget.scoreTokens(false, VOCAB, spentMs);
       budget.recordScore(runMs + tokenMs * count, count);
       chunks.push(count);
@@ -37,13 +37,13 @@ describe("scored tokens", () => {
 
   test("are one in the first step beside others, before a time is known", () => {
     const budget = new StepBudget();
-    budget.recordDecode(DECODE_MS, 0);
+    budget.recordDecode(DECODE_MS, { tokens: 1, waiting: 0 });
     expect(budget.scoreTokens(false, VOCAB, 0)).toBe(1);
   });
 
   test("are a large chunk while nothing is generated, smaller with a large vocabulary", () => {
     const budget = new StepBudget();
-    budget.recordDecode(DECODE_MS, 0);
+    budget.recordDecode(DECODE_MS, { tokens: 1, waiting: 0 });
     budget.recordScore(1_000, 1);
     expect(budget.scoreTokens(true, VOCAB, 500)).toBe(SCORE_CHUNK_TOKENS);
     expect(budget.scoreTokens(true, 151_936, 500)).toBe(7);
@@ -66,16 +66,17 @@ describe("prompts", () => {
         budget.recordPrefill(count * tokenMs, count);
         chunks.at(-1)!.push(count);
       }
-      budget.recordDecode(DECODE_MS, prompts.filter((tokens) => tokens > 0).length);
+      const waiting = prompts.filter((tokens) => tokens > 0).length;
+      budget.recordDecode(DECODE_MS, { tokens: 1, waiting });
     }
     return chunks;
   }
 
-  test("of a usual length run whole; the next one when the steps have earned the time", () => {
+  test("of a usual length run whole; the next one when the steps have generated tokens for as long", () => {
     const chunks = prefill([100, 40, 60]);
     expect(chunks[0]).toEqual([100]);
     const steps = chunks.flatMap(([tokens], i) => (tokens === undefined ? [] : [[i, tokens]]));
-    // While two wait, each step earns twice its time; while one waits, once.
+    // While two wait, each step gives twice its time; while one waits, once.
     expect(steps).toEqual([
       [0, 100],
       [5, 40],
@@ -96,12 +97,26 @@ describe("prompts", () => {
     },
   );
 
-  test("do not pay for a pause of the machine", () => {
+  test("count with their whole time after steps that only waited for a remote base", () => {
     const budget = new StepBudget();
-    budget.recordDecode(DECODE_MS, 1);
+    const step = () => budget.recordDecode(DECODE_MS, { tokens: 1, waiting: 1 });
+    step();
+    for (let i = 0; i < 100; i++) budget.recordDecode(0.05, { tokens: 0, waiting: 0 });
+    budget.startStep("generating");
+    budget.recordPrefill(500, 100);
+    const allowed = () => budget.prefillTokens({ tokens: 20, tokenMs: 5 });
+    for (let i = 0; i < 49; i++) step();
+    expect(allowed()).toBe(0);
+    step();
+    expect(allowed()).toBe(20);
+  });
+
+  test("are not delayed by a pause of the machine", () => {
+    const budget = new StepBudget();
+    budget.recordDecode(DECODE_MS, { tokens: 1, waiting: 1 });
     budget.startStep("generating");
     budget.recordPrefill(1_000_000, 40);
-    for (let step = 0; step < 40; step++) budget.recordDecode(DECODE_MS, 1);
+    for (let step = 0; step < 40; step++) budget.recordDecode(DECODE_MS, { tokens: 1, waiting: 1 });
     budget.startStep("generating");
     expect(budget.prefillTokens({ tokens: 40, tokenMs: 1 })).toBe(40);
   });
@@ -124,12 +139,12 @@ describe("prompts", () => {
     expect(budget.prefillTokens({ tokens: 29, tokenMs: 1 })).toBe(0);
   });
 
-  test("pay nothing back while all others wait for a remote base, but run one by one", () => {
+  test("do not wait while all others wait for a remote base, but run one by one", () => {
     const budget = new StepBudget();
     const rest = { tokens: 90, tokenMs: 1 };
-    for (const company of ["waiting", "waiting", "generating"] as const) {
-      budget.startStep(company);
-      expect(budget.prefillTokens(rest)).toBe(company === "waiting" ? 90 : 0);
+    for (const others of ["waiting", "waiting", "generating"] as const) {
+      budget.startStep(others);
+      expect(budget.prefillTokens(rest)).toBe(others === "waiting" ? 90 : 0);
       budget.recordPrefill(90, 90);
       expect(budget.prefillTokens(rest)).toBe(0);
     }

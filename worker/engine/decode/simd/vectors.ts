@@ -41,11 +41,11 @@ let bytes = new ArrayBuffer(0);
 export function reserve(size: number): number {
   const length = Math.max(1, Math.ceil(size / LANES)) * LANES;
   if (length > capacity) {
-    capacity = length;
     const missing = VECTORS + length * BYTES_PER_TOKEN - memory.buffer.byteLength;
     if (missing > 0) memory.grow(Math.ceil(missing / PAGE));
     bytes = memory.buffer;
     new Float64Array(bytes, EXP_TABLE, fractionPowers.length).set(fractionPowers);
+    capacity = length;
   }
   return length;
 }

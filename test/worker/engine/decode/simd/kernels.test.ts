@@ -160,3 +160,9 @@ test.each(SIZES)("extremes, the largest logit and a draw are the same for %d log
     expect(sampler.sample(Float32Array.from(logits))).toBe(best);
   }
 });
+
+test("a vocabulary that is too large for the memory fails, and the next one has its room", () => {
+  expect(() => reserve(2 ** 28)).toThrow(RangeError);
+  expect(argmax(Float32Array.of(1, 3, 2))).toBe(1);
+  expect(doublesOf(reserve(8))).toHaveLength(8);
+});
