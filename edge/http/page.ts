@@ -6,21 +6,22 @@ import { field } from "../../shared/api/schema.ts";
 
 const LIMIT_DEFAULT = "20";
 
+/** A whole number from 1, as a query has it. */
+export const pageLimit = (max: number) =>
+  v.pipe(
+    v.string(),
+    v.regex(/^-?\d{1,15}$/, `Expected a whole number from 1 to ${max}`),
+    v.transform(Number),
+    v.number(),
+    v.integer(),
+    v.minValue(1),
+    v.maxValue(max),
+  );
+
 /** The query of the routes that call `pageOf` or `pageReply`. */
 export const PAGE_QUERY = {
   limit: field(
-    v.optional(
-      v.pipe(
-        v.string(),
-        v.regex(/^-?\d{1,15}$/, `Expected a whole number from 1 to ${LIMITS.pageMax}`),
-        v.transform(Number),
-        v.number(),
-        v.integer(),
-        v.minValue(1),
-        v.maxValue(LIMITS.pageMax),
-      ),
-      LIMIT_DEFAULT,
-    ),
+    v.optional(pageLimit(LIMITS.pageMax), LIMIT_DEFAULT),
     "The largest number of objects on the page.",
     { examples: [50] },
   ),
@@ -32,6 +33,15 @@ export const PAGE_QUERY = {
   after: field(
     v.optional(v.string()),
     "The id of the last object of the page before, `last_id`. Without it the first page is returned.",
+  ),
+};
+/** The same for lists that begin with the oldest object. */
+export const OLDEST_FIRST_QUERY = {
+  ...PAGE_QUERY,
+  order: field(
+    v.optional(v.picklist(["asc", "desc"]), "asc"),
+    "The order by age: `asc` begins with the oldest object, `desc` with the newest.",
+    { examples: ["desc"] },
   ),
 };
 type PageQuery = v.InferOutput<v.ObjectSchema<typeof PAGE_QUERY, undefined>>;

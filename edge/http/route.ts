@@ -18,7 +18,7 @@ import { parseRequest } from "../../shared/submission/validate.ts";
 import { readJson } from "./body.ts";
 import type { AppContext, AppEnv } from "./context.ts";
 import { HeldBytes } from "./held-bytes.ts";
-import { checkQueryNames } from "./query.ts";
+import { checkQueryNames, queryValues } from "./query.ts";
 
 /** The groups of the API document. */
 export const TAGS = {
@@ -40,7 +40,7 @@ export type Access =
 
 /** Named inputs or reply headers, each with its description. */
 export type Fields = Readonly<Record<string, v.GenericSchema>>;
-/** Query parameters by name: their schemas take strings. */
+/** Query parameters by name: their schemas take strings, or arrays of strings. */
 export type QueryFields = v.ObjectEntries;
 type QueryOutput<Query extends QueryFields> = v.InferOutput<v.ObjectSchema<Query, undefined>>;
 
@@ -224,7 +224,7 @@ export function route<
   ) => HandlerReply<Declared> | Promise<HandlerReply<Declared>>,
 ): Route {
   type Input = HandlerInput<Path, Query, Body, Declared>;
-  const { path, access, query, body, replies, uses = [] } = declaration;
+  const { path, access, query, body, replies } = declaration;
   // TypeScript already refuses this. The check is for callers without types.
   if (access === undefined) throw new Error(`${path}: a route must declare its access`);
   // Authentication is a middleware of /v1, so a public route there would still need a key.
@@ -232,18 +232,17 @@ export function route<
     throw new Error(`${path}: routes under /v1 declare a scope`);
   }
   const querySchema = query && v.object(query);
-  const queryFields: Fields = Object.assign(
-    typeof access === "object" && access.ticket ? { ticket: v.string() } : {},
-    ...uses.map((part) => part.query),
-    query,
-  );
+  const takesTicket = typeof access === "object" && access.ticket !== undefined;
+  // In the document the ticket is a security scheme.
+  const queryFields = { ...queryFieldsOf(declaration), ...(takesTicket && { ticket: v.string() }) };
   // Others may add parameters to the addresses of pages and health checks.
   const checkQuery = (c: AppContext) => access !== "public" && checkQueryNames(c, queryFields);
   const call = async (c: AppContext, held: HeldBytes) => {
     checkQuery(c);
     return handler(c, {
       params: c.req.param() as Input["params"],
-      query: (querySchema && parseRequest(querySchema, c.req.query())) as QueryOutput<Query>,
+      query: (querySchema &&
+        parseRequest(querySchema, queryValues(c, querySchema.entries))) as QueryOutput<Query>,
       body: (await readBody(c, body, held)) as Body,
       json: (status, value) => {
         const { mediaType = "application/json" } = replies[status]!;
@@ -261,6 +260,11 @@ export function route<
     return call(c, held).finally(() => held.release());
   };
   return { ...declaration, handle };
+}
+
+/** All parameters of a route's query: its own, and those of the functions that its handler calls. */
+export function queryFieldsOf({ query, uses = [] }: Pick<Route, "query" | "uses">): Fields {
+  return Object.assign({}, query, ...uses.map((part) => part.query)) as Fields;
 }
 
 /** @throws AppError as readJson does, unsupported_parameter */

@@ -68,6 +68,9 @@ export const CURSOR: ContractPart = {
       "The number of the last event that the reader has. The stream continues after it.",
     ),
     starting_after: eventNumber("The same as `after`, under the name that OpenAI's API uses."),
+    lastEventId: eventNumber(
+      "The same as the header `Last-Event-ID`, from clients in browsers that cannot send it. It has precedence over `after`.",
+    ),
   },
   headers: {
     "Last-Event-ID": eventNumber(
@@ -81,9 +84,13 @@ export const STREAM_READ_TO_END: ReplyDeclaration = {
   description: "The reader has the last event. After this reply an EventSource does not reconnect.",
 };
 
+/** Whether the reader is an EventSource that reconnects. */
+export const isReconnect = (c: AppContext): boolean =>
+  (c.req.header("last-event-id") ?? c.req.query("lastEventId")) !== undefined;
+
 /**
- * The number of the last event that the reader has, or null. The header has precedence, because a browser that reconnects
- * sends a new header, but the same query as before.
+ * The number of the last event that the reader has, or null. That of a reconnect has precedence, because a browser adds it to
+ * the same query as before.
  * @throws AppError invalid_request
  */
 export function readCursor(c: AppContext): number | null {
@@ -110,9 +117,10 @@ export function cursorBeyondEnd(c: AppContext): AppError {
 
 /** The cursors of a request, the one that has precedence first. */
 function requestCursors(c: AppContext) {
-  const { after, starting_after } = c.req.query();
+  const { after, starting_after, lastEventId } = c.req.query();
   return [
     { name: "Last-Event-ID", value: c.req.header("last-event-id") ?? "" },
+    { name: "lastEventId", value: lastEventId ?? "" },
     { name: "after", value: after ?? "" },
     { name: "starting_after", value: starting_after ?? "" },
   ].filter(({ value }) => value !== "");

@@ -9,6 +9,7 @@ import type { JobFilter, JobIds, ListedJob } from "../../shared/jobs/job-lists.t
 import { phaseOf, seconds, timingsOf } from "../../shared/jobs/phase.ts";
 import { parseRequest } from "../../shared/submission/validate.ts";
 import type { AppContext } from "../http/context.ts";
+import { queryPairs } from "../http/query.ts";
 import type { ContractPart } from "../http/route.ts";
 
 /** The contract part of routes that call `metadataFilter`. */
@@ -22,20 +23,14 @@ export const METADATA_FILTER: ContractPart = {
   },
 };
 
-const MEMBER = /^metadata\[(.*)\]$/s;
-
 /** The pairs of `metadata[name]=value` in the query. @throws AppError invalid_request */
 export function metadataFilter(c: AppContext): Record<string, string> {
-  const pairs = Object.entries(c.req.query()).flatMap(([name, value]) => {
-    if (name === "metadata") {
-      const message = "metadata must be given as metadata[name]=value";
-      throw new AppError("invalid_request", message, { param: "metadata" });
-    }
-    const [, key] = MEMBER.exec(name) ?? [];
-    return key === undefined ? [] : [[key, value] as const];
-  });
-  return parseRequest(v.object({ metadata: Metadata }), { metadata: Object.fromEntries(pairs) })
-    .metadata;
+  if (c.req.query("metadata") !== undefined) {
+    const message = "metadata must be given as metadata[name]=value";
+    throw new AppError("invalid_request", message, { param: "metadata" });
+  }
+  const metadata = Object.fromEntries(queryPairs(c, "metadata"));
+  return parseRequest(v.object({ metadata: Metadata }), { metadata }).metadata;
 }
 
 interface PageQuery {

@@ -2,16 +2,19 @@
  * `/v1/responses`: jobs in the protocol of OpenAI's Responses API. Every job of the caller can be read, streamed, cancelled and
  * deleted here, in whichever protocol it was submitted.
  */
+import * as v from "valibot";
 import { AppError } from "../../shared/api/errors.ts";
 import { isEnd } from "../../shared/api/job-events.ts";
 import type { EndEvent, JobEvent } from "../../shared/api/job-events.ts";
 import { ResponseInputItemPage } from "../../shared/api/response-items.ts";
 import {
+  Include,
   ResponseDeletion,
   ResponseObject,
   ResponseRequest,
   ResponseStreamEvent,
 } from "../../shared/api/responses.ts";
+import { field } from "../../shared/api/schema.ts";
 import { InputTokens } from "../../shared/api/tokenizers.ts";
 import { responseId } from "../../shared/jobs/ids.ts";
 import { toEvent } from "../../shared/jobs/log-entry.ts";
@@ -33,6 +36,7 @@ import { streamErrorBody } from "../middleware/errors.ts";
 import {
   CURSOR,
   cursorBeyondEnd,
+  isReconnect,
   JOB_ID,
   readCursor,
   requireJob,
@@ -52,6 +56,14 @@ const CANCEL_WAIT_MS = 3_000;
 const EXAMPLE = { model: "atlas-qa", input: "What is the capital of France?" };
 
 const PROMPT = { prompt: "input" };
+
+const INCLUDE = {
+  include: field(
+    v.optional(Include),
+    "Accepted and not used: a response always has the details that it was created with.",
+    { examples: [["message.output_text.logprobs"]] },
+  ),
+};
 
 const RESPONSE = {
   description: "The response; with `stream`, its events.",
@@ -120,6 +132,7 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
         description: "A stream begins with the first event, or after the reader's last one.",
         access: { scope: "jobs:read" },
         params: { id: JOB_ID },
+        query: INCLUDE,
         uses: [WAIT, STREAM, CURSOR],
         replies: { 200: RESPONSE, 204: STREAM_READ_TO_END },
       },
@@ -200,7 +213,7 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
         description: "The messages of the request, after those of the responses before it.",
         access: { scope: "jobs:read" },
         params: { id: JOB_ID },
-        query: PAGE_QUERY,
+        query: { ...PAGE_QUERY, ...INCLUDE },
         replies: { 200: { description: "One page of messages.", schema: ResponseInputItemPage } },
       },
       async (c, { params, query, json }) => {
@@ -230,8 +243,7 @@ async function isResponseReadToEnd(
   for (const event of jobEvents) events.next(event);
   if (after > events.last) throw cursorBeyondEnd(c);
   const last = jobEvents.at(-1);
-  const reconnects = c.req.header("last-event-id") !== undefined;
-  return reconnects && after === events.last && last !== undefined && isEnd(last);
+  return isReconnect(c) && after === events.last && last !== undefined && isEnd(last);
 }
 
 /** The stream of a response that has just been created. @throws AppError the error of a job that fails soon and before its first token */

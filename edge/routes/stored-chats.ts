@@ -1,5 +1,4 @@
 /** `/v1/chat/completions` as a collection, in the protocol of OpenAI's API: lists of chats, their messages, their metadata. */
-import * as v from "valibot";
 import {
   ChatCompletion,
   ChatCompletionPage,
@@ -8,25 +7,14 @@ import {
 import { AppError } from "../../shared/api/errors.ts";
 import { JOB_FILTER } from "../../shared/api/job-lists.ts";
 import { MetadataRequest } from "../../shared/api/reruns.ts";
-import { field } from "../../shared/api/schema.ts";
 import { choiceIds, messageId } from "../../shared/jobs/ids.ts";
 import type { ChatMessage, Input } from "../../shared/jobs/record.ts";
 import { readChat, readChats } from "../answers/stored-chats.ts";
-import { PAGE_QUERY, pageReply } from "../http/page.ts";
+import { OLDEST_FIRST_QUERY, pageReply } from "../http/page.ts";
 import { jsonBody, route, type Route } from "../http/route.ts";
 import { requireScope } from "../middleware/authorize.ts";
 import { JOB_ID, replaceMetadata, requireJob } from "../requests/job-access.ts";
 import { listedIds, listPage, METADATA_FILTER, metadataFilter } from "../requests/job-lists.ts";
-
-/** As in OpenAI's API, these lists begin with the oldest object. */
-const QUERY = {
-  ...PAGE_QUERY,
-  order: field(
-    v.optional(v.picklist(["asc", "desc"]), "asc"),
-    "The order by age: `asc` begins with the oldest object, `desc` with the newest.",
-    { examples: ["desc"] },
-  ),
-};
 
 export function storedChatRoutes(): Route[] {
   return [
@@ -40,7 +28,7 @@ export function storedChatRoutes(): Route[] {
         description:
           "The chats of the tenant that succeeded and can still be read, without those of batches and with `store: false`. Log-probabilities and traces are left out: read the chat for them.",
         access: { scope: "jobs:read" },
-        query: { ...QUERY, model: JOB_FILTER.model },
+        query: { ...OLDEST_FIRST_QUERY, model: JOB_FILTER.model },
         uses: [METADATA_FILTER],
         replies: { 200: { description: "One page of chats.", schema: ChatCompletionPage } },
       },
@@ -64,7 +52,7 @@ export function storedChatRoutes(): Route[] {
         description: "The messages of its request, without the answer.",
         access: { scope: "jobs:read" },
         params: { id: JOB_ID },
-        query: QUERY,
+        query: OLDEST_FIRST_QUERY,
         replies: { 200: { description: "One page of messages.", schema: ChatMessagePage } },
       },
       async (c, { params, query, json }) => {

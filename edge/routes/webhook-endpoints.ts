@@ -15,6 +15,7 @@ import { newId } from "../../shared/ids.ts";
 import { requireAllowedUrl } from "../../shared/submission/submission.ts";
 import type { Endpoint } from "../../shared/webhooks/endpoint-store.ts";
 import { LOCATION } from "../http/reply-headers.ts";
+import { OLDEST_FIRST_QUERY, pageReply } from "../http/page.ts";
 import { jsonBody, route, type Route } from "../http/route.ts";
 import {
   requireDelivery,
@@ -76,11 +77,12 @@ export function endpointRoutes(): Route[] {
         summary: "List the tenant's webhook endpoints",
         description: "The reply says which endpoints are disabled, and why.",
         access: { scope: "jobs:read" },
-        replies: { 200: { description: "All endpoints.", schema: WebhookEndpointList } },
+        query: OLDEST_FIRST_QUERY,
+        replies: { 200: { description: "One page of endpoints.", schema: WebhookEndpointList } },
       },
-      async (c, { json }) => {
+      async (c, { query, json }) => {
         const all = await c.var.stores.endpoints.list(c.var.principal.tenant);
-        return json(200, { object: "list", data: all.map(toWebhookEndpoint) });
+        return json(200, pageReply(all.map(toWebhookEndpoint).toReversed(), query));
       },
     ),
     route(

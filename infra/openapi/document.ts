@@ -12,6 +12,7 @@ import {
   UNAUTHORIZED_HEADERS,
 } from "../../edge/http/reply-headers.ts";
 import {
+  queryFieldsOf,
   TAGS,
   type EventStream,
   type Fields,
@@ -117,12 +118,12 @@ class DocumentGenerator {
     };
   }
 
-  #parameters({ params = {}, query = {}, uses = [] }: Route): JsonObject[] {
-    const queries = [query as Fields, ...uses.map((part) => part.query ?? {})];
+  #parameters(route: Route): JsonObject[] {
+    const { params = {}, uses = [] } = route;
     const headers = uses.map((part) => part.headers ?? {});
     return [
       ...this.#parametersIn("path", params),
-      ...queries.flatMap((fields) => this.#parametersIn("query", fields)),
+      ...this.#parametersIn("query", queryFieldsOf(route)),
       ...headers.flatMap((fields) => this.#parametersIn("header", fields)),
     ];
   }

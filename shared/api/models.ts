@@ -1,6 +1,6 @@
 /** The models of `GET /v1/models`. */
 import * as v from "valibot";
-import { listSchema } from "./lists.ts";
+import { pageSchema } from "./lists.ts";
 import { count, EXAMPLE_TIME, field, type Reply } from "./schema.ts";
 
 /**
@@ -103,4 +103,4 @@ export const Model = v.strictObject({
 export type Model = Reply<typeof Model>;
 
 /** `GET /v1/models` */
-export const ModelList = listSchema(Model);
+export const ModelList = pageSchema(Model);

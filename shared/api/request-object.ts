@@ -66,8 +66,6 @@ const NEUTRAL: Readonly<Record<string, readonly unknown[]>> = {
   disable_any_whitespace: [false],
   disable_additional_properties: [false],
   guided_decoding_backend: ["auto", "guidance", "lm-format-enforcer", "outlines", "xgrammar"],
-  // In the query of Anthropic's clients: the method is in beta there.
-  beta: ["true"],
   // Further parameters of vLLM, SGLang and llama.cpp.
   n: [1],
   best_of: [1],
@@ -116,12 +114,6 @@ function withoutNulls(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null));
 }
-
-/** The same for a parameter of a query that is not served: `stream=false`. */
-export const asksForNothingInQuery = (name: string, value: string): boolean =>
-  value === "" ||
-  isListed(NEUTRAL_TEXTS, name, value) ||
-  NEUTRAL_TEXTS.get(name)?.has(value) === true;
 
 /**
  * An object of a request. Members that ask for nothing are left out before the others are checked.

@@ -37,6 +37,8 @@ const INCLUDABLE = [
   "web_search_call.results",
 ] as const;
 
+export const Include = v.array(v.picklist(INCLUDABLE));
+
 /** Whether a response reports log-probabilities. */
 export const includesLogprobs = ({
   include,
@@ -87,7 +89,7 @@ export const ResponseRequest = v.pipe(
     }),
     stream_options: optional(requestObject({}), "Options of a streamed reply. None is supported."),
     include: optional(
-      v.array(v.picklist(INCLUDABLE)),
+      Include,
       "Details to report with the text: `message.output_text.logprobs` is the log-probability of every generated token. The others are accepted: they are details of items that no response here has.",
       { examples: [["message.output_text.logprobs"]] },
     ),

@@ -1,7 +1,7 @@
 /** Webhooks: endpoints, deliveries, the inbox and the keys that sign. */
 import * as v from "valibot";
 import { LIMITS } from "./limits.ts";
-import { deletionSchema, listSchema } from "./lists.ts";
+import { deletionSchema, listSchema, pageSchema } from "./lists.ts";
 import { requestObject } from "./request-object.ts";
 import { EXAMPLE_TIME, field, integer, number, optional, text, type Reply } from "./schema.ts";
 
@@ -136,7 +136,7 @@ export type WebhookEndpoint = Reply<typeof WebhookEndpoint>;
 export const WebhookEndpointDeletion = deletionSchema("webhook_endpoint");
 
 /** `GET /v1/webhook_endpoints` */
-export const WebhookEndpointList = listSchema(WebhookEndpoint);
+export const WebhookEndpointList = pageSchema(WebhookEndpoint);
 
 /** One attempt to deliver a webhook. */
 export const DeliveryAttempt = v.strictObject({

@@ -1,4 +1,5 @@
 /** Helpers of the edge tests: they call the edge as a client does, and play the worker's part in a job. */
+import Anthropic from "@anthropic-ai/sdk";
 import { env, exports } from "cloudflare:workers";
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { Queue } from "bullmq";
@@ -160,15 +161,28 @@ export async function send(path: string, init?: RequestInit): Promise<Response> 
   return checkReply(method, url, await edge.fetch(request));
 }
 
+/** Calls the edge, as `fetch` calls a server. */
+const fetchEdge: typeof fetch = (input, init) => {
+  const { pathname, search } = new URL(new Request(input).url);
+  return send(pathname + search, init);
+};
+
+/** Anthropic's official client with the tenant's key. */
+export function anthropicOf({ key: apiKey }: Client): Anthropic {
+  return new Anthropic({
+    apiKey,
+    baseURL: "http://edge.test",
+    maxRetries: 0,
+    fetch: fetchEdge,
+  });
+}
+
 /** The official client with the tenant's key. The types of its two major versions differ only in parts that are not used. */
 export function openaiOf({ key }: Client, major: typeof OpenAI | typeof OpenAI6 = OpenAI): OpenAI {
   return new (major as typeof OpenAI)({
     apiKey: key,
     baseURL: "http://edge.test/v1",
-    fetch: (input, init) => {
-      const { pathname, search } = new URL(new Request(input).url);
-      return send(pathname + search, init);
-    },
+    fetch: fetchEdge,
   });
 }
 

@@ -47,6 +47,9 @@ test.each(["__proto__", "constructor", "toString"])(
 test.each([
   ["/v1/jobs?limt=5", "limt"],
   ["/v1/jobs?limit[a]=5", "limit[a]"],
+  ["/v1/jobs?limit[]=5", "limit[]"],
+  ["/v1/models?lifecycle[a]=active", "lifecycle[a]"],
+  ["/v1/models?beta=false", "beta"],
   ["/v1/models?toString=1", "toString"],
   ["/v1/keys/me?stream=true", "stream"],
   [`/v1/jobs?${"x".repeat(100)}=1`, "x".repeat(64)],
@@ -55,7 +58,7 @@ test.each([
   expect(error).toMatchObject({ status: 400, code: "unsupported_parameter", param });
 });
 
-test.each(["/v1/models?stream=false&limit=&beta=true", "/healthz?cache=1", "/play?job=1"])(
+test.each(["/v1/models?stream=false&limit=&order=&beta=true", "/healthz?cache=1", "/play?job=1"])(
   "%s asks for nothing more, or is a page",
   async (path) => {
     expect((await client.get(path)).status).toBe(200);
@@ -67,6 +70,10 @@ test("the query of a POST is checked before its body", async () => {
   expect((await reply.json<{ error: object }>()).error).toMatchObject({ param: "alpha" });
   const beta = await client.post("/v1/messages?beta=true", "{");
   expect(await beta.text()).toContain("The body is not valid JSON");
+});
+
+test("a parameter that only queries may have is refused in a body", async () => {
+  expect(await errorOf(await post('"beta": "true"'))).toMatchObject({ param: "beta" });
 });
 
 test("other inherited names are kept in metadata", async () => {

@@ -1,8 +1,18 @@
 /** `/v1/messages` with Anthropic's official client, unmodified. */
-import Anthropic, { BadRequestError } from "@anthropic-ai/sdk";
+import type Anthropic from "@anthropic-ai/sdk";
+import { BadRequestError } from "@anthropic-ai/sdk";
 import { beforeEach, describe, expect, test } from "vitest";
 import type { Outcome } from "../../../shared/api/job-events.ts";
-import { card, newTenant, play, send, store, success, usage, type Client } from "../harness.ts";
+import {
+  anthropicOf,
+  card,
+  newTenant,
+  play,
+  store,
+  success,
+  usage,
+  type Client,
+} from "../harness.ts";
 
 const messages: Anthropic.MessageParam[] = [{ role: "user", content: "Hi" }];
 const ask = { model: card.id, max_tokens: 9, messages };
@@ -11,15 +21,7 @@ let tenant: Client;
 let anthropic: Anthropic;
 beforeEach(async () => {
   tenant = await newTenant();
-  anthropic = new Anthropic({
-    apiKey: tenant.key,
-    baseURL: "http://edge.test",
-    maxRetries: 0,
-    fetch: (input, init) => {
-      const { pathname, search } = new URL(new Request(input).url);
-      return send(pathname + search, init);
-    },
-  });
+  anthropic = anthropicOf(tenant);
 });
 
 async function answer(fields: object, pieces = ["Hel", "lo"], outcome?: Outcome) {

@@ -1,5 +1,6 @@
 /** Tokenizers over HTTP: what a worker is asked, and what becomes of its answer. */
-import Anthropic, { PermissionDeniedError } from "@anthropic-ai/sdk";
+import type Anthropic from "@anthropic-ai/sdk";
+import { PermissionDeniedError } from "@anthropic-ai/sdk";
 import { beforeEach, describe, expect, test } from "vitest";
 import { MODELS_KEY } from "../../../shared/redis/keys.ts";
 import { sendHeartbeat } from "../../../shared/workers/registry.ts";
@@ -9,7 +10,7 @@ import {
   TOKENIZER_PENDING_MAX,
   type TokenizerAnswer,
 } from "../../../shared/workers/tokenizer-requests.ts";
-import { card, Client, errorOf, newTenant, redis, send } from "../harness.ts";
+import { anthropicOf, card, Client, errorOf, newTenant, redis } from "../harness.ts";
 
 const model = { ...card, id: "tokens", base: "tokens-base" };
 const throughput = {
@@ -76,12 +77,7 @@ test("a conversation is tokenized, and the input of a response counted", async (
 });
 
 test("the tokens of a message are counted for Anthropic's client, with its system message and functions", async () => {
-  const anthropic = new Anthropic({
-    apiKey: tenant.key,
-    baseURL: "http://edge.test",
-    maxRetries: 0,
-    fetch: (input, init) => send(new URL(new Request(input).url).pathname, init),
-  });
+  const anthropic = anthropicOf(tenant);
   const input_schema = { type: "object" as const, properties: { city: { type: "string" } } };
   const request: Anthropic.MessageCountTokensParams = {
     model: model.id,
