@@ -1,7 +1,8 @@
 /**
  * The start of the self-hosted edge: a Node process that serves the app with two connections to Redis, one for commands and one for all
  * streams. In this order: it checks the configuration (../runtime/env.ts, settings.ts), listens, says that it is ready when Redis has
- * answered, and on SIGTERM or SIGINT finishes what it can and exits. This folder is the only one of the edge that may use Node; nothing else of it is imported.
+ * answered, and on SIGTERM or SIGINT finishes what it can and exits. This folder is the only one of the edge that may use Node; nothing
+ * else of it is imported.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

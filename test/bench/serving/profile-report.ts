@@ -1,4 +1,4 @@
-/** What the times of requests, of the models' runs and of the processes say about everything around the models. */
+/** Time and processor time of everything around the models, from the times of requests, of the models' runs and of the processes. */
 import { atMost, printTargets, type RatedTarget } from "../rated-target.ts";
 import { summarize, type Summary } from "../statistics.ts";
 import { formatNumber, printLines } from "../table.ts";

@@ -3,7 +3,8 @@
  * Liu et al. 2024, "Tuning Language Models by Proxy", arXiv 2401.08565, section 2.
  *
  * The folder decode/ owns the arithmetic on logits and token ids. It imports nothing from other folders: no models, no
- * KV cache, no onnxruntime. Combining, guards, sampling and stop strings are here; models run in decoder/. The loops over a vocabulary are in simd/.
+ * KV cache, no onnxruntime. Combining, guards, sampling and stop strings are here; models run in decoder/. The costly loops over a
+ * vocabulary are in simd/.
  */
 import { addressOf, kernels, place, read, reserve } from "./simd/vectors.ts";
 

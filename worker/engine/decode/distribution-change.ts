@@ -59,15 +59,15 @@ function largestChanges(
   const promoted: TokenValue[] = [];
   const demoted: TokenValue[] = [];
   // Only changes beyond these bounds are listed. The bounds become stricter when a list is full.
-  let [most, least] = [CHANGE_MIN, -CHANGE_MIN];
+  let [max, min] = [CHANGE_MIN, -CHANGE_MIN];
   const nextFrom = (from: number) =>
     from < size
-      ? kernels.findChange(weights, others, from, length, steeredScale, baseScale, most, least)
+      ? kernels.findChange(weights, others, from, length, steeredScale, baseScale, max, min)
       : size;
   for (let id = nextFrom(0); id < size; id = nextFrom(id + 1)) {
     const change = steered[id]! * steeredScale - base[id]! * baseScale;
-    if (change > most) most = insertChange(promoted, { id, value: change });
-    else if (change < least) least = -insertChange(demoted, { id, value: change });
+    if (change > max) max = insertChange(promoted, { id, value: change });
+    else if (change < min) min = -insertChange(demoted, { id, value: change });
   }
   return { promoted, demoted };
 }

@@ -11,7 +11,7 @@ import {
 } from "./simd/vectors.ts";
 
 /**
- * Writes exp(value - max) to `out` and returns their sum; `out` divided by the sum is the softmax. The relative error is below 1e-11.
+ * Writes exp(value - max) to `out` and returns their sum; `out` divided by the sum is the softmax.
  * @param out [V]
  * @param values [V] logits; -Infinity and NaN give 0
  * @param max the largest value, so that no exp overflows

@@ -167,17 +167,17 @@ export class Sampler {
     read(logits, 0);
     const extremes = { min: scaledOf(min), max: scaledOf(max) };
     // Every truncation keeps the largest logit.
-    const { logit: least, id: lastId } =
+    const { logit: minLogit, id: lastId } =
       truncatePlaced(logits, extremes, this.#sampling) ?? NO_BORDER;
     let bestScore = logits[best]! + noise.at(best);
     // Most tokens are so unlikely that their noise certainly makes none of them the best: the kernel skips their logarithms.
     const nextFrom = (from: number) =>
       from < logits.length
-        ? kernels.findContender(addressOf(0), from, length, least, bestScore, noise.key)
+        ? kernels.findContender(addressOf(0), from, length, minLogit, bestScore, noise.key)
         : from;
     for (let id = nextFrom(0); id < logits.length; id = nextFrom(id + 1)) {
       const logit = logits[id]!;
-      if (logit === least && id > lastId) continue;
+      if (logit === minLogit && id > lastId) continue;
       const score = logit + noise.above(id, bestScore - logit);
       if (score > bestScore || (score === bestScore && id < best)) {
         best = id;

@@ -1,7 +1,7 @@
 /**
  * Decides which sequences share a rectangle of the KV cache (kv-cache.ts) and thus a run. In a run every row costs as much as the
- * longest one, and every run reads all weights again. So rows of about the same length run together, and another run pays where
- * the entries that it saves are more bytes than the weights: a run takes as long as the bytes that it reads, of weights and caches
+ * longest one, and every run reads all weights again. So rows of about the same length run together, and there is another run
+ * where the entries that it saves are more bytes than the weights: a run takes as long as the bytes that it reads, of weights and caches
  * alike. Measured with 98M parameters in fp32 (test/README.md, uneven contexts).
  */
 

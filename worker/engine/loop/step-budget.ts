@@ -2,10 +2,10 @@
  * How much of prompts, and of texts that are scored, a step runs beside the sequences that generate.
  *
  * Prompts get time, because a token costs far more in the base than in a small model: for each prompt that waits, as much as the
- * steps take to generate tokens. So on average a long prompt at most doubles the time between the others' tokens. A run reads all weights,
- * whatever it computes, so a prompt of a usual length is not cut into pieces: it runs as a whole, and the next ones wait until the steps have
- * generated tokens for as long as it took. If several prompts wait, prefill gets more time, because otherwise the steps would generate
- * tokens of few sequences, which takes nearly as long as those of all.
+ * steps take to generate tokens. So on average a long prompt at most doubles the time between the others' tokens. A run reads all
+ * weights, whatever it computes, so a prompt of a usual length is not cut into pieces: it runs as a whole, and the next ones wait until
+ * the steps have generated tokens for as long as it took. If several prompts wait, prefill gets more time, because otherwise the steps
+ * would generate tokens of few sequences, which takes nearly as long as those of all.
  *
  * Texts that are scored take about as long as the step's tokens. While nothing is generated, a step runs large chunks.
  */

@@ -58,7 +58,7 @@ test("the tokens are those of two models: drafted or not, gated, with any prompt
   }
 });
 
-test("a step runs expert and antiexpert of all sequences together, and tokens do not depend on the company", async () => {
+test("a step runs expert and antiexpert of all sequences together, and tokens do not depend on the others", async () => {
   const plans = [adapted[0]!, adapted[1]!, adapted[0]!].map((models, i) => ({
     models,
     sampling,

@@ -98,10 +98,10 @@ const scale = kernelOf(
   { values: "i32", length: "i32", max: "f64", temperature: "f64" },
   null,
   ({ values, length, max, temperature }, kernel) => {
-    const [most, divisor] = [twice(kernel, max.get), twice(kernel, temperature.get)];
+    const [maxPair, divisor] = [twice(kernel, max.get), twice(kernel, temperature.get)];
     return [
       repeatPairs(kernel, length, (at, pair) => {
-        const scaled = f64x2.div(f64x2.sub(twoFloats(values, at, pair), most), divisor);
+        const scaled = f64x2.div(f64x2.sub(twoFloats(values, at, pair), maxPair), divisor);
         return [storeAsFloats(values, at, pair, scaled)];
       }),
     ];
@@ -114,11 +114,11 @@ const expFloats = kernelOf(
   "f64",
   ({ out, values, length, max }, kernel) => {
     const sum = kernel.local("f64");
-    const most = twice(kernel, max.get);
+    const maxPair = twice(kernel, max.get);
     const exp = expCode(kernel, EXP_TABLE, 3);
     return [
       repeatPairs(kernel, length, (at, pair) => [
-        exp.of(f64x2.sub(twoFloats(values, at, pair), most)),
+        exp.of(f64x2.sub(twoFloats(values, at, pair), maxPair)),
         storeAsFloats(out, at, pair, exp.result),
         addBoth(sum, exp.result),
       ]),
@@ -133,11 +133,11 @@ const expSum = kernelOf(
   "f64",
   ({ values, length, max }, kernel) => {
     const sum = kernel.local("f64");
-    const most = twice(kernel, max.get);
+    const maxPair = twice(kernel, max.get);
     const exp = expCode(kernel, EXP_TABLE, 3);
     return [
       repeatPairs(kernel, length, (at, pair) => [
-        exp.of(f64x2.sub(twoFloats(values, at, pair), most)),
+        exp.of(f64x2.sub(twoFloats(values, at, pair), maxPair)),
         addBoth(sum, exp.result),
       ]),
       sum.get,
@@ -147,13 +147,13 @@ const expSum = kernelOf(
 
 /** out = exp(value - max), 0 for tokens behind the border (a logit and an id); the sum. */
 const expDoubles = kernelOf(
-  { out: "i32", values: "i32", length: "i32", max: "f64", least: "f64", lastId: "f64" },
+  { out: "i32", values: "i32", length: "i32", max: "f64", min: "f64", lastId: "f64" },
   "f64",
-  ({ out, values, length, max, least, lastId }, kernel) => {
+  ({ out, values, length, max, min, lastId }, kernel) => {
     const [own, weight, ids] = [kernel.local("v128"), kernel.local("v128"), kernel.local("v128")];
     const sum = kernel.local("f64");
-    const most = twice(kernel, max.get);
-    const [border, last] = [twice(kernel, least.get), twice(kernel, lastId.get)];
+    const maxPair = twice(kernel, max.get);
+    const [border, last] = [twice(kernel, min.get), twice(kernel, lastId.get)];
     const two = twice(kernel, f64.const(2));
     const exp = expCode(kernel, EXP_TABLE, 4);
     const isBehind = v128.or(
@@ -164,7 +164,7 @@ const expDoubles = kernelOf(
       ids.set(f64x2.convertLowI32x4(v128.const(0, 1, 0, 0))),
       repeatPairs(kernel, length, (at, pair) => [
         own.set(twoFloats(values, at, pair)),
-        exp.of(f64x2.sub(own.get, most)),
+        exp.of(f64x2.sub(own.get, maxPair)),
         weight.set(v128.andnot(exp.result, isBehind)),
         storeDoubles(out, at, pair, weight.get),
         addBoth(sum, weight.get),
@@ -226,14 +226,14 @@ const weightedGain = kernelOf(
 const fillShift = kernelOf(
   {
     ...({ shift: "i32", base: "i32", expert: "i32", antiexpert: "i32", length: "i32" } as const),
-    ...({ sign: "f64", least: "f64", lastId: "f64" } as const),
+    ...({ sign: "f64", min: "f64", lastId: "f64" } as const),
   },
   null,
-  ({ shift, base, expert, antiexpert, length, sign, least, lastId }, kernel) => {
+  ({ shift, base, expert, antiexpert, length, sign, min, lastId }, kernel) => {
     const vector = () => kernel.local("v128");
     const [own, difference, isIn, ids] = [vector(), vector(), vector(), vector()];
     const factor = twice(kernel, sign.get);
-    const [border, last] = [twice(kernel, least.get), twice(kernel, lastId.get)];
+    const [border, last] = [twice(kernel, min.get), twice(kernel, lastId.get)];
     const [zero, two] = [twice(kernel, f64.const(0)), twice(kernel, f64.const(2))];
     const masked = twice(kernel, f64.const(Number.NEGATIVE_INFINITY));
     const isBefore = v128.or(
@@ -285,14 +285,14 @@ const tiltedMoments = kernelOf(
   ({ base, shift, length, strength, max }, kernel) => {
     const [own, first, second] = [kernel.local("v128"), kernel.local("v128"), kernel.local("v128")];
     const sums = [kernel.local("f64"), kernel.local("f64"), kernel.local("f64")] as const;
-    const [factor, most] = [twice(kernel, strength.get), twice(kernel, max.get)];
+    const [factor, maxPair] = [twice(kernel, strength.get), twice(kernel, max.get)];
     const exp = expCode(kernel, EXP_TABLE, 3);
     return [
       repeatPairs(kernel, length, (at, pair) => {
         const logit = f64x2.add(twoFloats(base, at, pair), f64x2.mul(factor, own.get));
         return [
           own.set(twoFloats(shift, at, pair)),
-          exp.of(f64x2.sub(logit, most)),
+          exp.of(f64x2.sub(logit, maxPair)),
           first.set(f64x2.mul(exp.result, own.get)),
           second.set(f64x2.mul(first.get, own.get)),
           addBoth(sums[0], exp.result),

@@ -60,16 +60,16 @@ const find = (isFound: (own: Code, threshold: Code) => Code) =>
   );
 
 /**
- * The first token from `from` on whose probability differs: by more than `most` upwards, or `least` downwards. A probability is
- * weight * scale. Some tokens that differ by a little less are found too.
+ * The first token from `from` on whose change of probability is above `max` or below `min`. A probability is weight * scale. Some tokens
+ * that change by a little less are found too.
  */
 const findChange = kernelOf(
   {
     ...({ weights: "i32", others: "i32", from: "i32", length: "i32" } as const),
-    ...({ scale: "f64", otherScale: "f64", most: "f64", least: "f64" } as const),
+    ...({ scale: "f64", otherScale: "f64", max: "f64", min: "f64" } as const),
   },
   "i32",
-  ({ weights, others, from, length, scale, otherScale, most, least }, kernel) => {
+  ({ weights, others, from, length, scale, otherScale, max, min }, kernel) => {
     const [at, change, mask] = [kernel.local("i32"), kernel.local("v128"), kernel.local("v128")];
     const number = (value: Code) => kernel.constant(f32x4.splat(value));
     const [own, other, margin] = [
@@ -77,8 +77,8 @@ const findChange = kernelOf(
       number(otherScale.get),
       number(f64.const(CHANGE_MARGIN)),
     ];
-    const high = kernel.constant(f32x4.sub(number(most.get), margin));
-    const low = kernel.constant(f32x4.add(number(least.get), margin));
+    const high = kernel.constant(f32x4.sub(number(max.get), margin));
+    const low = kernel.constant(f32x4.add(number(min.get), margin));
     return [
       at.set(firstOfFour(from)),
       repeat(
@@ -105,13 +105,13 @@ const findChange = kernelOf(
  */
 function binsOf(kernel: Kernel, low: Local, factor: Local): (own: Code) => Code {
   const number = (value: Code) => kernel.constant(f32x4.splat(value));
-  const [least, scaling] = [number(low.get), number(factor.get)];
+  const [lowest, scaling] = [number(low.get), number(factor.get)];
   const [first, last] = [number(f64.const(0)), number(f64.const(BINS - 1))];
   // With 2^23 added, the low bits of a float of whole value are those of the integer.
   const toInteger = number(f64.const(2 ** 23));
   const bits = kernel.constant(i32x4.splat(i32.const(BINS - 1)));
   return (own) => {
-    const bin = f32x4.mul(f32x4.sub(own, least), scaling);
+    const bin = f32x4.mul(f32x4.sub(own, lowest), scaling);
     const bounded = f32x4.pmin(last, f32x4.pmax(first, bin));
     return v128.and(f32x4.add(bounded, toInteger), bits);
   };
@@ -182,19 +182,19 @@ const tokensInBin = kernelOf(
 );
 
 /**
- * The first token from `from` on whose logit plus noise may exceed the best score; a logit below `least` is skipped. The noise is that
+ * The first token from `from` on whose logit plus noise may exceed the best score; a logit below `min` is skipped. The noise is that
  * of noise.ts, and it is bounded as in `GumbelNoise.above`.
  */
 const findContender = kernelOf(
-  { values: "i32", from: "i32", length: "i32", least: "f64", best: "f64", key: "i32" },
+  { values: "i32", from: "i32", length: "i32", min: "f64", best: "f64", key: "i32" },
   "i32",
-  ({ values, from, length, least, best, key }, kernel) => {
+  ({ values, from, length, min, best, key }, kernel) => {
     const vector = () => kernel.local("v128");
     const [own, hash, floor, isOut, products] = [vector(), vector(), vector(), vector(), vector()];
     const at = kernel.local("i32");
     const number = (value: Code) => kernel.constant(f32x4.splat(value));
     const integer = (value: number) => kernel.constant(i32x4.splat(i32.const(value | 0)));
-    const [border, score] = [number(least.get), number(best.get)];
+    const [border, score] = [number(min.get), number(best.get)];
     const keys = kernel.constant(i32x4.splat(key.get));
     const [zero, one, half, sixth] = [0, 1, 1 / 2, 1 / 6].map((value) => number(f64.const(value)));
     const [unit, margin] = [number(f64.const(2 ** -26)), number(f64.const(NOISE_MARGIN))];
