@@ -6,6 +6,7 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { checkServer } from "../../shared/redis/server-check.ts";
 import { createApp } from "../app.ts";
 import document from "../docs/openapi.json" with { type: "json" };
@@ -58,7 +59,6 @@ export async function start(stop: AbortSignal): Promise<void> {
     connectsMax: 1,
     waitsForServer: false,
   });
-  const usable = untilUsable(commands, env.REDIS_URL);
   // A stream outlives the replacement of a connection that did not reply, a restart of Redis, and a failover.
   const streams = connectShared(env, {
     commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
@@ -66,9 +66,11 @@ export async function start(stop: AbortSignal): Promise<void> {
     waitsForServer: true,
   });
   const logs = logsOver(streams, env);
+  const openStores = () => new RequestStores(env, logs, commands);
+  const usable = untilUsable(commands, env.REDIS_URL, () => openStores().requireWritable());
   let referenceScript: string | null = null;
   const app = createApp({
-    openStores: () => new RequestStores(env, logs, commands),
+    openStores,
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
     webhookAllow: env.WEBHOOK_ALLOW,
     publicUrl: env.PUBLIC_URL,
@@ -121,30 +123,54 @@ export async function start(stop: AbortSignal): Promise<void> {
   else stop.addEventListener("abort", () => void end());
 }
 
+/** The pause between two checks of a server that answers none, loads its data or takes no writes. */
+const CHECK_PAUSE_MS = 1_000;
+
 /**
- * Resolves when a server that can hold the data has answered. Ends the process if the first server that is reached cannot hold them. A
- * failover may lead to another server, so each new connection is checked; later a refusal is only logged, because other requests are in
- * progress.
+ * Resolves when a server that can hold the data takes writes, as `/readyz` asks. Before, it ends the process if the server that is
+ * reached cannot hold the data. A failover may lead to another server, so each new connection is checked; later a refusal is only
+ * logged, because other requests are in progress.
  */
-function untilUsable(redis: MarkingRedis, url: string): Promise<void> {
+function untilUsable(
+  redis: MarkingRedis,
+  url: string,
+  requireWritable: () => Promise<void>,
+): Promise<void> {
   const usable = Promise.withResolvers<void>();
   let isUsable = false;
   let isLogged = false;
+  let connection = new AbortController();
   const notYet = (error: unknown) => {
     if (isUsable || isLogged) return;
     isLogged = true;
-    log({ event: "Redis does not answer: the edge is not ready", level: "warn", error });
+    const event = "Redis does not answer or takes no writes: the edge is not ready";
+    log({ event, level: "warn", error });
+  };
+  /** Asks until there is an answer; null if the next connection is there before, which is checked instead. */
+  const answerOf = async <T>(replaced: AbortSignal, ask: () => Promise<T>): Promise<T | null> => {
+    while (!replaced.aborted) {
+      try {
+        return await ask();
+      } catch (error) {
+        notYet(error);
+      }
+      await setTimeout(CHECK_PAUSE_MS);
+    }
+    return null;
   };
   const check = async () => {
-    // If the connection is lost, the next one is checked.
-    const result = await checkServer(redis, url).catch(notYet);
-    if (!result) return;
+    connection.abort();
+    connection = new AbortController();
+    const { signal } = connection;
+    const result = await answerOf(signal, () => checkServer(redis, url));
+    if (result === null) return;
     const { refusal, warning } = result;
     if (refusal !== null && !isUsable) exitWith(refusal);
     if (refusal !== null) log({ event: refusal });
     if (warning !== null) log({ event: warning, level: "warn" });
-    isUsable = true;
-    usable.resolve();
+    if (isUsable) return;
+    isUsable = (await answerOf(signal, () => requireWritable().then(() => true))) ?? false;
+    if (isUsable) usable.resolve();
   };
   redis.on("ready", () => void check()).on("error", notYet);
   return usable.promise;

@@ -31,6 +31,8 @@ export interface RedisServerOptions {
   readonly replicaOf?: number;
   /** The server is a node of a cluster, and talks to the other nodes on this port. */
   readonly clusterPort?: number;
+  /** Further settings, by their names in redis.conf. */
+  readonly settings?: Readonly<Record<string, string>>;
 }
 
 /** A running server whose data is in a temporary folder. */
@@ -40,12 +42,14 @@ export class RedisServer {
   readonly #folder: string;
   readonly #aof: boolean;
   readonly #replicaOf: number | undefined;
+  readonly #settings: Readonly<Record<string, string>>;
   readonly clusterPort: number | undefined;
   #child: Child;
   #keepsData = false;
 
   constructor(folder: string, port: number, options: RedisServerOptions) {
-    const { aof = false, replicaOf, clusterPort } = options;
+    const { aof = false, replicaOf, clusterPort, settings = {} } = options;
+    this.#settings = settings;
     this.port = port;
     this.url = `redis://127.0.0.1:${port}`;
     this.#folder = folder;
@@ -108,6 +112,7 @@ export class RedisServer {
         "cluster-enabled": "yes",
         "cluster-port": String(this.clusterPort),
       }),
+      ...this.#settings,
       ...(loadDelayUs > 0 && { "key-load-delay": String(loadDelayUs) }),
     };
     return new Child({

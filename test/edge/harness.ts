@@ -7,7 +7,8 @@ import { Redis } from "ioredis";
 import * as v from "valibot";
 import OpenAI from "openai";
 import type OpenAI6 from "openai-6";
-import { vi } from "vitest";
+import { onTestFinished, vi } from "vitest";
+import { STREAM_START } from "../../edge/http/sse.ts";
 import type { Job } from "../../shared/api/jobs.ts";
 import type { Outcome, JobEvent } from "../../shared/api/job-events.ts";
 import type { ErrorBody } from "../../shared/api/errors.ts";
@@ -184,6 +185,13 @@ export function openaiOf({ key }: Client, major: typeof OpenAI | typeof OpenAI6 
     baseURL: "http://edge.test/v1",
     fetch: fetchEdge,
   });
+}
+
+/** Until the test has ended, replies that are streams begin with their first token or their error, however slow the machine is. */
+export function streamsAwaitTheirStart(): void {
+  const { msMax } = STREAM_START;
+  STREAM_START.msMax = 60_000;
+  onTestFinished(() => void (STREAM_START.msMax = msMax));
 }
 
 export async function errorOf(reply: Response): Promise<ErrorBody["error"] & { status: number }> {

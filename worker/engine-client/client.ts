@@ -117,19 +117,24 @@ export class EngineClient {
   ): Promise<EngineClient> {
     if (options.pullsModels) await pullModels(options, onLoading);
     const threads: Threads = {
-      prepare: startThread("../engine/prepare/thread.ts", options),
-      engine: startThread("../engine/thread.ts", options),
+      prepare: startThread("prepare", "../engine/prepare/thread.ts", options),
+      engine: startThread("engine", "../engine/thread.ts", options),
     };
     threads.engine.on("message", (message: FromEngine) => {
       if (message.type === "loading") onLoading(message.progress);
       if (message.type === "stats") onStats(message.stats);
     });
     try {
-      const [, ready] = await Promise.all([
+      const [prepare, engine] = await Promise.all([
         firstMessage<FromPrepare>(threads.prepare),
         firstMessage<FromEngine>(threads.engine),
       ]);
-      const client = new EngineClient(threads, ready as FromEngine & { type: "ready" });
+      const { warnings } = prepare as FromPrepare & { type: "ready" };
+      const ready = engine as FromEngine & { type: "ready" };
+      const client = new EngineClient(threads, {
+        ...ready,
+        warnings: [...warnings, ...ready.warnings],
+      });
       for (const thread of [threads.prepare, threads.engine]) thread.on("error", onCrash);
       return client;
     } catch (error) {
@@ -249,8 +254,10 @@ function isProgress(message: FromEngine): boolean {
   return message.stats.stepMs.length > 0 || message.stats.awaitsBase;
 }
 
-function startThread(file: string, options: EngineOptions): Worker {
+/** @param name of the thread, as `top -H` shows it */
+function startThread(name: string, file: string, options: EngineOptions): Worker {
   return new Worker(new URL(file, import.meta.url), {
+    name,
     workerData: options,
     // engine/onnxruntime/telemetry-off.ts sets a variable that native code reads.
     env: SHARE_ENV,
@@ -261,7 +268,7 @@ async function pullModels(
   options: EngineOptions,
   onLoading: (progress: LoadingProgress) => void,
 ): Promise<void> {
-  const thread = startThread("../engine/hub/thread.ts", options);
+  const thread = startThread("hub", "../engine/hub/thread.ts", options);
   thread.on("message", (message: FromPull) => {
     if (message.type === "loading") onLoading(message.progress);
   });

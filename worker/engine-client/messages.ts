@@ -93,7 +93,8 @@ export interface PreparedGeneration {
 }
 
 export type FromPrepare =
-  | { readonly type: "ready" }
+  /** With the reasons why a worker runs slower than it could. */
+  | { readonly type: "ready"; readonly warnings: readonly string[] }
   | { readonly type: "startFailed"; readonly reason: string }
   | { readonly type: "prepared"; readonly run: number; readonly prepared: PreparedGeneration }
   | { readonly type: "tokenized"; readonly run: number; readonly answer: TokenizerAnswer }

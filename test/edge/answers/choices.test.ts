@@ -11,6 +11,7 @@ import {
   appendText,
   openaiOf,
   store,
+  streamsAwaitTheirStart,
   success,
 } from "../harness.ts";
 import { usage, type Client } from "../harness.ts";
@@ -58,6 +59,7 @@ describe("a chat with n", () => {
   });
 
   test("of which one fails before a stream's first token gets its error, and the others are cancelled", async () => {
+    streamsAwaitTheirStart();
     const stream = openai.completions.create({
       model: card.id,
       prompt: ["short", "too long"],
@@ -74,16 +76,13 @@ describe("a chat with n", () => {
 
   test("of prompts of which one is refused gets its error, also if the token of another came first", async () => {
     const request = { model: card.id, prompt: ["short", "too long"], stream: true };
-    const headers = { "idempotency-key": "key" };
-    const first = tenant.post("/v1/completions", request, headers);
+    streamsAwaitTheirStart();
+    const reply = tenant.post("/v1/completions", request);
     const ids = await queued(2);
     await play(ids[0]!, ["a"]);
     const error = { code: "context_length_exceeded", message: "It is too long" } as const;
     await play(ids[1]!, [], { ...success, finish_reason: null, error });
-    await (await first).body?.cancel();
-    // It may have been too late for the first request.
-    const again = await tenant.post("/v1/completions", request, headers);
-    expect(await errorOf(again)).toMatchObject({ status: 400, param: "prompt.1", ...error });
+    expect(await errorOf(await reply)).toMatchObject({ status: 400, param: "prompt.1", ...error });
   });
 
   test("streams the text of each choice as it is generated, and ends once", async () => {

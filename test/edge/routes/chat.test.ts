@@ -15,6 +15,7 @@ import {
   store,
   usage,
   type Client,
+  streamsAwaitTheirStart,
 } from "../harness.ts";
 
 const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: "user", content: "Hi" }];
@@ -207,6 +208,7 @@ describe("a job that does not succeed", () => {
   });
 
   test("gives its error with its status if it fails before a stream's first token", async () => {
+    streamsAwaitTheirStart();
     const stream = openai.chat.completions.create({ ...chat, stream: true });
     stream.catch(() => {});
     await tenant.playNext([], failure("context_length_exceeded"));

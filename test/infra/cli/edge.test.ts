@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { freePort } from "../../../infra/stack/port.ts";
 import { Child } from "../../../infra/stack/process.ts";
-import { startRedis } from "../../../infra/stack/redis.ts";
+import { connectRedis, startRedis } from "../../../infra/stack/redis.ts";
 
 const EDGE = join(import.meta.dirname, "../../../infra/cli/edge.ts");
 
@@ -61,7 +61,7 @@ test("with a port in use the edge does not wait", async () => {
   });
 });
 
-test("it listens at once, and is ready when Redis has answered", async () => {
+test("it listens at once, and is ready when Redis has answered and takes writes", async () => {
   const redisPort = await freePort();
   const port = await freePort();
   const env = { REDIS_URL: `redis://127.0.0.1:${redisPort}`, PORT: String(port) };
@@ -72,8 +72,18 @@ test("it listens at once, and is ready when Redis has answered", async () => {
   expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503);
   expect(child.output).toContain("Edge listening");
   expect(child.output).not.toContain("Edge ready");
-  const redis = await startRedis({ port: redisPort });
+  const redis = await startRedis({ port: redisPort, settings: { "min-replicas-to-write": "1" } });
   onTestFinished(() => redis.stop());
+  const client = await connectRedis(redis.url);
+  onTestFinished(() => client.disconnect());
+  const refusals = async () => {
+    const [, count = 0] = /NOREPLICAS:count=(\d+)/.exec(await client.info("errorstats")) ?? [];
+    return Number(count);
+  };
+  await expect.poll(refusals, { timeout: 20_000 }).toBeGreaterThan(1);
+  expect(child.output).not.toContain("Edge ready");
+  expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(503);
+  await client.config("SET", "min-replicas-to-write", "0");
   await child.waitFor("Redis", 60_000, () => child.output.includes('"Edge ready"'));
   expect((await fetch(`http://127.0.0.1:${port}/readyz`)).status).toBe(200);
   expect(linesOf(child.output).at(-1)).toMatchObject({ level: 30, msg: "Edge ready" });

@@ -36,7 +36,7 @@ const send = (message: FromPrepare) => port.postMessage(message);
 const { manifestFile } = workerData as EngineOptions;
 
 try {
-  lowerThreadPriority();
+  const warnings = lowerThreadPriority();
   const preparing = {
     ensembles: loadAllTokenizers(readManifest(manifestFile)),
     prompts: new PromptCache(PROMPT_CACHE_BYTES_MAX),
@@ -74,7 +74,7 @@ try {
       if (!working) void work();
     }
   });
-  send({ type: "ready" });
+  send({ type: "ready", warnings });
 } catch (error) {
   send({ type: "startFailed", reason: errorMessage(error) });
 }

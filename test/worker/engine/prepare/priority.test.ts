@@ -1,0 +1,18 @@
+/** A thread that may not change its priority. */
+import { setPriority } from "node:os";
+import { expect, test, vi } from "vitest";
+import { lowerThreadPriority } from "../../../../worker/engine/prepare/priority.ts";
+
+vi.mock("node:os", () => ({
+  getPriority: () => 0,
+  setPriority: vi.fn<() => void>(() => {
+    throw new Error("setPriority returned EPERM");
+  }),
+}));
+
+test.runIf(process.platform === "linux")("a sandbox that denies it is a warning", () => {
+  expect(lowerThreadPriority()).toEqual([
+    "The prepare thread keeps its priority: setPriority returned EPERM",
+  ]);
+  expect(setPriority).toHaveBeenCalledOnce();
+});
