@@ -53,7 +53,7 @@ const leaf: fc.Arbitrary<object> = fc.oneof(
     .tuple(fc.array(fc.jsonValue({ maxDepth: 1 }), { minLength: 1, maxLength: 3 }), bounds)
     .map(([values, limits]) => ({ enum: [...values, 7], ...limits })),
 );
-const NAMES = ["name", "a b", 'q"uote', "é", "constructor", "0", "names"];
+const NAMES = ["name", "a b", 'q"uote', "q\\", "é", "è", "имя", "год", "constructor", "0", "names"];
 export const { schema: schemas } = fc.letrec<{ schema: object }>((tie) => {
   const schemas = fc.array(tie("schema"), { minLength: 1, maxLength: 3 });
   const object = fc

@@ -25,7 +25,7 @@ export interface Otherwise {
   readonly from: readonly number[];
   /** The bytes that are not left to the fallback. */
   readonly own: ByteSet;
-  /** What the other texts read of these. */
+  /** The edges of the other texts, with those of these bytes that they may begin with. */
   readonly reads: readonly Read[];
   /** Whether the empty text is among the other texts. */
   readonly mayEnd: boolean;

@@ -15,6 +15,8 @@ export type Expression =
   /**
    * `text`, which is ASCII, and then `first`. Or a beginning of `text`, and then a text of `others` that begins with another byte than
    * `text` has there; after the whole of `text`, with no byte of `unless`, among which are all with which `first` begins.
+   * For the declared names `name` and `nature`: `text` is `na`, `first` is `me":…` or `ture":…`, `unless` is `m` and `t`, and
+   * `others` is the rest of any key: `nation` is read by it from `i` on, and `note` from `o` on.
    */
   | {
       readonly text: string;

@@ -18,6 +18,14 @@ export function oneOf(
   return factored(ranges.flatMap(({ min, max }) => utf8Ranges(min, max)));
 }
 
+/** The code points whose UTF-8 begins with a byte and has further ones; the byte must be the first one of a character. */
+export function codesWith(byte: number): { readonly min: number; readonly max: number } {
+  const further = byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : 3;
+  const [first, last] = RANGES_BY_LENGTH[further];
+  const min = (byte & (0x3f >>> further)) << (6 * further);
+  return { min: Math.max(first, min), max: Math.min(last, min + 2 ** (6 * further) - 1) };
+}
+
 /** The alternatives, with common beginnings and equal endings written once. */
 function factored(runs: readonly (readonly ByteRange[])[], depth = 0): Expression {
   /** By the range of the byte at this depth: the alternatives that begin with it. */

@@ -58,3 +58,6 @@ function step({ states }: TextDfa, state: number, character: string): number {
   const code = character.codePointAt(0)!;
   return states[state]?.edges.find(({ set }) => set.has(code))?.to ?? -1;
 }
+
+/** Whether the text of a character is one byte of a JSON string. */
+export const isPlain = (text: string) => text.length === 1 && text.charCodeAt(0) < 0x80;

@@ -4,13 +4,13 @@
  */
 import { choice, NEVER, sequence, type Rules } from "../rules/expressions.ts";
 import type { Expression } from "../rules/grammar.ts";
-import { ANY_CHARACTER, IN_JSON, setOf } from "../text/characters.ts";
-import { RARE_IN_JSON } from "../text/edges.ts";
+import { IN_JSON } from "../text/characters.ts";
 import { COLON, COMMA } from "../text/json.ts";
 import type { Meter } from "../text/meter.ts";
 import type { TextDfa } from "../text/text-dfa.ts";
 import { textRules } from "../text/text-rules.ts";
-import { keyTree, type KeyNode } from "./keys.ts";
+import { characterList, firstBytes, KeyDifferences, mayBeShared } from "./key-differences.ts";
+import { isPlain, keyTree, type KeyNode } from "./keys.ts";
 
 export interface Property {
   readonly name: string;
@@ -27,9 +27,6 @@ export interface ObjectContent {
   readonly min: number;
   readonly max: number | null;
 }
-
-/** Steps of a look at the characters after a node, beside those of each character. */
-const DIFFERENT_STEPS = 16;
 
 /** A place between two properties. */
 interface Place {
@@ -52,6 +49,7 @@ export class ObjectRules {
   readonly #rules: Rules;
   readonly #meter: Meter;
   readonly #tree: KeyNode;
+  readonly #differences: KeyDifferences;
   /** For each index: the first required property from there on; the number of properties if there is none. */
   readonly #required: number[] = [];
   readonly #otherEnds = new Map<string, Expression>();
@@ -64,8 +62,8 @@ export class ObjectRules {
   readonly #keys: (Map<number, Expression> | undefined)[] = [];
   /** By place: the rules of the other keys' automaton. */
   readonly #others = new Map<string, readonly Expression[]>();
-  /** By the characters after a node. */
-  readonly #mayDifferByCodes = new Map<string, boolean>();
+  /** By the kind of the place, and the characters after a node. */
+  readonly #nearKeys = new Map<string, Expression>();
   /** Rules whose expressions are not written yet: not by recursion, which could exhaust the stack. */
   readonly #open: (() => void)[] = [];
 
@@ -77,6 +75,7 @@ export class ObjectRules {
     const names = properties.map(({ name }) => name);
     meter.spend(names.join("").length);
     this.#tree = keyTree(names, otherKeys, meter);
+    this.#differences = new KeyDifferences(otherKeys, meter);
     let required = properties.length;
     for (let i = properties.length; i >= 0; i--) {
       if (properties[i]?.isRequired) required = i;
@@ -170,7 +169,8 @@ export class ObjectRules {
   }
 
   #keyRule(node: KeyNode, hasNames: boolean, hasOthers: boolean, place: Place): Expression {
-    if (hasOthers && this.#mayDiffer(node)) return this.#keyOrOther(node, hasNames, place);
+    if (hasOthers && this.#differences.mayDiffer(node))
+      return this.#keyOrOther(node, hasNames, place);
     this.#meter.spend(2 + node.children.size);
     return choice(this.#options(node, hasNames, hasOthers, place));
   }
@@ -186,45 +186,41 @@ export class ObjectRules {
     return options;
   }
 
-  /** A declared name, or another key, which begins with other bytes. */
+  /** A declared name, or another key. */
   #keyOrOther(node: KeyNode, hasNames: boolean, place: Place): Expression {
     let [text, at] = ["", node];
     for (;;) {
       const [child, ...others] = at.children.values();
       if (!child || others.length > 0 || at.name >= 0 || child.state !== at.state) break;
-      if (!isPlain(child.text) || !this.#mayDiffer(child)) break;
+      if (!isPlain(child.text) || !this.#differences.mayDiffer(child)) break;
       text += child.text;
       at = child;
     }
     this.#meter.spend(2 + (text.length >>> 2) + at.children.size);
-    const bytes = Array.from(at.children.values(), ({ text }) => firstByte(text));
+    const bytes = firstBytes(at);
+    const options = this.#options(at, hasNames, false, place);
+    if (bytes.some(mayBeShared)) options.push(this.#nearKey(at, place));
     if (at.name >= 0) bytes.push(QUOTE);
     return {
       text,
-      first: choice(this.#options(at, hasNames, false, place)),
+      first: choice(options),
       others: this.#otherRules(place)[at.state]!,
-      unless: [...new Set(bytes)].toSorted((a, b) => a - b).map((byte) => [byte, byte]),
+      unless: bytes.toSorted((a, b) => a - b).map((byte) => [byte, byte]),
     };
   }
 
-  /** Whether a key that is not declared can go on or end at a node, with another byte than the declared names. */
-  #mayDiffer(node: KeyNode): boolean {
-    const { edges, outcome } = this.#content.otherKeys.states[node.state]!;
-    if (outcome > 0 && node.name < 0) return true;
-    if (edges.length === 1 && edges[0]!.set === ANY_CHARACTER) return true;
-    const codes = Array.from(node.children.keys(), (character) => character.codePointAt(0)!);
-    const key = `${node.state} ${codes.join()}`;
-    const known = this.#mayDifferByCodes.get(key);
-    if (known !== undefined) return known;
-    this.#meter.spend(DIFFERENT_STEPS + (edges.length + codes.length) * 4);
-    const declared = setOf(codes.map((code) => ({ min: code, max: code })));
-    // A rare character has its first byte in common with others.
-    const excluded = declared.isDisjointWith(RARE_IN_JSON)
-      ? declared
-      : declared.union(RARE_IN_JSON);
-    const mayDiffer = edges.some(({ set }) => !set.without(excluded).isEmpty);
-    this.#mayDifferByCodes.set(key, mayDiffer);
-    return mayDiffer;
+  /** The rest of a key that is not declared, whose next character begins with the same byte as that of a declared name. */
+  #nearKey(node: KeyNode, place: Place): Expression {
+    const key = `${place.kind} ${node.state} ${characterList(node)}`;
+    const known =
+      this.#nearKeys.get(key) ??
+      this.#reserve(() => {
+        const others = this.#otherRules(place);
+        const near = this.#differences.near(node);
+        return choice(near.map(({ character, to }) => sequence(character, others[to]!)));
+      });
+    this.#nearKeys.set(key, known);
+    return known;
   }
 
   /** The text that all possible keys have in common after a node, and the node where they differ or one ends. */
@@ -285,12 +281,6 @@ export class ObjectRules {
 }
 
 const QUOTE = 0x22;
-
-/** Whether a character is one byte of a JSON string. */
-const isPlain = (text: string) => text.length === 1 && text.charCodeAt(0) < 0x80;
-
-const encoder = new TextEncoder();
-const firstByte = (text: string) => (isPlain(text) ? text.charCodeAt(0) : encoder.encode(text)[0]!);
 
 /** The position of the first number that is not less than another one, among numbers in ascending order. */
 function firstFrom(numbers: readonly number[], least: number, start = 0): number {

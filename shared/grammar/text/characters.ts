@@ -65,18 +65,23 @@ export const IN_JSON: Alphabet = (characters) => {
 
 function escapesOf(set: CharSet): Expression[] {
   const letters: ByteRange[] = [];
-  const others: string[] = [];
+  /** The last digits of the other sequences, by the text before them. */
+  const others = new Map<string, ByteRange[]>();
   for (const { min, max } of set.ranges) {
     for (let code = min; code <= max; code++) {
       const letter = SHORT_ESCAPES.get(code);
       if (letter !== undefined) letters.push([letter, letter]);
-      else others.push(JSON.stringify(String.fromCodePoint(code)).slice(2, -1));
+      else {
+        const text = JSON.stringify(String.fromCodePoint(code)).slice(2, -1);
+        const [before, digit] = [text.slice(0, -1), text.charCodeAt(text.length - 1)];
+        others.set(before, [...(others.get(before) ?? []), [digit, digit]]);
+      }
     }
   }
   const parts: Expression[] = [];
   if (letters.length > 0) parts.push({ byte: letters });
   if (set.isSupersetOf(CONTROL)) parts.push(CONTROL_ESCAPES);
-  else parts.push(...others);
+  else for (const [text, byte] of others) parts.push(sequence(text, { byte }));
   return parts.length === 0 ? [] : [sequence("\\", choice(parts))];
 }
 

@@ -7,7 +7,7 @@ import type { CharSet } from "refa";
 
 const NOT_ASCII = ANY_CHARACTER.without(setOf([{ min: 0, max: 0x7f }]));
 /** The characters of a JSON string that take more than one byte. */
-export const RARE_IN_JSON = NOT_ASCII.union(ESCAPED);
+const RARE_IN_JSON = NOT_ASCII.union(ESCAPED);
 const RARE_CHARACTER = PLAIN(NOT_ASCII)!;
 const RARE_CHARACTER_IN_JSON = IN_JSON(RARE_IN_JSON)!;
 
