@@ -25,10 +25,12 @@ const LIST_QUERY = {
   after_id: field(
     v.optional(v.string()),
     "The page begins after the model with this id: the `last_id` of the page before.",
+    { examples: ["atlas-qa"] },
   ),
   before_id: field(
     v.optional(v.string()),
     "The page ends before the model with this id: the `first_id` of the page after. `has_more` then says whether there are more before this page.",
+    { examples: ["atlas-qa"] },
   ),
   lifecycle: field(
     v.optional(v.array(v.picklist(["active", "deprecated", "retired"]))),
