@@ -28,6 +28,7 @@ export async function check(manifest: string, options: CheckOptions): Promise<bo
     kvCacheMib: env.KV_CACHE_MIB,
     prefixCacheMib: env.PREFIX_CACHE_MIB,
     preparedFolder: env.PREPARED_FOLDER ?? null,
+    executionProvider: env.EXECUTION_PROVIDER,
     memoryBytes: options.memoryMib === undefined ? machineMemory() : options.memoryMib * MIB,
   });
   if (options.json !== undefined)

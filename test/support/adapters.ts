@@ -1,7 +1,7 @@
 /** LoRA adapters with random weights, written as `peft` writes them, and models into which they are merged. */
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { LoraModule, LoraModules } from "../../worker/engine/graph/adapter-branches.ts";
+import type { LoraModule, LoraModules } from "../../worker/engine/graph/adapter-targets.ts";
 import { productsOf } from "../../worker/engine/graph/adapter-modules.ts";
 import { producersByValue } from "../../worker/engine/graph/nodes.ts";
 import { GRAPH_PROTO, MODEL_PROTO, TENSOR_PROTO } from "../../worker/engine/graph/onnx-proto.ts";

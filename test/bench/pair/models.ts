@@ -1,7 +1,7 @@
 /** The models of the bench of pairs, and their adapters. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { LoraModule, LoraModules } from "../../../worker/engine/graph/adapter-branches.ts";
+import type { LoraModule, LoraModules } from "../../../worker/engine/graph/adapter-targets.ts";
 import { family } from "../models/family.ts";
 
 export type Dtype = "fp32" | "int8";

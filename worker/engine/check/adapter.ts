@@ -1,22 +1,25 @@
 /** Checks the adapter of an expert, and whether its antiexpert's graph can hold it. */
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { productsOf } from "../graph/adapter-modules.ts";
+import type { ExecutionProvider } from "../../engine-client/messages.ts";
+import { findTargets, type AdaptedGraph } from "../graph/adapter-targets.ts";
+import { inlineCacheBranch } from "../graph/cache-branch.ts";
 import { inspectGraph } from "../graph/inspect.ts";
-import { producersByValue } from "../graph/nodes.ts";
+import { scaledRows } from "../graph/prepare.ts";
+import { checkHoldsAdapters } from "../model/graph-form.ts";
 import { ADAPTER_FILES, readAdapter } from "../model/lora-adapter.ts";
 import type { AdapterReport, GraphReport } from "./report.ts";
 
 /** @throws Error with the reason if a worker would refuse it */
-export function checkAdapter(folder: string, { file, form }: GraphReport): AdapterReport {
-  const { modules, config } = readAdapter(folder);
-  if (form.variant === "original") {
-    throw new Error(`${file}: it can have no adapters as it runs as exported (${form.reason})`);
-  }
-  const { nodes, innerNodes } = inspectGraph(file);
-  const all = [...nodes, ...innerNodes];
+export function checkAdapter(
+  folder: string,
+  { file, form }: GraphReport,
+  executionProvider?: ExecutionProvider,
+): AdapterReport {
+  const { modules, config, values } = readAdapter(folder);
   try {
-    productsOf(modules.keys(), all, producersByValue(all));
+    checkHoldsAdapters(form, executionProvider);
+    findTargets(preparedGraph(file), [modules]);
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
   }
@@ -25,7 +28,14 @@ export function checkAdapter(folder: string, { file, form }: GraphReport): Adapt
     folder,
     modules: modules.size,
     rankMax: Math.max(...ranks),
+    values,
     bytes: statSync(join(folder, ADAPTER_FILES.weights)).size,
     trainedOn: config.base_model_name_or_path,
   };
+}
+
+/** The products of a graph and their weights as in its prepared form, for which weights would have to be read. */
+function preparedGraph(file: string): AdaptedGraph {
+  const { nodes, weightInfos: weights, opset } = inspectGraph(file);
+  return { nodes: scaledRows(inlineCacheBranch(nodes), opset), weights, opset };
 }

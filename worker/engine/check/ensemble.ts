@@ -50,7 +50,7 @@ export async function checkEnsemble(
     models[role] = {
       folder: entry[role].path,
       graph,
-      adapter: graph && read(role, () => adapterReport(entry[role], graph)),
+      adapter: graph && read(role, () => adapterReport(entry[role], graph, resources)),
       contextTokens: checkedContext(role, context, add),
       eosIds: configs[role]?.eosIds ?? [],
       ...tokenizerReport(entry[role], tokenizers[role]),
@@ -71,9 +71,10 @@ function orProblem<T>(add: Add, role: Role, from: () => T): T | null {
 function adapterReport(
   entry: EnsembleEntry["base" | "expert"],
   graph: GraphReport,
+  { executionProvider }: Resources,
 ): AdapterReport | null {
   if (isRemote(entry) || entry.adapter === undefined) return null;
-  return checkAdapter(entry.adapter, graph);
+  return checkAdapter(entry.adapter, graph, executionProvider);
 }
 
 function checkedContext(role: Role, context: Context | null, add: Add): number | null {

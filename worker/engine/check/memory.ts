@@ -1,4 +1,6 @@
 /** Estimates the memory that a worker needs for a manifest, and the longest job that its KV caches hold. */
+import type { ExecutionProvider } from "../../engine-client/messages.ts";
+import { checkAdapterValues } from "../model/lora-adapter.ts";
 import { ROLES, type PerRole } from "../model/ensemble-tokenizers.ts";
 import type { SharedTokenizers } from "../model/tokenizer.ts";
 import type { EnsembleReport, MemoryReport, ModelReport, Problem } from "./report.ts";
@@ -12,11 +14,19 @@ export interface Resources {
   readonly memoryBytes: number;
   /** PREPARED_FOLDER; null or absent for none. */
   readonly preparedFolder?: string | null;
+  /** EXECUTION_PROVIDER; "cpu" if absent. */
+  readonly executionProvider?: ExecutionProvider;
 }
 
 const MIB = 2 ** 20;
 /** Resident memory of a model by the size of its files: 1,310 MiB for 739 MiB of 4-bit weights. */
 const WEIGHTS_FACTOR = 1.8;
+/**
+ * Peak memory of an adapter by its values as float32: 4.4 to 4.9 times while a worker starts (its matrices, the stacked ones, the
+ * encoded graph, onnxruntime's copy and its packed one), 1.1 to 1.5 times afterwards.
+ */
+const ADAPTER_FACTOR = 5;
+const FLOAT_BYTES = 4;
 /** Heap of a tokenizer for each token of its vocabulary: 142 MiB for 262,144. The engine and the prepare thread have one each. */
 const TOKENIZER_BYTES = 2 * 568;
 /** Tokens of a cache are allocated in blocks of this many (decoder/kv-cache.ts). */
@@ -27,29 +37,57 @@ export function checkMemory(
   shared: SharedTokenizers,
   { slots, kvCacheMib, prefixCacheMib, memoryBytes }: Resources,
 ): { memory: MemoryReport; problems: Problem[] } {
-  const graphs = new Map<string, { readonly bytes: number }>();
+  const graphs = new Map<string, number>();
   let caches = 0;
   for (const { models, contextTokens } of ensembles) {
-    for (const { graph, adapter } of ROLES.map((role) => models[role])) {
-      if (graph) graphs.set(graph.file, graph);
-      if (adapter) graphs.set(adapter.folder, adapter);
+    for (const { graph } of ROLES.map((role) => models[role])) {
+      if (graph) graphs.set(graph.file, graph.bytes);
     }
     const perToken = bytesPerToken(models) ?? 0;
     const tokens = contextTokens ?? Number.MAX_SAFE_INTEGER;
     caches = Math.max(caches, slots * tokens * perToken);
   }
-  const files = [...graphs.values()].reduce((sum, { bytes }) => sum + bytes, 0);
-  const weights = Math.ceil(files * WEIGHTS_FACTOR);
+  const { values, problems } = adapterValues(ensembles);
+  const adapters = values * FLOAT_BYTES * ADAPTER_FACTOR;
+  const weights = Math.ceil(sumOf(graphs) * WEIGHTS_FACTOR + adapters);
   const vocabularies = [...shared.values()].map((tokenizer) => tokenizer.get_vocab(true).size);
   const tokenizers = vocabularies.reduce((sum, size) => sum + size * TOKENIZER_BYTES, 0);
   const bounded = Math.min(caches, kvCacheMib * MIB) + (caches > 0 ? prefixCacheMib * MIB : 0);
   const needed = weights + bounded + tokenizers;
   const memory = { weights, caches: bounded, tokenizers, needed, available: memoryBytes };
-  if (needed <= memoryBytes) return { memory, problems: [] };
+  if (needed <= memoryBytes) return { memory, problems };
   const [need, have] = [needed, memoryBytes].map((bytes) => Math.ceil(bytes / MIB));
   const message = `a worker needs about ${need} MiB of memory, and this machine has ${have} MiB: take a smaller dtype, or lower KV_CACHE_MIB`;
-  return { memory, problems: [{ severity: "error", ensemble: null, role: null, message }] };
+  problems.push({ severity: "error", ensemble: null, role: null, message });
+  return { memory, problems };
 }
+
+/** The values of all adapters, each once in each graph, and the adapters with which a graph has too many. */
+function adapterValues(ensembles: readonly EnsembleReport[]): {
+  values: number;
+  problems: Problem[];
+} {
+  const graphs = new Map<string, Map<string, number>>();
+  const problems: Problem[] = [];
+  for (const { id, models } of ensembles) {
+    const { graph, adapter } = models.expert;
+    if (!graph || !adapter) continue;
+    const own = graphs.get(graph.file) ?? new Map<string, number>();
+    graphs.set(graph.file, own);
+    if (own.has(adapter.folder)) continue;
+    own.set(adapter.folder, adapter.values);
+    try {
+      checkAdapterValues(sumOf(own));
+    } catch (error) {
+      const { message } = error as Error;
+      problems.push({ severity: "error", ensemble: id, role: "expert", message });
+    }
+  }
+  return { values: [...graphs.values()].reduce((sum, own) => sum + sumOf(own), 0), problems };
+}
+
+const sumOf = (map: ReadonlyMap<string, number>) =>
+  [...map.values()].reduce((sum, number) => sum + number, 0);
 
 /** Tokens of the longest job that fits KV_CACHE_MIB when it runs alone; null if the graphs are not known. */
 export function jobTokensMax(

@@ -34,6 +34,8 @@ export interface AdapterReport {
   /** Modules that it changes. */
   readonly modules: number;
   readonly rankMax: number;
+  /** Numbers in its matrices, which a worker keeps as float32. */
+  readonly values: number;
   /** Of its weights. */
   readonly bytes: number;
   /** The model that adapter_config.json names; null for none. */

@@ -19,18 +19,21 @@ export interface DraftCosts {
   readonly draftMs: number;
   /** Time to verify one token, in ms: the sum over the models that verify. */
   readonly verifyMs: number;
+  /** Time of a step without drafts, in ms. It is less than the sum of the models where some share a run (adapters). */
+  readonly stepMs: number;
 }
 
 /**
  * The count of tokens to verify at once, 1 to DRAFT_TOKENS_MAX, that gives the most tokens per millisecond. Verifying k
  * tokens gives (1 - a^k) / (1 - a) tokens on average, because the first rejection ends the run (arXiv 2211.17192).
  */
-export function draftLength({ acceptance, draftMs, verifyMs }: DraftCosts): number {
+export function draftLength({ acceptance, draftMs, verifyMs, stepMs }: DraftCosts): number {
   let best = 1;
   let bestSpeed = 0;
   for (let k = 1, expected = 0; k <= DRAFT_TOKENS_MAX; k++) {
     expected += acceptance ** (k - 1);
-    const speed = expected / (k * draftMs + verifyMs * (1 + EXTRA_TOKEN_COST * (k - 1)));
+    const draftedMs = k * draftMs + verifyMs * (1 + EXTRA_TOKEN_COST * (k - 1));
+    const speed = expected / (k === 1 ? stepMs : draftedMs);
     if (speed > bestSpeed) [best, bestSpeed] = [k, speed];
   }
   return best;

@@ -12,7 +12,7 @@ export const LOGITS = "logits";
 export const LOGITS_COUNT = "num_logits_to_keep";
 /** Input of prepared graphs: logits are computed of the new tokens from this one on (../graph/wanted-logits.ts). */
 export const LOGITS_START = "logits_start";
-/** Input of a graph with adapters (../graph/adapter-branches.ts), [batch, tokens, adapters]: 1 for the row's adapter, else 0. */
+/** Input of a graph with adapters (../graph/adapter-branches.ts), [batch, 1, adapters]: 1 for the row's adapter, else 0. */
 export const ADAPTERS = "adapters";
 
 /** Dimensions from the model's config.json, for graphs that leave them symbolic. */
@@ -177,8 +177,8 @@ export class GraphIo {
     feed(LOGITS_COUNT, [], () => logitsCount);
     feed(LOGITS_START, [1], () => count - logitsCount);
     const adapters = Number(this.#inputs.get(ADAPTERS)?.shape[2] ?? 0);
-    feed(ADAPTERS, [batch, count, adapters], (i) =>
-      rows[Math.floor(i / (count * adapters))]!.adapter === i % adapters ? 1 : 0,
+    feed(ADAPTERS, [batch, 1, adapters], (i) =>
+      rows[Math.floor(i / adapters)]!.adapter === i % adapters ? 1 : 0,
     );
     return feeds;
   }

@@ -8,81 +8,38 @@
  * Products of the same input (queries, keys and values) share `(x A) * mask`, because small models pay for each node.
  */
 import { ADAPTERS } from "../decoder/graph-io.ts";
-import { productsOf } from "./adapter-modules.ts";
 import {
+  findTargets,
+  type AdaptedGraph,
+  type Block,
+  type LoraModules,
+  type Target,
+} from "./adapter-targets.ts";
+import {
+  int64Constant,
   integerAttribute,
-  producersByValue,
   splitLast,
   standardNode,
   type GraphNode,
-  type Producers,
 } from "./nodes.ts";
-import { ATTRIBUTE_PROTO, DATA_TYPE, GRAPH_PROTO, MODEL_PROTO } from "./onnx-proto.ts";
-import {
-  attributeNamed,
-  nodeField,
-  rawFields,
-  readFields,
-  readIntegerAttribute,
-  readNode,
-  standardOpset,
-} from "./onnx-wire.ts";
+import { DATA_TYPE, GRAPH_PROTO, MODEL_PROTO } from "./onnx-proto.ts";
+import { nodeField, rawFields, readNode, standardOpset } from "./onnx-wire.ts";
 import { inputField } from "./value-info.ts";
-import {
-  floatInitializerParts,
-  inField,
-  readDims,
-  readWeightInfo,
-  type WeightInfo,
-} from "./weights.ts";
-
-/** The two matrices of one module. */
-export interface LoraModule {
-  readonly rank: number;
-  readonly inputs: number;
-  readonly outputs: number;
-  /** Factor of the product with both matrices. */
-  readonly scale: number;
-  /** [rank, inputs] */
-  readonly a: Float32Array;
-  /** [outputs, rank] */
-  readonly b: Float32Array;
-}
-
-/** By module path in the PyTorch model, such as `model.layers.0.self_attn.q_proj`. */
-export type LoraModules = ReadonlyMap<string, LoraModule>;
-
-/** One adapter's part of the matrices of some module. */
-interface Block {
-  readonly adapter: number;
-  readonly module: LoraModule;
-}
-
-/** A product that adapters change. */
-interface Target {
-  readonly path: string;
-  readonly product: GraphNode;
-  /** The product's left side, in floats. */
-  readonly input: string;
-  /** Whether it is [batch, tokens, inputs]; otherwise it may be [batch * tokens, inputs]. */
-  readonly hasTokenAxis: boolean;
-  /** Whether values are float32 without a Cast. */
-  readonly isFloat32: boolean;
-  readonly blocks: readonly Block[];
-}
+import { floatInitializerParts, inField, readWeightInfo, type WeightInfo } from "./weights.ts";
 
 /**
  * The graph of a model with adapters, and with the input `ADAPTERS`.
  * @throws Error with the module and the reason if an adapter does not fit
  */
 export function addAdapters(model: Uint8Array, adapters: readonly LoraModules[]): Uint8Array {
-  const { nodes, weights } = readGraph(model);
-  const targets = findTargets(nodes, weights, adapters);
+  const graph = readGraph(model);
+  const { nodes, opset } = graph;
+  const targets = findTargets(graph, adapters);
   const shared = new SharedNodes(adapters.length);
   const fields: Uint8Array[] = [];
   const replacements = new Map<GraphNode, readonly GraphNode[]>();
   for (const group of Map.groupBy(targets, ({ input }) => input).values()) {
-    const { before, fields: matrices, changed } = addToGroup(group, shared, standardOpset(model));
+    const { before, fields: matrices, changed } = addToGroup(group, shared, opset);
     fields.push(...matrices);
     // In topological order the first product stands behind the group's input.
     for (const [product, after] of changed) replacements.set(product, after);
@@ -93,11 +50,11 @@ export function addAdapters(model: Uint8Array, adapters: readonly LoraModules[])
     ...shared.nodes,
     ...nodes.flatMap((node) => replacements.get(node) ?? [node]),
   ].map(nodeField);
-  const input = inputField(ADAPTERS, DATA_TYPE.float, [null, null, adapters.length]);
+  const input = inputField(ADAPTERS, DATA_TYPE.float, [null, 1, adapters.length]);
   return withGraphFields(model, [...rewritten, ...shared.fields, ...fields, input]);
 }
 
-function readGraph(model: Uint8Array) {
+function readGraph(model: Uint8Array): AdaptedGraph {
   const nodes: GraphNode[] = [];
   const weights = new Map<string, WeightInfo>();
   for (const { field, content } of rawFields(model)) {
@@ -109,7 +66,7 @@ function readGraph(model: Uint8Array) {
       weights.set(weight.name, weight);
     }
   }
-  return { nodes, weights };
+  return { nodes, weights, opset: standardOpset(model) };
 }
 
 /** The model with these fields of the graph instead of its nodes; a field may be in several parts. */
@@ -120,77 +77,6 @@ function withGraphFields(model: Uint8Array, fields: readonly Uint8Array[]): Uint
       const kept = Array.from(rawFields(content)).filter((part) => part.field !== GRAPH_PROTO.node);
       return inField(field, [...kept.map((part) => part.raw), ...fields]);
     }),
-  );
-}
-
-function findTargets(
-  nodes: readonly GraphNode[],
-  weights: ReadonlyMap<string, WeightInfo>,
-  adapters: readonly LoraModules[],
-): Target[] {
-  const producers = producersByValue(nodes);
-  const paths = new Set(adapters.flatMap((modules) => [...modules.keys()]));
-  return Array.from(productsOf(paths, nodes, producers), ([path, product]) => {
-    const blocks = adapters.flatMap((modules, adapter) => {
-      const module = modules.get(path);
-      return module ? [{ adapter, module }] : [];
-    });
-    const [left, right, scales] = product.inputs as [string, string, string?];
-    const weight = weights.get(right);
-    for (const { module } of blocks) checkSizes(path, module, sizesOf(product, weight));
-    const quantized = product.op === "MatMulIntegerToFloat" ? producers.get(left) : undefined;
-    // The Div before QuantizeLinear that row-scales.ts writes.
-    const input = quantized ? producers.get(quantized.inputs[0]!)?.inputs[0] : left;
-    if (input === undefined || product.op === "MatMulInteger") {
-      throw new Error(`the product of the adapter's module ${path} has an unknown form`);
-    }
-    const floats = /NBits|Bnb4/.test(product.op) ? weights.get(scales!) : weight;
-    const isFloat32 = quantized !== undefined || floats?.type === DATA_TYPE.float;
-    const reshape = producers.get(input);
-    const hasTokenAxis =
-      product.op !== "Gemm" &&
-      (reshape?.op !== "Reshape" || axesOf(reshape, producers, weights) === 3);
-    return { path, product, input, hasTokenAxis, isFloat32, blocks };
-  });
-}
-
-/** How many axes a Reshape makes; null if it is not known. */
-function axesOf(
-  { inputs }: GraphNode,
-  producers: Producers,
-  weights: ReadonlyMap<string, WeightInfo>,
-): number | null {
-  const [, shape] = inputs as [string, string];
-  const producer = producers.get(shape);
-  if (producer?.op === "Concat") return producer.inputs.length;
-  const value = producer?.op === "Constant" && attributeNamed(producer.attributes, "value");
-  const [tensor] = value ? readFields(value, [ATTRIBUTE_PROTO.t]) : [];
-  const [axes] = tensor ? readDims(tensor[1]) : (weights.get(shape)?.dims ?? []);
-  return axes ?? null;
-}
-
-/** Sizes [inputs, outputs] of a product's weights; null if they are not known. */
-function sizesOf(
-  { op, attributes }: GraphNode,
-  weight: WeightInfo | undefined,
-): readonly [number, number] | null {
-  if (/NBits|Bnb4/.test(op)) {
-    const [inputs, outputs] = ["K", "N"].map((name) => readIntegerAttribute(attributes, name));
-    return inputs && outputs ? [inputs, outputs] : null;
-  }
-  if (weight?.dims.length !== 2) return null;
-  const [rows, columns] = weight.dims as [number, number];
-  return readIntegerAttribute(attributes, "transB") ? [columns, rows] : [rows, columns];
-}
-
-function checkSizes(
-  path: string,
-  { inputs, outputs }: LoraModule,
-  sizes: readonly [number, number] | null,
-): void {
-  if (!sizes || (sizes[0] === inputs && sizes[1] === outputs)) return;
-  throw new Error(
-    `the adapter's module ${path} has ${inputs} inputs and ${outputs} outputs, but the graph's has ${sizes.join(" and ")}`,
   );
 }
 
@@ -205,7 +91,7 @@ class SharedNodes {
     this.#adapterCount = adapterCount;
   }
 
-  /** The mask [batch, tokens, ranks] of these blocks. */
+  /** The mask [batch, 1, ranks] of these blocks; `/rows` of its name is the shape [batch, -1, ranks]. */
   mask(blocks: readonly Block[]): string {
     const key = JSON.stringify(
       blocks.map(({ adapter, module: { rank, scale } }) => [adapter, rank, scale]),
@@ -225,14 +111,21 @@ class SharedNodes {
     this.fields.push(
       ...floatInitializerParts(`${name}/scales`, [this.#adapterCount, ranks], scales),
     );
-    this.nodes.push(standardNode("MatMul", [ADAPTERS, `${name}/scales`], name));
+    this.nodes.push(
+      standardNode("MatMul", [ADAPTERS, `${name}/scales`], name),
+      standardNode("Shape", [name], `${name}/shape`),
+      int64Constant(`${name}/any tokens`, [1n, -1n, 1n]),
+      standardNode("Mul", [`${name}/shape`, `${name}/any tokens`], `${name}/rows`),
+    );
     return name;
   }
 }
 
 /** Adds the adapters to products with the same input. */
 function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number) {
-  const [{ path, input, hasTokenAxis, isFloat32 }] = group as [Target];
+  const [{ path, input, hasTokenAxis }] = group as [Target];
+  const type = group.map((target) => target.type).find((known) => known !== null) ?? null;
+  const isFloat32 = type === DATA_TYPE.float;
   const blocks = group.flatMap((target) => target.blocks);
   const ranks = totalRank(blocks);
   const name = `adapters/${path}`;
@@ -245,13 +138,7 @@ function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number
   const toFloat = integerAttribute("to", DATA_TYPE.float);
   if (!isFloat32) before.push(standardNode("Cast", [input], `${name}/x`, [toFloat]));
   before.push(standardNode("MatMul", [isFloat32 ? input : `${name}/x`, `${name}/A`], `${name}/xA`));
-  let mask = shared.mask(blocks);
-  if (!hasTokenAxis) {
-    const shape = standardNode("Shape", [`${name}/xA`], `${name}/shape`);
-    before.push(shape, standardNode("Reshape", [mask, `${name}/shape`], `${name}/mask`));
-    mask = `${name}/mask`;
-  }
-  before.push(standardNode("Mul", [`${name}/xA`, mask], `${name}/masked`));
+  before.push(...maskedNodes(`${name}/xA`, shared.mask(blocks), `${name}/masked`, hasTokenAxis));
   const parts = group.map((target) => ({
     output: group.length === 1 ? `${name}/masked` : `adapters/${target.path}/part`,
     size: totalRank(target.blocks),
@@ -264,17 +151,34 @@ function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number
     const value = (name: string) => `adapters/${own}/${name}`;
     fields.push(...floatInitializerParts(value("B"), [size, of[0]!.module.outputs], stackedB(of)));
     const delta = standardNode("MatMul", [part, value("B")], value("delta"));
-    // CastLike is a standard operator from this version on.
-    const needsCast = !isFloat32 && opset >= 15;
-    const cast = standardNode("CastLike", [value("delta"), value("product")], value("cast"));
+    const cast =
+      type === null
+        ? standardNode("CastLike", [value("delta"), value("product")], value("cast"))
+        : standardNode("Cast", [value("delta")], value("cast"), [integerAttribute("to", type)]);
     changed.set(product, [
       { ...product, outputs: [value("product")] },
       delta,
-      ...(needsCast ? [cast] : []),
-      standardNode("Add", [value("product"), value(needsCast ? "cast" : "delta")], result),
+      ...(isFloat32 ? [] : [cast]),
+      standardNode("Add", [value("product"), value(isFloat32 ? "delta" : "cast")], result),
     ]);
   }
   return { before, fields, changed };
+}
+
+/** `value * mask`, where the value's rows are those of the batch with one or several tokens each. */
+function maskedNodes(
+  value: string,
+  mask: string,
+  output: string,
+  hasTokenAxis: boolean,
+): GraphNode[] {
+  if (hasTokenAxis) return [standardNode("Mul", [value, mask], output)];
+  return [
+    standardNode("Reshape", [value, `${mask}/rows`], `${value}/rows`),
+    standardNode("Mul", [`${value}/rows`, mask], `${output}/rows`),
+    standardNode("Shape", [value], `${value}/shape`),
+    standardNode("Reshape", [`${output}/rows`, `${value}/shape`], output),
+  ];
 }
 
 const totalRank = (blocks: readonly Block[]) =>

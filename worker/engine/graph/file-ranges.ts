@@ -11,24 +11,29 @@ export interface Range {
 /** A field's tag and length need at most 15 bytes, a 64-bit number at most 10. */
 const HEADER_BYTES_MAX = 16;
 
-/** The length-delimited fields of a message in a file, without their contents. @throws Error if the file is too short */
-export function* fieldsOf(
-  fd: number,
-  { start, end }: Range,
-): Generator<Range & { readonly field: number }> {
+/** A field of a message in a file. An integer has a value and an empty range; strings and messages have a range and the value null. */
+export interface FieldRange extends Range {
+  readonly field: number;
+  readonly value: number | null;
+}
+
+/** The integers and length-delimited fields of a message in a file, without the contents of the latter. @throws Error if the file is too short */
+export function* fieldsOf(fd: number, { start, end }: Range): Generator<FieldRange> {
   let at = start;
   while (at < end) {
     const reader = Reader.create(
       readRange(fd, { start: at, end: Math.min(end, at + HEADER_BYTES_MAX) }),
     );
     const tag = reader.uint32();
-    const isDelimited = (tag & 7) === 2;
-    const length = isDelimited ? reader.uint32() : 0;
-    if (!isDelimited) reader.skipType(tag & 7);
+    const wireType = tag & 7;
+    const length = wireType === 2 ? reader.uint32() : 0;
+    const value = wireType === 0 ? Number(reader.int64()) : null;
+    if (wireType !== 2 && wireType !== 0) reader.skipType(wireType);
     const contentStart = at + reader.pos;
     at = contentStart + length;
     if (at > end) throw truncated();
-    if (isDelimited) yield { field: tag >>> 3, start: contentStart, end: at };
+    if (wireType === 2 || wireType === 0)
+      yield { field: tag >>> 3, value, start: contentStart, end: at };
   }
 }
 

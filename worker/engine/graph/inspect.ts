@@ -3,7 +3,7 @@
  * fields, the nodes, the inputs and outputs, and where weights in other files are.
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
-import { fieldsOf, readRange, type Range } from "./file-ranges.ts";
+import { fieldsOf, readRange, type FieldRange, type Range } from "./file-ranges.ts";
 import { refusePointer } from "./lfs-pointer.ts";
 import { producersByValue, type GraphNode } from "./nodes.ts";
 import {
@@ -13,9 +13,17 @@ import {
   MODEL_PROTO,
   TENSOR_PROTO,
 } from "./onnx-proto.ts";
-import { readEntry, readFields, readIntegerAttribute, readNode } from "./onnx-wire.ts";
+import {
+  messageField,
+  readEntry,
+  readFields,
+  readIntegerAttribute,
+  readNode,
+  standardOpset,
+} from "./onnx-wire.ts";
 import { readScalar } from "./scalars.ts";
 import { readValueInfo, type ValueInfo } from "./value-info.ts";
+import { readPackedDims, type WeightInfo } from "./weights.ts";
 
 export interface GraphFacts {
   /** Names of the files with external weights, relative to the graph's folder; sorted. */
@@ -30,6 +38,10 @@ export interface GraphFacts {
   readonly innerNodes: readonly GraphNode[];
   /** Names of the weights; of those with one number its value, of others null. */
   readonly weights: ReadonlyMap<string, number | null>;
+  /** Types and sizes of the weights. */
+  readonly weightInfos: ReadonlyMap<string, WeightInfo>;
+  /** Version of the standard operators. */
+  readonly opset: number;
   /** Without weights, which older exports list as inputs too. */
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
@@ -67,6 +79,8 @@ function readGraph(fd: number, whole: Range): GraphFacts {
   const [nodes, innerNodes]: GraphNode[][] = [[], []];
   const [inputs, outputs]: ValueInfo[][] = [[], []];
   const weights = new Map<string, number | null>();
+  const weightInfos = new Map<string, WeightInfo>();
+  const operatorSets: Uint8Array[] = [];
   const externalBytes = new Map<string, number>();
   const content = (part: Range) => readRange(fd, part);
   const readers: Partial<Record<number, (part: Range) => void>> = {
@@ -78,7 +92,9 @@ function readGraph(fd: number, whole: Range): GraphFacts {
     [GRAPH_PROTO.input]: (part) => inputs!.push(readValueInfo(content(part))),
     [GRAPH_PROTO.output]: (part) => outputs!.push(readValueInfo(content(part))),
     [GRAPH_PROTO.initializer]: (part) => {
-      const { name, external } = readWeight(fd, part);
+      const { external, ...info } = readWeight(fd, part);
+      const { name } = info;
+      weightInfos.set(name, info);
       const isSmall = part.end - part.start <= SCALAR_BYTES_MAX;
       weights.set(name, isSmall ? readScalar(content(part)) : null);
       if (!external) return;
@@ -89,6 +105,8 @@ function readGraph(fd: number, whole: Range): GraphFacts {
   for (const part of fieldsOf(fd, whole)) {
     if (part.field === MODEL_PROTO.functions)
       innerNodes!.push(...nodesOf(content(part), FUNCTION_PROTO.node));
+    if (part.field === MODEL_PROTO.opsetImport)
+      operatorSets.push(messageField(part.field, [content(part)]));
     if (part.field !== MODEL_PROTO.graph) continue;
     for (const member of fieldsOf(fd, part)) readers[member.field]?.(member);
   }
@@ -100,27 +118,40 @@ function readGraph(fd: number, whole: Range): GraphFacts {
     nodes: nodes!,
     innerNodes: innerNodes!,
     weights,
+    weightInfos,
+    opset: standardOpset(Buffer.concat(operatorSets)),
     inputs: inputs!.filter(({ name }) => !weights.has(name)),
     outputs: outputs!,
   };
 }
 
-/** The name of a weight, and the part of another file that has its values. */
+/** A weight without its values, and the part of another file that has them. */
 function readWeight(
   fd: number,
   part: Range,
-): { name: string; external: { location: string; end: number } | null } {
+): WeightInfo & { readonly external: { location: string; end: number } | null } {
   let name = "";
+  let type = 0;
+  const dims: number[] = [];
   const entries = new Map<string, string>();
-  for (const field of fieldsOf(fd, part)) {
-    if (field.field === TENSOR_PROTO.name) name = new TextDecoder().decode(readRange(fd, field));
-    if (field.field !== TENSOR_PROTO.externalData) continue;
-    const [key, value] = readEntry(readRange(fd, field));
-    entries.set(key, value);
-  }
+  const readers: Partial<Record<number, (field: FieldRange) => void>> = {
+    [TENSOR_PROTO.name]: (field) => {
+      name = new TextDecoder().decode(readRange(fd, field));
+    },
+    [TENSOR_PROTO.dataType]: ({ value }) => {
+      type = value ?? 0;
+    },
+    [TENSOR_PROTO.dims]: (field) =>
+      dims.push(...(field.value === null ? readPackedDims(readRange(fd, field)) : [field.value])),
+    [TENSOR_PROTO.externalData]: (field) => {
+      const [key, value] = readEntry(readRange(fd, field));
+      entries.set(key, value);
+    },
+  };
+  for (const field of fieldsOf(fd, part)) readers[field.field]?.(field);
   const location = entries.get("location");
   const end = Number(entries.get("offset") ?? 0) + Number(entries.get("length") ?? 0);
-  return { name, external: location === undefined ? null : { location, end } };
+  return { name, type, dims, external: location === undefined ? null : { location, end } };
 }
 
 /** Operators that round their inputs themselves or take rounded ones; QLinearAdd, QLinearMatMul and others have constant scales. */

@@ -112,11 +112,14 @@ export function wholeCacheModel(file: ModelFile): Uint8Array | null {
   return nodes && encodeModel(file, nodes, unchanged);
 }
 
+/** The nodes of `planRewrites` when a graph is prepared. */
+export const scaledRows = (nodes: readonly GraphNode[], opset: number) =>
+  scaleRows(withWholeCaches(nodes) ?? nodes, opset);
+
 /** The rewrites of `planRewrites`, ready to be written; each first with the logits of the wanted tokens only. */
 export function rewriteGraph(file: ModelFile): GraphRewrite[] {
   const { nodes, inputs, isLowPrecision, opset } = readGraph(file);
-  const scaled = scaleRows(withWholeCaches(nodes) ?? nodes, opset);
-  return planRewrites(scaled, inputs).flatMap((plan) => {
+  return planRewrites(scaledRows(nodes, opset), inputs).flatMap((plan) => {
     const limited = inputs.has(LOGITS_COUNT) ? null : limitLogits(plan.nodes, inputs, LOGITS);
     const rewrite = (built: readonly GraphNode[], isLimited: boolean): GraphRewrite => {
       const addedInputs = [

@@ -30,10 +30,17 @@ export function readDims(tensor: Uint8Array): number[] {
     const tag = reader.uint32();
     if (tag === varintTag(TENSOR_PROTO.dims)) dims.push(Number(reader.int64()));
     else if (tag === lengthDelimitedTag(TENSOR_PROTO.dims)) {
-      const end = reader.uint32() + reader.pos;
-      while (reader.pos < end) dims.push(Number(reader.int64()));
+      dims.push(...readPackedDims(reader.bytes()));
     } else reader.skipType(tag & 7);
   }
+  return dims;
+}
+
+/** The sizes of a TensorProto whose encoder has written them as one field. */
+export function readPackedDims(content: Uint8Array): number[] {
+  const dims: number[] = [];
+  const reader = Reader.create(content);
+  while (reader.pos < reader.len) dims.push(Number(reader.int64()));
   return dims;
 }
 

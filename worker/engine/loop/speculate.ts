@@ -4,6 +4,7 @@
  * the output is the same as without drafts. If a draft equals the sampled token, it is accepted, and the logits of the next
  * position are already known.
  */
+import { hostOf, type Decoder } from "../decoder/decoder.ts";
 import { draftLength, promptLookup, RunningMean } from "../decode/draft.ts";
 import type { ModelState, Sequence, Step, TokenStep } from "./sequence.ts";
 import { verify, type KnownLogits } from "./verify.ts";
@@ -24,12 +25,14 @@ export class Speculator {
   async step(sequence: Sequence): Promise<Step[] | null> {
     const { draftModel, modelStates } = sequence;
     const allMs = modelStates.reduce((sum, { runMs }) => sum + runMs.value, 0);
+    const stepMs = stepTime(modelStates);
     // No drafts beyond the token limit: the cache budget and the context have no room for them.
     const tokensLeft = sequence.request.output.tokensLeft;
     const lookupLength = draftLength({
       acceptance: this.#acceptance.lookup.value,
       draftMs: 0,
       verifyMs: allMs,
+      stepMs,
     });
     const history = [...sequence.request.prompts.base, ...sequence.tokens];
     const found = promptLookup(history, Math.min(lookupLength, tokensLeft) - 1);
@@ -37,7 +40,8 @@ export class Speculator {
     if (!draftModel) return null;
     const acceptance = this.#acceptance.expert.value;
     const draftMs = draftModel.runMs.value;
-    const expertLength = draftLength({ acceptance, draftMs, verifyMs: allMs - draftMs });
+    const verifyMs = allMs - draftMs;
+    const expertLength = draftLength({ acceptance, draftMs, verifyMs, stepMs });
     const count = Math.min(expertLength, tokensLeft);
     if (count === 1) return null;
     const { drafts, logits } = await draftWithModel(sequence, draftModel, count);
@@ -76,6 +80,16 @@ export class Speculator {
     if (isAccepted) sequence.drafts[source].accepted++;
     this.#acceptance[source].observe(isAccepted ? 1 : 0);
   }
+}
+
+/** Time of a step without drafts: a model and its adapters share one run, which each of them has measured. */
+function stepTime(models: readonly ModelState[]): number {
+  const runs = new Map<Decoder, number>();
+  for (const { decoder, runMs } of models) {
+    const host = hostOf(decoder);
+    runs.set(host, Math.max(runs.get(host) ?? 0, runMs.value));
+  }
+  return [...runs.values()].reduce((sum, ms) => sum + ms, 0);
 }
 
 /** A trace says which tokens were drafted. */

@@ -3,12 +3,14 @@ import { AdapterDecoder } from "../decoder/adapter-decoder.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
 import { hasExactRows } from "../graph/row-probe.ts";
+import { adaptedFingerprint, adapterFingerprint } from "./fingerprint.ts";
 import { findGraph, hasGraph } from "./graph-files.ts";
 import type { Manifest, ModelEntry } from "./manifest.ts";
 
 export class AdapterHosts {
-  /** Graph file -> folders of adapters; a folder's place is its index in the graph. */
+  /** Graph file -> folders of adapters; a folder's place is its index in the graph. Their order does not depend on the manifest's. */
   readonly #folders: ReadonlyMap<string, readonly string[]>;
+  readonly #fingerprints = new Map<string, string>();
 
   constructor({ ensembles }: Manifest) {
     const experts = ensembles.flatMap(({ expert }) =>
@@ -20,9 +22,21 @@ export class AdapterHosts {
     this.#folders = new Map(
       Array.from(
         Map.groupBy(experts, ({ graph }) => graph),
-        ([graph, group]) => [graph, [...new Set(group.map(({ folder }) => folder))]] as const,
+        ([graph, group]) => [graph, this.#sorted(group.map(({ folder }) => folder))] as const,
       ),
     );
+  }
+
+  #sorted(folders: readonly string[]): string[] {
+    for (const folder of folders) this.#fingerprints.set(folder, adapterFingerprint(folder));
+    const place = (folder: string) => this.#fingerprints.get(folder)!;
+    return [...new Set(folders)].toSorted((a, b) => (place(a) < place(b) ? -1 : 1));
+  }
+
+  /** The fingerprint of an entry with an adapter. @param model that of the entry without it */
+  fingerprintOf(entry: ModelEntry, model: string): string {
+    const adapters = this.foldersOf(entry).map((folder) => this.#fingerprints.get(folder)!);
+    return adaptedFingerprint(model, this.#fingerprints.get(entry.adapter!)!, adapters);
   }
 
   /** The folders of the adapters that a model's graph holds. */

@@ -10,7 +10,7 @@ import type { PreparedGrammar } from "../../engine-client/messages.ts";
 import { GrammarCache } from "../grammar/grammar-cache.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import { AdapterHosts } from "./adapter-hosts.ts";
-import { adapterFingerprint, ensembleFingerprint, modelFingerprint } from "./fingerprint.ts";
+import { ensembleFingerprint, modelFingerprint } from "./fingerprint.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { inspectModel, loadDecoder } from "./model-folder.ts";
 import {
@@ -29,7 +29,7 @@ import {
   type ModelEntry,
   type RemoteEntry,
 } from "./manifest.ts";
-import { readAdapter } from "./lora-adapter.ts";
+import { readAdapters } from "./lora-adapter.ts";
 import { checkProvider } from "./provider.ts";
 import type { ExecutionProvider, LoadingProgress } from "../../engine-client/messages.ts";
 import type { GraphSource } from "./load-graph.ts";
@@ -82,9 +82,9 @@ export async function loadEnsembles(
   const hosts = new AdapterHosts(manifest);
   const load = async (entry: ModelEntry): Promise<LoadedModel> => {
     if (entry.adapter !== undefined) {
-      const { adapter, ...own } = entry;
+      const { adapter: _, ...own } = entry;
       const host = await load(own);
-      const fingerprint = adapterFingerprint(host.fingerprint, adapter);
+      const fingerprint = hosts.fingerprintOf(entry, host.fingerprint);
       const key = [fingerprint, ...hosts.foldersOf(entry)].join("\n");
       const adapt = async () => {
         const decoder = await hosts.adapt(host.decoder, entry);
@@ -130,7 +130,7 @@ async function loadModel(
     adapters: folders,
   }: Omit<LoadedModel, "decoder"> & { readonly adapters: readonly string[] },
 ): Promise<LoadedModel> {
-  const adapters = folders.map((folder) => readAdapter(folder).modules);
+  const adapters = readAdapters(folders).map(({ modules }) => modules);
   const decoder = await loadDecoder(path, { dtype, file, adapters, ...options });
   return { decoder, fingerprint, quantizesActivations };
 }

@@ -48,11 +48,20 @@ export function modelFingerprint(
   return sha256([dtype, ...hashes, ...(quantizesActivations ? [`prepared:${version}`] : [])]);
 }
 
-/** Fingerprint of a model with an adapter. @param model that of the model without it @throws Error if a file cannot be read */
-export function adapterFingerprint(model: string, folder: string): string {
+/** Fingerprint of an adapter's files. @throws Error if one cannot be read */
+export function adapterFingerprint(folder: string): string {
   const { config, weights } = ADAPTER_FILES;
-  return sha256([model, ...[config, weights].map((name) => fileFingerprint(join(folder, name)))]);
+  return sha256([config, weights].map((name) => fileFingerprint(join(folder, name))));
 }
+
+/**
+ * Fingerprint of a model with an adapter. The other adapters of its graph are part of it: sums over more than 256 ranks are added
+ * in blocks of 256 (measured with onnxruntime on x64), so the ranks of other adapters decide how this one's are grouped.
+ * @param model that of the model without adapters
+ * @param adapters those of the graph, in its order
+ */
+export const adaptedFingerprint = (model: string, adapter: string, adapters: readonly string[]) =>
+  sha256([model, adapter, ...adapters]);
 
 /**
  * Fingerprint of an ensemble (SHA-256, hex).

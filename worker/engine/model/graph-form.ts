@@ -6,6 +6,7 @@ import { hasAttentionChunks } from "../graph/attention-chunks.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { lengthSwitch } from "../graph/length-switch.ts";
 import { planRewrites, type GraphRewrite } from "../graph/prepare.ts";
+import type { ExecutionProvider } from "../../engine-client/messages.ts";
 import type { DecoderConfig } from "./load-graph.ts";
 
 export interface GraphForm {
@@ -27,6 +28,23 @@ export function countsEntries(
   const nodes = inlineCacheBranch(facts.nodes);
   return (
     !hasPositions || config.hasAttentionWindow || attentionWindow({ ...facts, nodes }) !== null
+  );
+}
+
+/** @throws Error with the reason and a remedy if a graph that runs so can have no adapters */
+export function checkHoldsAdapters(
+  { variant, reason }: GraphForm,
+  executionProvider: ExecutionProvider = "cpu",
+): void {
+  const problem =
+    executionProvider !== "cpu"
+      ? `with execution provider ${executionProvider}`
+      : variant === "original"
+        ? `as it runs as exported (${reason})`
+        : null;
+  if (problem === null) return;
+  throw new Error(
+    `it can have no adapters ${problem}: merge them with \`npm run models -- export\``,
   );
 }
 

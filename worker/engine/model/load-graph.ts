@@ -12,7 +12,8 @@ import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
 import { GraphIo, hasStandardLayout, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
 import { createSession, type SessionOptions } from "../decoder/session.ts";
-import { addAdapters, type LoraModules } from "../graph/adapter-branches.ts";
+import { addAdapters } from "../graph/adapter-branches.ts";
+import type { LoraModules } from "../graph/adapter-targets.ts";
 import { inspectGraph } from "../graph/inspect.ts";
 import { exactAttention } from "../graph/exact-attention.ts";
 import type { GraphNode } from "../graph/nodes.ts";
@@ -37,7 +38,12 @@ import { realNames } from "../graph/real-names.ts";
 import { measureShapeValues } from "../graph/shape-values.ts";
 import { shapeValueNames, simplify } from "../graph/simplify.ts";
 import { graphBytes } from "./graph-files.ts";
-import { countsEntries, expectedForm, NO_STANDARD_CACHE } from "./graph-form.ts";
+import {
+  checkHoldsAdapters,
+  countsEntries,
+  expectedForm,
+  NO_STANDARD_CACHE,
+} from "./graph-form.ts";
 import { keepsCacheOnDevice } from "./provider.ts";
 
 /** Values from config.json that decide how a graph can run. */
@@ -64,11 +70,10 @@ export interface GraphSource {
 /** Loads a graph. @throws Error with the reason if it is not a decoder that can run here */
 export async function loadGraph(source: GraphSource): Promise<Decoder> {
   const { file, preparedFolder = null, adapters = [], options } = source;
-  if (keepsCacheOnDevice(options.executionProvider)) {
-    if (adapters.length > 0)
-      throw noAdapters(`with execution provider ${options.executionProvider}`);
-    return loadOnDevice(source);
+  if (adapters.length > 0) {
+    checkHoldsAdapters(expectedForm(inspectGraph(file), source.config), options.executionProvider);
   }
+  if (keepsCacheOnDevice(options.executionProvider)) return loadOnDevice(source);
   const key = await preparationKey(file, source.config);
   const found = await readPrepared(file, key, preparedFolder);
   const stored = found && withAdapters(found, adapters);
@@ -85,12 +90,9 @@ export async function loadGraph(source: GraphSource): Promise<Decoder> {
 function withAdapters(prepared: PreparedGraph, adapters: readonly LoraModules[]): PreparedGraph {
   if (adapters.length === 0) return prepared;
   const { variant, fallbackReason, bytes } = prepared;
-  if (variant === "original") throw noAdapters(`as it runs as exported (${fallbackReason})`);
+  checkHoldsAdapters({ variant, reason: fallbackReason });
   return { ...prepared, bytes: addAdapters(bytes, adapters) };
 }
-
-const noAdapters = (reason: string) =>
-  new Error(`it can have no adapters ${reason}: merge them with \`npm run models -- export\``);
 
 /** Loads a graph as it was exported, with the KV cache in the memory of the execution provider. */
 export async function loadOnDevice({ file, config, options }: GraphSource): Promise<Decoder> {

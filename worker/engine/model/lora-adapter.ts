@@ -1,7 +1,7 @@
 /** Reads LoRA adapters as `peft` saves them: adapter_config.json and adapter_model.safetensors. */
 import { join } from "node:path";
 import * as v from "valibot";
-import type { LoraModule, LoraModules } from "../graph/adapter-branches.ts";
+import type { LoraModule, LoraModules } from "../graph/adapter-targets.ts";
 import { readJson } from "./json-file.ts";
 import { readSafetensors, type Tensor } from "./safetensors.ts";
 
@@ -10,7 +10,7 @@ export const ADAPTER_FILES = {
   weights: "adapter_model.safetensors",
 } as const;
 
-/** The matrices of an adapter are kept as float32: 1 GiB. */
+/** Of all adapters of a graph. Their matrices are kept as float32: 1 GiB. A graph in memory must be smaller than 2 GiB. */
 const VALUES_MAX = 2 ** 28;
 
 const positive = v.pipe(v.number(), v.minValue(Number.MIN_VALUE));
@@ -64,14 +64,40 @@ const MERGE = "merge it into a model with `npm run models -- export … --adapte
 export interface Adapter {
   readonly modules: LoraModules;
   readonly config: AdapterConfig;
+  /** Numbers in all matrices. */
+  readonly values: number;
+}
+
+/** The adapters of one graph. @throws Error as `readAdapter`, also if they have more than `valuesMax` values together */
+export function readAdapters(folders: readonly string[], valuesMax = VALUES_MAX): Adapter[] {
+  let values = 0;
+  return folders.map((folder) =>
+    readAdapter(folder, (own) => {
+      values += own;
+      checkAdapterValues(values, valuesMax);
+    }),
+  );
+}
+
+/** @param values of all adapters of a graph @throws Error with the limit if they are too many */
+export function checkAdapterValues(values: number, valuesMax = VALUES_MAX): void {
+  if (values <= valuesMax) return;
+  throw new Error(
+    `with it the adapters of its graph have ${values} values, more than ${valuesMax}: ${MERGE}`,
+  );
 }
 
 /** @throws Error with file, field and reason if an adapter cannot be read or is not supported */
-export function readAdapter(folder: string): Adapter {
+export function readAdapter(
+  folder: string,
+  checkSize: (values: number) => void = (values) => checkAdapterValues(values),
+): Adapter {
   const config = readAdapterConfig(join(folder, ADAPTER_FILES.config));
   const file = join(folder, ADAPTER_FILES.weights);
   try {
-    return { modules: modulesOf(readSafetensors(file, VALUES_MAX), config), config };
+    const tensors = readSafetensors(file, checkSize);
+    const values = tensors.reduce((sum, tensor) => sum + tensor.values.length, 0);
+    return { modules: modulesOf(tensors, config), config, values };
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
   }

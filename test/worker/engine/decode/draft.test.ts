@@ -11,17 +11,19 @@ import {
 } from "../../../../worker/engine/decode/draft.ts";
 
 /** Reference: expected tokens per millisecond of verifying k at once, over all positions of the first rejection. */
-function speed({ acceptance: a, draftMs, verifyMs }: DraftCosts, k: number): number {
+function speed({ acceptance: a, draftMs, verifyMs, stepMs }: DraftCosts, k: number): number {
   let tokens = k * a ** (k - 1);
   for (let right = 0; right < k - 1; right++) tokens += (right + 1) * a ** right * (1 - a);
+  if (k === 1) return tokens / stepMs;
   return tokens / (k * draftMs + verifyMs * (1 + EXTRA_TOKEN_COST * (k - 1)));
 }
 
 test("the draft length gives the most tokens per millisecond", () => {
   const ms = (min: number) => fc.double({ min, max: 100, noNaN: true });
   const acceptance = fc.double({ min: 0, max: 1, noNaN: true });
+  const costs = fc.record({ acceptance, draftMs: ms(0), verifyMs: ms(0.01), stepMs: ms(0.01) });
   fc.assert(
-    fc.property(fc.record({ acceptance, draftMs: ms(0), verifyMs: ms(0.01) }), (costs) => {
+    fc.property(costs, (costs) => {
       const chosen = draftLength(costs);
       expect(chosen).toBeGreaterThanOrEqual(1);
       expect(chosen).toBeLessThanOrEqual(DRAFT_TOKENS_MAX);
@@ -33,15 +35,19 @@ test("the draft length gives the most tokens per millisecond", () => {
 });
 
 test.each([
-  ["no drafts if none is ever accepted", { acceptance: 0, draftMs: 0, verifyMs: 10 }, 1],
+  [
+    "no drafts if none is ever accepted",
+    { acceptance: 0, draftMs: 0, verifyMs: 10, stepMs: 10 },
+    1,
+  ],
   [
     "the most drafts if they are free and always right",
-    { acceptance: 1, draftMs: 0, verifyMs: 10 },
+    { acceptance: 1, draftMs: 0, verifyMs: 10, stepMs: 10 },
     DRAFT_TOKENS_MAX,
   ],
   [
     "no drafts if they cost more than they save",
-    { acceptance: 0.9, draftMs: 9, verifyMs: 0.01 },
+    { acceptance: 0.9, draftMs: 9, verifyMs: 0.01, stepMs: 9.01 },
     1,
   ],
 ])("%s", (_, costs, length) => {

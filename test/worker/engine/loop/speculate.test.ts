@@ -3,6 +3,7 @@ import * as fc from "fast-check";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { DRAFT_TOKENS_MAX } from "../../../../worker/engine/decode/draft.ts";
 import { totalDrafts } from "../../../../worker/engine-client/messages.ts";
+import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
 import { Batch } from "../../../../worker/engine/loop/batch.ts";
 import type { Pair } from "../../../../worker/engine/loop/model-set.ts";
 import type { Models } from "../../../../worker/engine/model/ensemble.ts";
@@ -79,6 +80,16 @@ function modelsOf(kind: Kind, { baseMs, expertMs } = { baseMs: 10, expertMs: 1 }
     antiexpert: new FakeDecoder(antiexpert, { runMs: expertMs }),
     vocabSize: vocab,
   };
+}
+
+/** A decoder whose sequences are rows of the host's runs. */
+function adapterOf(host: FakeDecoder): Decoder {
+  const get = (target: FakeDecoder, key: string | symbol) => {
+    if (key === "host") return target;
+    const value: unknown = Reflect.get(target, key);
+    return typeof value === "function" ? (value.bind(target) as unknown) : value;
+  };
+  return new Proxy(host, { get });
 }
 
 /** The ensemble's pair, and a second one that shares its antiexpert. */
@@ -246,6 +257,18 @@ describe("drafts", () => {
     // At the end, one token at a time is known to be faster.
     expect(models.base.tokenRuns.slice(-100).every((ids) => ids.length === 1)).toBe(true);
   });
+
+  test.each([true, false])(
+    "are made only where they are faster: the expert is an adapter of the antiexpert: %s",
+    async (isAdapter) => {
+      // One token: 1 + 10 ms with the adapter, 1 + 10 + 10 ms without. Eight drafted ones, all right: 12 ms each.
+      const models = modelsOf("right", { baseMs: 1, expertMs: 10 }, 2000);
+      const expert = isAdapter ? adapterOf(models.antiexpert) : models.expert;
+      const options = { models: { ...models, expert }, prompts: SAME, sampling, maxTokens: 100 };
+      const { drafted } = await draftsOf(options);
+      expect(drafted > 0).toBe(!isAdapter);
+    },
+  );
 
   test("come from prompt lookup if there is no expert", async () => {
     const models = modelsOf("circling");

@@ -5,7 +5,7 @@ import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
 import { AdapterDecoder } from "../../../../worker/engine/decoder/adapter-decoder.ts";
 import type { ExternalCacheDecoder } from "../../../../worker/engine/decoder/external-cache-decoder.ts";
 import { hasExactRows } from "../../../../worker/engine/graph/row-probe.ts";
-import { readAdapter } from "../../../../worker/engine/model/lora-adapter.ts";
+import { readAdapter, readAdapters } from "../../../../worker/engine/model/lora-adapter.ts";
 import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import {
   adapterFolder,
@@ -157,6 +157,18 @@ describe("an adapter is refused, with file, field and reason, if", () => {
     expect(() => readAdapter(folder)).toThrow(`${file}: it is truncated`);
     truncateSync(file, 7);
     expect(() => readAdapter(folder)).toThrow("it is not a safetensors file");
+  });
+
+  test("it has too many values together with the others of its graph", () => {
+    const [first, second] = [1, 2].map((seed) => adapterFolder({ modules: q, seed })) as [
+      string,
+      string,
+    ];
+    // Rank 4: (16 + 16) * 4 values each.
+    expect(readAdapters([first, second], 256)).toHaveLength(2);
+    expect(() => readAdapters([first, second], 255)).toThrow(
+      `${second}/adapter_model.safetensors: with it the adapters of its graph have 256 values, more than 255`,
+    );
   });
 
   test.each<[string, AdapterOptions, string, string]>([

@@ -80,6 +80,21 @@ describe("an ensemble whose models fit together", () => {
     expect(new Set(fingerprints).size).toBe(3);
   });
 
+  test("has a fingerprint of an adapter that depends on the graph's other adapters, but not on their order", async () => {
+    const modules = { "model.layers.0.mlp.down_proj": [64, 32] } as const;
+    const [a, b] = [1, 2].map((seed) => adapterFolder({ modules, seed }));
+    const entry = ensembleEntry(plain);
+    const fingerprintOf = async (...adapters: readonly string[]) => {
+      const entries = adapters.map((adapter) => {
+        return { ...entry, id: adapter, expert: { ...entry.expert, adapter } };
+      });
+      return (await load(...entries)).get(a!)!.card.fingerprint;
+    };
+    const together = await fingerprintOf(a!, b!);
+    expect(await fingerprintOf(b!, a!)).toBe(together);
+    expect(await fingerprintOf(a!)).not.toBe(together);
+  });
+
   test("renders the prompt for each model with the template of that model", async () => {
     const one = modelFolder({ chatTemplate: "{{ messages[0].content }}" });
     const two = modelFolder({ chatTemplate: "word1 {{ messages[0].content }} word2" });
