@@ -1,6 +1,6 @@
 /**
- * The parameters in a request's query: a name that its route does not have is refused, as an unknown field of a body is. An
- * empty value stands for an absent parameter.
+ * The parameters in a request's query: a name that its route does not have is refused, as an unknown field of a body is,
+ * and so is a parameter that is given twice and is no list. An empty value stands for an absent parameter.
  */
 import type * as v from "valibot";
 import { AppError } from "../../shared/api/errors.ts";
@@ -20,22 +20,34 @@ const NAME_CHARS_MAX = 64;
 /** `metadata[run]` of an object, `include[]` of an array */
 const MEMBER = /^(\w+)\[(.*)\]$/s;
 
-/** @throws AppError unsupported_parameter */
+/** @throws AppError unsupported_parameter, or invalid_request if a parameter that is no list is given twice */
 export function checkQueryNames(c: AppContext, fields: Fields): void {
-  for (const [name, value] of Object.entries(c.req.query())) {
-    if (value === "" || isParameter(name, fields)) continue;
-    if (Object.hasOwn(NEUTRAL, name) && NEUTRAL[name] === value) continue;
+  for (const [name, values] of Object.entries(c.req.queries())) {
+    const isKnown = isParameter(name, fields);
     const param = name.slice(0, NAME_CHARS_MAX);
-    const message = `${param} is not a supported parameter of this route's query`;
-    throw new AppError("unsupported_parameter", message, { param });
+    if (!isKnown && values.some((value) => !isNeutral(name, value))) {
+      const message = `${param} is not a supported parameter of this route's query`;
+      throw new AppError("unsupported_parameter", message, { param });
+    }
+    if (isKnown && values.length > 1 && !isList(name, fields)) {
+      throw new AppError("invalid_request", `${param} is given twice`, { param });
+    }
   }
 }
+
+const isNeutral = (name: string, value: string) =>
+  value === "" || (Object.hasOwn(NEUTRAL, name) && NEUTRAL[name] === value);
 
 function isParameter(name: string, fields: Fields): boolean {
   if (Object.hasOwn(fields, name)) return true;
   const [, object, member] = MEMBER.exec(name) ?? [];
   if (object === undefined || !Object.hasOwn(fields, object)) return false;
   return isRecord(fields[object]!) || (member === "" && isArray(fields[object]!));
+}
+
+function isList(name: string, fields: Fields): boolean {
+  const field = name.replace(/\[\]$/, "");
+  return Object.hasOwn(fields, field) && isArray(fields[field]!);
 }
 
 /** The values of the parameters, as their schemas take them. Those of an array are sent as `name=value` or `name[]=value`, each. */

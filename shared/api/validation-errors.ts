@@ -31,11 +31,13 @@ function toError(issue: Issue, parents: Keys): AppError {
 
 /**
  * The message names what the union accepts. If one option matched the value itself and failed inside it, the message also names
- * the problem there.
+ * the problem there. An option that has the fields of the value counts before one of which a field is missing.
  */
 function toUnionError(issue: Issue, keys: Keys, param: string): AppError {
   const accepted = `${param} must be ${expectation(issue.message)}`;
-  const inside = issue.issues?.find(({ path }) => path !== undefined);
+  const insides = issue.issues?.filter(({ path }) => path !== undefined) ?? [];
+  const isOfValue = (each: Issue) => each.input !== undefined && !isUnknownField(each);
+  const inside = insides.find(isOfValue) ?? insides[0];
   if (inside === undefined) return invalid(param, accepted);
   const error = toError(inside, keys);
   return new AppError(error.code, `${accepted} (${error.message})`, {

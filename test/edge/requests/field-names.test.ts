@@ -58,6 +58,25 @@ test.each([
   expect(error).toMatchObject({ status: 400, code: "unsupported_parameter", param });
 });
 
+test.each([
+  ["/v1/jobs?state=failed&state=succeeded", "state"],
+  ["/v1/jobs?limit=2&limit=3", "limit"],
+  ["/v1/jobs?state=&state=failed", "state"],
+  ["/v1/chat/completions?metadata[a]=1&metadata[a]=2", "metadata[a]"],
+  ["/v1/jobs/job_1/events?after=3&after=5", "after"],
+])("%s gives a parameter twice", async (path, param) => {
+  const error = await errorOf(await client.get(path));
+  const message = `${param} is given twice`;
+  expect(error).toMatchObject({ status: 400, code: "invalid_request", param, message });
+});
+
+test.each(["lifecycle=active&lifecycle=retired", "lifecycle[]=active&lifecycle[]=retired"])(
+  "a list is given by its members: %s",
+  async (query) => {
+    expect((await client.get(`/v1/models?${query}`)).status).toBe(200);
+  },
+);
+
 test.each(["/v1/models?stream=false&limit=&order=&beta=true", "/healthz?cache=1", "/play?job=1"])(
   "%s asks for nothing more, or is a page",
   async (path) => {

@@ -162,6 +162,12 @@ test.each<[object, string, string | RegExp, string?]>([
   [{ prompt: undefined }, "messages", /^Exactly one of messages and prompt must be set$/],
   [{ temperature: 1 }, "temperature", /is not a supported parameter$/, "unsupported_parameter"],
   [{ candidates: { top: 1_025 } }, "candidates.top", /at most 1024, received 1025/],
+  [
+    { candidates: { ids: Array.from({ length: 1_025 }, (_, id) => id) } },
+    "candidates.ids",
+    /candidates\.ids must have at most 1024 items, received 1025/,
+  ],
+  [{ candidates: { ids: [] } }, "candidates.ids", /candidates\.ids must not be empty/],
   [{ candidates: { ids: [1, 1_000] } }, "candidates.ids.1", /are below 1000, received 1000$/],
   [
     { completion: undefined, completions: Array.from({ length: 9 }, () => "x".repeat(20_000)) },
