@@ -21,7 +21,7 @@ export function productsOf(
   nodes: readonly GraphNode[],
   producers: Producers,
 ): Map<string, GraphNode> {
-  const products = nodes
+  const products: Product[] = nodes
     .filter(({ op }) => PRODUCTS.test(op))
     .map((node) => ({ node, outputs: outputNames(node), weights: weightNames(node, producers) }));
   const found = new Map<string, GraphNode>();
@@ -35,12 +35,30 @@ export function productsOf(
     if (!first || more.length > 0) {
       const problem = first
         ? `${more.length + 1} products have the name of the adapter's module ${module}`
-        : `no product has the name of the adapter's module ${module}: its exporter has renamed it, or computes it together with others`;
+        : `no product has the name of the adapter's module ${module}: ${reasonOf(module, products)}`;
       throw new Error(`the graph cannot have the adapter: ${problem}`);
     }
     found.set(module, first.node);
   }
   return found;
+}
+
+/** A product, and the names by which it may be found. */
+interface Product {
+  readonly node: GraphNode;
+  readonly outputs: readonly string[];
+  readonly weights: readonly string[];
+}
+
+/** Why no product has a module's name, by the layers that others' names have. */
+function reasonOf(module: string, products: readonly Product[]): string {
+  const [layer, list] = /([^.]+)\.\d+/.exec(module) ?? [];
+  const names = products.flatMap(({ outputs, weights }) => [...outputs, ...weights]);
+  if (layer !== undefined && !names.some((name) => name.includes(`.${layer}.`))) {
+    const hasOthers = names.some((name) => new RegExp(`\\.${list}\\.\\d+\\.`).test(name));
+    if (hasOthers) return `the graph has no ${layer}`;
+  }
+  return "the graph has no such module, or its exporter has renamed it or computes it together with others";
 }
 
 const outputNames = ({ outputs }: GraphNode) =>

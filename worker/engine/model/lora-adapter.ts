@@ -1,8 +1,10 @@
 /** Reads LoRA adapters as `peft` saves them: adapter_config.json and adapter_model.safetensors. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
 import type { LoraModule, LoraModules } from "../graph/adapter-targets.ts";
 import { readJson } from "./json-file.ts";
+import { modulePatterns, valueFor, type ModulePatterns } from "./module-patterns.ts";
 import { readSafetensors, type Tensor } from "./safetensors.ts";
 
 export const ADAPTER_FILES = {
@@ -13,19 +15,29 @@ export const ADAPTER_FILES = {
 /** Of all adapters of a graph. Their matrices are kept as float32: 1 GiB. A graph in memory must be smaller than 2 GiB. */
 const VALUES_MAX = 2 ** 28;
 
-const positive = v.pipe(v.number(), v.minValue(Number.MIN_VALUE));
+/** Trained adapters have scales of at most about 100; with a much larger one logits are not finite, and each job fails. */
+const SCALE_MAX = 10_000;
+
+const alpha = v.pipe(v.number(), v.gtValue(0, "must be above 0"));
 const rank = v.pipe(v.number(), v.integer(), v.minValue(1));
 
 const AdapterConfig = v.object({
   r: rank,
-  lora_alpha: positive,
+  lora_alpha: alpha,
   use_rslora: v.nullish(v.boolean(), false),
   rank_pattern: v.nullish(v.record(v.string(), rank), {}),
-  alpha_pattern: v.nullish(v.record(v.string(), positive), {}),
+  alpha_pattern: v.nullish(v.record(v.string(), alpha), {}),
   base_model_name_or_path: v.nullish(v.string(), null),
   target_modules: v.nullish(v.union([v.string(), v.array(v.string())]), []),
 });
 type AdapterConfig = v.InferOutput<typeof AdapterConfig>;
+
+/** An adapter's configuration, with its patterns ready to be matched. */
+interface Settings {
+  readonly config: AdapterConfig;
+  readonly ranks: ModulePatterns;
+  readonly alphas: ModulePatterns;
+}
 
 /** Initialisations that change the weights under the adapter, which therefore does not fit the antiexpert. */
 const CHANGES_BASE = /^(pissa|olora|loftq|corda|lora_ga)/i;
@@ -40,6 +52,7 @@ const SUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
       "use_dora",
       "modules_to_save",
       "lora_bias",
+      "ensure_weight_tying",
       "layer_replication",
       "target_parameters",
       "trainable_token_indices",
@@ -92,15 +105,39 @@ export function readAdapter(
   folder: string,
   checkSize: (values: number) => void = (values) => checkAdapterValues(values),
 ): Adapter {
-  const config = readAdapterConfig(join(folder, ADAPTER_FILES.config));
+  checkFiles(folder);
+  const settings = readSettings(join(folder, ADAPTER_FILES.config));
   const file = join(folder, ADAPTER_FILES.weights);
   try {
     const tensors = readSafetensors(file, checkSize);
     const values = tensors.reduce((sum, tensor) => sum + tensor.values.length, 0);
-    return { modules: modulesOf(tensors, config), config, values };
+    return { modules: modulesOf(tensors, settings), config: settings.config, values };
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
   }
+}
+
+function checkFiles(folder: string): void {
+  if (!existsSync(folder)) throw new Error(`${folder}: there is no such folder of an adapter`);
+  const missing = Object.values(ADAPTER_FILES).find((name) => !existsSync(join(folder, name)));
+  if (missing === undefined) return;
+  const hint =
+    missing === ADAPTER_FILES.weights && existsSync(join(folder, "adapter_model.bin"))
+      ? ": adapter_model.bin is there, but only safetensors are read, so save it with `safe_serialization=True`"
+      : "";
+  throw new Error(`${folder}: the adapter's folder has no ${missing}${hint}`);
+}
+
+function readSettings(file: string): Settings {
+  const config = readAdapterConfig(file);
+  const patternsOf = (field: "rank_pattern" | "alpha_pattern") => {
+    try {
+      return modulePatterns(config[field]);
+    } catch (error) {
+      throw new Error(`${file}: ${field} ${(error as Error).message}`, { cause: error });
+    }
+  };
+  return { config, ranks: patternsOf("rank_pattern"), alphas: patternsOf("alpha_pattern") };
 }
 
 function readAdapterConfig(file: string): AdapterConfig {
@@ -120,9 +157,9 @@ function readAdapterConfig(file: string): AdapterConfig {
 }
 
 /** `base_model.model.` stands before each path; `default` is the adapter's name in older files. */
-const TENSOR_NAME = /^base_model\.model\.(.+)\.lora_([AB])(?:\.default)?\.weight$/;
+const TENSOR_NAME = /^base_model\.model\.(.{1,512})\.lora_([AB])(?:\.default)?\.weight$/;
 
-function modulesOf(tensors: readonly Tensor[], config: AdapterConfig): LoraModules {
+function modulesOf(tensors: readonly Tensor[], settings: Settings): LoraModules {
   const matrices = new Map<string, Partial<Record<"A" | "B", Tensor>>>();
   for (const tensor of tensors) {
     const [, path, side] = TENSOR_NAME.exec(tensor.name) ?? [];
@@ -136,30 +173,31 @@ function modulesOf(tensors: readonly Tensor[], config: AdapterConfig): LoraModul
   }
   if (matrices.size === 0) throw new Error("it has no tensors");
   return new Map(
-    Array.from(matrices, ([path, { A, B }]) => [path, toModule(path, { A, B }, config)] as const),
+    Array.from(matrices, ([path, { A, B }]) => [path, toModule(path, { A, B }, settings)] as const),
   );
 }
 
 function toModule(
   path: string,
   { A, B }: Partial<Record<"A" | "B", Tensor | undefined>>,
-  config: AdapterConfig,
+  { config, ranks, alphas }: Settings,
 ): LoraModule {
   if (!A || !B) throw new Error(`${path} has only one of lora_A and lora_B`);
   const [rankOfA, inputs] = A.shape as [number, number];
   const [outputs, rankOfB] = B.shape as [number, number];
-  const r = forModule(config.rank_pattern, path) ?? config.r;
+  const r = valueFor(ranks, path) ?? config.r;
   if (rankOfA !== r || rankOfB !== r) {
     throw new Error(
       `${path} has the ranks ${rankOfA} and ${rankOfB}, but by r and rank_pattern of ${ADAPTER_FILES.config} it is ${r}`,
     );
   }
-  const alpha = forModule(config.alpha_pattern, path) ?? config.lora_alpha;
-  const scale = alpha / (config.use_rslora ? Math.sqrt(r) : r);
+  const ownAlpha = valueFor(alphas, path);
+  const scale = (ownAlpha ?? config.lora_alpha) / (config.use_rslora ? Math.sqrt(r) : r);
+  if (scale > SCALE_MAX) {
+    const field = ownAlpha === undefined ? "lora_alpha" : "alpha_pattern";
+    throw new Error(
+      `${path} has the scale ${scale} by ${field} of ${ADAPTER_FILES.config}, more than ${SCALE_MAX}`,
+    );
+  }
   return { rank: r, inputs, outputs, scale, a: A.values, b: B.values };
-}
-
-/** The value of a pattern, whose keys are the ends of paths or regular expressions for them. */
-function forModule(pattern: Readonly<Record<string, number>>, path: string): number | undefined {
-  return Object.entries(pattern).find(([key]) => new RegExp(`^(.*\\.)?(${key})$`).test(path))?.[1];
 }

@@ -9,6 +9,8 @@ const HEADER_BYTES_MAX = 100_000_000;
 /** The header begins behind its length. */
 const LENGTH_BYTES = 8;
 
+const NOT_SAFETENSORS = "it is not a safetensors file";
+
 const whole = v.pipe(v.number(), v.integer(), v.minValue(0));
 const Header = v.record(
   v.string(),
@@ -73,15 +75,24 @@ function readHeader(fd: number): { start: number; header: v.InferOutput<typeof H
   const length = Number(new DataView(lengthBytes.buffer).getBigUint64(0, true));
   const start = LENGTH_BYTES + length;
   if (length === 0 || length > HEADER_BYTES_MAX || start > size) {
-    throw new Error("it is not a safetensors file, or it is truncated");
+    throw new Error(`${NOT_SAFETENSORS}, or it is truncated`);
   }
   const text = new TextDecoder().decode(readRange(fd, { start: LENGTH_BYTES, end: start }));
-  const { __metadata__: _, ...tensors } = JSON.parse(text) as Record<string, unknown>;
-  const header = v.parse(Header, tensors);
+  const header = parseHeader(text);
   if (Object.values(header).some(({ data_offsets: [, end] }) => start + end > size)) {
     throw new Error("it is truncated: get it again");
   }
   return { start, header };
+}
+
+function parseHeader(text: string): v.InferOutput<typeof Header> {
+  try {
+    const { __metadata__: _, ...tensors } = v.parse(v.looseObject({}), JSON.parse(text));
+    return v.parse(Header, tensors);
+  } catch (error) {
+    const message = `${NOT_SAFETENSORS}: its header is wrong (${(error as Error).message})`;
+    throw new Error(message, { cause: error });
+  }
 }
 
 const readStart = (fd: number) => readRange(fd, { start: 0, end: LENGTH_BYTES });

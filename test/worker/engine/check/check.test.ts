@@ -229,7 +229,10 @@ test("an adapter is described; one that the antiexpert's graph cannot have is an
   expect(report.memory.weights).toBe(Math.ceil(expert.graph!.bytes * 1.8 + values * 4 * 5));
   const unknown = adapterFolder({ modules: { "model.layers.7.mlp.down_proj": [64, 32] } });
   for (const [folder, reason] of [
-    [unknown, "no product has the name of the adapter's module model.layers.7.mlp.down_proj"],
+    [
+      unknown,
+      "no product has the name of the adapter's module model.layers.7.mlp.down_proj: the graph has no layers.7",
+    ],
     [adapterFolder({ modules, config: { use_dora: true } }), "use_dora is true"],
     [
       adapterFolder({ modules: { "model.layers.0.mlp.down_proj": [63, 32] } }),

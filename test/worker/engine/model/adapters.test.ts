@@ -1,4 +1,4 @@
-import { statSync, truncateSync } from "node:fs";
+import { renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
@@ -130,6 +130,31 @@ describe("an adapter is refused, with file, field and reason, if", () => {
       { config: { init_lora_weights: "pissa_niter_16" } },
       'adapter_config.json: init_lora_weights is "pissa_niter_16"',
     ],
+    [
+      "it ties weights",
+      { config: { ensure_weight_tying: true } },
+      "adapter_config.json: ensure_weight_tying is true",
+    ],
+    [
+      "a pattern is no regular expression",
+      { config: { rank_pattern: { "(": 4 } } },
+      'adapter_config.json: rank_pattern has the pattern "(", which must be a regular expression',
+    ],
+    [
+      "its alpha is 0",
+      { config: { lora_alpha: 0 } },
+      "adapter_config.json: lora_alpha: must be above 0",
+    ],
+    [
+      "its scale is too large",
+      { config: { lora_alpha: 1e308 } },
+      "q_proj has the scale 2.5e+307 by lora_alpha of adapter_config.json, more than 10000",
+    ],
+    [
+      "the scale of a module is too large",
+      { config: { alpha_pattern: { "q_proj|k_proj": 40_001 } } },
+      "q_proj has the scale 10000.25 by alpha_pattern of adapter_config.json, more than 10000",
+    ],
     ["its rank is no number", { config: { r: "8" } }, "adapter_config.json: r: "],
     [
       "it has other tensors",
@@ -159,6 +184,32 @@ describe("an adapter is refused, with file, field and reason, if", () => {
     expect(() => readAdapter(folder)).toThrow("it is not a safetensors file");
   });
 
+  test("a file is missing", () => {
+    const folder = adapterFolder({ modules: q });
+    const [config, weights] = ["adapter_config.json", "adapter_model.safetensors"] as const;
+    renameSync(join(folder, weights), join(folder, "adapter_model.bin"));
+    expect(() => readAdapter(folder)).toThrow(
+      `${folder}: the adapter's folder has no ${weights}: adapter_model.bin is there, but only safetensors are read`,
+    );
+    rmSync(join(folder, config));
+    expect(() => readAdapter(folder)).toThrow(`${folder}: the adapter's folder has no ${config}`);
+    rmSync(folder, { recursive: true });
+    expect(() => readAdapter(folder)).toThrow(`${folder}: there is no such folder`);
+  });
+
+  test("the header of its weights is no object", () => {
+    const folder = adapterFolder({ modules: q });
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(4n);
+    writeFileSync(
+      join(folder, "adapter_model.safetensors"),
+      Buffer.concat([length, Buffer.from("null")]),
+    );
+    expect(() => readAdapter(folder)).toThrow(
+      "adapter_model.safetensors: it is not a safetensors file",
+    );
+  });
+
   test("it has too many values together with the others of its graph", () => {
     const [first, second] = [1, 2].map((seed) => adapterFolder({ modules: q, seed })) as [
       string,
@@ -172,7 +223,18 @@ describe("an adapter is refused, with file, field and reason, if", () => {
   });
 
   test.each<[string, AdapterOptions, string, string]>([
-    ["the graph lacks a module", { modules: LLAMA_MODULES }, "gpt2", "no product has the name of"],
+    [
+      "the graph lacks a module",
+      { modules: LLAMA_MODULES },
+      "gpt2",
+      "q_proj: the graph has no such module, or its exporter",
+    ],
+    [
+      "the graph lacks a layer",
+      { modules: { "model.layers.5.self_attn.q_proj": [16, 16] } },
+      "llama",
+      "no product has the name of the adapter's module model.layers.5.self_attn.q_proj: the graph has no layers.5",
+    ],
     [
       "its sizes are others",
       { modules: { "model.layers.0.self_attn.q_proj": [8, 16] } },
