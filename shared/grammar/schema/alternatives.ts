@@ -19,6 +19,8 @@ export interface Part {
   readonly notStrings?: ReadonlySet<string>;
   /** Parts whose properties count as evaluated, for unevaluatedProperties. */
   readonly evaluated?: readonly Part[];
+  /** Whether its schema is the negation of a keyword at its path. */
+  readonly isNegation?: boolean;
 }
 
 /** All of the parts must hold. */

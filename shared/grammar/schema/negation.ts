@@ -222,7 +222,9 @@ const COUNTS: Readonly<Record<string, readonly [type: Type, keyword: string, add
 function negateCounts({ schema, path }: SchemaClaim, add: Add): void {
   for (const [keyword, [type, opposite, change]] of Object.entries(COUNTS)) {
     const count = countOf(schema, keyword, path);
-    if (count !== null && count + change >= 0) add({ type, [opposite]: count + change });
+    if (count !== null && count + change >= 0) {
+      add({ type, [opposite]: count + change }, { isNegation: true });
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 /** Objects: what all parts of an alternative demand of their properties. */
 import { keysInOrder } from "../../api/json-source.ts";
 import type { Rules } from "../rules/expressions.ts";
-import type { Path } from "../rules/grammar-error.ts";
+import type { GrammarError, Path } from "../rules/grammar-error.ts";
 import type { Expression } from "../rules/grammar.ts";
 import { ANY_CHARACTER } from "../text/characters.ts";
 import { meterOf, type Meter } from "../text/meter.ts";
@@ -10,7 +10,7 @@ import type { TextDfa } from "../text/text-dfa.ts";
 import { product } from "../text/text-product.ts";
 import type { Alternative, Part } from "./alternatives.ts";
 import type { Claim, Document } from "./document.ts";
-import { countOf, namesOf, schemasOf } from "./keywords.ts";
+import { countOf, namesOf, schemasOf, unsupported } from "./keywords.ts";
 import { ObjectRules, type Property } from "./object-rules.ts";
 import type { StringDemand } from "./strings.ts";
 
@@ -26,6 +26,8 @@ export interface ObjectContext {
   readonly isClosed: boolean;
   /** The values in which all claims hold; null if there is none. */
   compile(claims: readonly Claim[], path: Path): Expression | null;
+  /** Notes what is missing because a negation could not be written. */
+  leaveOut(error: GrammarError): void;
   /** Whether a name is valid. */
   isValidName(name: string, claim: Claim): boolean;
   /** The strings in which all claims hold: any of the demands, or one of the listed names. */
@@ -42,6 +44,8 @@ export interface ObjectDemand {
   readonly names: readonly string[];
   readonly required: ReadonlySet<string>;
   readonly min: number;
+  /** The part that demands this minimum; null if it is 0. */
+  readonly minPart: Part | null;
   readonly max: number | null;
   /** The claims about names. */
   readonly nameClaims: readonly Claim[];
@@ -69,15 +73,18 @@ export function objectDemand(alternative: Alternative, document: Document): Obje
   );
   const nameClaims: Claim[] = [];
   let [min, max] = [0, Infinity];
-  for (const { claim, evaluated } of alternative) {
+  let minPart: Part | null = null;
+  for (const part of alternative) {
+    const { claim, evaluated } = part;
     if (evaluated) continue;
-    min = Math.max(min, countOf(claim.schema, "minProperties", claim.path) ?? 0);
+    const least = countOf(claim.schema, "minProperties", claim.path) ?? 0;
+    if (least > min) [min, minPart] = [least, part];
     max = Math.min(max, countOf(claim.schema, "maxProperties", claim.path) ?? Infinity);
     if ("propertyNames" in claim.schema) nameClaims.push(document.child(claim, ["propertyNames"]));
   }
   const names = [...new Set([...declared, ...required])];
   const bound = max === Infinity ? null : max;
-  return { parts, names, required: new Set(required), min, max: bound, nameClaims };
+  return { parts, names, required: new Set(required), min, minPart, max: bound, nameClaims };
 }
 
 function objectPart({ claim, evaluated }: Part): ObjectPart {
@@ -128,33 +135,72 @@ export function objectExpression(
   path: Path,
   context: ObjectContext,
 ): Expression | null {
-  const { document, rules } = context;
-  const { required, min, max } = demand;
+  const { rules } = context;
+  const { min, max } = demand;
   const meter = meterOf(rules, path);
   const allowed = demand.nameClaims.length > 0 ? context.names(demand.nameClaims) : null;
-  const listed = allowed?.listed ?? [];
+  const properties = declaredProperties(demand, allowed?.listed ?? [], path, context);
+  if (!properties) return null;
+  const declared = properties.filter(({ value }) => value !== null).length;
+  const isUnspoken = demand.parts.every(
+    ({ rest, patterns }) => rest === null && patterns.length === 0,
+  );
+  const canBeClosed = isUnspoken && properties.length > min && declared >= min;
+  if (canBeClosed) rules.canBeSmaller = true;
+  const isClosed = context.isClosed && canBeClosed;
+  const others = isClosed ? NO_OTHERS : otherKeys(demand, path, allowed, context);
+  if (!canReachMin(demand, declared, others, context)) return null;
+  const content = { properties, otherKeys: others.keys, otherValues: others.values, min, max };
+  return new ObjectRules(content, rules, meter).expression();
+}
+
+/** The properties whose names the schema has; null if a required one allows no value. */
+function declaredProperties(
+  demand: ObjectDemand,
+  listed: readonly string[],
+  path: Path,
+  context: ObjectContext,
+): Property[] | null {
+  const meter = meterOf(context.rules, path);
   const properties: Property[] = [];
   /** Parts that each name is looked up in. */
   const looks = demand.parts.reduce((sum, { evaluated }) => sum + 1 + evaluated.length, 0);
   for (const name of new Set([...demand.names, ...listed])) {
     const isAllowed = demand.nameClaims.every((claim) => context.isValidName(name, claim));
     meter.spend(PROPERTY_STEPS + (looks >>> 2));
-    const claims = propertyClaims(demand, name, patternTest(name, context), document);
+    const claims = propertyClaims(demand, name, patternTest(name, context), context.document);
     const value = isAllowed ? context.compile(claims, [...path, "properties", name]) : null;
-    const isRequired = required.has(name);
+    const isRequired = demand.required.has(name);
     if (isRequired && value === null) return null;
     properties.push({ name, isRequired, value });
   }
-  const isUnspoken = demand.parts.every(
-    ({ rest, patterns }) => rest === null && patterns.length === 0,
+  return properties;
+}
+
+/**
+ * Whether enough properties can be counted: those that are not declared count as one, because their keys may be equal.
+ *
+ * @throws GrammarError if only more of them could be enough
+ */
+function canReachMin(
+  { min, minPart, max }: ObjectDemand,
+  declared: number,
+  others: Others,
+  context: ObjectContext,
+): boolean {
+  if (max !== null && max < min) return false;
+  if (others.values.length === 0 || minPart === null) return declared >= min;
+  const countable = declared + 1;
+  if (countable >= min) return true;
+  const { path } = minPart.claim;
+  if (minPart.isNegation) {
+    context.leaveOut(unsupported([...path, "maxProperties"], "cannot be negated here"));
+    return false;
+  }
+  throw unsupported(
+    [...path, "minProperties"],
+    `is supported up to ${countable} here: properties that are not declared count as one, because their keys may repeat`,
   );
-  const canBeClosed = isUnspoken && properties.length > min;
-  if (canBeClosed) rules.canBeSmaller = true;
-  const isClosed = context.isClosed && canBeClosed;
-  const others =
-    allowed?.listed || isClosed ? NO_OTHERS : otherKeys(demand, path, allowed?.demands, context);
-  const content = { properties, otherKeys: others.keys, otherValues: others.values, min, max };
-  return new ObjectRules(content, rules, meter).expression();
 }
 
 const patternTest =
@@ -173,9 +219,11 @@ const ANY_KEY: TextDfa = { states: [{ edges: [{ set: ANY_CHARACTER, to: 0 }], ou
 function otherKeys(
   demand: ObjectDemand,
   path: Path,
-  names: readonly StringDemand[] | undefined,
+  allowed: ReturnType<ObjectContext["names"]> | null,
   context: ObjectContext,
 ): Others {
+  if (allowed?.listed) return NO_OTHERS;
+  const names = allowed?.demands;
   const { document, rules, patterns } = context;
   const meter = meterOf(rules, path);
   const sources = new Map<string, Path>();
@@ -203,10 +251,10 @@ function otherKeys(
     return outcomeOf([]) === 0 ? NO_OTHERS : { keys: ANY_KEY, values };
   }
   const dfas = list.map((source) => patterns.dfa(source, sources.get(source)!, true));
-  const allowed = names?.map((name) => context.automatonOf(name, meter)) ?? [ANY_KEY];
-  const count = allowed.length;
+  const ofNames = names?.map((name) => context.automatonOf(name, meter)) ?? [ANY_KEY];
+  const count = ofNames.length;
   const keys = product(
-    [...allowed, ...dfas],
+    [...ofNames, ...dfas],
     (ends) => (ends.slice(0, count).some(Boolean) ? outcomeOf(ends.slice(count)) : 0),
     (states) => states.slice(0, count).every((state) => state < 0),
     meter,

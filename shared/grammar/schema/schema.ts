@@ -56,6 +56,8 @@ export class SchemaGrammar {
   #depth = 0;
   /** The first part that allows no value, for the error if the whole schema allows none. */
   #empty: Path | null = null;
+  /** The first alternative that a negation left out, for the same error. */
+  #leftOut: GrammarError | null = null;
 
   /**
    * @param at keys from the top of the request to the schema
@@ -86,7 +88,7 @@ export class SchemaGrammar {
       this.compile([top], top.path),
     );
     if (expression !== null) return expression;
-    throw new GrammarError(this.#empty ?? top.path, "allows no value");
+    throw this.#leftOut ?? new GrammarError(this.#empty ?? top.path, "allows no value");
   }
 
   /** The values in which all claims hold, as a reference to a rule or a text; null if there is none. */
@@ -230,6 +232,10 @@ export class SchemaGrammar {
     const result = expression && this.rules.add(expression, demand.path);
     this.#strings.set(key, result);
     return result;
+  }
+
+  leaveOut(error: GrammarError): void {
+    this.#leftOut ??= error;
   }
 
   isValidName(name: string, claim: Claim): boolean {

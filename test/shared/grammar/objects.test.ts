@@ -1,5 +1,6 @@
 /** The properties of objects: their order, and those that a schema does not declare. */
 import { describe, expect, test } from "vitest";
+import { compileResponseFormat } from "../../../shared/grammar/format.ts";
 import { accepts, matcherOf, schemaFormat } from "../../support/grammar.ts";
 
 describe("properties come in the order in which the schema names them:", () => {
@@ -118,4 +119,81 @@ test("a declared key has no second spelling that counts as another key", () => {
   expect(others(declared)).toEqual([]);
   const different = String.raw`a\t a\u000b b\\ \u001e \" è`;
   expect(others(different)).toEqual(different.split(" "));
+});
+
+describe("minProperties counts properties that are not declared as one, and is refused if they would have to differ:", () => {
+  const integer = { type: "integer" };
+  const map = { type: "object", additionalProperties: integer, minProperties: 2 };
+  const counted = /is supported up to \d here: .* count as one/;
+
+  test.each<[schema: object, path: string]>([
+    [{ type: "object", minProperties: 2 }, ""],
+    [{ minProperties: 2 }, ""],
+    [map, ""],
+    [{ ...map, required: ["a"], minProperties: 3 }, ""],
+    [{ ...map, properties: { a: integer, b: false }, minProperties: 3 }, ""],
+    [{ type: "object", patternProperties: { "^k": integer }, minProperties: 2 }, ""],
+    [{ type: "object", propertyNames: { pattern: "^k[01]$" }, minProperties: 2 }, ""],
+    [{ type: "object", properties: { a: map }, required: ["a"] }, ".properties.a"],
+    [{ type: "object", properties: { a: map } }, ".properties.a"],
+    [{ type: "array", items: map }, ".items"],
+    [{ anyOf: [{ type: "string" }, map] }, ".anyOf.1"],
+    [{ oneOf: [map, { type: "string" }] }, ".oneOf.0"],
+    [{ allOf: [{ type: "object" }, { minProperties: 2 }] }, ".allOf.1"],
+    [{ $ref: "#/$defs/map", $defs: { map } }, ".$defs.map"],
+  ])("%j", (schema, path) => {
+    for (const strict of [false, true]) {
+      const json_schema = { name: "n", schema: schema as Record<string, unknown>, strict };
+      expect(() => compileResponseFormat({ type: "json_schema", json_schema })).toThrow(
+        expect.objectContaining({
+          param: `response_format.json_schema.schema${path}.minProperties`,
+          message: expect.stringMatching(counted) as string,
+        }),
+      );
+    }
+  });
+
+  test.each<[schema: object, texts: string[], others: string[]]>([
+    [
+      { ...map, properties: { a: integer } },
+      ['{"a":1,"b":1}', '{"a":1,"b":1,"b":1}'],
+      ['{"a":1}', '{"b":1,"b":1}'],
+    ],
+    [
+      { type: "object", propertyNames: { enum: ["a", "b"] }, minProperties: 2 },
+      ['{"a":1,"b":1}'],
+      ['{"a":1}'],
+    ],
+    // These allow no object, so nothing that is supported is left out.
+    [{ anyOf: [{ type: "null" }, { ...map, maxProperties: 1 }] }, ["null"], ['{"a":1}', "{}"]],
+    [
+      { anyOf: [{ type: "null" }, { ...map, additionalProperties: false }] },
+      ["null"],
+      ['{"a":1}', "{}"],
+    ],
+    // A negation leaves out what it cannot express.
+    [
+      { type: "object", not: { required: ["a"], maxProperties: 1 } },
+      ["{}", '{"b":1}'],
+      ['{"a":1}'],
+    ],
+  ])("%j", (schema, texts, others) => {
+    const matcher = matcherOf(schemaFormat(schema));
+    expect(texts.filter((text) => !accepts(matcher, text))).toEqual([]);
+    expect(others.filter((text) => accepts(matcher, text))).toEqual([]);
+  });
+
+  test("a schema that is empty because a negation was left out is refused with the negated keyword", () => {
+    const schema = { type: "object", not: { maxProperties: 1 } };
+    expect(() => compileResponseFormat(schemaFormat(schema))).toThrow(
+      "response_format.json_schema.schema.not.maxProperties cannot be negated here",
+    );
+  });
+
+  test("with strict, properties that cannot be written do not count", () => {
+    const properties = { a: false, b: false, c: integer };
+    const schema = { type: "object", properties, minProperties: 2 };
+    const json_schema = { name: "n", schema, strict: true };
+    expect(accepts(matcherOf({ type: "json_schema", json_schema }), '{"c":1,"d":1}')).toBe(true);
+  });
 });
