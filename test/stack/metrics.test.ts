@@ -150,7 +150,8 @@ test("an edge counts requests by route and status, its open streams and the repl
 
   const secret = "job_secret";
   const authorization = `Bearer ${stack.key.key}`;
-  await fetch(`${edge.url}/v1/jobs/${secret}?ticket=hidden`, { headers: { authorization } });
+  await fetch(`${edge.url}/v1/jobs/${secret}`, { headers: { authorization } });
+  await fetch(`${edge.url}/v1/jobs/${secret}/events?ticket=hidden`);
   await fetch(`${edge.url}/${secret}`, { method: "PUT" });
   const post = (path: string, signal?: AbortSignal) =>
     fetch(`${edge.url}${path}`, {

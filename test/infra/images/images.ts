@@ -187,10 +187,12 @@ async function measure({ name, portVariable, runOptions }: Image): Promise<Image
   }
 }
 
-const edgeProblems = (bytes: number, memoryMiB: number) => [
-  ...(bytes > EDGE_BYTES_MAX ? ["larger than 250 MB"] : []),
-  ...(memoryMiB > EDGE_MIB_MAX ? ["more than 150 MiB of memory"] : []),
-];
+function edgeProblems(bytes: number, memoryMiB: number): string[] {
+  return [
+    ...(bytes > EDGE_BYTES_MAX ? ["larger than 250 MB"] : []),
+    ...(memoryMiB > EDGE_MIB_MAX ? ["more than 150 MiB of memory"] : []),
+  ];
+}
 
 async function waitFor(url: string): Promise<void> {
   const endMs = performance.now() + READY_MS;
