@@ -147,8 +147,9 @@ test("the last hour counts each ended job in its minute, for its tenant and for 
   const own = { succeeded: 1, cancelled: 1, tokens: 2, started: 1 };
   expect(await admin.get("/v1/activity").then(sumOf)).toEqual(own);
   const after = await all();
-  expect(after.succeeded - before.succeeded).toBe(2);
-  expect(after.started - before.started).toBe(2);
+  // Jobs of other test files may end meanwhile.
+  expect(after.succeeded - before.succeeded).toBeGreaterThanOrEqual(2);
+  expect(after.started - before.started).toBeGreaterThanOrEqual(2);
   expect((await client.get("/v1/activity")).status).toBe(403);
 });
 
