@@ -34,6 +34,8 @@ export class Prefill {
   readonly #cache: PrefixCache | null;
   /** Time of a prompt token. */
   readonly #tokenMs = new WeakMap<Decoder, RunningMean>();
+  /** The sequences of which a part of the prompt was run, and not all of it. */
+  readonly #cut = new WeakSet<Sequence>();
 
   /** @param cache null if prefixes are not cached */
   constructor(cache: PrefixCache | null) {
@@ -48,6 +50,7 @@ export class Prefill {
     return {
       tokens: Math.max(...models.map(({ pendingTokens }) => pendingTokens.length - 1)),
       tokenMs: models.reduce((sum, model) => sum + tokenMs(model), 0),
+      isCut: this.#cut.has(sequence),
     };
   }
 
@@ -66,6 +69,7 @@ export class Prefill {
       const isPrompt = sequence.tokens.length === sequence.request.resume.length;
       if (isPrompt && model.pendingTokens.length === 1) this.#store(sequence, model);
     }
+    if (!isPrefilled(sequence)) this.#cut.add(sequence);
   }
 
   #recordTime(decoder: Decoder, tokenMs: number): void {

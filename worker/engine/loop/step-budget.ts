@@ -37,6 +37,8 @@ export interface PromptRest {
   readonly tokens: number;
   /** Time of each in all models, in ms; 0 if it is not known. */
   readonly tokenMs: number;
+  /** Whether a part of the prompt was run in an earlier step; absent for not. */
+  readonly isCut?: boolean;
 }
 
 export class StepBudget {
@@ -57,16 +59,17 @@ export class StepBudget {
   }
 
   /** How many tokens of the next prompt to run now; 0: no prompt in this step. */
-  prefillTokens({ tokens, tokenMs }: PromptRest): number {
+  prefillTokens({ tokens, tokenMs, isCut = false }: PromptRest): number {
     const isFirst = this.#prefilled === 0;
     if (this.#others === "none") {
       const left = PREFILL_CHUNK_TOKENS - this.#prefilled;
       return isFirst ? Math.min(tokens, left) : tokens <= left ? tokens : 0;
     }
     if (this.#promptMs < 0 && (this.#others === "generating" || !isFirst)) return 0;
-    if (tokens <= PREFILL_CHUNK_TOKENS) return tokens;
+    // The end of a longer prompt is cut like the rest of it: as a whole it would be the longest pause.
+    if (tokens <= PREFILL_CHUNK_TOKENS && !isCut) return tokens;
     const affordable = tokenMs > 0 ? this.#promptMs / tokenMs : 0;
-    return within(affordable, PREFILL_TOKENS_MIN, PREFILL_CHUNK_TOKENS);
+    return Math.min(tokens, within(affordable, PREFILL_TOKENS_MIN, PREFILL_CHUNK_TOKENS));
   }
 
   /** @param spentMs what this step has spent on prompts */

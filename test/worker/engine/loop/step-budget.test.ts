@@ -55,12 +55,14 @@ describe("prompts", () => {
   function prefill(prompts: number[], { tokenMs = 1, steps = 400 } = {}) {
     const budget = new StepBudget();
     const chunks: number[][] = [];
+    const lengths = [...prompts];
     for (let step = 0; step < steps; step++) {
       budget.startStep("generating");
       chunks.push([]);
       for (const [i, tokens] of prompts.entries()) {
         if (tokens === 0) continue;
-        const count = budget.prefillTokens({ tokens, tokenMs });
+        const isCut = tokens < lengths[i]!;
+        const count = budget.prefillTokens({ tokens, tokenMs, isCut });
         if (count === 0) break;
         prompts[i]! -= count;
         budget.recordPrefill(count * tokenMs, count);
@@ -71,6 +73,12 @@ describe("prompts", () => {
     }
     return chunks;
   }
+
+  test("that are longer run in small chunks to their end", () => {
+    const chunks = prefill([300], { tokenMs: 0.4 }).flat();
+    expect(chunks.reduce((sum, tokens) => sum + tokens)).toBe(300);
+    expect(Math.max(...chunks)).toBeLessThan(40);
+  });
 
   test("of a usual length run whole; the next one when the steps have generated tokens for as long", () => {
     const chunks = prefill([100, 40, 60]);
