@@ -12,7 +12,7 @@ export interface RedisCluster {
   readonly owner: RedisServer;
   /** URL of the cluster; it names only the node without keys. */
   readonly url: string;
-  /** Kills the node that holds the keys. Its replica takes its place. */
+  /** Kills the node that holds the keys, when its replica has all of them. The replica takes its place. */
   readonly replaceOwner: () => Promise<void>;
 }
 
@@ -31,18 +31,31 @@ export async function startRedisCluster(): Promise<RedisCluster> {
   for (const node of [other, owner, replica]) {
     await until(node, async () => (await info(node)).includes("cluster_state:ok"));
   }
-  await until(replica, async () => {
-    const redis = new Redis(replica.port);
-    const replication = await redis.info("replication");
-    redis.disconnect();
-    return replication.includes("master_link_status:up");
-  });
+  await until(replica, async () => (await replication(replica)).includes("master_link_status:up"));
   const replaceOwner = async () => {
+    // Replication is asynchronous: the replica would lack what it has not received when the owner dies.
+    const written = offsetOf(await replication(owner), "master_repl_offset");
+    await until(
+      replica,
+      async () => offsetOf(await replication(replica), "slave_repl_offset") >= written,
+    );
     owner.child.kill("SIGKILL");
     await call(replica, "FAILOVER", "TAKEOVER");
   };
   return { other, owner, url: `redis+cluster://127.0.0.1:${other.port}`, replaceOwner };
 }
+
+async function replication(node: RedisServer): Promise<string> {
+  const redis = new Redis(node.port);
+  try {
+    return await redis.info("replication");
+  } finally {
+    redis.disconnect();
+  }
+}
+
+const offsetOf = (replication: string, field: string) =>
+  Number(new RegExp(`^${field}:(\\d+)`, "m").exec(replication)![1]);
 
 const info = async (node: RedisServer) => (await call(node, "INFO")) as string;
 
