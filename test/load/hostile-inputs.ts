@@ -30,7 +30,7 @@ const tokens = (count: number) => ({
   },
 });
 
-/** What a usual client sends; the gaps beside the others are compared with those beside it. */
+/** A request of a usual client; the gaps beside the others are compared with those beside it. */
 export const ORDINARY = { ...tokens(40), logitBias: [NO_END], maxTokens: 64 };
 
 /** The longest texts that are scored, with as much as may be reported of each token. */

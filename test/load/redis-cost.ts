@@ -154,7 +154,7 @@ async function processorMicroseconds(redis: Redis): Promise<number> {
   return 1e6 * (seconds[0]! + seconds[1]!);
 }
 
-/** What one core carries if each job has a stream, 8 slots are a worker, and a token takes 50 ms. */
+/** The load that one core carries if each job has a stream, 8 slots are a worker, and a token takes 50 ms. */
 function capacityOf(costs: readonly Cost[], tokens: number): Capacity {
   const of = (name: string) => costs.find(({ operation }) => operation === name)!.microseconds;
   const once = ["submit", "take", "prefill", "first token", "stream: subscribe"]

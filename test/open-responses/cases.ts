@@ -10,7 +10,7 @@ export interface Case {
   /** The body without `model` and `stream`. */
   readonly body: object;
   readonly stream?: boolean;
-  /** What is wrong with the outcome, besides its schema. */
+  /** The faults of the outcome, besides its schema. */
   readonly problems: (outcome: Outcome) => (string | false)[];
 }
 

@@ -57,7 +57,7 @@ export async function problemsOf(
   return [...missing, ...wrong, ...found];
 }
 
-/** What is wrong with a refusal. */
+/** The faults of a refusal. */
 export async function refusalProblems(
   server: Server,
   { path, body, status }: { readonly path: string; readonly body: object; readonly status: number },

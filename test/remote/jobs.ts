@@ -76,7 +76,7 @@ export function goldenJob(
     models: { expert: i === 0 ? expert : other, antiexpert },
     prompts,
   }));
-  // What a server cannot tell is counted, and not refused.
+  // Tokens that cannot be proven are counted, and not refused.
   const changes = { ...option.changes, baseErrorMax: 1, ...(pairs && { pairs }) };
   return { ...option, changes, sampling, maxTokens, prompt };
 }

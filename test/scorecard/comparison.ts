@@ -1,4 +1,4 @@
-/** What answers of several systems to the same questions say about them. Shares are in percent, differences in points. */
+/** Compares the answers of several systems to the same questions. Shares are in percent, differences in points. */
 import type { Answer } from "../eval/answer.ts";
 import {
   bootstrapInterval,
@@ -54,7 +54,7 @@ export function gapClosed(
   return interval.every(Number.isFinite) ? { value, interval } : null;
 }
 
-/** What steering did to a system's tokens. */
+/** The effect of steering on the tokens of a system. */
 export interface Steering {
   /** Tokens that the base alone would have chosen otherwise, in percent. */
   readonly intervention: number;
@@ -101,7 +101,7 @@ export function damageOf(
   };
 }
 
-/** What can be said of a pair from answers that nobody has judged. */
+/** A prediction for a pair, from answers that were not judged. */
 export interface Prediction {
   readonly prompts: number;
   readonly steering: Steering;

@@ -148,7 +148,7 @@ export interface UnlabelledReport extends Prediction {
   readonly samples: readonly Pick<Sample, "prompt" | "texts">[];
 }
 
-/** What can be said without answers, at the manifest's alpha. */
+/** Measures a pair without right answers, at the manifest's alpha. */
 export async function measureUnlabelled(
   { proxy, expert }: Systems,
   questions: readonly Question[],

@@ -1,4 +1,4 @@
-/** What a run costs that only moves data: to the provider, and to it and back. */
+/** The cost of runs that only move data: to the provider, and to it and back. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -23,7 +23,7 @@ const PROTOCOLS: [name: string, schema: GenericSchema, request: object][] = [
   ["score", ScoreRequest, { model, messages, completion: "Hello" }],
 ];
 
-/** What SDKs and frameworks send without being asked for it. */
+/** Fields that SDKs and frameworks send without being asked for them. */
 const NOTHING: object[] = [
   { tools: [], tool_choice: "none", parallel_tool_calls: false, functions: [] },
   { tools: null, tool_choice: null, function_call: "auto", parallel_tool_calls: true },

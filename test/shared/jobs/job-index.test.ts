@@ -72,7 +72,7 @@ interface TestJob {
   baseCalls: number;
 }
 
-/** What an ended job adds to the use of its key; the time is not known. */
+/** The use that an ended job adds to its key; the time is not known. */
 const usageOf = ({ job, key }: TestJob, state: TerminalState, usage: Usage): UsageEntry => ({
   day: 0,
   owner: key,
