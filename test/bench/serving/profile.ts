@@ -10,7 +10,8 @@ import { pathToFileURL } from "node:url";
 import { Command, Option } from "commander";
 import { processorMs, type Parts } from "../../load/resources.ts";
 import { describeMachine } from "../machine.ts";
-import { FAMILY_NAMES, type FamilyName } from "../models/family.ts";
+import type { FamilyName } from "../models/family.ts";
+import { familyOption } from "./family-option.ts";
 import { runBench } from "../run-bench.ts";
 import {
   costOf,
@@ -37,11 +38,7 @@ const { json, ...options } = new Command("npm run profile:serving --")
   .addOption(
     new Option("--form <form>", "form of the weights").choices(["fp32", "int8"]).default("fp32"),
   )
-  .addOption(
-    new Option("--family <name>", "models: the demo's, or inflated to 98M and 10M parameters")
-      .choices(FAMILY_NAMES)
-      .default("inflated"),
-  )
+  .addOption(familyOption())
   .option("--json <file>", "also write the report to this file")
   .parse()
   .opts<{ clients: number; requests: number; form: Form; family: FamilyName; json?: string }>();

@@ -5,7 +5,8 @@
 import { availableParallelism } from "node:os";
 import { Command, Option } from "commander";
 import { describeMachine } from "../machine.ts";
-import { FAMILY_NAMES, type FamilyName } from "../models/family.ts";
+import type { FamilyName } from "../models/family.ts";
+import { familyOption } from "./family-option.ts";
 import { runBench } from "../run-bench.ts";
 import { measure, requestsOf } from "./measure.ts";
 import { readQuestions } from "./questions.ts";
@@ -47,11 +48,7 @@ const { json, ...options } = new Command("npm run bench:serving --")
       .argParser(forms)
       .default(FORMS),
   )
-  .addOption(
-    new Option("--family <name>", "models: the demo's, or inflated to 98M and 10M parameters")
-      .choices(FAMILY_NAMES)
-      .default("inflated"),
-  )
+  .addOption(familyOption())
   .option("--json <file>", "also write the report to this file")
   .parse()
   .opts<{
