@@ -169,7 +169,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     const [{ cache }] = slots as [Slot];
     const { tensors, width } = cache.tensors(rangeOf(slots).first, rows.length, shown);
     const feeds = { ...tensors, ...this.#io.feeds(rows, width, fetches.includes(LOGITS)) };
-    return this.#session.run(feeds, fetches);
+    return this.#cache.during(() => this.#session.run(feeds, fetches));
   }
 
   #append(slot: Slot, results: InferenceSession.ReturnType, row: number, count: number): void {

@@ -254,6 +254,7 @@ function emptyShape({ name, shape }: Metadata, { kvHeads, headDim }: CacheShape)
   throw new Error(`The shape of input ${name} is not supported: [${shape.join(", ")}]`);
 }
 
+/** @param value a small integer that is not negative */
 function integerTensor(
   type: Tensor.Type,
   shape: readonly number[],
@@ -261,9 +262,10 @@ function integerTensor(
 ): Tensor {
   const size = shape.reduce((product, axis) => product * axis, 1);
   if (type === "int64") {
-    const data = new BigInt64Array(size);
-    for (let i = 0; i < size; i++) data[i] = BigInt(value(i));
-    return new Tensor(type, data, shape);
+    // Only the low halves are written (little-endian), because a BigInt for each value takes longer.
+    const halves = new Int32Array(2 * size);
+    for (let i = 0; i < size; i++) halves[2 * i] = value(i);
+    return new Tensor(type, new BigInt64Array(halves.buffer), shape);
   }
   const data =
     type === "int32"

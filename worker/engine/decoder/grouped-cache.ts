@@ -9,6 +9,7 @@
  * (`bytesFor`), and as long as others have not grown to their limits, what is left is used for fewer runs.
  */
 import { bytesOfGroups, divideRows, rectangleBytes, type TokenBytes } from "./cache-groups.ts";
+import { FreeArrays } from "./free-arrays.ts";
 import type { Alignment, PastInput } from "./graph-io.ts";
 import { KvCache, roundUpSlots, type Slot } from "./kv-cache.ts";
 
@@ -29,6 +30,7 @@ interface Division {
 export class GroupedCache {
   readonly #create: () => KvCache;
   readonly #caches = new Set<KvCache>();
+  readonly #freeArrays = new FreeArrays();
   readonly #passBytes: number;
   readonly #tokenBytes: TokenBytes;
   readonly #roundUp: (tokens: number) => number;
@@ -48,16 +50,25 @@ export class GroupedCache {
     alignment: Alignment,
     { passBytes, widthMax }: { readonly passBytes: number; readonly widthMax: number | null },
   ) {
-    this.#create = () => new KvCache(pastInputs, alignment, widthMax);
+    this.#create = () => new KvCache(pastInputs, alignment, widthMax, this.#freeArrays);
     const empty = this.#create();
     this.#tokenBytes = empty.tokenBytes;
     this.#roundUp = (tokens) => empty.roundUpTokens(tokens);
     this.#passBytes = passBytes;
   }
 
-  /** Bytes that are allocated now. */
+  /** Bytes that are allocated now, without free ones. */
   get bytes(): number {
     return sum([...this.#caches].map(({ bytes }) => bytes));
+  }
+
+  get freeBytes(): number {
+    return this.#freeArrays.bytes;
+  }
+
+  /** Runs the model with the rows of `runs` or of one sequence. */
+  during<T>(run: () => Promise<T>): Promise<T> {
+    return this.#freeArrays.during(run);
   }
 
   /** Bytes of the smallest rectangles for sequences with these lengths in tokens. */
@@ -85,7 +96,19 @@ export class GroupedCache {
     const { cache } = slot;
     cache.close(slot);
     this.#lastDivision = null;
-    if (cache.slots.length === 0) this.#caches.delete(cache);
+    if (cache.slots.length === 0) this.#remove(cache);
+    this.#trimFree(0);
+  }
+
+  #remove(cache: KvCache): void {
+    this.#caches.delete(cache);
+    cache.free();
+  }
+
+  /** Bounds the free memory: by that of the caches, and by what the limit leaves when they grow by this many bytes. */
+  #trimFree(addedBytes: number): void {
+    const { bytes } = this;
+    this.#freeArrays.trim(Math.max(0, Math.min(bytes, this.#bytesMax - bytes - addedBytes)));
   }
 
   /** Makes room for this many tokens: of one sequence, or of all sequences from now on. */
@@ -112,9 +135,10 @@ export class GroupedCache {
     const added = [...needs].map(
       ([cache, tokens]) => this.#bytesOf(cache.slotCapacity, tokens) - cache.bytes,
     );
+    this.#trimFree(sum(added));
     if (this.bytes + sum(added) <= this.#bytesMax) {
       for (const [cache, tokens] of needs) cache.reserve(tokens);
-      return;
+      return this.#trimFree(0);
     }
     const tokensOf = (slot: Slot) => this.#tokensFor(Math.max(slot.length, wanted.get(slot) ?? 0));
     const all = [...this.#caches].flatMap((cache) => cache.slots);
@@ -227,9 +251,10 @@ export class GroupedCache {
       sources.delete(cache);
     }
     for (const source of sources) {
-      if (source.slots.length === 0) this.#caches.delete(source);
+      if (source.slots.length === 0) this.#remove(source);
       else source.shrink();
     }
+    this.#trimFree(0);
   }
 
   #bytesOfGroups(groups: readonly (readonly Slot[])[], tokensOf: (slot: Slot) => number): number {

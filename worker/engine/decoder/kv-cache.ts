@@ -19,6 +19,7 @@ import {
   type CacheValues,
   type PastInput,
 } from "./graph-io.ts";
+import { bytesOf, type FreeArrays } from "./free-arrays.ts";
 import {
   allocateValues,
   copyTokens,
@@ -51,6 +52,7 @@ export class KvCache {
   readonly #pastInputs: readonly PastInput[];
   readonly #alignment: Alignment;
   readonly #widthMax: number;
+  readonly #freeArrays: FreeArrays | null;
   readonly #slots: Slot[] = [];
   #slotCapacity = 0;
   #tokenCapacity: number;
@@ -62,15 +64,18 @@ export class KvCache {
    * @param pastInputs inputs [1, heads, tokens, head size], see `hasStandardLayout`
    * @param widthMax entries and new tokens that a run may have together; with more, the entries are copied without unused ones.
    * Graphs may have tables for masks and positions that are as long as the context.
+   * @param freeArrays shared by the caches of one model
    */
   constructor(
     pastInputs: readonly PastInput[],
     alignment: Alignment = "end",
     widthMax: number | null = null,
+    freeArrays: FreeArrays | null = null,
   ) {
     this.#pastInputs = pastInputs;
     this.#alignment = alignment;
     this.#widthMax = widthMax ?? Infinity;
+    this.#freeArrays = freeArrays;
     const oneHead = pastInputs.map((past) => ({
       ...past,
       emptyShape: past.emptyShape.with(1, 1),
@@ -280,6 +285,11 @@ export class KvCache {
     );
   }
 
+  /** Gives the memory away: the cache has no slots and is not used again. */
+  free(): void {
+    this.#resize(0, this.roundUpTokens(0));
+  }
+
   #resize(slotCapacity: number, tokenCapacity: number): void {
     const before = this.#values;
     const places = this.#slots.map((slot) => this.#tokensOf(slot));
@@ -293,11 +303,16 @@ export class KvCache {
       const from = { values: before, place: places[index]! };
       this.#copyAll(slot.length, from, { values: this.#values, place: this.#tokensOf(slot) });
     }
+    this.#freeArrays?.give(before);
   }
 
   #allocate(): CacheValues[] {
-    return this.#pastInputs.map(({ type, emptyShape }) =>
-      allocateValues(type, this.#valueCount(emptyShape, this.#slotCapacity, this.#tokenCapacity)),
+    const sizes = this.#pastInputs.map(({ emptyShape }) =>
+      this.#valueCount(emptyShape, this.#slotCapacity, this.#tokenCapacity),
+    );
+    return (
+      this.#freeArrays?.take(sizes) ??
+      sizes.map((size, i) => allocateValues(this.#pastInputs[i]!.type, size))
     );
   }
 
@@ -324,6 +339,3 @@ export class KvCache {
     }
   }
 }
-
-const bytesOf = (values: readonly CacheValues[]) =>
-  values.reduce((sum, { byteLength }) => sum + byteLength, 0);

@@ -243,3 +243,21 @@ describe.each(["start", "gap", "end"] as const)("caches with tokens at the %s", 
     );
   });
 });
+
+test("free memory stays within the limit and that of the caches, and none is kept without sequences", () => {
+  const cache = create("gap", 40_000);
+  cache.limit(cache.bytesFor([192, 192, 300]));
+  const slots = openAll(cache, [128, 128]);
+  step(cache, slots);
+  const held = () => cache.bytes + cache.freeBytes;
+  for (let i = 0; i < 3; i++) {
+    const [slot] = openAll(cache, [200]);
+    step(cache, [...slots, slot!]);
+    expect(held()).toBeLessThanOrEqual(cache.bytesFor([192, 192, 300]));
+    cache.close(slot!);
+    expect(cache.freeBytes).toBeGreaterThan(0);
+    expect(cache.freeBytes).toBeLessThanOrEqual(cache.bytes);
+  }
+  for (const slot of slots) cache.close(slot);
+  expect(held()).toBe(0);
+});
