@@ -34,10 +34,15 @@ export class CallCost {
     return this.#tokenMs;
   }
 
+  /** Milliseconds of a call with so many tokens. */
+  expectedMs(tokens: number): number {
+    return this.#fixedMs + this.#tokenMs * tokens;
+  }
+
   /** A value that is no number would stay in both parts, so it is not counted. */
   record(ms: number, tokens: number): void {
     if (!isAmount(ms) || !isAmount(tokens)) return;
-    const expectedMs = this.#fixedMs + this.#tokenMs * tokens;
+    const expectedMs = this.expectedMs(tokens);
     if (expectedMs === 0) {
       this.#fixedMs = ms / (1 + TOKEN_SHARE * tokens);
       this.#tokenMs = TOKEN_SHARE * this.#fixedMs;

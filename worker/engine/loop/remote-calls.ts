@@ -50,6 +50,8 @@ export class RowCalls {
   #slot: number | null = null;
   /** Whether the server may not know yet that its stream was left. */
   #isSlotBusy = false;
+  /** Whether the server may have to end a stream that was left before it serves the next call. */
+  #isLate = false;
   /** Whether the rows of the latest call had prompts that the server computed anew. */
   #wasFill = false;
 
@@ -81,12 +83,22 @@ export class RowCalls {
     this.#tree = null;
   }
 
-  /** No more rows come; those that have come stay. */
+  /** No more rows come; those that have come stay. A stream that has all its rows ends by itself, and keeps its connection. */
   endStream(): void {
-    this.#stream?.abort();
+    const isLeft = this.#tree?.isOpen && !this.#tree.isComplete;
+    if (isLeft) {
+      this.#stream?.abort();
+      this.#isSlotBusy = true;
+      this.#isLate = true;
+    }
     this.#stream = null;
-    if (this.#tree?.isOpen) this.#isSlotBusy = true;
     if (this.#tree) this.#tree.isOpen = false;
+  }
+
+  #takeLate(): boolean {
+    const isLate = this.#isLate;
+    this.#isLate = false;
+    return isLate;
   }
 
   /** The slot that the next call has to wait for: another one does not have the context in its cache. */
@@ -126,6 +138,7 @@ export class RowCalls {
   rows(query: RowsQuery, onCached: (tokens: number) => void): void {
     const { load } = this.#options;
     const count = query.drafts.length + 1;
+    const isLate = this.#takeLate();
     const atOnce = load.begin(count);
     this.#await(this.#reason, async () => {
       const slot = this.#takeSlot();
@@ -136,7 +149,8 @@ export class RowCalls {
       // computed a prompt too, it counts: then the server keeps no prompts.
       const isFill = computedTokens?.some((tokens) => tokens > FILL_TOKENS) ?? false;
       if (!query.isFirst && (!isFill || this.#wasFill)) {
-        load.recordCall(cost.ms, atOnce, computedTokens);
+        if (isLate && count === 1) load.recordLate(cost.ms, atOnce);
+        else load.recordCall(cost.ms, atOnce, computedTokens);
       }
       // Another worker or program has taken the slot since.
       if (isFill && slot !== null && count === 1) load.slotWasTaken();
@@ -197,8 +211,11 @@ export class RowCalls {
         (error: unknown) => error,
       )
       .then((error) => {
-        if (!stream.signal.aborted && !tree.hasFirstRow) {
-          this.#failed(error, query.lead.length > 0);
+        if (!stream.signal.aborted) {
+          if (!tree.hasFirstRow) this.#failed(error, query.lead.length > 0);
+          // It has made room for another call, perhaps: then the server goes on for a while.
+          this.#isSlotBusy ||= !tree.isComplete;
+          this.#isLate ||= !tree.isComplete;
         }
         tree.isOpen = false;
         onArrival();
@@ -231,6 +248,7 @@ export class RowCalls {
   async #follow(tree: RowTree, signal: AbortSignal, query: StreamQuery): Promise<void> {
     const { base, load, counts, onArrival } = this.#options;
     const branches = query.drafts.length + 1;
+    const isLate = this.#takeLate();
     const atOnce = load.begin(branches);
     try {
       let [lastMs, arrived] = [performance.now(), 0];
@@ -243,7 +261,8 @@ export class RowCalls {
           const ms = performance.now() - lastMs;
           if (arrived++ > 0) load.recordStep(ms);
           else {
-            load.recordCall(ms, atOnce, null);
+            if (isLate) load.recordLate(ms, atOnce);
+            else load.recordCall(ms, atOnce, null);
             this.#broken = 0;
             this.#served();
           }
@@ -261,6 +280,7 @@ export class RowCalls {
     ask: (signal: AbortSignal) => Promise<{ row: BaseRow; bytes: number }>,
   ): void {
     const tree = this.#tree!;
+    this.#takeLate();
     this.#options.counts.asked++;
     this.#await(reason, async () => {
       const { row, bytes } = await ask(this.#abort.signal);

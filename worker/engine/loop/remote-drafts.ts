@@ -6,18 +6,27 @@ import type { DraftSource } from "../../engine-client/messages.ts";
 import { promptLookup } from "../decode/draft.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 import type { RemoteBase } from "../remote/remote-base.ts";
+import { MARGIN_MAX } from "./draft-margins.ts";
 import type { ListKind } from "./draft-statistics.ts";
 import type { RowCalls } from "./remote-calls.ts";
 import type { BaseLoad } from "./remote-load.ts";
 import { PairPath } from "./remote-path.ts";
-import { DraftPolicy, NO_DRAFTS, type ForcedDrafter, type Plan } from "./remote-policy.ts";
-import { propose } from "./remote-proposal.ts";
+import {
+  DraftPolicy,
+  NO_DRAFTS,
+  type ForcedDrafter,
+  type ObservedDraft,
+  type Plan,
+} from "./remote-policy.ts";
+import { propose, type Proposal } from "./remote-proposal.ts";
 import type { Sequence } from "./sequence.ts";
 
 /** Most drafts that prompt lookup finds. */
 const FOUND_MAX = 12;
 /** Above this size of vocabulary, drafts that are not used are sampled at one position of four only: it takes as long as a draw. */
 const OBSERVED_VOCABULARY = 32_768;
+
+type Draft = Pick<Proposal, "token" | "margin">;
 
 /** What the next call has. */
 export interface DraftedCall {
@@ -54,8 +63,8 @@ export class RemoteDrafts {
   #called = 0;
   /** Most prompts of a call so far. */
   #promptsFilled = 1;
-  /** How many drafts the expert makes beyond those of the call. */
-  #aheadMax = 0;
+  /** False once the expert has no further draft for the positions after the call. */
+  #canGrow = true;
 
   constructor(options: RemoteDraftsOptions) {
     this.#options = options;
@@ -76,35 +85,41 @@ export class RemoteDrafts {
     const plan = this.#plan!;
     const liftMax = plan.streamed > 0 ? 0 : this.#liftMax;
     if (this.#growPath(plan, liftMax)) return null;
+    const drafts = this.path.tokens.slice(0, this.#sureDrafts(plan));
+    if (plan.isLead && drafts.length === 0) {
+      this.#planRow();
+      return this.next();
+    }
     const { ms, runs } = this.#started;
     if (runs > 0) this.policy.recordDraft((performance.now() - ms) / runs);
-    const drafts = this.path.tokens.slice(0, plan.drafts + plan.found.length);
     this.#plan = null;
     this.#called = drafts.length;
     const list = liftMax > 0 ? "lifted" : "plain";
     const { isLead } = plan;
     if (!isLead) this.#promptsFilled = Math.max(this.#promptsFilled, drafts.length + 1);
-    // After a lead that the output's end cuts short, one row is wanted.
+    // After a lead that the output's end or a doubtful draft cuts short, one row is wanted.
     const isCut = isLead && drafts.length < plan.drafts;
     const streamed = isCut ? drafts.length + 1 : plan.streamed;
     return { drafts, lifts: new Map(this.#lifts), list, streamed, isLead };
   }
 
-  /** Adds a draft beyond those of the call that is under way, up to as many as the load of the pair allows. */
+  /** While a call is under way: adds a draft beyond those of the call, up to as many as the load of the pair allows. */
   growAhead(): void {
     const { path } = this;
-    const { draftModel, isForced } = this.#options.sequence;
-    if (!draftModel || isForced || !path.last) return;
-    if (path.tokens.length >= this.#called + this.#aheadMax) return;
+    const { sequence, calls, load } = this.#options;
+    const { draftModel, isForced } = sequence;
+    if (!draftModel || isForced || !path.last || !this.#canGrow || !calls.canLead) return;
+    if (path.tokens.length >= this.#called + load.aheadMax) return;
     const draft = this.#nextDraft(path.last, 0);
-    if (draft === null) this.#aheadMax = 0;
-    else path.addDraft(draft);
+    this.#canGrow = draft !== null;
+    if (draft) path.addDraft(draft.token, draft.margin);
   }
 
   /** The output has this token. */
   advance(token: number, isEnd: boolean): void {
     const isDraft = this.path.tokens[0] === token;
     this.#called = isDraft ? Math.max(0, this.#called - 1) : 0;
+    if (!isDraft) this.#canGrow = true;
     if (isEnd) this.path.leave();
     else this.path.advance(token);
   }
@@ -126,23 +141,24 @@ export class RemoteDrafts {
     }
     const [found] = promptLookup(this.#context, 1);
     this.policy.observe(
-      this.#isExpertRight(pairLogits, token),
+      this.#expertDraft(pairLogits, token),
       found === undefined ? null : found === token,
       (baseToken ?? likeliest) === token,
     );
     return isAccepted;
   }
 
-  /** Null if it is not known. */
-  #isExpertRight(pairLogits: readonly Float32Array[], token: number): boolean | null {
+  /** The expert's draft for a position, made or only looked at; null if it is not known. */
+  #expertDraft(pairLogits: readonly Float32Array[], token: number): ObservedDraft | null {
     const { sequence } = this.#options;
     const { draftModel, tokens, request } = sequence;
-    const [next] = this.path.tokens;
+    const [[next], [margin]] = [this.path.tokens, this.path.margins];
     const isExpert = this.#called === 0 || this.#source === "expert";
-    if (next !== undefined && isExpert) return next === token;
+    if (next !== undefined && isExpert) return { isRight: next === token, margin: margin! };
     const isSampled = request.models.vocabSize <= OBSERVED_VOCABULARY || tokens.length % 4 === 0;
     if (!draftModel || !isSampled) return null;
-    return propose(sequence, [], pairLogits, 0)?.token === token;
+    const proposal = propose(sequence, [], pairLogits, 0);
+    return proposal && { isRight: proposal.token === token, margin: proposal.margin };
   }
 
   #begin(): void {
@@ -150,26 +166,44 @@ export class RemoteDrafts {
     const isFound = plan.found.length > 0;
     this.#plan = plan;
     this.#source = isFound ? "lookup" : "expert";
-    this.#aheadMax = this.#options.calls.canLead ? this.#options.load.aheadMax : 0;
+    this.#canGrow = true;
     // Rows need the lifted tokens of each draft, which follow from the pair's logits while it drafts.
     if (!plan.isLead || isFound) this.path.cut(0);
     this.#started = { ms: performance.now(), runs: 0 };
     this.#lifts.clear();
   }
 
+  /** The row of the next position, and no drafts. */
+  #planRow(): void {
+    this.#plan = NO_DRAFTS;
+    this.path.cut(0);
+    this.#lifts.clear();
+  }
+
+  /** How many drafts of the plan the call has: a lead ends before the first draft that is seldom right. */
+  #sureDrafts({ drafts, found, isLead }: Plan): number {
+    if (!isLead || found.length > 0) return drafts + found.length;
+    const unsure = this.path.margins.findIndex((margin) => !this.policy.isSure(margin));
+    return unsure === -1 ? drafts : Math.min(drafts, unsure);
+  }
+
   /** Adds a draft, and the lifted tokens of its position. Returns whether the pair must run first. */
-  #growPath({ drafts, found }: Plan, liftMax: number): boolean {
+  #growPath(plan: Plan, liftMax: number): boolean {
     const { path } = this;
+    const { found } = plan;
+    // No further drafts after a doubtful one.
+    const isCut = this.#sureDrafts(plan) < Math.min(path.tokens.length, plan.drafts);
+    const drafts = isCut ? 0 : plan.drafts;
     if (path.tokens.length < drafts || liftMax > 0) {
       if (!path.last) return true;
       this.#started.runs++;
       const draft = this.#nextDraft(path.last, liftMax);
       if (draft !== null && path.tokens.length < drafts) {
-        path.addDraft(draft);
+        path.addDraft(draft.token, draft.margin);
         if (path.tokens.length < drafts || liftMax > 0) return true;
       }
     }
-    if (path.tokens.length === 0) for (const token of found) path.addDraft(token);
+    if (path.tokens.length === 0) for (const token of found) path.addDraft(token, MARGIN_MAX);
     return false;
   }
 
@@ -212,18 +246,19 @@ export class RemoteDrafts {
   }
 
   /** A token for the end of the path: the next forced one, or one that the pair proposes. Null if there is none, or if it ends the output. */
-  #nextDraft(pairLogits: readonly Float32Array[], liftMax: number): number | null {
+  #nextDraft(pairLogits: readonly Float32Array[], liftMax: number): Draft | null {
     const { sequence } = this.#options;
     const { tokens } = this.path;
     if (sequence.isForced) {
-      return sequence.nextForcedTokens(tokens.length + 1)[tokens.length] ?? null;
+      const token = sequence.nextForcedTokens(tokens.length + 1)[tokens.length];
+      return token === undefined ? null : { token, margin: MARGIN_MAX };
     }
     const proposal = propose(sequence, tokens, pairLogits, liftMax);
     for (const [id, nats] of proposal?.lifts ?? []) {
       this.#lifts.set(id, Math.max(nats, this.#lifts.get(id) ?? 0));
     }
     if (!proposal || sequence.request.output.endsWith(proposal.token)) return null;
-    return proposal.token;
+    return proposal;
   }
 
   get #context(): number[] {

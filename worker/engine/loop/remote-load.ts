@@ -16,8 +16,10 @@ import { DraftStatistics } from "./draft-statistics.ts";
 const FILL_SHARE = 0.25;
 /** The share of a call without tokens that a stream's step is taken to be before one was measured. */
 const STEP_SHARE = 0.6;
-/** Drafts that the expert makes beside the stream of a sequence that runs alone. */
-const AHEAD_MAX = 4;
+/** The share of a step that a call after a stream which was left waits, before it was measured. */
+const LEFT_SHARE = 0.5;
+/** Drafts that the expert makes beside the call of a sequence that runs alone, and beside those of several together. */
+const AHEAD = { alone: 8, together: 4 };
 /** So many calls name no slot after one whose slot another worker had taken. */
 const UNNAMED_CALLS = 1_000;
 /** After so many calls without a stream the time of its steps is no longer known. */
@@ -41,14 +43,17 @@ export class BaseLoad {
   /** Time between two tokens of a stream, and the tokens that such a step had with those of other calls; null if it is not known. */
   #steps: { readonly ms: RunningMean; readonly tokens: RunningMean } | null = null;
   #callsSinceStep = 0;
+  /** Null if it is not known. */
+  #leftMs: RunningMean | null = null;
   #unnamedCalls = 0;
 
   /**
-   * Most drafts that the expert makes beside a stream. The sequences share its runs, so with more of them each has fewer, and with more
+   * Most drafts that the expert makes beside a call. The sequences share its runs, so with more of them each has fewer, and with more
    * than four none.
    */
   get aheadMax(): number {
-    return Math.floor(AHEAD_MAX / Math.max(1, this.sequences));
+    const { sequences } = this;
+    return sequences > 1 ? Math.floor(AHEAD.together / sequences) : AHEAD.alone;
   }
 
   /**
@@ -88,6 +93,19 @@ export class BaseLoad {
     this.#calls.record(ms, atOnce + extra);
   }
 
+  /**
+   * A call for one row after a stream that was left: the server ends that stream first. What is more than the time of a call counts as
+   * this wait, and the rest as the call.
+   * @param atOnce as `begin` has returned it
+   */
+  recordLate(ms: number, atOnce: number): void {
+    if (this.fixedMs === 0) return this.recordCall(ms, atOnce, null);
+    const waitMs = Math.max(0, ms - this.#calls.expectedMs(atOnce));
+    this.#leftMs ??= new RunningMean(waitMs, 0);
+    this.#leftMs.observe(clipped(waitMs, this.#leftMs.value));
+    this.recordCall(Math.max(0, ms - this.#leftMs.value), atOnce, null);
+  }
+
   /** A call whose prompts were not in the server's cache. */
   recordFill(ms: number, tokens: number): void {
     if (isAmount(tokens) && tokens > 0)
@@ -109,6 +127,11 @@ export class BaseLoad {
   /** Milliseconds of each token of a call. It takes as long as one of a long prompt at least, which is known sooner. */
   get tokenMs(): number {
     return Math.max(this.#calls.tokenMs, this.#fillMs.value);
+  }
+
+  /** Milliseconds that a call after a stream which was left takes longer than others. */
+  get leftMs(): number {
+    return this.#leftMs?.value ?? LEFT_SHARE * (this.stepMs + this.tokenMs);
   }
 
   /** Milliseconds of each token of a prompt. */

@@ -13,6 +13,8 @@ export interface ModelInput {
 export class PairPath {
   readonly #pair: readonly ModelState[];
   readonly #tokens: number[] = [];
+  /** Of each draft (remote-proposal.ts). */
+  readonly #margins: number[] = [];
   readonly #logits: Float32Array[][] = [];
 
   constructor(pair: readonly ModelState[]) {
@@ -22,6 +24,11 @@ export class PairPath {
   /** Drafts after the output. */
   get tokens(): readonly number[] {
     return this.#tokens;
+  }
+
+  /** How far each draft has won (draft-margins.ts). */
+  get margins(): readonly number[] {
+    return this.#margins;
   }
 
   /** Logits of the pair after the output; undefined if it must run first. */
@@ -49,8 +56,9 @@ export class PairPath {
     this.#logits.push(logits.map((one) => one.slice()));
   }
 
-  addDraft(token: number): void {
+  addDraft(token: number, margin: number): void {
     this.#tokens.push(token);
+    this.#margins.push(margin);
   }
 
   /** Drops the drafts after so many of them. */
@@ -62,12 +70,14 @@ export class PairPath {
       this.#logits.length = count + 1;
     }
     this.#tokens.length = Math.min(this.#tokens.length, count);
+    this.#margins.length = this.#tokens.length;
   }
 
   /** The output has this token. The drafts stay if it is the first of them; otherwise the pair's caches are rewound. */
   advance(token: number): void {
     if (this.#tokens[0] === token) {
       this.#tokens.shift();
+      this.#margins.shift();
       this.#logits.shift();
     } else this.leave();
   }
@@ -75,6 +85,7 @@ export class PairPath {
   /** Drops the drafts when the pair's caches are empty again. */
   restart(): void {
     this.#tokens.length = 0;
+    this.#margins.length = 0;
     this.#logits.length = 0;
   }
 

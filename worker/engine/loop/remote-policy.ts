@@ -10,6 +10,7 @@
  * than for a client of its own. Or as branches: the base is followed after none, one or more of the expert's drafts at once, so that the
  * output may follow the expert, and after that the base; each branch is one more row in each step.
  */
+import type { DraftMargins } from "./draft-margins.ts";
 import { DraftStatistics, type ListKind } from "./draft-statistics.ts";
 import type { BaseLoad } from "./remote-load.ts";
 
@@ -68,6 +69,13 @@ interface RatedPlan {
   readonly speed: number;
 }
 
+/** The expert's draft for a position that has its token. */
+export interface ObservedDraft {
+  readonly isRight: boolean;
+  /** How far it has won (draft-margins.ts). */
+  readonly margin: number;
+}
+
 export const NO_DRAFTS: Plan = { drafts: 0, found: [], streamed: 0, isLead: false };
 
 export class DraftPolicy {
@@ -121,17 +129,20 @@ export class DraftPolicy {
   *#leadPlans(choices: Choices): Iterable<RatedPlan> {
     if (!isStreamable(choices)) return;
     const { found, hasExpert, ready } = choices;
-    const { draftMs, expert, lookup } = this.#drafts;
+    const { draftMs, margins, lookup } = this.#drafts;
     const most = streamedMax(choices);
+    const expert = margins.sure(this.#leastRight);
+    const text = { share: 1, right: lookup.value };
     for (let lead = 0; lead <= leadMax(choices); lead++) {
       for (const streamed of tailsOf(lead, most)) {
         if (hasExpert || lead === 0) {
-          const ms = draftMs.value * Math.max(0, lead - ready);
-          const speed = this.#leadSpeed(lead, streamed, expert.value, ms);
+          const drafted = lead === 0 ? 0 : powersOf(expert.share, lead - 1);
+          const ms = draftMs.value * Math.max(0, drafted - ready);
+          const speed = this.#leadSpeed(lead, streamed, expert, ms);
           yield { plan: { ...NO_DRAFTS, drafts: lead, streamed, isLead: lead > 0 }, speed };
         }
         if (lead > 0 && lead <= found.length) {
-          const speed = this.#leadSpeed(lead, streamed, lookup.value, 0);
+          const speed = this.#leadSpeed(lead, streamed, text, 0);
           const plan = { ...NO_DRAFTS, found: found.slice(0, lead), streamed, isLead: true };
           yield { plan, speed };
         }
@@ -139,13 +150,29 @@ export class DraftPolicy {
     }
   }
 
+  /** Whether a draft with this margin belongs into a lead, or ends it. */
+  isSure(margin: number): boolean {
+    return this.#forced !== null || this.#drafts.margins.rightOf(margin) >= this.#leastRight;
+  }
+
+  /**
+   * Drafts that are right less often end a lead. With the share p of right ones, a wrong draft costs the time w until the server leaves it,
+   * and the call c that every end of a lead costs: (1 - p) * (w + c), where ending the lead costs c.
+   */
+  get #leastRight(): number {
+    const { fixedMs, tokenMs, leftMs, stepMs } = this.#load;
+    const callMs = Math.max(0, fixedMs - stepMs) + CALL_PRICE * (fixedMs + this.#shared(tokenMs));
+    return leftMs > 0 ? leftMs / (leftMs + callMs) : 0;
+  }
+
   /** What each drafter would have given at a position; null if it is not known. */
-  observe(expert: boolean | null, lookup: boolean | null, base: boolean): void {
+  observe(expert: ObservedDraft | null, lookup: boolean | null, base: boolean): void {
     for (const drafts of this.#all) {
       drafts.base.observe(base ? 1 : 0);
       if (expert !== null) {
-        drafts.expert.observe(expert ? 1 : 0);
-        drafts.baseOnly.observe(base && !expert ? 1 : 0);
+        drafts.expert.observe(expert.isRight ? 1 : 0);
+        drafts.margins.observe(expert.margin, expert.isRight);
+        drafts.baseOnly.observe(base && !expert.isRight ? 1 : 0);
       }
       if (lookup !== null) drafts.lookup.observe(lookup ? 1 : 0);
     }
@@ -196,15 +223,23 @@ export class DraftPolicy {
   }
 
   /**
-   * The speed of a stream with a lead of n drafts, of which each is right with the share a, and t of the base's own tokens after it, each
-   * right with the share b. It gives 1 + a + ... + a^n tokens, and a^n * (b + ... + b^(t - 1)) more, one in each step.
+   * The speed of a stream with a lead of n drafts, and t of the base's own tokens after it. Each draft is sure with the share s, and right
+   * then with the share r; the base's tokens are right with the share b. With a = s * r it gives 1 + a + ... + a^n tokens, and
+   * a^n * (b + ... + b^(t - 1)) more, one in each step. The lead ends before a draft that is not sure; after a wrong one it is left.
    */
-  #leadSpeed(lead: number, streamed: number, acceptance: number, draftMs: number): number {
+  #leadSpeed(
+    lead: number,
+    streamed: number,
+    { share, right }: ReturnType<DraftMargins["sure"]>,
+    draftMs: number,
+  ): number {
     const base = this.#drafts.base.value;
     const tail = streamed - lead;
+    const acceptance = share * right;
     const reached = acceptance ** lead;
     const tokens = powersOf(acceptance, lead) + reached * (powersOf(base, tail - 1) - 1);
-    const isLeft = 1 - reached * base ** (tail - 1);
+    const isWrong = lead === 0 ? 0 : share * (1 - right) * powersOf(acceptance, lead - 1);
+    const isLeft = isWrong + reached * (1 - base ** (tail - 1));
     return this.#streamSpeed({ tokens, steps: tokens, streamed, branches: 0, isLeft, draftMs });
   }
 
@@ -230,10 +265,10 @@ export class DraftPolicy {
   }
 
   #streamSpeed({ tokens, steps, streamed, branches, isLeft, draftMs }: StreamEstimate): number {
-    const { fixedMs, tokenMs, stepMs } = this.#load;
+    const { fixedMs, tokenMs, stepMs, leftMs } = this.#load;
     const firstMs = fixedMs + this.#shared(tokenMs) * this.#load.tokensFor(branches);
     const rowsMs = this.#shared(tokenMs) * (branches + 1);
-    // Until the server sees that a stream was left, it goes on: the calls that follow pay for these steps, and the next one waits for one.
+    // Until the server sees that a stream was left, it goes on: the calls that follow pay for these steps, and the next one waits.
     const networkMs = Math.max(0, fixedMs - stepMs);
     const late = 1 + networkMs / Math.max(1, stepMs + rowsMs);
     const wasted = Math.min(Math.max(0, streamed - steps), isLeft * late);
@@ -241,7 +276,7 @@ export class DraftPolicy {
       firstMs * (1 + CALL_PRICE) +
       (steps - 1) * (stepMs + rowsMs) +
       wasted * rowsMs +
-      isLeft * 0.5 * (stepMs + rowsMs) +
+      isLeft * leftMs +
       this.#asksMs(tokens, "plain") +
       draftMs;
     return tokens / ms;

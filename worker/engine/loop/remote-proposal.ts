@@ -8,7 +8,9 @@
  */
 import { logSumExp } from "../decode/exp.ts";
 import { GUMBEL_MAX } from "../decode/noise.ts";
+import type { Sampler } from "../decode/sampler.ts";
 import { topIds } from "../decode/truncate.ts";
+import { MARGIN_MAX } from "./draft-margins.ts";
 import type { Sequence } from "./sequence.ts";
 
 /**
@@ -21,6 +23,8 @@ const LIFT_MAX = 6;
 
 export interface Proposal {
   readonly token: number;
+  /** How far its score is above the second one, in nats of the logits; at most MARGIN_MAX. */
+  readonly margin: number;
   /** Token id -> nats (remote/api.ts). */
   readonly lifts: ReadonlyMap<number, number>;
 }
@@ -47,8 +51,9 @@ export function propose(
   try {
     for (; accepted < drafts.length; accepted++) request.sampler.accept(drafts[accepted]!);
     const { token } = sequence.decide([base, ...pairLogits], steered);
-    const lifts = liftMax > 0 ? liftsOf(sequence, token, steered, base, liftMax) : NO_LIFTS;
-    return { token, lifts };
+    const draw = request.sampler.describe(steered);
+    const lifts = liftMax > 0 ? liftsOf(draw, token, base, liftMax) : NO_LIFTS;
+    return { token, margin: marginOf(draw, token), lifts };
   } catch {
     return null;
   } finally {
@@ -56,15 +61,33 @@ export function propose(
   }
 }
 
-/** @param steered [V] logits with the antiexpert as base, overwritten */
+/** A draw with the antiexpert as base: all its logits are known. */
+type ProposedDraw = ReturnType<Sampler["describe"]>;
+
+function marginOf({ upper, temperature, noise, noiseAbove }: ProposedDraw, token: number): number {
+  const own = upper[token]! + (temperature === 0 ? 0 : temperature * noise(token));
+  let second = own - MARGIN_MAX;
+  for (let id = 0; id < upper.length; id++) {
+    if (id === token) continue;
+    let score = upper[id]!;
+    if (temperature > 0) {
+      const needed = (second - score) / temperature;
+      // NaN: a model masks the token.
+      if (!(needed < GUMBEL_MAX)) continue;
+      score += temperature * noiseAbove(id, needed);
+    }
+    if (score > second) second = score;
+  }
+  // A truncation may have cut a token with a larger score.
+  return Math.max(0, own - second);
+}
+
 function liftsOf(
-  { request: { sampler } }: Sequence,
+  { upper, temperature, noise, noiseAbove }: ProposedDraw,
   token: number,
-  steered: Float32Array,
   base: Float32Array,
   liftMax: number,
 ): Map<number, number> {
-  const { upper, temperature, noise, noiseAbove } = sampler.describe(steered);
   const normaliser = logSumExp(base);
   const own = temperature === 0 ? 0 : temperature * noise(token);
   const threshold = upper[token]! + own - normaliser + LIFT_MARGIN;

@@ -152,7 +152,7 @@ export class RemoteRun {
 
   #draft(): void {
     const { tree, isWaiting } = this.#calls;
-    if (tree?.isOpen) this.#drafts.growAhead();
+    if (isWaiting || tree?.isOpen) this.#drafts.growAhead();
     if (!tree && !isWaiting) this.#extend();
   }
 

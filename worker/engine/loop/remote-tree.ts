@@ -64,6 +64,11 @@ export class RowTree {
     return this.#branches[0]!.rows.length > 0;
   }
 
+  /** Whether all rows of the call have come. */
+  get isComplete(): boolean {
+    return this.#branches.every(({ rows }) => rows.length === this.#length);
+  }
+
   /** The row of the position; null if it has not arrived. */
   get row(): BaseRow | null {
     return (
@@ -93,7 +98,7 @@ export class RowTree {
 
   /** Why another call is needed. */
   get reason(): CallReason {
-    if (this.#isStream) return this.isOpen ? "streamLeft" : "streamEnded";
+    if (this.#isStream) return this.isOpen && !this.isComplete ? "streamLeft" : "streamEnded";
     if (this.#drafts.length === 0) return "undrafted";
     return this.#taken > this.#drafts.length ? "used" : "rejected";
   }

@@ -1,11 +1,15 @@
 /**
- * The calls to one base that wait for a place. Calls that continue a sequence come before the first ones of new sequences, which
- * compute whole prompts: otherwise a burst of new jobs would stop those that run. Every fourth place goes to a first call all
- * the same. Among calls of one kind the tenants take turns.
+ * The calls to one base that wait for a place. A call that brings only what its sequence waits for comes before those with drafts, whose
+ * other rows may never be used, and these before the first calls of new sequences, which compute whole prompts: otherwise a burst of new
+ * jobs would stop those that run. Among calls of one kind the tenants take turns. Every fourth place goes to the call that has waited
+ * longest, so that none waits for ever.
  */
 
-/** `probe`: checks of the base, which all other calls wait for. `first`: the first call of a sequence. `next`: all others. */
-export type CallKind = "probe" | "first" | "next";
+/**
+ * `probe`: checks of the base, which all other calls wait for. `needed`: one row, or more about one. `drafted`: a row, and further ones
+ * along drafts. `first`: the first call of a sequence.
+ */
+export type CallKind = "probe" | "needed" | "drafted" | "first";
 
 export interface Caller {
   readonly kind: CallKind;
@@ -19,22 +23,28 @@ interface Waiting {
   readonly start: () => void;
 }
 
-/** While both wait, one place of so many goes to a first call. */
-const FIRST_EVERY = 4;
+const OLDEST_EVERY = 4;
 
 export class CallQueue {
   #placesFree: number;
-  #grantsSinceFirst = 0;
-  /** By kind and owner; the owner whose turn is next is the first one. */
+  #grantsSinceOldest = 0;
+  /** In the order of the kinds; of each by owner, the one whose turn is next first. */
   readonly #waiting: Readonly<Record<CallKind, Map<string, Waiting[]>>> = {
     probe: new Map(),
-    next: new Map(),
+    needed: new Map(),
+    drafted: new Map(),
     first: new Map(),
   };
+  /** All of them, the one that has waited longest first. */
+  readonly #oldest = new Set<Waiting>();
 
   /** @param places calls at once */
   constructor(places: number) {
     this.#placesFree = places;
+  }
+
+  get hasWaiting(): boolean {
+    return this.#oldest.size > 0;
   }
 
   /**
@@ -57,10 +67,8 @@ export class CallQueue {
     const { kind, owner, signal } = caller;
     const owners = this.#waiting[kind];
     return new Promise((resolve, reject) => {
-      const own = owners.get(owner) ?? [];
       const leave = () => {
-        own.splice(own.indexOf(waiting), 1);
-        if (own.length === 0) owners.delete(owner);
+        this.#remove(waiting);
         reject(signal.reason as Error);
       };
       const start = () => {
@@ -68,24 +76,32 @@ export class CallQueue {
         resolve();
       };
       const waiting: Waiting = { caller, start };
-      own.push(waiting);
-      owners.set(owner, own);
+      owners.set(owner, [...(owners.get(owner) ?? []), waiting]);
+      this.#oldest.add(waiting);
       signal.addEventListener("abort", leave, { once: true });
     });
   }
 
   #takeNext(): Waiting | null {
-    const { probe, next, first } = this.#waiting;
-    const isFirstsTurn = first.size > 0 && this.#grantsSinceFirst >= FIRST_EVERY - 1;
-    const kinds = isFirstsTurn ? [probe, first, next] : [probe, next, first];
-    const owners = kinds.find(({ size }) => size > 0);
-    if (!owners) return null;
-    this.#grantsSinceFirst = owners === first ? 0 : this.#grantsSinceFirst + 1;
-    const [[owner, own]] = owners as unknown as [[string, Waiting[]]];
+    const kinds = Object.values(this.#waiting);
+    const [oldest] = this.#oldest;
+    const isOldestsTurn =
+      this.#grantsSinceOldest >= OLDEST_EVERY - 1 && this.#waiting.probe.size === 0;
+    const [inTurn] = kinds.flatMap((owners) => [...owners.values()].slice(0, 1).flat());
+    const taken = isOldestsTurn ? oldest : inTurn;
+    if (!taken) return null;
+    this.#grantsSinceOldest = isOldestsTurn ? 0 : this.#grantsSinceOldest + 1;
+    this.#remove(taken);
+    return taken;
+  }
+
+  /** Its owner comes behind the other ones. */
+  #remove(waiting: Waiting): void {
+    const { kind, owner } = waiting.caller;
+    const owners = this.#waiting[kind];
+    const rest = owners.get(owner)!.filter((one) => one !== waiting);
     owners.delete(owner);
-    const [taken] = own.splice(0, 1);
-    // Behind the other owners.
-    if (own.length > 0) owners.set(owner, own);
-    return taken!;
+    if (rest.length > 0) owners.set(owner, rest);
+    this.#oldest.delete(waiting);
   }
 }

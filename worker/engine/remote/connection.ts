@@ -43,6 +43,10 @@ export interface Call<T> {
   readonly parse: (reply: unknown) => T;
 }
 
+export interface StreamCall extends Omit<Call<unknown>, "parse" | "kind" | "method"> {
+  readonly eventsMin: number;
+}
+
 /** A reply, and its size on the wire. */
 export interface Reply<T> {
   readonly value: T;
@@ -172,18 +176,20 @@ export class Connection {
   }
 
   /**
-   * The events of a reply that is streamed. Nothing is repeated.
+   * The events of a reply that is streamed. Nothing is repeated. It holds its place long, and for rows that may never be used: after
+   * `eventsMin` of them it ends if a call waits.
    * @throws any error, and the signal's reason
    */
   async *events({
     path,
     body,
     bytesMax,
+    eventsMin,
     signal,
     owner,
-  }: Omit<Call<unknown>, "parse" | "kind">): AsyncGenerator<JsonEvent> {
+  }: StreamCall): AsyncGenerator<JsonEvent> {
     await abortable(this.beforeTry(), signal);
-    const leave = await this.#queue.enter({ kind: "next", owner, signal });
+    const leave = await this.#queue.enter({ kind: "drafted", owner, signal });
     const key = this.#options.key();
     try {
       const response = await this.#streams.request({
@@ -202,7 +208,11 @@ export class Connection {
         response.body.on("error", () => {}).destroy();
         throw streamError(response.statusCode);
       }
-      yield* jsonEvents(response.body, bytesMax);
+      let count = 0;
+      for await (const event of jsonEvents(response.body, bytesMax)) {
+        yield event;
+        if (++count >= eventsMin && this.#queue.hasWaiting) return;
+      }
     } catch (error) {
       // Its connection broke and was not left: the next one may lead to another process.
       const isAway = error instanceof Passing ? error.isAway : !(error instanceof InvalidRow);

@@ -20,6 +20,8 @@ import { NoText } from "./text-vocabulary.ts";
 const REPLY_BYTES = 2 ** 16;
 /** Members of a stream's event beside its log-probabilities. */
 const EVENT_BYTES = 1024;
+/** So many rows of each continuation come before a stream makes room for a call that waits. */
+const STREAM_ROWS_MIN = 4;
 /** A server's properties, its chat template included. */
 const PROPS_BYTES = 2 ** 20;
 /** How long a start waits for the check of a base. */
@@ -169,7 +171,7 @@ export class RemoteBase {
     const { lifts } = query;
     const { value, cost } = await this.#call(this.#bodyOf(query), {
       entries: rows * (query.top + (lifts?.size ?? 0)),
-      kind: query.isFirst ? "first" : "next",
+      kind: query.isFirst ? "first" : query.drafts.length > 0 ? "drafted" : "needed",
       owner: query.salt,
       signal,
       parse: (reply) => this.#api.parseRows(reply, query, this.vocabSize),
@@ -192,7 +194,7 @@ export class RemoteBase {
     const { ids } = this.#api;
     const { value, cost } = await this.#call(ids!.call(query), {
       entries: query.ids.length,
-      kind: "next",
+      kind: "needed",
       owner: query.salt,
       signal,
       // A wrong reply is asked for again, as those of `rows` are.
@@ -220,7 +222,8 @@ export class RemoteBase {
   }
 
   /**
-   * The base's own continuations, until they end. A failure is not repeated: the rows can be called for.
+   * The base's own continuations, until they end, or until another call waits for their place. A failure is not repeated: the rows can be
+   * called for.
    * @throws any error, and the signal's reason
    */
   async *stream(
@@ -231,10 +234,12 @@ export class RemoteBase {
     const { connection } = this.#options;
     const rows = query.tokens * (query.drafts.length + 1);
     const bytesMax = REPLY_BYTES + rows * (EVENT_BYTES + query.top * api.entryBytes);
+    const eventsMin = STREAM_ROWS_MIN * (query.drafts.length + 1);
     const parse = api.stream!.parser(query, this.vocabSize);
     const events = connection.events!({
       ...api.stream!.call(query),
       bytesMax,
+      eventsMin,
       signal,
       owner: query.salt,
     });

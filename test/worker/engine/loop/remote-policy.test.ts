@@ -1,6 +1,7 @@
 /** The choice of a remote base's drafter from measured times and shares, without a clock. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { CallCost } from "../../../../worker/engine/loop/call-cost.ts";
+import { MARGIN_MAX } from "../../../../worker/engine/loop/draft-margins.ts";
 import { BaseLoad } from "../../../../worker/engine/loop/remote-load.ts";
 import { DraftPolicy, type Choices } from "../../../../worker/engine/loop/remote-policy.ts";
 
@@ -71,7 +72,8 @@ function follow(server: Server, choices: Choices, calls = 60) {
 /** Shares of right drafts. */
 function observeShares({ expert, base }: { readonly expert: number; readonly base: number }) {
   for (let i = 0; i < 200; i++) {
-    policy.observe((i % 10) / 10 < expert, null, ((i * 3) % 10) / 10 < base);
+    const draft = { isRight: (i % 10) / 10 < expert, margin: MARGIN_MAX };
+    policy.observe(draft, null, ((i * 3) % 10) / 10 < base);
   }
 }
 
@@ -107,7 +109,7 @@ test("the more sequences share the expert, the fewer drafts it makes beside a st
     load.sequences = sequences;
     return load.aheadMax;
   });
-  expect(most).toEqual([4, 2, 1, 0, 0]);
+  expect(most).toEqual([8, 2, 1, 0, 0]);
 });
 
 test.each([Number.NaN, Number.POSITIVE_INFINITY, -5])(
@@ -153,6 +155,48 @@ test("drafts of the text lead a stream where no expert drafts", () => {
   expect(plan).toMatchObject({ drafts: 0, isLead: true });
   expect(found.join()).toContain(plan.found.join());
   expect(plan.found.length).toBeGreaterThanOrEqual(3);
+});
+
+describe("a lead and its doubtful drafts", () => {
+  const DOUBTFUL = 0.5;
+
+  /** A stream that is left delays the next call by 60 ms. */
+  function leaveStreams(latencyMs: number) {
+    const callMs = latencyMs + 40;
+    for (let i = 0; i < 20; i++) {
+      streamSteps({ latencyMs, stepMs: 38, tokenMs: 2 }, 6);
+      load.recordLate(callMs + 60, 1);
+    }
+    expect(Math.abs(load.leftMs - 60)).toBeLessThan(8);
+    expect(Math.abs(load.fixedMs + load.tokenMs - callMs)).toBeLessThan(8);
+  }
+
+  function observeDoubtful(right: number) {
+    for (let i = 0; i < 200; i++) {
+      const isDoubtful = i % 10 === 0;
+      const isRight = !isDoubtful || (i / 10) % 10 < right * 10;
+      policy.observe({ isRight, margin: isDoubtful ? DOUBTFUL : MARGIN_MAX }, null, i % 2 === 0);
+    }
+  }
+
+  test("it ends before one that is seldom right, because a stream that is left costs more than a call", () => {
+    observeDoubtful(0.2);
+    leaveStreams(10);
+    expect(policy.isSure(MARGIN_MAX)).toBe(true);
+    expect(policy.isSure(DOUBTFUL)).toBe(false);
+  });
+
+  test("it goes on if they are right after all", () => {
+    observeDoubtful(1);
+    leaveStreams(10);
+    expect(policy.isSure(DOUBTFUL)).toBe(true);
+  });
+
+  test("it goes on where calls cost more than a stream that is left", () => {
+    observeDoubtful(0.3);
+    leaveStreams(300);
+    expect(policy.isSure(DOUBTFUL)).toBe(true);
+  });
 });
 
 test("after many calls for rows a stream is tried again", () => {

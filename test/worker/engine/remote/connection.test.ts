@@ -50,7 +50,7 @@ const call = (connection: Connection, signal = new AbortController().signal) =>
     path: "/rows",
     body: { a: 1 },
     bytesMax: 1_000,
-    kind: "next",
+    kind: "needed",
     owner: "",
     signal,
     parse: valueOf,
@@ -281,6 +281,31 @@ test("no more calls than the concurrency run at once", async () => {
   expect(server.openMax).toBeLessThanOrEqual(2);
 });
 
+const STREAM = { path: "/rows", body: {}, bytesMax: 10_000, eventsMin: 4, owner: "" };
+
+test("a stream makes room for a call that waits, after its first rows", async () => {
+  const server = new BaseServer(async (_, { stream }) => {
+    if (!stream) return { body: { value: 7 } };
+    async function* events() {
+      for (let i = 0; i < 12; i++) yield i;
+    }
+    return { body: null, events: events() };
+  });
+  const connection = connectTo(await server.listen(), { concurrency: 1 });
+  onTestFinished(() => server.close());
+  const { signal } = new AbortController();
+  const rowsOf = async (onRow: (row: number) => void) => {
+    let rows = 0;
+    const events = connection.events({ ...STREAM, body: { stream: true }, signal });
+    for await (const { value } of events) onRow((rows++, value as number));
+    return rows;
+  };
+  expect(await rowsOf(() => {})).toBe(12);
+  let waiting: ReturnType<typeof call> | undefined;
+  expect(await rowsOf(() => (waiting ??= call(connection)))).toBe(4);
+  expect((await waiting!).value).toBe(7);
+});
+
 test.each([
   [400, "RefusedStream", 0],
   [429, "Passing", 0],
@@ -288,7 +313,7 @@ test.each([
 ])("a stream with the status %i", async (status, kind, failuresExpected) => {
   const { connection } = await connect(async () => ({ status, body: { error: {} } }));
   const { signal } = new AbortController();
-  const events = connection.events({ path: "/rows", body: {}, bytesMax: 1_000, owner: "", signal });
+  const events = connection.events({ ...STREAM, signal });
   const error = await events.next().catch((thrown: unknown) => thrown as Error);
   expect(error).toMatchObject({ message: `its stream has the status ${status}` });
   expect([(error as Error).constructor.name, failures]).toEqual([kind, failuresExpected]);
