@@ -42,7 +42,7 @@ const WARM_UP_TOKENS = 16;
 const SLOTS = 40;
 const ROWS_MAX = 8;
 /** With fewer jobs at once, some run in turn. */
-const JOBS_MIN = 4;
+const JOBS_MIN = 8;
 /** A logit bias against the end token, so that every job has as many tokens. */
 const NO_END = [0, -1_000] as const;
 
@@ -53,7 +53,7 @@ const { values: args } = parseArgs({
     jobs: { type: "string", default: "1,8,32" },
     text: { type: "string", default: "replies" },
     tokens: { type: "string", default: "48" },
-    top: { type: "string", default: "48" },
+    top: { type: "string", default: "64" },
     temperature: { type: "string", default: "0,0.7" },
     drafter: { type: "string" },
     rounds: { type: "string", default: "2" },

@@ -8,6 +8,7 @@
  * local run, so a job may differ at a tie, in one of 2,000 tokens.
  *
  *     npm run golden:remote -- --jobs 1000 --llama-jobs 100 --json FILE
+ *     npm run golden:remote -- --jobs 160 --from 30        only ten jobs of each adapter and list, those from number 30 on
  */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -57,6 +58,8 @@ const TOKENS_PER_TIE = 2_000;
 const TOKENS_MAX = 32;
 /** The reference and the server compute in batches of other sizes. */
 const DISTANCE_TOLERANCE = 1e-3;
+/** Time between two lines that say how far the jobs are. */
+const PROGRESS_MS = 60_000;
 
 /** Totals of the jobs through one server with one length of list. */
 interface Totals {
@@ -87,10 +90,12 @@ interface Server {
   readonly ownReference?: boolean;
 }
 
+let progressMs = performance.now();
 stopOnInterrupt();
 const { values: args } = parseArgs({
   options: {
     jobs: { type: "string", default: "1000" },
+    from: { type: "string", default: "0" },
     "llama-jobs": { type: "string", default: "100" },
     json: { type: "string" },
   },
@@ -130,6 +135,7 @@ try {
     return reference;
   };
   const count = Math.ceil(Number(args.jobs) / (servers.length * TOPS.length));
+  const numbers = numbersFrom(count);
   for (const { name, routes, api, ownReference } of count > 0 ? servers : []) {
     const server = new BaseServer(routes);
     const url = await server.listen();
@@ -139,7 +145,8 @@ try {
     for (const top of TOPS) {
       const totals = emptyTotals(`${name}, top ${top}`);
       rows.push(totals);
-      for (let number = 0; number < count; number++) {
+      for (const number of numbers) {
+        progress(totals, count);
         const job = { ...jobOf(number), unusedIds };
         const expected = whole
           ? (own.get(number) ?? (await referenceOf(whole, job)))
@@ -194,7 +201,8 @@ async function throughLlama(
   const totals = emptyTotals("llama.cpp server, top 64");
   rows.push(totals);
   const remote = withBase(models, url, llamaCpp(wholeToken(demoTokenizer)), 64);
-  for (let number = 0; number < count; number++) {
+  for (const number of numbersFrom(count)) {
+    progress(totals, count);
     const job = jobOf(number);
     const expected = await localReference(number);
     await compare(totals, number, expected, { job, models: remote, speculate: true, local });
@@ -270,6 +278,16 @@ function withBase(models: Models, url: string, api: BaseApi, top: number): Model
   });
   const options = { api, connection, name: "demo", vocabSize: DEMO_VOCAB, top, rowsMax: 8 };
   return { ...models, base: new RemoteDecoder(new RemoteBase(options)) };
+}
+
+function numbersFrom(count: number): number[] {
+  return Array.from({ length: count }, (_, i) => Number(args.from) + i);
+}
+
+function progress({ name, jobs, wrong }: Totals, count: number): void {
+  if (performance.now() - progressMs < PROGRESS_MS) return;
+  progressMs = performance.now();
+  console.log(`${name}: ${jobs} of ${count} jobs, ${wrong.length} wrong`);
 }
 
 function emptyTotals(name: string): Totals {

@@ -25,7 +25,10 @@ const MEASURED: readonly Level[] = [
 export const MARGIN_MAX = 4;
 
 export class DraftMargins {
-  readonly levels: readonly (Level & { readonly right: RunningMean; readonly share: RunningMean })[];
+  readonly levels: readonly (Level & {
+    readonly right: RunningMean;
+    readonly share: RunningMean;
+  })[];
 
   /** @param other what is expected before anything is seen @param prior as so many observations it counts */
   constructor(other: DraftMargins | null, prior: number) {

@@ -143,24 +143,33 @@ export class RowCalls {
     this.#await(this.#reason, async () => {
       const slot = this.#takeSlot();
       const reply = await this.#rowsOf({ ...query, slot }).finally(() => load.end(count));
-      const { rows, cachedTokens, computedTokens, cost } = reply;
+      const { rows, cachedTokens, cost } = reply;
       if (query.isFirst && cachedTokens !== null) onCached(cachedTokens);
-      // The first call in each slot of a server computes the prompt. It does not count as the time of a row. If the call before it has
-      // computed a prompt too, it counts: then the server keeps no prompts.
-      const isFill = computedTokens?.some((tokens) => tokens > FILL_TOKENS) ?? false;
-      if (!query.isFirst && (!isFill || this.#wasFill)) {
-        if (isLate && count === 1) load.recordLate(cost.ms, atOnce);
-        else load.recordCall(cost.ms, atOnce, computedTokens);
-      }
-      // Another worker or program has taken the slot since.
-      if (isFill && slot !== null && count === 1) load.slotWasTaken();
-      if (isFill) load.recordFill(cost.ms, sumOf(computedTokens ?? []));
-      this.#wasFill = isFill && !query.isFirst;
+      this.#recordRows(query, reply, { slot, atOnce, isLate });
       this.#keepSlot(reply.slot ?? null);
       this.#served();
       this.#tree = RowTree.ofRows(query.drafts, rows);
       return cost.bytes;
     });
+  }
+
+  #recordRows(
+    { drafts, isFirst }: RowsQuery,
+    { computedTokens, cost }: Awaited<ReturnType<RemoteBase["rows"]>>,
+    { slot, atOnce, isLate }: { slot: number | null; atOnce: number; isLate: boolean },
+  ): void {
+    const { load } = this.#options;
+    // The first call in each slot of a server computes the prompt. It does not count as the time of a row. If the call before it has
+    // computed a prompt too, it counts: then the server keeps no prompts.
+    const isFill = computedTokens?.some((tokens) => tokens > FILL_TOKENS) ?? false;
+    if (!isFirst && (!isFill || this.#wasFill)) {
+      if (isLate && drafts.length === 0) load.recordLate(cost.ms, atOnce);
+      else load.recordCall(cost.ms, atOnce, computedTokens);
+    }
+    // Another worker or program has taken the slot since.
+    if (isFill && slot !== null && drafts.length === 0) load.slotWasTaken();
+    if (isFill) load.recordFill(cost.ms, sumOf(computedTokens ?? []));
+    this.#wasFill = isFill && !isFirst;
   }
 
   /** Without the lifted tokens if the server cannot tell them. */

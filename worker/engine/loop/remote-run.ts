@@ -10,7 +10,8 @@ import { AppError } from "../../../shared/api/errors.ts";
 import { emptyRemoteCounts } from "../../engine-client/messages.ts";
 import type { RowsQuery } from "../remote/api.ts";
 import type { BaseRow } from "../remote/base-row.ts";
-import { tenantSalt, type RemoteBase } from "../remote/remote-base.ts";
+import type { RemoteBase } from "../remote/remote-base.ts";
+import { tenantSalt } from "../remote/tenant-salt.ts";
 import type { BaseLoad } from "./remote-load.ts";
 import { ListLength } from "./remote-list-length.ts";
 import type { ModelInput } from "./remote-path.ts";
@@ -27,7 +28,7 @@ const DEEPER_POWER_MAX = 3;
 /** How often the base is asked again about one position. Then its token counts as not proven. */
 const ASKS_MAX = 6;
 /** So many times as long is the list of the first call. */
-const FIRST_LISTS = 4;
+const FIRST_LISTS = 3;
 
 export class RemoteRun {
   readonly counts = emptyRemoteCounts();

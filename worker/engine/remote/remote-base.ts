@@ -1,5 +1,4 @@
 /** A base that is reached over HTTP: rows for the decode loop, what they cost, and whether it is still the same base. */
-import { createHash } from "node:crypto";
 import { AppError } from "../../../shared/api/errors.ts";
 import type {
   ApiCall,
@@ -14,6 +13,7 @@ import { InvalidRow, type BaseRow, type TokenLogprob } from "./base-row.ts";
 import { BaseWatch } from "./base-watch.ts";
 import type { Call, Connection } from "./connection.ts";
 import type { Expected, Prober } from "./prober.ts";
+import { tenantSalt } from "./tenant-salt.ts";
 import { NoText } from "./text-vocabulary.ts";
 
 /** A reply's members beside its log-probabilities, which take up to `entryBytes` each. */
@@ -343,10 +343,4 @@ function askedOf(logprobs: readonly TokenLogprob[], { ids }: IdsQuery): readonly
   const missing = ids.find((id) => !come.has(id));
   if (missing === undefined) return logprobs;
   throw new InvalidRow(`token ${missing} was asked for by its id, and did not come`);
-}
-
-/** A tenant's salt: the same on every worker, and without the tenant's name. */
-export function tenantSalt(tenant: string | undefined): string {
-  const hash = createHash("sha256").update(`prefix cache of ${tenant ?? ""}`);
-  return hash.digest("base64url").slice(0, 22);
 }

@@ -26,21 +26,16 @@ const many = (kind: CallKind, owner: string, count: number, name = owner) =>
 
 test("a row that is needed comes before drafts, these before first calls, and probes before all", async () => {
   const calls = [...many("first", "a", 1, "first"), ...many("drafted", "a", 1, "drafted")];
-  expect(await orderOf([...calls, ...many("needed", "a", 1, "needed"), ["probe", "", "p"]])).toEqual([
-    "p",
-    "needed1",
-    "drafted1",
-    "first1",
-  ]);
+  expect(
+    await orderOf([...calls, ...many("needed", "a", 1, "needed"), ["probe", "", "p"]]),
+  ).toEqual(["p", "needed1", "drafted1", "first1"]);
 });
 
 test("every fourth place goes to the call that has waited longest, so that none waits for ever", async () => {
   const calls = [...many("first", "a", 2, "first"), ...many("drafted", "a", 1, "drafted")];
-  expect(await orderOf([...calls, ...many("needed", "a", 9)])).toEqual([
-    ...["a1", "a2", "a3", "first1"],
-    ...["a4", "a5", "a6", "first2"],
-    ...["a7", "a8", "a9", "drafted1"],
-  ]);
+  expect(await orderOf([...calls, ...many("needed", "a", 9)])).toEqual(
+    "a1 a2 a3 first1 a4 a5 a6 first2 a7 a8 a9 drafted1".split(" "),
+  );
 });
 
 test("tenants take turns", async () => {

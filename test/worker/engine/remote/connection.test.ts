@@ -142,7 +142,7 @@ describe("what does not pass", () => {
   test("a base that stays away: the error names it and the reason, and not the address or the key", async () => {
     const { server, connection } = await connect(
       async () => ({ status: 503, body: { error: { message: `loading, ${KEY}` } } }),
-      { patienceMs: 150 },
+      { patienceMs: 600 },
     );
     const texts: string[] = [];
     connection.onServerText = (text) => texts.push(text);
@@ -253,7 +253,7 @@ test("the wait for a place counts neither towards the time of a call nor towards
 });
 
 test("a check is awaited before each try, and its failure counts as one of the call", async () => {
-  const { server, connection } = await connect(async () => null, { patienceMs: 400 });
+  const { server, connection } = await connect(async () => null, { patienceMs: 600 });
   let checks = 0;
   connection.beforeTry = async () => {
     if (++checks < 3) throw new AppError("base_unavailable", "The base model big: it restarts");
@@ -294,16 +294,14 @@ test("a stream makes room for a call that waits, after its first rows", async ()
   const connection = connectTo(await server.listen(), { concurrency: 1 });
   onTestFinished(() => server.close());
   const { signal } = new AbortController();
-  const rowsOf = async (onRow: (row: number) => void) => {
-    let rows = 0;
-    const events = connection.events({ ...STREAM, body: { stream: true }, signal });
-    for await (const { value } of events) onRow((rows++, value as number));
-    return rows;
-  };
-  expect(await rowsOf(() => {})).toBe(12);
-  let waiting: ReturnType<typeof call> | undefined;
-  expect(await rowsOf(() => (waiting ??= call(connection)))).toBe(4);
-  expect((await waiting!).value).toBe(7);
+  const stream = () => connection.events({ ...STREAM, body: { stream: true }, signal });
+  expect(await Array.fromAsync(stream())).toHaveLength(12);
+  const rows = stream();
+  await rows.next();
+  const waiting = call(connection);
+  // The first row was taken before.
+  expect(await Array.fromAsync(rows)).toHaveLength(3);
+  expect((await waiting).value).toBe(7);
 });
 
 test.each([
