@@ -10,6 +10,7 @@ import { matchedRoutes } from "hono/route";
 import { newId } from "../shared/ids.ts";
 import type { AddressRanges } from "../shared/webhooks/url.ts";
 import type { RequestStores } from "./redis/stores.ts";
+import type { CompileElsewhere } from "./http/compile-elsewhere.ts";
 import type { AppEnv } from "./http/context.ts";
 import type { Log } from "./runtime/log.ts";
 import { authenticate } from "./middleware/auth.ts";
@@ -40,6 +41,8 @@ export interface AppDeps {
   readonly publicUrl?: string | undefined;
   /** Where spans are sent; absent if none are sent. */
   readonly otlp?: Otlp | undefined;
+  /** Compiles response formats on another thread. Default: on that of the requests, in parts. */
+  readonly compileElsewhere?: CompileElsewhere;
   readonly log: Log;
   /** Default: none, as in tests. */
   readonly pages?: PageFiles;
@@ -74,6 +77,7 @@ export function createApp({
   webhookAllow,
   publicUrl,
   otlp,
+  compileElsewhere,
   log,
   pages = NO_PAGE_FILES,
   isStopping = () => false,
@@ -110,6 +114,7 @@ export function createApp({
     c.set("isStopping", isStopping);
     c.set("publicUrl", publicUrl ?? c.req.url);
     if (otlp) c.set("otlp", otlp);
+    if (compileElsewhere) c.set("compileElsewhere", compileElsewhere);
     return next();
   });
   // Not `.`: that leaves out paths with a line end (`%0A`).

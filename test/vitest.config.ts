@@ -73,7 +73,9 @@ export default defineConfig({
         test: {
           name: "unit",
           env: CHILD_ENV,
-          include: ["test/{bench,gpu-check,infra,scorecard,shared,worker}/**/*.test.ts"],
+          include: [
+            "test/{bench,edge-server,gpu-check,infra,scorecard,shared,worker}/**/*.test.ts",
+          ],
           testTimeout: TEST_TIMEOUT_MS,
         },
       },

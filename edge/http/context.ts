@@ -4,6 +4,7 @@ import type { ApiKeyRecord } from "../../shared/keys/record.ts";
 import type { AddressRanges } from "../../shared/webhooks/url.ts";
 import type { TicketRecord } from "../redis/tickets.ts";
 import type { RequestStores } from "../redis/stores.ts";
+import type { CompileElsewhere } from "./compile-elsewhere.ts";
 import type { Otlp } from "../runtime/env.ts";
 
 export interface AppEnv {
@@ -19,6 +20,8 @@ export interface AppEnv {
     sentBody?: unknown;
     /** Addresses that webhooks may be sent to although they are not public. */
     webhookAllow: AddressRanges;
+    /** Compiles response formats on another thread, where there is one. */
+    compileElsewhere?: CompileElsewhere;
     /** A URL whose origin is that of links to the API. */
     publicUrl: string;
     /** Whether the server is about to end, and closes connections that clients would have kept. */

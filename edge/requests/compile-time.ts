@@ -1,9 +1,11 @@
 /**
- * A share of the time for each tenant in which response formats are compiled. All requests run on one thread, and a format takes
- * up to about 100 ms of it, in parts, so the formats of one tenant, accepted or refused, must not slow down the requests of others.
+ * A share of the time for each tenant in which response formats are compiled. A format takes up to about 100 ms, and all formats are
+ * compiled on one thread, so those of one tenant, accepted or refused, must not slow down the requests of others. On Node it is a
+ * thread of its own (server/format-compiler.ts), in workerd that of the requests, which compiles in parts.
  */
 import { AppError } from "../../shared/api/errors.ts";
 import { inTurns, type Parts } from "../../shared/grammar/rules/parts.ts";
+import type { DoneElsewhere } from "../http/compile-elsewhere.ts";
 import { CompilePlaces, type CompilePlace } from "./compile-places.ts";
 
 /** Time that a tenant can use at once. */
@@ -56,11 +58,27 @@ export class CompileTime {
    * Does the work in turns with other requests, and takes its time from the tenant's share.
    * @throws AppError rate_limit_exceeded if none is left, or if too many formats of the tenant wait; and the errors of the work
    */
-  async spend<T>(tenant: string, work: Parts<T>): Promise<T> {
+  spend<T>(tenant: string, work: Parts<T>): Promise<T> {
+    return this.#inPlace(tenant, (place) =>
+      inTurns(work, (part) => this.#timed(tenant, place, part)),
+    );
+  }
+
+  /** The same for work on another thread. */
+  spendElsewhere<T>(tenant: string, work: () => Promise<DoneElsewhere<T>>): Promise<T> {
+    return this.#inPlace(tenant, async () => {
+      const { spentMs, result } = await work();
+      const atMs = this.#now();
+      this.#set(tenant, { leftMs: this.#leftMs(tenant, atMs) - spentMs, atMs });
+      return result();
+    });
+  }
+
+  async #inPlace<T>(tenant: string, run: (place: CompilePlace) => Promise<T>): Promise<T> {
     this.#requireTime(tenant);
     const place = await this.#places.take(tenant, () => this.#requireTime(tenant));
     try {
-      return await inTurns(work, (part) => this.#timed(tenant, place, part));
+      return await run(place);
     } finally {
       this.#places.leave(tenant, place);
     }

@@ -24,6 +24,7 @@ import {
 } from "../../shared/submission/submission.ts";
 import type { AppContext } from "../http/context.ts";
 import type { ContractPart } from "../http/route.ts";
+import { compileParts } from "../../shared/submission/output-grammars.ts";
 import { CompileTime } from "./compile-time.ts";
 import { CANCEL_ON_DISCONNECT, cancelsOnDisconnect, cancelOnDisconnect } from "./disconnect.ts";
 import { IDEMPOTENCY, idempotencyClaim, idempotencyConflict } from "./idempotency.ts";
@@ -34,13 +35,16 @@ const compileTime = new CompileTime();
 
 /** The API key and the lookups of this request, in the form that shared/submission needs. */
 export function requestContext(c: AppContext): RequestContext {
-  const { principal, stores, webhookAllow } = c.var;
+  const { principal, stores, webhookAllow, compileElsewhere } = c.var;
   return {
     principal,
     models: stores.fleet,
     jobs: stores.jobs,
     webhookAllow,
-    compile: (work) => compileTime.spend(principal.tenant, work),
+    compile: (rules, json) =>
+      compileElsewhere
+        ? compileTime.spendElsewhere(principal.tenant, () => compileElsewhere(json))
+        : compileTime.spend(principal.tenant, compileParts(rules)),
   };
 }
 

@@ -16,6 +16,7 @@ import { logsOver } from "../redis/shared-logs.ts";
 import { RequestStores } from "../redis/stores.ts";
 import { otlpOf, parseEnv, type Env } from "../runtime/env.ts";
 import { log } from "../runtime/log.ts";
+import { FormatCompiler } from "./format-compiler.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { EdgeServer } from "./server.ts";
 import { parseSettings, type Settings } from "./settings.ts";
@@ -68,6 +69,7 @@ export async function start(stop: AbortSignal): Promise<void> {
   const logs = logsOver(streams, env);
   const openStores = () => new RequestStores(env, logs, commands);
   const usable = untilUsable(commands, env.REDIS_URL, () => openStores().requireWritable());
+  const compiler = new FormatCompiler((event) => log({ event, level: "warn" })).start();
   let referenceScript: string | null = null;
   const app = createApp({
     openStores,
@@ -75,6 +77,7 @@ export async function start(stop: AbortSignal): Promise<void> {
     webhookAllow: env.WEBHOOK_ALLOW,
     publicUrl: env.PUBLIC_URL,
     otlp: otlpOf(env),
+    compileElsewhere: (json) => compiler.compile(json),
     log,
     pages: {
       // It takes 10 MB of memory, which most processes never need.

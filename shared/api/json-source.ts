@@ -22,8 +22,32 @@ export function numberText(container: object, key: string | number): string {
   return sources.get(container)?.numbers.get(String(key)) ?? String(value);
 }
 
+/** JSON of a parsed value with everything that its text had. Equal texts are of equal values. */
+export function sourceJson(value: unknown): string {
+  return lostNothing(value) ? JSON.stringify(value) : writeSource(value);
+}
+
+/** The value of a text that `sourceJson` has written. */
+export function parseSource(text: string): unknown {
+  const value: unknown = JSON.parse(text);
+  rememberSource(text, value, true);
+  return value;
+}
+
+function writeSource(value: unknown): string {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  const member = (key: string | number): string => {
+    const part = (value as Record<string | number, unknown>)[key] ?? null;
+    return typeof part === "number" ? numberText(value, key) : writeSource(part);
+  };
+  if (Array.isArray(value)) return `[${value.map((_, i) => member(i)).join()}]`;
+  const isWritten = (key: string) => (value as Record<string, unknown>)[key] !== undefined;
+  const keys = keysInOrder(value).filter(isWritten);
+  return `{${keys.map((key) => `${JSON.stringify(key)}:${member(key)}`).join()}}`;
+}
+
 /** Whether a parsed value is the same as its text: equal values then have equal JSON. */
-export function lostNothing(value: unknown): boolean {
+function lostNothing(value: unknown): boolean {
   const open = [value];
   for (let part = open.pop(); part !== undefined; part = open.pop()) {
     if (typeof part !== "object" || part === null) continue;

@@ -1,17 +1,38 @@
 /** The grammars of the latest response formats and tools: clients and batches send the same ones again and again. */
-import { lostNothing } from "../api/json-source.ts";
-import { AppError } from "../api/errors.ts";
+import { sourceJson } from "../api/json-source.ts";
 import type { Grammar } from "../grammar/rules/grammar.ts";
-import type { Parts } from "../grammar/rules/parts.ts";
+import { inTurns, type Parts } from "../grammar/rules/parts.ts";
 import { outputRulesParts, type OutputRules } from "../tools/grammar.ts";
+import { refusalError, refusalOf, type Refusal } from "./refusal.ts";
 
 /** Characters of JSON of all grammars and formats together: about 12 MB of memory. */
 const CHARS_MAX = 2_000_000;
 /** Added to the JSON of each entry, so that many small ones have a bound too. */
 const ENTRY_CHARS = 1_000;
 
-/** The error of a refused format, without its stack. */
-type Refusal = Pick<AppError, "code" | "message" | "param">;
+export interface CompiledRules {
+  /** Null if any text is allowed. */
+  readonly grammar: Grammar | null;
+  /** Characters of its JSON. */
+  readonly chars: number;
+}
+
+/**
+ * Compiles a format and tools.
+ * @param json the same as text, which another thread can read (api/json-source.ts)
+ * @throws AppError as `outputRulesParts`
+ */
+export type CompileRules = (rules: OutputRules, json: string) => Promise<CompiledRules>;
+
+/** The work itself. */
+export function* compileParts(rules: OutputRules): Parts<CompiledRules> {
+  const grammar = yield* outputRulesParts(rules);
+  yield;
+  return { grammar, chars: JSON.stringify(grammar).length };
+}
+
+/** On this thread, in turns with its other work. */
+export const compileHere: CompileRules = (rules) => inTurns(compileParts(rules));
 
 interface Known {
   readonly result: { readonly grammar: Grammar | null } | { readonly refusal: Refusal };
@@ -30,29 +51,23 @@ export class OutputGrammars {
   readonly #tenants = new Map<string, TenantFormats>();
   #chars = 0;
 
-  /**
-   * @param compile does the work
-   * @throws AppError as `outputRulesParts`, and the errors of `compile`
-   */
+  /** @throws AppError as `outputRulesParts`, and the errors of `compile` */
   async get(
     tenant: string,
-    rules: OutputRules,
-    compile: (work: Parts<Grammar | null>) => Promise<Grammar | null>,
+    { format, tools }: OutputRules,
+    compile: CompileRules,
   ): Promise<Grammar | null> {
-    // The order of keys and exact numbers are not in the content.
-    if (!lostNothing(rules)) return compile(outputRulesParts(rules));
-    const key = JSON.stringify([rules.format, rules.tools]);
+    const rules = { format, tools };
+    const key = sourceJson(rules);
     const known = this.#find(tenant, key);
     if (known) return resultOf(known);
     try {
-      const grammar = await compile(outputRulesParts(rules));
-      this.#keep(tenant, key, { grammar });
+      const { grammar, chars } = await compile(rules, key);
+      this.#keep(tenant, key, { grammar }, chars);
       return grammar;
     } catch (error) {
-      if (error instanceof AppError && REFUSALS.has(error.code)) {
-        const { code, message, param } = error;
-        this.#keep(tenant, key, { refusal: { code, message, param } });
-      }
+      const refusal = refusalOf(error);
+      if (refusal) this.#keep(tenant, key, { refusal }, refusal.message.length);
       throw error;
     }
   }
@@ -67,10 +82,10 @@ export class OutputGrammars {
     return known;
   }
 
-  #keep(tenant: string, key: string, result: Known["result"]): void {
+  #keep(tenant: string, key: string, result: Known["result"], resultChars: number): void {
     const formats = this.#tenants.get(tenant) ?? { tenant, known: new Map(), chars: 0 };
     if (formats.known.has(key)) return;
-    const chars = key.length + JSON.stringify(result).length + ENTRY_CHARS;
+    const chars = key.length + resultChars + ENTRY_CHARS;
     if (chars > CHARS_MAX / 2) return;
     formats.known.set(key, { result, chars });
     formats.chars += chars;
@@ -98,14 +113,10 @@ export class OutputGrammars {
 /** @throws AppError of its own for each caller */
 function resultOf({ result }: Known): Grammar | null {
   if ("grammar" in result) return result.grammar;
-  const { code, message, param } = result.refusal;
-  throw new AppError(code, message, param === null ? {} : { param });
+  throw refusalError(result.refusal);
 }
 
 function moveToEnd<K, V>(map: Map<K, V>, key: K, value: V): void {
   map.delete(key);
   map.set(key, value);
 }
-
-/** The errors of a format itself: another try gives the same. */
-const REFUSALS: ReadonlySet<string> = new Set(["invalid_request", "unsupported_parameter"]);

@@ -13,8 +13,6 @@ import type {
 } from "../jobs/record.ts";
 import type { ModelCard } from "../workers/model-card.ts";
 import type { ApiKeyRecord } from "../keys/record.ts";
-import type { Grammar } from "../grammar/rules/grammar.ts";
-import { inTurns, type Parts } from "../grammar/rules/parts.ts";
 import { choiceId, toJobId } from "../jobs/ids.ts";
 import type { JobStore } from "../jobs/store.ts";
 import { LIMITS } from "../api/limits.ts";
@@ -22,7 +20,7 @@ import type { RetentionFields } from "../api/generation.ts";
 import { requireRoom, type WorkerLookup } from "./job-room.ts";
 import type { ResolvedPair } from "./steering.ts";
 import { jobParts } from "./job-parts.ts";
-import { OutputGrammars } from "./output-grammars.ts";
+import { compileHere, OutputGrammars, type CompileRules } from "./output-grammars.ts";
 import { toolSettings } from "./tools.ts";
 import { withSuccessiveSeeds, toGenerations } from "./validate.ts";
 import { urlProblem, type AddressRanges } from "../webhooks/url.ts";
@@ -36,8 +34,8 @@ export interface RequestContext {
   readonly jobs: Pick<JobStore, "record" | "output">;
   /** Addresses that webhooks may be sent to although they are not public. */
   readonly webhookAllow: AddressRanges;
-  /** Compiles a response format and tools; absent: without a limit of time. */
-  readonly compile?: (work: Parts<Grammar | null>) => Promise<Grammar | null>;
+  /** Compiles a response format and tools; absent: on this thread, without a limit of time. */
+  readonly compile?: CompileRules;
 }
 
 /** A request of any protocol: n jobs for each input. */
@@ -97,12 +95,10 @@ async function makeSubmission(
   if (request.webhook) requireAllowedUrl(context, request.webhook.url, "webhook.url");
   const tools = toolSettings(request, inputs, card);
   // Once for all prompts, because it is the most expensive check.
-  const { compile = inTurns } = context;
+  const { compile = compileHere } = context;
   const format = request.response_format;
   const grammar =
-    format || tools
-      ? await outputGrammars.get(principal.tenant, { format, tools }, (work) => compile(work))
-      : null;
+    format || tools ? await outputGrammars.get(principal.tenant, { format, tools }, compile) : null;
   const bounds = { card, pairs, limits: principal.limits, choices, grammar, tools, fillsContext };
   const generations = toGenerations(request, jobParts(generationRequest), bounds).flatMap(
     (generation) => withSuccessiveSeeds(generation, n),

@@ -11,7 +11,7 @@ export interface HostileInput {
   /** Requests at the same time. */
   readonly concurrency: number;
   readonly changes: Partial<ValidGeneration>;
-  /** Compiled for each request on the thread that reads the stream, as the worker does for a line of a batch. */
+  /** Compiled for each request, as if each were another one: equal ones are compiled once. */
   readonly format?: ResponseFormat;
 }
 

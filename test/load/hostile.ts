@@ -10,7 +10,10 @@ import type { ResponseFormat } from "../../shared/api/response-formats.ts";
 import type { ValidGeneration } from "../../shared/jobs/record.ts";
 import { EngineClient } from "../../worker/engine-client/client.ts";
 import { quantile } from "../bench/statistics.ts";
-import { compiledInTurns } from "../support/costly-formats.ts";
+import { FormatCompiler } from "../../edge/server/format-compiler.ts";
+import { compileResponseFormat } from "../../shared/grammar/format.ts";
+import type { Grammar } from "../../shared/grammar/rules/grammar.ts";
+import { AppError } from "../../shared/api/errors.ts";
 import { generation } from "../support/generation.ts";
 import { HOSTILE_INPUTS, ORDINARY, type HostileInput } from "./hostile-inputs.ts";
 
@@ -54,6 +57,19 @@ const engine = await EngineClient.start(
   },
 );
 const model = engine.cards[0]!.id;
+const compiler = new FormatCompiler(console.warn).start();
+const ANY_OBJECT = compileResponseFormat({ type: "json_object" })!;
+
+/** As the edge does it; that of any JSON object if the format is refused. */
+async function compiled(format: ResponseFormat): Promise<Grammar> {
+  const { result } = await compiler.compile(JSON.stringify({ format }));
+  try {
+    return result().grammar!;
+  } catch (error) {
+    if (error instanceof AppError) return ANY_OBJECT;
+    throw error;
+  }
+}
 
 /** Streams one generation after another, and returns the ms between tokens, until the signal. */
 async function streamGaps(signal: AbortSignal): Promise<number[]> {
@@ -78,7 +94,7 @@ async function send(
 ): Promise<number> {
   let ended = 0;
   for (; !signal.aborted; ended++) {
-    const grammar = format && { grammar: await compiledInTurns(format) };
+    const grammar = format && { grammar: await compiled(format) };
     const request = generation({ ...changes(), ...grammar });
     for await (const event of engine.run("hostile", request, [], signal)) {
       if (event.type === "failed" && event.code === "internal") throw new Error(event.message);

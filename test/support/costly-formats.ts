@@ -2,8 +2,6 @@
 import type { ResponseFormat } from "../../shared/api/response-formats.ts";
 import { compileResponseFormat } from "../../shared/grammar/format.ts";
 import type { Grammar } from "../../shared/grammar/rules/grammar.ts";
-import { inTurns } from "../../shared/grammar/rules/parts.ts";
-import { outputRulesParts } from "../../shared/tools/grammar.ts";
 
 /** Takes the whole budget, and is refused. */
 export const WHOLE_BUDGET: ResponseFormat = {
@@ -165,11 +163,9 @@ const GRAMMARS: readonly (readonly [name: string, grammar: string])[] = [
 
 export const COSTLY_FORMATS: readonly (readonly [name: string, format: ResponseFormat])[] = [
   ...SCHEMAS.map(([name, schema]) => {
-    const format = {
-      type: "json_schema",
-      json_schema: { name: "costly", schema },
-    } as ResponseFormat;
-    return [name, format] as const;
+    const format = { type: "json_schema", json_schema: { name: "costly", schema } };
+    // As requests have them: equal schemas within it are objects of their own.
+    return [name, JSON.parse(JSON.stringify(format)) as ResponseFormat] as const;
   }),
   ...GRAMMARS.map(([name, grammar]) => [name, { type: "grammar", grammar }] as const),
 ];
@@ -178,15 +174,6 @@ export const COSTLY_FORMATS: readonly (readonly [name: string, format: ResponseF
 export function compiledOrObject(format: ResponseFormat): Grammar {
   try {
     return compileResponseFormat(format)!;
-  } catch {
-    return compileResponseFormat({ type: "json_object" })!;
-  }
-}
-
-/** The same in turns with other work of the thread, as an edge and a worker compile formats. */
-export async function compiledInTurns(format: ResponseFormat): Promise<Grammar> {
-  try {
-    return (await inTurns(outputRulesParts({ format })))!;
   } catch {
     return compileResponseFormat({ type: "json_object" })!;
   }

@@ -11,6 +11,7 @@ import type { ModelCard } from "../../shared/workers/model-card.ts";
 import {
   isEndEvent,
   NO_USAGE,
+  toSent,
   type EngineOptions,
   type EngineStats,
   type FromEngine,
@@ -195,8 +196,9 @@ export class EngineClient {
       onEvent({ type: "end", finish: null, usage: NO_USAGE });
     };
     signal.addEventListener("abort", stop);
+    const sent = toSent(generation);
     try {
-      this.#toPrepare({ type: "prepare", run, tenant, generation, resume, submittedAtMs });
+      this.#toPrepare({ type: "prepare", run, tenant, generation: sent, resume, submittedAtMs });
       if (signal.aborted) stop();
       for (;;) {
         for (const event of events.splice(0)) {

@@ -56,6 +56,19 @@ test("formats that a tenant sends at the same time use its share together, and o
   expect(all).toContainEqual(expect.objectContaining({ reason: refused }));
 });
 
+test("the time of another thread counts too, also of a refused format", async () => {
+  const compileTime = new CompileTime(now, now);
+  const compile = (tenant: string, spentMs: number, result = () => "grammar") =>
+    compileTime.spendElsewhere(tenant, async () => ({ spentMs, result }));
+  expect(await compile("a", 600)).toBe("grammar");
+  const fails = () => {
+    throw new Error("refused");
+  };
+  await expect(compile("a", 600, fails)).rejects.toThrow("refused");
+  await expect(compile("a", 1)).rejects.toThrow(refused);
+  expect(await compile("b", 1)).toBe("grammar");
+});
+
 /** Work that goes on until it is released. */
 function heldWork() {
   const compileTime = new CompileTime(now, () => 0);

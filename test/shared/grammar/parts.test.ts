@@ -3,7 +3,7 @@ import { describe, expect, test, vi } from "vitest";
 import { outputRulesParts } from "../../../shared/tools/grammar.ts";
 import { Budget } from "../../../shared/grammar/rules/budget.ts";
 import { inTurns } from "../../../shared/grammar/rules/parts.ts";
-import { OutputGrammars } from "../../../shared/submission/output-grammars.ts";
+import { compileHere, OutputGrammars } from "../../../shared/submission/output-grammars.ts";
 import { AppError } from "../../../shared/api/errors.ts";
 import { rememberSource } from "../../../shared/api/json-source.ts";
 import type { ResponseFormat } from "../../../shared/api/response-formats.ts";
@@ -63,7 +63,7 @@ function mostSteps(work: ReturnType<typeof outputRulesParts>): number {
 
 describe("the latest formats are kept:", () => {
   const setUp = () => {
-    const compile = vi.fn(async (work: ReturnType<typeof outputRulesParts>) => inTurns(work));
+    const compile = vi.fn(compileHere);
     const grammars = new OutputGrammars();
     return {
       compile,
@@ -87,8 +87,8 @@ describe("the latest formats are kept:", () => {
     expect(compile).toHaveBeenCalledTimes(4);
   });
 
-  test("numbers that JavaScript would change are not mistaken for each other", async () => {
-    const { get } = setUp();
+  test("numbers that JavaScript would change are not mistaken for each other, and formats with them are kept too", async () => {
+    const { compile, get } = setUp();
     const parsed = (text: string) => {
       const value = JSON.parse(text) as object;
       rememberSource(text, value, true);
@@ -98,6 +98,8 @@ describe("the latest formats are kept:", () => {
     const other = await get("a", parsed('{"anyOf": [{"const": 9007199254740992}]}'));
     expect(JSON.stringify(one)).toContain("9007199254740993");
     expect(JSON.stringify(other)).toContain("9007199254740992");
+    expect(await get("a", parsed('{"anyOf": [{"const": 9007199254740993}]}'))).toBe(one);
+    expect(compile).toHaveBeenCalledTimes(2);
   });
 
   test("the oldest is dropped when all of them are too large", async () => {

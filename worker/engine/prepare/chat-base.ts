@@ -1,7 +1,6 @@
 /** The conversation of a generation whose base is a hosted model that takes only chats. What cannot be asked of it is refused. */
 import { AppError } from "../../../shared/api/errors.ts";
-import type { Generation } from "../../../shared/jobs/record.ts";
-import type { PreparedGeneration, TokenIds } from "../../engine-client/messages.ts";
+import type { PreparedGeneration, SentGeneration, TokenIds } from "../../engine-client/messages.ts";
 import type { EnsembleTokenizers } from "../model/ensemble-tokenizers.ts";
 
 /**
@@ -11,7 +10,7 @@ import type { EnsembleTokenizers } from "../model/ensemble-tokenizers.ts";
  */
 export function chatOfBase(
   { id, basePrompts }: Pick<EnsembleTokenizers, "id" | "basePrompts">,
-  generation: Generation,
+  generation: SentGeneration,
   forcedTokens: TokenIds | null,
 ): PreparedGeneration["chat"] {
   if (basePrompts !== "chat" && basePrompts !== "chat-start") return null;
@@ -34,7 +33,7 @@ export function chatOfBase(
 type Refuse = (param: string, reason: string) => AppError;
 
 function checkFirstToken(
-  { maxTokens }: Generation,
+  { maxTokens }: SentGeneration,
   forcedTokens: TokenIds | null,
   refuse: Refuse,
 ): void {

@@ -13,10 +13,16 @@ const GRAMMARS_MAX = 16;
 export class CompiledGrammars {
   readonly #latest = new Map<string, PreparedGrammar>();
 
-  /** @throws AppError invalid_request for a grammar that an earlier version has accepted and that costs too much */
-  get(grammar: Grammar): PreparedGrammar {
-    const hash = createHash("sha256").update(JSON.stringify(grammar)).digest("hex");
-    const compiled = this.#latest.get(hash) ?? { hash, tables: compile(grammar) };
+  /**
+   * @param json of the grammar
+   * @throws AppError invalid_request for a grammar that an earlier version has accepted and that costs too much
+   */
+  get(json: string): PreparedGrammar {
+    const hash = createHash("sha256").update(json).digest("hex");
+    const compiled = this.#latest.get(hash) ?? {
+      hash,
+      tables: compile(JSON.parse(json) as Grammar),
+    };
     this.#latest.delete(hash);
     this.#latest.set(hash, compiled);
     const [oldest] = this.#latest.keys();

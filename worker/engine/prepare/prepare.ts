@@ -5,8 +5,12 @@
 import { createHash } from "node:crypto";
 import { contextLengthExceeded } from "../../../shared/api/context-length.ts";
 import { AppError } from "../../../shared/api/errors.ts";
-import type { Generation } from "../../../shared/jobs/record.ts";
-import type { PreparedGeneration, PrepareRequest, TokenIds } from "../../engine-client/messages.ts";
+import type {
+  PreparedGeneration,
+  PrepareRequest,
+  SentGeneration,
+  TokenIds,
+} from "../../engine-client/messages.ts";
 import type { EnsembleTokenizers, Role } from "../model/ensemble-tokenizers.ts";
 import type { PromptInput } from "../model/tokenizer.ts";
 import { chatOfBase } from "./chat-base.ts";
@@ -106,8 +110,8 @@ function findEnsemble(
 /** The tokens of the completion by the base's tokenizer. @throws AppError invalid_request, context_length_exceeded */
 function completionTokens(
   ensemble: EnsembleTokenizers,
-  { maxTokens }: Generation,
-  completion: NonNullable<Generation["completion"]>,
+  { maxTokens }: SentGeneration,
+  completion: NonNullable<SentGeneration["completion"]>,
   { promptTokens, contextTokens }: { promptTokens: number; contextTokens: number },
 ): TokenIds {
   const param = "completion";

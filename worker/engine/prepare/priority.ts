@@ -1,6 +1,7 @@
-/** The priority of a thread among all threads of the machine. */
+/** The priority of the prepare thread. */
 import { readlinkSync } from "node:fs";
 import { getPriority, setPriority } from "node:os";
+import { lowerThreadPriority } from "../../../shared/threads/priority.ts";
 
 /**
  * With a busy loop on each of two cores and a load of 8, in turns with nice 0, 5 and 10, a text of 1,741 tokens took 31, 50 and 197 ms,
@@ -8,27 +9,6 @@ import { getPriority, setPriority } from "node:os";
  */
 const NICE = 5;
 
-/**
- * Lowers the priority of the calling thread, so that on a machine without a free core the engine thread does not wait for it. Linux takes
- * the id of a thread for that of a process here. Elsewhere nothing changes.
- * @returns why it could not, if a sandbox denies it
- */
-export function lowerThreadPriority(): string[] {
-  try {
-    const id = threadId();
-    // A process may not raise its priority.
-    if (id !== null && getPriority(id) < NICE) setPriority(id, NICE);
-    return [];
-  } catch (error) {
-    return [`The prepare thread keeps its priority: ${(error as Error).message}`];
-  }
-}
-
-/** The id that Linux gives the calling thread; null elsewhere. */
-function threadId(): number | null {
-  try {
-    return Number(/\d+$/.exec(readlinkSync("/proc/thread-self"))?.[0] ?? null) || null;
-  } catch {
-    return null;
-  }
-}
+/** @returns why it could not be lowered, if a sandbox denies it */
+export const lowerPriority = (): string[] =>
+  lowerThreadPriority("prepare", NICE, { readlinkSync, getPriority, setPriority });

@@ -4,11 +4,13 @@
  * after the last difference are scored.
  */
 import { AppError } from "../../../shared/api/errors.ts";
-import type { Generation } from "../../../shared/jobs/record.ts";
-import type { TokenIds } from "../../engine-client/messages.ts";
+import type { SentGeneration, TokenIds } from "../../engine-client/messages.ts";
 
 /** @throws AppError invalid_request if there is no room for the log-probabilities of so many tokens */
-export function checkScoredPrompt({ promptLogprobs }: Generation, promptTokens: number): void {
+export function checkScoredPrompt(
+  { promptLogprobs }: Pick<SentGeneration, "promptLogprobs">,
+  promptTokens: number,
+): void {
   if (!promptLogprobs || promptTokens <= promptLogprobs.tokensMax) return;
   const message = `prompt has ${promptTokens} tokens; at most ${promptLogprobs.tokensMax} can have log-probabilities in this request: send fewer prompts at once, or ask for fewer tokens at each position`;
   throw new AppError("invalid_request", message, { param: "prompt" });

@@ -23,7 +23,7 @@ import { loadAllTokenizers } from "../model/ensemble-tokenizers.ts";
 import { readManifest } from "../model/manifest.ts";
 import { CompiledGrammars } from "./compiled-grammars.ts";
 import { prepare } from "./prepare.ts";
-import { lowerThreadPriority } from "./priority.ts";
+import { lowerPriority } from "./priority.ts";
 import { PromptCache } from "./prompt-cache.ts";
 import { answerQuestion } from "./tokenize.ts";
 import { Turns } from "./turns.ts";
@@ -36,7 +36,7 @@ const send = (message: FromPrepare) => port.postMessage(message);
 const { manifestFile } = workerData as EngineOptions;
 
 try {
-  const warnings = lowerThreadPriority();
+  const warnings = lowerPriority();
   const preparing = {
     ensembles: loadAllTokenizers(readManifest(manifestFile)),
     prompts: new PromptCache(PROMPT_CACHE_BYTES_MAX),

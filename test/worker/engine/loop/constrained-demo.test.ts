@@ -47,7 +47,7 @@ test("each of many outputs in one batch validates", { timeout: 120_000 }, async 
   const { models, decode, eosIds, unusedIds } = ensemble;
   for (let seed = 0; seed < 24; seed++) {
     const schema = SCHEMAS[seed % SCHEMAS.length]!;
-    const grammar = grammars.get(compileResponseFormat(schemaFormat(schema))!);
+    const grammar = grammars.get(JSON.stringify(compileResponseFormat(schemaFormat(schema))));
     const constraint = ensemble.constrain(grammar, eosIds);
     const isComplete = () => constraint.isComplete;
     const sampler = new Sampler(

@@ -5,6 +5,7 @@ import type {
   EnsembleTokenizers,
   Role,
 } from "../../../../worker/engine/model/ensemble-tokenizers.ts";
+import { toSent } from "../../../../worker/engine-client/messages.ts";
 import { CompiledGrammars } from "../../../../worker/engine/prepare/compiled-grammars.ts";
 import { prepare } from "../../../../worker/engine/prepare/prepare.ts";
 import { PromptCache } from "../../../../worker/engine/prepare/prompt-cache.ts";
@@ -53,7 +54,7 @@ const prepared = (changes: Partial<Generation> = {}, resume: number[] = []) =>
     { ensembles, prompts: new PromptCache(2 ** 20), grammars: new CompiledGrammars() },
     {
       tenant: "acme",
-      generation: generation({ model: "own", ...changes }),
+      generation: toSent(generation({ model: "own", ...changes })),
       resume,
       submittedAtMs: 0,
     },
@@ -140,7 +141,7 @@ test("choices with the same prompt tokenize it once, another tenant's prompt aga
   const run = (tenant: string, seed: number) =>
     prepare(preparing, {
       tenant,
-      generation: generation({ model: "counted", seed }),
+      generation: toSent(generation({ model: "counted", seed })),
       resume: [],
       submittedAtMs: seed,
     });
@@ -165,7 +166,7 @@ test("a prompt that depends on the time has that of the job's submission", () =>
     prompts: new PromptCache(2 ** 20),
     grammars: new CompiledGrammars(),
   };
-  const job = { tenant: "acme", generation: generation({ model: "dated" }), resume: [] };
+  const job = { tenant: "acme", generation: toSent(generation({ model: "dated" })), resume: [] };
   for (const submittedAtMs of [1, 1, 2]) prepare(preparing, { ...job, submittedAtMs });
   expect(times).toEqual([1, 2]);
 });

@@ -1,7 +1,7 @@
 /** A thread that may not change its priority. */
 import { setPriority } from "node:os";
 import { expect, test, vi } from "vitest";
-import { lowerThreadPriority } from "../../../../worker/engine/prepare/priority.ts";
+import { lowerPriority } from "../../../../worker/engine/prepare/priority.ts";
 
 vi.mock("node:os", () => ({
   getPriority: () => 0,
@@ -11,7 +11,7 @@ vi.mock("node:os", () => ({
 }));
 
 test.runIf(process.platform === "linux")("a sandbox that denies it is a warning", () => {
-  expect(lowerThreadPriority()).toEqual([
+  expect(lowerPriority()).toEqual([
     "The prepare thread keeps its priority: setPriority returned EPERM",
   ]);
   expect(setPriority).toHaveBeenCalledOnce();

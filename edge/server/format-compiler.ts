@@ -1,0 +1,87 @@
+/**
+ * Compiles response formats on a thread of its own, so that no request or stream waits for them: the first part of a schema alone, which
+ * cannot be divided, takes up to 130 ms.
+ */
+import { Worker } from "node:worker_threads";
+import type { Grammar } from "../../shared/grammar/rules/grammar.ts";
+import type { CompiledRules } from "../../shared/submission/output-grammars.ts";
+import { refusalError, type Refusal } from "../../shared/submission/refusal.ts";
+import type { DoneElsewhere } from "../http/compile-elsewhere.ts";
+
+export interface CompileRequest {
+  readonly id: number;
+  /** Format and tools as JSON. */
+  readonly rules: string;
+}
+
+export interface CompileReply {
+  readonly id: number;
+  /** Processor time of the thread. */
+  readonly spentMs: number;
+  /** As JSON. */
+  readonly grammar?: string;
+  readonly refusal?: Refusal;
+  /** Another error, for the log. */
+  readonly failure?: string;
+}
+
+export type FromCompileThread = CompileReply | { readonly warning: string };
+
+type Waiting = PromiseWithResolvers<DoneElsewhere<CompiledRules>>;
+
+export class FormatCompiler {
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #onWarning: (warning: string) => void;
+  #thread: Worker | null = null;
+  #lastId = 0;
+
+  /** @param onWarning called if the thread keeps its priority */
+  constructor(onWarning: (warning: string) => void) {
+    this.#onWarning = onWarning;
+  }
+
+  /** Starts the thread, so that the first format does not wait for it. */
+  start(): this {
+    this.#thread ??= this.#startThread();
+    return this;
+  }
+
+  /** @param rules of `CompileRules`. @throws Error if the thread ends meanwhile; the next format gets another one */
+  compile(rules: string): Promise<DoneElsewhere<CompiledRules>> {
+    const waiting: Waiting = Promise.withResolvers();
+    const id = ++this.#lastId;
+    this.#waiting.set(id, waiting);
+    this.start();
+    this.#thread!.postMessage({ id, rules } satisfies CompileRequest);
+    return waiting.promise;
+  }
+
+  #startThread(): Worker {
+    const thread = new Worker(new URL("compile-thread.ts", import.meta.url), { name: "compile" });
+    let reason: unknown = null;
+    thread.on("message", (reply: FromCompileThread) => {
+      if ("warning" in reply) return this.#onWarning(reply.warning);
+      const waiting = this.#waiting.get(reply.id);
+      this.#waiting.delete(reply.id);
+      waiting?.resolve({ spentMs: reply.spentMs, result: () => resultOf(reply) });
+    });
+    thread.on("error", (error) => (reason = error));
+    thread.on("exit", () => {
+      this.#thread = null;
+      const error = new Error("The thread that compiles response formats has ended", {
+        cause: reason,
+      });
+      for (const waiting of this.#waiting.values()) waiting.reject(error);
+      this.#waiting.clear();
+    });
+    // It does not keep a process alive that has nothing else to do.
+    thread.unref();
+    return thread;
+  }
+}
+
+function resultOf({ grammar, refusal, failure }: CompileReply): CompiledRules {
+  if (refusal) throw refusalError(refusal);
+  if (grammar === undefined) throw new Error(`A response format was not compiled: ${failure}`);
+  return { grammar: JSON.parse(grammar) as Grammar | null, chars: grammar.length };
+}
