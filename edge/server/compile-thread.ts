@@ -1,6 +1,6 @@
 /** The entry of the thread that compiles response formats (format-compiler.ts). Several are compiled in turns, part by part. */
-import { readlinkSync } from "node:fs";
-import { getPriority, setPriority } from "node:os";
+import * as fs from "node:fs";
+import * as os from "node:os";
 import { parentPort } from "node:worker_threads";
 import { parseSource } from "../../shared/api/json-source.ts";
 import { inTurns } from "../../shared/grammar/rules/parts.ts";
@@ -9,16 +9,10 @@ import { lowerThreadPriority } from "../../shared/threads/priority.ts";
 import { outputRulesParts, type OutputRules } from "../../shared/tools/grammar.ts";
 import type { CompileReply, CompileRequest, FromCompileThread } from "./format-compiler.ts";
 
-/** As the prepare thread of a worker: streams come first, and formats still get their share of a busy machine. */
-const NICE = 5;
-
 const port = parentPort!;
 
-for (const warning of lowerThreadPriority("compile", NICE, {
-  readlinkSync,
-  getPriority,
-  setPriority,
-})) {
+// As that of a worker's prepare thread: streams come first, and formats still get their share of a busy machine.
+for (const warning of lowerThreadPriority("compile", { fs, os })) {
   port.postMessage({ warning } satisfies FromCompileThread);
 }
 

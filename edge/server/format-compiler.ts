@@ -2,10 +2,14 @@
  * Compiles response formats on a thread of its own, so that no request or stream waits for them: the first part of a schema alone, which
  * cannot be divided, takes up to 130 ms.
  */
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as v8 from "node:v8";
 import { Worker } from "node:worker_threads";
 import type { Grammar } from "../../shared/grammar/rules/grammar.ts";
 import type { CompiledRules } from "../../shared/submission/output-grammars.ts";
 import { refusalError, type Refusal } from "../../shared/submission/refusal.ts";
+import { lowerHelperPriority } from "../../shared/threads/priority.ts";
 import type { DoneElsewhere } from "../http/compile-elsewhere.ts";
 
 export interface CompileRequest {
@@ -35,9 +39,10 @@ export class FormatCompiler {
   #thread: Worker | null = null;
   #lastId = 0;
 
-  /** @param onWarning called if the thread keeps its priority */
+  /** @param onWarning called if a thread keeps its priority */
   constructor(onWarning: (warning: string) => void) {
     this.#onWarning = onWarning;
+    for (const warning of lowerHelperPriority({ fs, os, v8 })) onWarning(warning);
   }
 
   /** Starts the thread, so that the first format does not wait for it. */

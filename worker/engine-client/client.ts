@@ -4,8 +4,12 @@
  * Redis.
  */
 import { once } from "node:events";
+import * as fs from "node:fs";
+import * as os from "node:os";
+import * as v8 from "node:v8";
 import { SHARE_ENV, Worker } from "node:worker_threads";
 import type { Generation } from "../../shared/jobs/record.ts";
+import { lowerHelperPriority } from "../../shared/threads/priority.ts";
 import type { TokenizerAnswer, TokenizerRequest } from "../../shared/workers/tokenizer-requests.ts";
 import type { ModelCard } from "../../shared/workers/model-card.ts";
 import {
@@ -117,6 +121,7 @@ export class EngineClient {
     onLoading: (progress: LoadingProgress) => void = () => {},
   ): Promise<EngineClient> {
     if (options.pullsModels) await pullModels(options, onLoading);
+    const helperWarnings = lowerHelperPriority({ fs, os, v8 });
     const threads: Threads = {
       prepare: startThread("prepare", "../engine/prepare/thread.ts", options),
       engine: startThread("engine", "../engine/thread.ts", options),
@@ -134,7 +139,7 @@ export class EngineClient {
       const ready = engine as FromEngine & { type: "ready" };
       const client = new EngineClient(threads, {
         ...ready,
-        warnings: [...warnings, ...ready.warnings],
+        warnings: [...helperWarnings, ...warnings, ...ready.warnings],
       });
       for (const thread of [threads.prepare, threads.engine]) thread.on("error", onCrash);
       return client;

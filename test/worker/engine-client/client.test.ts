@@ -59,9 +59,9 @@ const tokensOf = (events: readonly RunEvent[]) =>
   events.flatMap((event) => (event.type === "token" ? [event.token] : []));
 
 test.runIf(process.platform === "linux" && getPriority() < 5)(
-  "the prepare thread has a lower priority than the engine thread",
+  "the prepare thread and those of V8 have a lower priority than the engine thread",
   () => {
-    expect([niceOf("prepare"), niceOf("engine")]).toEqual([5, getPriority()]);
+    expect(["prepare", "V8Worker", "engine"].map(niceOf)).toEqual([5, 5, getPriority()]);
   },
 );
 

@@ -9,9 +9,12 @@
  * A generation is prepared at once and not in parts. Tenants take turns (turns.ts), and messages are read between two
  * generations.
  */
+import * as fs from "node:fs";
+import * as os from "node:os";
 import { setImmediate } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { AppError } from "../../../shared/api/errors.ts";
+import { lowerThreadPriority } from "../../../shared/threads/priority.ts";
 import type {
   EngineOptions,
   FromPrepare,
@@ -23,7 +26,6 @@ import { loadAllTokenizers } from "../model/ensemble-tokenizers.ts";
 import { readManifest } from "../model/manifest.ts";
 import { CompiledGrammars } from "./compiled-grammars.ts";
 import { prepare } from "./prepare.ts";
-import { lowerPriority } from "./priority.ts";
 import { PromptCache } from "./prompt-cache.ts";
 import { answerQuestion } from "./tokenize.ts";
 import { Turns } from "./turns.ts";
@@ -36,7 +38,7 @@ const send = (message: FromPrepare) => port.postMessage(message);
 const { manifestFile } = workerData as EngineOptions;
 
 try {
-  const warnings = lowerPriority();
+  const warnings = lowerThreadPriority("prepare", { fs, os });
   const preparing = {
     ensembles: loadAllTokenizers(readManifest(manifestFile)),
     prompts: new PromptCache(PROMPT_CACHE_BYTES_MAX),
