@@ -2,7 +2,6 @@
 import packageJson from "../package.json" with { type: "json" };
 import { newId } from "../shared/ids.ts";
 import { EngineClient } from "./engine-client/client.ts";
-import type { LoadingProgress } from "./engine-client/messages.ts";
 import type { WorkerEnv } from "./env.ts";
 import { startJobConsumer } from "./jobs/consumer.ts";
 import { TokenizerRequests } from "./jobs/tokenizer-requests.ts";
@@ -10,6 +9,7 @@ import { AwayModels } from "./jobs/away-models.ts";
 import { EngineMeter } from "./jobs/engine-meter.ts";
 import { startHeartbeat } from "./jobs/heartbeat.ts";
 import { ThroughputMeter } from "./jobs/throughput.ts";
+import { LoadingReport } from "./loading-report.ts";
 import type { Part, PartDeps } from "./part.ts";
 import { killThisProcess } from "./processes/parent-process.ts";
 import type { Logger } from "pino";
@@ -37,14 +37,16 @@ export async function startEngine(
   }: {
     readonly log: Logger;
     readonly metrics: Metrics;
-    /** Called with what the start does now, in words. */
-    readonly onLoading: (text: string) => void;
+    /** Called with what says, in words, how far the loading is. */
+    readonly onLoading: (text: () => string) => void;
   },
 ): Promise<StartedEngine> {
   const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
   const prefixBytesMax = env.PREFIX_CACHE_MIB * 2 ** 20;
   const engineMeter = new EngineMeter({ cacheBytesMax, prefixBytesMax });
   metrics.setLimits({ slots: env.SLOTS, cacheBytesMax });
+  const loading = new LoadingReport(log);
+  onLoading(() => loading.text());
   const engine = await EngineClient.start(
     {
       manifestFile: env.TRIMTAB_MODELS,
@@ -64,12 +66,8 @@ export async function startEngine(
       metrics.addEngineStats(stats);
       engineMeter.add(stats);
     },
-    (progress) => {
-      const { model, ...counts } = progress;
-      onLoading(loadingText(progress));
-      log.info({ ...counts, ...(model !== null && { model }) }, loadingText(progress));
-    },
-  );
+    (progress) => loading.update(progress),
+  ).finally(() => loading.close());
   metrics.setModels(engine.cards);
   for (const warning of engine.warnings) log.warn(warning);
   const away = new AwayModels(log);
@@ -80,12 +78,6 @@ export async function startEngine(
   setBases(engine.bases);
   engine.onBases = setBases;
   return { engine, away, engineMeter };
-}
-
-function loadingText({ stage, loaded, of, bytes, bytesOf, model }: LoadingProgress): string {
-  const [mib, mibOf] = [bytes, bytesOf].map((value) => Math.ceil(value / 2 ** 20));
-  const what = stage === "load" ? "Models loaded" : `Files of ${model} downloaded`;
-  return `${what}: ${loaded} of ${of} (${mib} of ${mibOf} MiB)`;
 }
 
 /** Announces the models and starts taking jobs. */

@@ -55,7 +55,7 @@ export async function run(
   let clock: WatchedClock | null = null;
   let isStarted = false;
   /** How far the loading of models is, in words. */
-  let loading = "";
+  let loading = () => "";
   let started: StartedEngine | null = null;
   /** The parts that have started. */
   const parts: Part[] = child === null ? [] : [child];
@@ -66,7 +66,7 @@ export async function run(
     if (stop.aborted) return "The worker drains";
     if (!isAnswering(redis)) return "Redis does not answer";
     if (clock?.problem) return clock.problem;
-    if (!isStarted) return loading === "" ? STARTING : `${STARTING}. ${loading}`;
+    if (!isStarted) return loading() === "" ? STARTING : `${STARTING}. ${loading()}`;
     const models = started?.engine.cards.length ?? 0;
     return models > 0 && models === started!.away.reasons.size
       ? "The bases of all models are away"
@@ -98,7 +98,7 @@ export async function run(
   const generates = env.ROLES.has("generate") && child === null;
   // Each process loads only the modules of its roles: they take longer to load than anything else but models.
   const generation = generates ? await import("./generation.ts") : null;
-  const onLoading = (text: string) => (loading = text);
+  const onLoading = (text: () => string) => (loading = text);
   started = generation ? await generation.startEngine(env, { log, metrics, onLoading }) : null;
   await requireUsable(redis, env.REDIS_URL, log);
   clock = await startClock(redis, log);

@@ -280,6 +280,8 @@ export interface LoadingProgress {
   readonly bytesOf: number;
   /** The repository, or the folder of the model that loads now; null after the last one. */
   readonly model: string | null;
+  /** Whether its graph is prepared first, which loads it several times; absent for no. */
+  readonly prepares?: boolean;
 }
 
 /** Messages of the thread that gets repositories. */

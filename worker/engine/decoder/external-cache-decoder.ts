@@ -26,10 +26,15 @@ const WEIGHTS_PRICE = 2;
 /** Everything else that a run costs (inputs, operators, threads), in bytes. */
 const RUN_BYTES = 8 * 2 ** 20;
 
+/** Bytes of the attention scores of one layer in a run. A run has a few arrays of that size at once. */
+const SCORES_BYTES_MAX = 2 ** 28;
+
 interface DecoderFacts {
   readonly hasExactRows: boolean;
   readonly contextTokens: number | null;
   readonly weightBytes: number;
+  /** Heads of queries. */
+  readonly attentionHeads: number;
 }
 
 export class ExternalCacheDecoder implements Decoder<Slot> {
@@ -42,6 +47,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly #newKvOutputs: ReadonlyMap<string, string>;
   readonly #newKvOutputNames: readonly string[];
   readonly #cache: GroupedCache;
+  readonly #attentionHeads: number;
   /** The adapters of open sequences that use one. */
   readonly #adapters = new Map<Slot, number>();
 
@@ -53,9 +59,10 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   constructor(
     session: InferenceSession,
     io: GraphIo,
-    { hasExactRows, contextTokens, weightBytes }: DecoderFacts,
+    { hasExactRows, contextTokens, weightBytes, attentionHeads }: DecoderFacts,
   ) {
     this.hasExactRows = hasExactRows;
+    this.#attentionHeads = attentionHeads;
     this.#session = session;
     this.#io = io;
     this.#newKvOutputs = new Map(io.pastInputs.map(({ name, output }) => [name, output]));
@@ -112,7 +119,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   }
 
   async prefill(slot: Slot, ids: readonly number[]): Promise<void> {
-    await this.#runAlone(slot, ids, this.#newKvOutputNames);
+    for (const part of this.#parts(slot, ids)) {
+      await this.#runAlone(slot, part, this.#newKvOutputNames);
+    }
   }
 
   async decode(inputs: readonly DecodeInput<Slot>[]): Promise<Float32Array[]> {
@@ -135,8 +144,24 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   }
 
   async score(slot: Slot, ids: readonly number[]): Promise<Float32Array[]> {
-    const results = await this.#runAlone(slot, ids, [LOGITS, ...this.#newKvOutputNames]);
-    return logitsRows(results[LOGITS] as Tensor);
+    const logits: Float32Array[] = [];
+    for (const part of this.#parts(slot, ids)) {
+      const results = await this.#runAlone(slot, part, [LOGITS, ...this.#newKvOutputNames]);
+      logits.push(...logitsRows(results[LOGITS] as Tensor));
+    }
+    return logits;
+  }
+
+  /** Tokens in parts whose attention scores fit: those of 128 tokens behind 32,000 with 32 heads would take 0.5 GiB. */
+  *#parts(slot: Slot, ids: readonly number[]): Generator<readonly number[]> {
+    this.#cache.reserve(slot.length + ids.length, slot);
+    for (let start = 0; start < ids.length;) {
+      const { tokenCapacity } = slot.cache;
+      const tokenBytes = 4 * this.#attentionHeads * (tokenCapacity + ids.length);
+      const end = start + Math.max(1, Math.floor(SCORES_BYTES_MAX / tokenBytes));
+      yield ids.slice(start, end);
+      start = end;
+    }
   }
 
   async #runAlone(
@@ -144,7 +169,6 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     ids: readonly number[],
     fetches: readonly string[],
   ): Promise<InferenceSession.ReturnType> {
-    this.#cache.reserve(slot.length + ids.length, slot);
     const results = await this.#run([slot], [this.#row(slot, ids)], fetches);
     this.#append(slot, results, 0, ids.length);
     return results;

@@ -150,23 +150,11 @@ export class GraphIo {
     /** The value at flat index i of [batch, width], from the row and the column. */
     const perRow = (width: number, value: (row: RunRow, column: number) => number) => (i: number) =>
       value(rows[Math.floor(i / width)]!, i % width);
-    const isAtStart = this.alignment === "start";
-    const pastWidth = isAtStart
-      ? Math.max(...rows.map(({ pastTokens }) => pastTokens))
-      : tokenCapacity;
-    const isToken = {
-      start: (pastTokens: number, column: number) => column < pastTokens + count,
-      gap: (pastTokens: number, column: number) => column < pastTokens || column >= pastWidth,
-      end: (pastTokens: number, column: number) => column >= pastWidth - pastTokens,
-    }[this.alignment];
-    const attends = ({ pastTokens }: RunRow, column: number) =>
-      isToken(pastTokens, column) ? 1 : 0;
     feed(
       "input_ids",
       [batch, count],
       perRow(count, ({ ids }, i) => ids[i]!),
     );
-    feed("attention_mask", [batch, pastWidth + count], perRow(pastWidth + count, attends));
     feed(
       "position_ids",
       [batch, count],
@@ -174,6 +162,8 @@ export class GraphIo {
     );
     feed("token_type_ids", [batch, count], () => 0);
     feed("use_cache_branch", [1], () => (tokenCapacity > 0 ? 1 : 0));
+    const mask = this.#inputs.get("attention_mask");
+    if (mask) feeds["attention_mask"] = this.#mask(mask.type, rows, tokenCapacity);
     feed(LOGITS_COUNT, [], () => logitsCount);
     feed(LOGITS_START, [1], () => count - logitsCount);
     const adapters = Number(this.#inputs.get(ADAPTERS)?.shape[2] ?? 0);
@@ -181,6 +171,27 @@ export class GraphIo {
       rows[Math.floor(i / adapters)]!.adapter === i % adapters ? 1 : 0,
     );
     return feeds;
+  }
+
+  /** 1 for the tokens of each row. Ranges are filled at once: a context may have more than 100,000 entries. */
+  #mask(type: Tensor.Type, rows: readonly RunRow[], tokenCapacity: number): Tensor {
+    const count = rows[0]!.ids.length;
+    const isAtStart = this.alignment === "start";
+    const longest = Math.max(...rows.map(({ pastTokens }) => pastTokens));
+    const pastWidth = isAtStart ? longest : tokenCapacity;
+    const width = pastWidth + count;
+    const data = integerArray(type, rows.length * width);
+    const [zero, one] = data instanceof BigInt64Array ? [0n, 1n] : [0, 1];
+    for (const [row, { pastTokens }] of rows.entries()) {
+      const begin = this.alignment === "end" ? pastWidth - pastTokens : 0;
+      const end = isAtStart ? pastTokens + count : width;
+      const start = row * width;
+      data.fill(one as never, start + begin, start + end);
+      if (this.alignment === "gap") {
+        data.fill(zero as never, start + pastTokens, start + pastWidth);
+      }
+    }
+    return new Tensor(type as "int32", data as Int32Array, [rows.length, width]);
   }
 }
 
@@ -261,18 +272,17 @@ function integerTensor(
   value: (i: number) => number,
 ): Tensor {
   const size = shape.reduce((product, axis) => product * axis, 1);
-  if (type === "int64") {
-    // Only the low halves are written (little-endian), because a BigInt for each value takes longer.
-    const halves = new Int32Array(2 * size);
-    for (let i = 0; i < size; i++) halves[2 * i] = value(i);
-    return new Tensor(type, new BigInt64Array(halves.buffer), shape);
-  }
-  const data =
-    type === "int32"
-      ? new Int32Array(size)
-      : type === "bool"
-        ? new Uint8Array(size)
-        : new Float32Array(size);
-  for (let i = 0; i < size; i++) data[i] = value(i);
+  const data = integerArray(type, size);
+  // Only the low halves are written (little-endian), because a BigInt for each value takes longer.
+  const isWide = data instanceof BigInt64Array;
+  const values = isWide ? new Int32Array(data.buffer) : data;
+  const step = isWide ? 2 : 1;
+  for (let i = 0; i < size; i++) values[step * i] = value(i);
   return new Tensor(type as "int32", data as Int32Array, shape);
+}
+
+function integerArray(type: Tensor.Type, size: number) {
+  if (type === "int64") return new BigInt64Array(size);
+  if (type === "int32") return new Int32Array(size);
+  return type === "bool" ? new Uint8Array(size) : new Float32Array(size);
 }

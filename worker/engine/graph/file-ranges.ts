@@ -11,13 +11,14 @@ export interface Range {
 /** A field's tag and length need at most 15 bytes, a 64-bit number at most 10. */
 const HEADER_BYTES_MAX = 16;
 
-/** A field of a message in a file. An integer has a value and an empty range; strings and messages have a range and the value null. */
+/** A field of a message in a file: an integer has a value, the others a range with their content, without tag and length. */
 export interface FieldRange extends Range {
   readonly field: number;
   readonly value: number | null;
+  readonly tagStart: number;
 }
 
-/** The integers and length-delimited fields of a message in a file, without the contents of the latter. @throws Error if the file is too short */
+/** The fields of a message in a file, without their contents. @throws Error if the file is too short */
 export function* fieldsOf(fd: number, { start, end }: Range): Generator<FieldRange> {
   let at = start;
   while (at < end) {
@@ -29,11 +30,10 @@ export function* fieldsOf(fd: number, { start, end }: Range): Generator<FieldRan
     const length = wireType === 2 ? reader.uint32() : 0;
     const value = wireType === 0 ? Number(reader.int64()) : null;
     if (wireType !== 2 && wireType !== 0) reader.skipType(wireType);
-    const contentStart = at + reader.pos;
+    const [tagStart, contentStart] = [at, at + reader.pos];
     at = contentStart + length;
     if (at > end) throw truncated();
-    if (wireType === 2 || wireType === 0)
-      yield { field: tag >>> 3, value, start: contentStart, end: at };
+    yield { field: tag >>> 3, value, tagStart, start: contentStart, end: at };
   }
 }
 

@@ -23,7 +23,7 @@ import {
 } from "./onnx-wire.ts";
 import { readScalar } from "./scalars.ts";
 import { readValueInfo, type ValueInfo } from "./value-info.ts";
-import { readPackedDims, type WeightInfo } from "./weights.ts";
+import { readPackedIntegers, type WeightInfo } from "./weights.ts";
 
 export interface GraphFacts {
   /** Names of the files with external weights, relative to the graph's folder; sorted. */
@@ -142,7 +142,9 @@ function readWeight(
       type = value ?? 0;
     },
     [TENSOR_PROTO.dims]: (field) =>
-      dims.push(...(field.value === null ? readPackedDims(readRange(fd, field)) : [field.value])),
+      dims.push(
+        ...(field.value === null ? readPackedIntegers(readRange(fd, field)) : [field.value]),
+      ),
     [TENSOR_PROTO.externalData]: (field) => {
       const [key, value] = readEntry(readRange(fd, field));
       entries.set(key, value);

@@ -11,7 +11,14 @@ export const MODEL_PROTO = {
   functions: 25,
 } as const;
 export const FUNCTION_PROTO = { node: 7 } as const;
-export const GRAPH_PROTO = { node: 1, name: 2, initializer: 5, input: 11, output: 12 } as const;
+export const GRAPH_PROTO = {
+  node: 1,
+  name: 2,
+  initializer: 5,
+  input: 11,
+  output: 12,
+  valueInfo: 13,
+} as const;
 export const NODE_PROTO = { input: 1, output: 2, opType: 4, attribute: 5, domain: 7 } as const;
 export const ATTRIBUTE_PROTO = {
   name: 1,

@@ -6,8 +6,6 @@ import { Reader, Writer } from "protobufjs/minimal.js";
 import { int64Constant, type GraphNode } from "./nodes.ts";
 import {
   ATTRIBUTE_PROTO,
-  DATA_LOCATION_EXTERNAL,
-  DATA_TYPE,
   GRAPH_PROTO,
   lengthDelimitedTag,
   MODEL_PROTO,
@@ -20,15 +18,6 @@ import {
 } from "./onnx-proto.ts";
 
 const decoder = new TextDecoder();
-
-/** A model file in memory. */
-export interface ModelFile {
-  /** File name, for references to its bytes. */
-  readonly name: string;
-  /** The names of files with external weights, by the names that the model has for them; absent for the same ones. */
-  readonly externalNames?: ReadonlyMap<string, string>;
-  readonly bytes: Uint8Array;
-}
 
 /** The wanted length-delimited fields of a message in file order, each as a view of its bytes. Other fields are skipped. */
 export function* readFields(
@@ -151,55 +140,6 @@ export function initializerName(tensor: Uint8Array): string {
   return readStrings(tensor, TENSOR_PROTO.name)[0] ?? "";
 }
 
-/** Whether a weight's type is float16 or bfloat16. */
-export function is16Bit(tensor: Uint8Array): boolean {
-  const type = readInteger(tensor, TENSOR_PROTO.dataType);
-  return type === DATA_TYPE.float16 || type === DATA_TYPE.bfloat16;
-}
-
-/** Weights with fewer bytes are copied: onnxruntime may compute with small ones while it loads a graph. */
-const EXTERNAL_BYTES_MIN = 1_024;
-
-/**
- * A weight as a field of the graph that refers to its values in the file where they are now.
- * @param tensor TensorProto, a view of the file's bytes
- * @returns null if it has few values, or if it stays as it is
- */
-export function externalInitializerField(tensor: Uint8Array, file: ModelFile): Uint8Array | null {
-  const otherFields: Uint8Array[] = [];
-  let values: Uint8Array | null = null;
-  let isRenamed = false;
-  for (const { field, raw, content } of rawFields(tensor)) {
-    if (field === TENSOR_PROTO.rawData) {
-      values = content;
-      continue;
-    }
-    const [key, name] = field === TENSOR_PROTO.externalData ? readEntry(content) : ["", ""];
-    const other = key === "location" ? file.externalNames?.get(name) : undefined;
-    isRenamed ||= other !== undefined;
-    otherFields.push(other === undefined ? raw : externalDataField(key, other));
-  }
-  if (isRenamed) return messageField(GRAPH_PROTO.initializer, otherFields);
-  if (!values || values.length < EXTERNAL_BYTES_MIN) return null;
-  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.initializer)).fork();
-  for (const raw of otherFields) writer.raw(raw);
-  const offset = values.byteOffset - file.bytes.byteOffset;
-  const reference = { location: file.name, offset, length: values.length };
-  for (const [name, value] of Object.entries(reference)) {
-    writer.raw(externalDataField(name, String(value)));
-  }
-  return writer
-    .uint32(varintTag(TENSOR_PROTO.dataLocation))
-    .int32(DATA_LOCATION_EXTERNAL)
-    .ldelim()
-    .finish();
-}
-
-function externalDataField(key: string, value: string): Uint8Array {
-  const writer = Writer.create().uint32(lengthDelimitedTag(TENSOR_PROTO.externalData)).fork();
-  return writeEntry(writer, key, value).ldelim().finish();
-}
-
 /** Names of a model's outputs. */
 export function outputNames(model: Uint8Array): string[] {
   return Array.from(readFields(model, [MODEL_PROTO.graph])).flatMap(([, graph]) =>
@@ -276,7 +216,8 @@ export function readEntry(entry: Uint8Array): [key: string, value: string] {
   return [readStrings(entry, key)[0] ?? "", readStrings(entry, value)[0] ?? ""];
 }
 
-function writeEntry(writer: Writer, key: string, value: string): Writer {
+/** Encodes a StringStringEntryProto. */
+export function writeEntry(writer: Writer, key: string, value: string): Writer {
   return writer
     .uint32(lengthDelimitedTag(STRING_STRING_ENTRY_PROTO.key))
     .string(key)

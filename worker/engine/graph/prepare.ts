@@ -18,9 +18,6 @@ import { fusedCacheUpdates, gatherNewRows, withWholeCaches } from "./fused-atten
 import type { GraphNode } from "./nodes.ts";
 import { DATA_TYPE, GRAPH_PROTO, MICROSOFT_DOMAIN, MODEL_PROTO } from "./onnx-proto.ts";
 import {
-  externalInitializerField,
-  initializerName,
-  is16Bit,
   messageField,
   nodeField,
   operatorDomains,
@@ -31,13 +28,14 @@ import {
   readNode,
   untypedOutputField,
   valueInfoName,
-  type ModelFile,
 } from "./onnx-wire.ts";
-import { inputField, retypedInputField } from "./value-info.ts";
+import { inputField, retypedField } from "./value-info.ts";
 import { POSITION_IDS, usePositionInput } from "./position-input.ts";
 import { scaleRows } from "./row-scales.ts";
 import { splitAttention, type CacheUpdate } from "./split-attention.ts";
+import { multiplyTransposed } from "./tied-weights.ts";
 import { limitLogits } from "./wanted-logits.ts";
+import { readWeightInfo, type WeightInfo } from "./weights.ts";
 
 /** A rewritten graph. Its logits must be compared with the original's before it is used (probe.ts). */
 export interface GraphRewrite {
@@ -104,12 +102,12 @@ export function planRewrites(
   ];
 }
 
-/** The graph of a file with whole caches instead of ones as long as a window; null if it has no such caches. */
-export function wholeCacheModel(file: ModelFile): Uint8Array | null {
-  const nodes = withWholeCaches(readGraph(file).nodes);
+/** The model with whole caches instead of ones as long as a window; null if it has no such caches. */
+export function wholeCacheModel(model: Uint8Array): Uint8Array | null {
+  const nodes = withWholeCaches(readGraph(model).nodes);
   const float16Caches = new Set<string>();
   const unchanged = { updates: [], float16Caches, addedInputs: [], furtherOutputs: [] };
-  return nodes && encodeModel(file, nodes, unchanged);
+  return nodes && encodeModel(model, nodes, unchanged);
 }
 
 /** The nodes of `planRewrites` when a graph is prepared. */
@@ -117,9 +115,10 @@ export const scaledRows = (nodes: readonly GraphNode[], opset: number) =>
   scaleRows(withWholeCaches(nodes) ?? nodes, opset);
 
 /** The rewrites of `planRewrites`, ready to be written; each first with the logits of the wanted tokens only. */
-export function rewriteGraph(file: ModelFile): GraphRewrite[] {
-  const { nodes, inputs, isLowPrecision, opset } = readGraph(file);
-  return planRewrites(scaledRows(nodes, opset), inputs).flatMap((plan) => {
+export function rewriteGraph(model: Uint8Array): GraphRewrite[] {
+  const { nodes, inputs, weights, isLowPrecision, opset } = readGraph(model);
+  const multiplied = multiplyTransposed(scaledRows(nodes, opset), weights);
+  return planRewrites(multiplied, inputs).flatMap((plan) => {
     const limited = inputs.has(LOGITS_COUNT) ? null : limitLogits(plan.nodes, inputs, LOGITS);
     const rewrite = (built: readonly GraphNode[], isLimited: boolean): GraphRewrite => {
       const addedInputs = [
@@ -134,38 +133,42 @@ export function rewriteGraph(file: ModelFile): GraphRewrite[] {
         nodes: built,
         inputs: new Set([...inputs, ...addedInputs.map(({ name }) => name)]),
         build: (nodes, furtherOutputs = []) =>
-          encodeModel(file, nodes, { ...plan, addedInputs, furtherOutputs }),
+          encodeModel(model, nodes, { ...plan, addedInputs, furtherOutputs }),
       };
     };
     return [...(limited ? [rewrite(limited, true)] : []), rewrite(plan.nodes, false)];
   });
 }
 
-/** Nodes of the branch with a cache, and names of the inputs without weights. */
-function readGraph(
-  file: ModelFile,
-): Pick<GraphRewrite, "nodes" | "inputs" | "isLowPrecision" | "opset"> {
+/** Nodes of the branch with a cache, weights without their values, and names of the inputs without weights. */
+function readGraph(model: Uint8Array): Pick<
+  GraphRewrite,
+  "nodes" | "inputs" | "isLowPrecision" | "opset"
+> & {
+  readonly weights: ReadonlyMap<string, WeightInfo>;
+} {
   const inputs = new Set<string>();
-  const weights = new Set<string>();
+  const weights = new Map<string, WeightInfo>();
   const exported: GraphNode[] = [];
-  let isLowPrecision = false;
   const { node, input, initializer } = GRAPH_PROTO;
-  for (const [, graph] of readFields(file.bytes, [MODEL_PROTO.graph])) {
+  for (const [, graph] of readFields(model, [MODEL_PROTO.graph])) {
     for (const [field, content] of readFields(graph, [node, input, initializer])) {
       if (field === node) exported.push(readNode(content));
       else if (field === input) inputs.add(valueInfoName(content));
       else {
-        weights.add(initializerName(content));
-        isLowPrecision ||= is16Bit(content);
+        const weight = readWeightInfo(content);
+        weights.set(weight.name, weight);
       }
     }
   }
   // Older exports list weights as inputs too.
-  for (const weight of weights) inputs.delete(weight);
+  for (const weight of weights.keys()) inputs.delete(weight);
   const nodes = inlineCacheBranch(exported);
-  isLowPrecision ||= nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
-  const opset = standardOpset(file.bytes);
-  return { nodes, inputs, isLowPrecision, opset };
+  // Weights in bfloat16 are used as float32 (bfloat16.ts).
+  const isLowPrecision =
+    [...weights.values()].some(({ type }) => type === DATA_TYPE.float16) ||
+    nodes.some(({ op }) => /Quantize|Integer|NBits/.test(op));
+  return { nodes, inputs, weights, isLowPrecision, opset: standardOpset(model) };
 }
 
 /** The cache update that a node makes; null if it is not a Concat of past and new keys or values. */
@@ -176,9 +179,9 @@ function readCacheConcat({ op, inputs, outputs }: GraphNode): CacheUpdate | null
   return newRows === undefined || more.length > 0 ? null : { past, newRows, present };
 }
 
-/** Encodes the model of a file with other nodes, inputs and outputs. */
+/** Encodes a model with other nodes, inputs and outputs. */
 function encodeModel(
-  file: ModelFile,
+  source: Uint8Array,
   nodes: readonly GraphNode[],
   options: Pick<RewritePlan, "updates" | "float16Caches"> & {
     /** Of 64-bit integers; axes of any size are null. */
@@ -190,7 +193,7 @@ function encodeModel(
   const presents = new Set(updates.map(({ present }) => present));
   const model: Uint8Array[] = [];
   const graph = nodes.map(nodeField);
-  for (const { field, raw, content } of rawFields(file.bytes)) {
+  for (const { field, raw, content } of rawFields(source)) {
     if (field !== MODEL_PROTO.graph) {
       model.push(raw);
       continue;
@@ -199,18 +202,17 @@ function encodeModel(
       if (part.field === GRAPH_PROTO.node) continue;
       if (part.field === GRAPH_PROTO.output && presents.has(valueInfoName(part.content))) continue;
       if (part.field === GRAPH_PROTO.input && float16Caches.has(valueInfoName(part.content))) {
-        graph.push(retypedInputField(part.content, DATA_TYPE.float16));
+        graph.push(retypedField(part.field, part.content, DATA_TYPE.float16));
         continue;
       }
-      const isWeight = part.field === GRAPH_PROTO.initializer;
-      graph.push((isWeight && externalInitializerField(part.content, file)) || part.raw);
+      graph.push(part.raw);
     }
   }
   for (const { name, shape } of addedInputs) graph.push(inputField(name, DATA_TYPE.int64, shape));
   // Two caches may share their new rows (keys that are also the values).
   const outputs = new Set([...updates.map(({ newRows }) => newRows), ...furtherOutputs]);
   graph.push(...Array.from(outputs, untypedOutputField));
-  const hasMicrosoftDomain = operatorDomains(file.bytes).includes(MICROSOFT_DOMAIN);
+  const hasMicrosoftDomain = operatorDomains(source).includes(MICROSOFT_DOMAIN);
   const operatorSets = hasMicrosoftDomain ? [] : [operatorSetField(MICROSOFT_DOMAIN, 1)];
   return Buffer.concat([...model, ...operatorSets, messageField(MODEL_PROTO.graph, graph)]);
 }

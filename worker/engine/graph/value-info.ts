@@ -39,12 +39,21 @@ function nested(message: Uint8Array, ...fields: readonly number[]): Uint8Array |
   );
 }
 
-/** An input as a field of the graph: the input of this message with another element type. */
-export function retypedInputField(message: Uint8Array, type: number): Uint8Array {
-  const shape =
-    nested(message, VALUE_INFO_PROTO.type, TYPE_PROTO.tensorType, TYPE_PROTO_TENSOR.shape) ??
-    new Uint8Array();
-  return encodedInputField(valueInfoName(message), type, shape);
+/** Whether a ValueInfoProto declares this element type. */
+export function hasType(message: Uint8Array, type: number): boolean {
+  const tensor = nested(message, VALUE_INFO_PROTO.type, TYPE_PROTO.tensorType);
+  return tensor !== null && readInteger(tensor, TYPE_PROTO_TENSOR.elemType) === type;
+}
+
+/** An input or output as a field of the graph: that of this message with another element type. */
+export function retypedField(field: number, message: Uint8Array, type: number): Uint8Array {
+  const shape = nested(
+    message,
+    VALUE_INFO_PROTO.type,
+    TYPE_PROTO.tensorType,
+    TYPE_PROTO_TENSOR.shape,
+  );
+  return valueField(field, valueInfoName(message), type, shape ?? new Uint8Array());
 }
 
 /** An input as a field of the graph; axes of any size are null. */
@@ -59,12 +68,12 @@ export function inputField(
     if (size !== null) axis.uint32(varintTag(DIMENSION.dimValue)).int64(size);
     axis.ldelim();
   }
-  return encodedInputField(name, type, axes.finish());
+  return valueField(GRAPH_PROTO.input, name, type, axes.finish());
 }
 
 /** @param shape an encoded TensorShapeProto */
-function encodedInputField(name: string, type: number, shape: Uint8Array): Uint8Array {
-  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.input)).fork();
+function valueField(field: number, name: string, type: number, shape: Uint8Array): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(field)).fork();
   writer.uint32(lengthDelimitedTag(VALUE_INFO_PROTO.name)).string(name);
   writer.uint32(lengthDelimitedTag(VALUE_INFO_PROTO.type)).fork();
   writer.uint32(lengthDelimitedTag(TYPE_PROTO.tensorType)).fork();

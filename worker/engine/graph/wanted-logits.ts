@@ -7,7 +7,7 @@ import { LOGITS_START } from "../decoder/graph-io.ts";
 import { int64Constant, standardNode, type GraphNode } from "./nodes.ts";
 
 /** Operators that multiply each token's row with weights. */
-const PRODUCT = /^(MatMul|MatMulNBits|MatMulBnb4|MatMulInteger|MatMulIntegerToFloat)$/;
+const PRODUCT = /^(MatMul|FusedMatMul|MatMulNBits|MatMulBnb4|MatMulInteger|MatMulIntegerToFloat)$/;
 /** Operators that compute each token's row from that row only, as long as reductions are those of row-scales.ts. */
 const ROW_WISE =
   /^(Cast|Identity|Add|Sub|Mul|Div|Tanh|Abs|ReduceMax|Clip|QuantizeLinear|DequantizeLinear)$/;

@@ -23,25 +23,27 @@ export function readWeightInfo(tensor: Uint8Array): WeightInfo {
 }
 
 /** The sizes of a TensorProto. */
-export function readDims(tensor: Uint8Array): number[] {
-  const dims: number[] = [];
-  const reader = Reader.create(tensor);
+export const readDims = (tensor: Uint8Array) => readIntegers(tensor, TENSOR_PROTO.dims);
+
+/** A list of integers of a message. */
+export function readIntegers(message: Uint8Array, field: number): number[] {
+  const values: number[] = [];
+  const reader = Reader.create(message);
   while (reader.pos < reader.len) {
     const tag = reader.uint32();
-    if (tag === varintTag(TENSOR_PROTO.dims)) dims.push(Number(reader.int64()));
-    else if (tag === lengthDelimitedTag(TENSOR_PROTO.dims)) {
-      dims.push(...readPackedDims(reader.bytes()));
-    } else reader.skipType(tag & 7);
+    if (tag === varintTag(field)) values.push(Number(reader.int64()));
+    else if (tag === lengthDelimitedTag(field)) values.push(...readPackedIntegers(reader.bytes()));
+    else reader.skipType(tag & 7);
   }
-  return dims;
+  return values;
 }
 
-/** The sizes of a TensorProto whose encoder has written them as one field. */
-export function readPackedDims(content: Uint8Array): number[] {
-  const dims: number[] = [];
+/** A list of integers whose encoder has written them as one field. */
+export function readPackedIntegers(content: Uint8Array): number[] {
+  const values: number[] = [];
   const reader = Reader.create(content);
-  while (reader.pos < reader.len) dims.push(Number(reader.int64()));
-  return dims;
+  while (reader.pos < reader.len) values.push(Number(reader.int64()));
+  return values;
 }
 
 /** A weight with float32 values as a field of the graph, in parts that follow each other: the values are not copied. */

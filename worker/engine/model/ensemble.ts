@@ -99,9 +99,10 @@ export async function loadEnsembles(
     const adapters = hosts.foldersOf(entry);
     const key = [fingerprint, ...adapters].join("\n");
     const known = { ...facts, fingerprint, adapters };
-    const model = loaded.get(key) ?? loadModel(entry, options, known);
-    loaded.set(key, model);
     meter.begin(entry);
+    const onPrepare = () => meter.prepare(entry);
+    const model = loaded.get(key) ?? loadModel(entry, { ...options, onPrepare }, known);
+    loaded.set(key, model);
     await model;
     meter.end(entry);
     return model;
@@ -123,7 +124,7 @@ export async function loadEnsembles(
 
 async function loadModel(
   { path, dtype, file }: ModelEntry,
-  options: Omit<LoadOptions, "onProgress">,
+  options: Omit<LoadOptions, "onProgress"> & Pick<GraphSource, "onPrepare">,
   {
     fingerprint,
     quantizesActivations,

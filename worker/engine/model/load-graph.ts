@@ -3,7 +3,6 @@
  * only after a comparison of its logits with the original's (graph/probe.ts). The result is stored beside the graph
  * or in a cache folder (graph/prepared-file.ts), so a graph is compared only once. Other graphs run as exported, with a PassthroughCacheDecoder.
  */
-import { readFile } from "node:fs/promises";
 import { realpathSync } from "node:fs";
 import { dirname } from "node:path";
 import type { InferenceSession } from "../onnxruntime/onnxruntime.ts";
@@ -11,12 +10,14 @@ import type { Decoder } from "../decoder/decoder.ts";
 import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
 import { GraphIo, hasStandardLayout, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
-import { createSession, type SessionOptions } from "../decoder/session.ts";
+import { createSession, type GraphInMemory, type SessionOptions } from "../decoder/session.ts";
 import { addAdapters } from "../graph/adapter-branches.ts";
+import { inFloat32 } from "../graph/bfloat16.ts";
 import type { LoraModules } from "../graph/adapter-targets.ts";
 import { inspectGraph } from "../graph/inspect.ts";
 import { exactAttention } from "../graph/exact-attention.ts";
 import type { GraphNode } from "../graph/nodes.ts";
+import { readModelFile } from "../graph/model-file.ts";
 import { outputNames } from "../graph/onnx-wire.ts";
 import { rewriteGraph, wholeCacheModel, type GraphRewrite } from "../graph/prepare.ts";
 import {
@@ -34,7 +35,6 @@ import {
   type ProbeLogits,
 } from "../graph/probe.ts";
 import { hasExactRows, measureValues } from "../graph/row-probe.ts";
-import { realNames } from "../graph/real-names.ts";
 import { measureShapeValues } from "../graph/shape-values.ts";
 import { shapeValueNames, simplify } from "../graph/simplify.ts";
 import { graphBytes } from "./graph-files.ts";
@@ -48,6 +48,8 @@ import { keepsCacheOnDevice } from "./provider.ts";
 
 /** Values from config.json that decide how a graph can run. */
 export interface DecoderConfig extends CacheShape {
+  /** Heads of queries. */
+  readonly attentionHeads: number;
   /** Whether some layer attends only to the last tokens. */
   readonly hasAttentionWindow: boolean;
   /** Whether some layer attends only to tokens of the same chunk of the context. */
@@ -65,6 +67,8 @@ export interface GraphSource {
   readonly preparedFolder?: string | undefined;
   /** The adapters that its rows may use, by index (../graph/adapter-branches.ts); absent for none. */
   readonly adapters?: readonly LoraModules[] | undefined;
+  /** Called before a graph is prepared. */
+  readonly onPrepare?: (() => void) | undefined;
 }
 
 /** Loads a graph. @throws Error with the reason if it is not a decoder that can run here */
@@ -80,6 +84,7 @@ export async function loadGraph(source: GraphSource): Promise<Decoder> {
   // A stored graph that does not open is prepared again. If the original does not open either, that throws the reason.
   const opened = stored && (await openPrepared(source, stored).catch(() => null));
   if (opened) return opened.decoder;
+  source.onPrepare?.();
   const prepared = await prepare(source);
   // If nothing can be written, the graph is prepared at every load.
   await writePrepared(file, key, prepared, preparedFolder).catch(() => {});
@@ -96,13 +101,9 @@ function withAdapters(prepared: PreparedGraph, adapters: readonly LoraModules[])
 
 /** Loads a graph as it was exported, with the KV cache in the memory of the execution provider. */
 export async function loadOnDevice({ file, config, options }: GraphSource): Promise<Decoder> {
-  const model = await readModel(file);
-  const whole = wholeCacheModel(model);
+  const model = readModel(file);
   const deviceOutputs = outputNames(model.bytes).filter((name) => name !== LOGITS);
-  const session = await createSession(whole ? { bytes: whole, folder: folderOf(file) } : file, {
-    ...options,
-    deviceOutputs,
-  });
+  const session = await createSession(model.runs, { ...options, deviceOutputs });
   const reason = `with execution provider ${options.executionProvider ?? "cpu"} each sequence runs alone`;
   return orRelease(
     session,
@@ -112,10 +113,33 @@ export async function loadOnDevice({ file, config, options }: GraphSource): Prom
 
 const folderOf = (file: string) => dirname(realpathSync(file));
 
-const readModel = async (file: string) => ({
-  ...realNames(file, inspectGraph(file)),
-  bytes: await readFile(file),
-});
+/** The model of a file in a form that can be rewritten. */
+interface ReadModel {
+  readonly bytes: Uint8Array;
+  /** The graph that runs: the exported one, or a form that onnxruntime and the decoders support. */
+  readonly runs: string | GraphInMemory;
+  /** Why the exported one does not run; null if it does. */
+  readonly problem: string | null;
+}
+
+function readModel(file: string): ReadModel {
+  const exported = readModelFile(file);
+  const float32 = inFloat32(exported);
+  const bytes = float32 ?? exported;
+  const whole = wholeCacheModel(bytes);
+  // Weights inside the file are mapped too if the model refers to them: onnxruntime reads a file as a whole.
+  const isWhole = inspectGraph(file).externalFiles.length === 0;
+  const runs = whole ?? float32 ?? (isWhole ? exported : null);
+  return {
+    bytes,
+    runs: runs ? { bytes: runs, folder: folderOf(file) } : file,
+    problem: whole
+      ? "its caches of a window cannot be replaced"
+      : float32
+        ? "it is in bfloat16 and cannot be prepared, so export it in float32 or float16"
+        : null,
+  };
+}
 
 /** Releases the session if no decoder can be made of it. */
 async function orRelease<T>(session: InferenceSession, create: () => T): Promise<T> {
@@ -155,7 +179,8 @@ async function openPrepared(
     });
     const contextTokens = variant === "fused" ? null : config.contextTokens;
     const weightBytes = graphBytes(file, inspectGraph(file));
-    const facts = { hasExactRows, contextTokens, weightBytes };
+    const { attentionHeads } = config;
+    const facts = { hasExactRows, contextTokens, weightBytes, attentionHeads };
     const decoder = new ExternalCacheDecoder(session, io, facts);
     return { session, decoder: decoder as Decoder };
   });
@@ -168,22 +193,18 @@ async function openPrepared(
 async function prepare(source: GraphSource): Promise<PreparedGraph> {
   const onCpu = { ...source, options: { ...source.options, executionProvider: "cpu" } as const };
   const facts = inspectGraph(source.file);
-  const model = await readModel(source.file);
-  const whole = wholeCacheModel(model);
-  const session = await createSession(
-    whole ? { bytes: whole, folder: folderOf(source.file) } : source.file,
-    onCpu.options,
-  );
+  const model = readModel(source.file);
+  const session = await createSession(model.runs, onCpu.options);
   let rewrites: GraphRewrite[];
   let reference: ProbeLogits;
   try {
     const io = new GraphIo(session, source.config);
     const decoder = new PassthroughCacheDecoder(session, io, "");
-    rewrites = rewriteGraph(model);
+    rewrites = rewriteGraph(model.bytes);
     const fallbackReason =
       expectedForm(facts, source.config).reason ??
       (io.pastInputs.every(hasStandardLayout) ? null : NO_STANDARD_CACHE);
-    if (fallbackReason !== null) return orRefuse({ ...ORIGINAL, fallbackReason }, whole !== null);
+    if (fallbackReason !== null) return orRefuse({ ...ORIGINAL, fallbackReason }, model);
     reference = await probeLogits(decoder);
     const isLowPrecision = rewrites.some((rewrite) => rewrite.isLowPrecision);
     if (io.hasInput("use_cache_branch") && !(await isCausalBehindCache(decoder, isLowPrecision))) {
@@ -211,13 +232,13 @@ async function prepare(source: GraphSource): Promise<PreparedGraph> {
       failed = result;
     }
   }
-  return orRefuse(failed, whole !== null);
+  return orRefuse(failed, model);
 }
 
-/** The original would run with caches that are shorter than its mask. @throws Error if it has caches as long as a window */
-function orRefuse(original: PreparedGraph, hasWindowCaches: boolean): PreparedGraph {
-  if (!hasWindowCaches) return original;
-  throw new Error(`its caches of a window cannot be replaced: ${original.fallbackReason}`);
+/** @throws Error if the graph of the file does not run */
+function orRefuse(original: PreparedGraph, { problem }: ReadModel): PreparedGraph {
+  if (problem === null) return original;
+  throw new Error(`${problem}: ${original.fallbackReason}`);
 }
 
 /** How a rewritten graph is checked. */

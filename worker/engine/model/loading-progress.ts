@@ -31,6 +31,11 @@ export class LoadingMeter {
     this.#report({ ...this.#now(), model: entry.path });
   }
 
+  /** Reports that its graph is prepared first. */
+  prepare(entry: ModelEntry): void {
+    this.#report({ ...this.#now(), model: entry.path, prepares: true });
+  }
+
   /** Reports that it is loaded. */
   end(entry: ModelEntry): void {
     if (!this.#waiting.delete(graphOf(entry) ?? "")) return;

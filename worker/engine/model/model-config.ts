@@ -80,6 +80,7 @@ export function readConfig(folder: string): ModelConfig {
     ...contextOf(file, config),
     // generation_config.json has priority: chat models list their additional end-of-sequence tokens there.
     eosIds: [generation?.eos_token_id ?? config.eos_token_id ?? []].flat(),
+    attentionHeads: heads,
     kvHeads: config.num_key_value_heads ?? heads,
     headDim: config.head_dim ?? (config.hidden_size ?? config.n_embd ?? heads) / heads,
     hasAttentionWindow: hasAttentionWindow(config),

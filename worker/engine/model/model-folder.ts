@@ -11,16 +11,17 @@ import { checkExternalFiles, findGraph, type GraphChoice } from "./graph-files.t
 /** Selects a graph of a model folder, and says how to run it. */
 export type GraphOptions = SessionOptions &
   Omit<GraphChoice, "path"> &
-  Pick<GraphSource, "preparedFolder" | "adapters">;
+  Pick<GraphSource, "preparedFolder" | "adapters" | "onPrepare">;
 
 /** @throws Error with file and reason */
 export function loadDecoder(
   path: string,
-  { dtype, file, preparedFolder, adapters, ...options }: GraphOptions,
+  { dtype, file, preparedFolder, adapters, onPrepare, ...options }: GraphOptions,
 ): Promise<Decoder> {
-  return withGraphFile({ path, dtype, file }, (found) =>
-    loadGraph({ file: found, config: readConfig(path), options, preparedFolder, adapters }),
-  );
+  return withGraphFile({ path, dtype, file }, (found) => {
+    const config = readConfig(path);
+    return loadGraph({ file: found, config, options, preparedFolder, adapters, onPrepare });
+  });
 }
 
 /** Prepares a graph and replaces a stored result. @throws Error with file and reason */

@@ -4,6 +4,7 @@ import { Tensor } from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { describe, expect, test } from "vitest";
 import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { GraphIo, logitsRows } from "../../../../worker/engine/decoder/graph-io.ts";
+import { readModelFile } from "../../../../worker/engine/graph/model-file.ts";
 import { rewriteGraph } from "../../../../worker/engine/graph/prepare.ts";
 import { createSession } from "../../../../worker/engine/decoder/session.ts";
 import { largestDifference } from "../../../support/logits.ts";
@@ -13,17 +14,14 @@ const folders = readdirSync(VECTORS)
   .filter((name) => existsSync(join(VECTORS, name, "cases.json")))
   .flatMap((name) => [`${name}/base`, `${name}/expert`]);
 const fused = ["gqa/base", "gqa/expert", "gqa/antiexpert", "gqa/window"];
-const graphOf = (name: string) => ({
-  name: "model.onnx",
-  bytes: readFileSync(join(VECTORS, name, "onnx/model.onnx")),
-});
-const LLAMA = graphOf("llama/base");
+const graphOf = (name: string) => join(VECTORS, name, "onnx/model.onnx");
+const LLAMA = readFileSync(graphOf("llama/base"));
 
 /** A graph with another name of the same length, everywhere. */
 function renamed(from: string, to: string): Uint8Array {
   expect(to).toHaveLength(from.length);
-  expect(LLAMA.bytes.includes(from)).toBe(true);
-  return Buffer.from(LLAMA.bytes.toString("latin1").replaceAll(from, to), "latin1");
+  expect(LLAMA.includes(from)).toBe(true);
+  return Buffer.from(LLAMA.toString("latin1").replaceAll(from, to), "latin1");
 }
 
 const OPTIONS = { intraOpThreads: 1 } as const;
@@ -31,7 +29,7 @@ const OPTIONS = { intraOpThreads: 1 } as const;
 describe("a prepared graph", () => {
   test.each([...folders, ...fused])("%s returns the rows at the end of `present`", async (name) => {
     const folder = join(VECTORS, name);
-    const rewrites = rewriteGraph(graphOf(name));
+    const rewrites = rewriteGraph(readModelFile(graphOf(name)));
     expect(rewrites.map(({ variant }) => variant)).toEqual(
       fused.includes(name) ? ["fused", "fused"] : ["split", "split", "concat", "concat"],
     );
@@ -80,8 +78,8 @@ describe("a prepared graph", () => {
 
   test("refers to the weights in the original file", () => {
     const weights = 4 * 32 * 128;
-    for (const { build, nodes } of rewriteGraph(LLAMA)) {
-      expect(build(nodes).length).toBeLessThan(LLAMA.bytes.length - 2 * weights);
+    for (const { build, nodes } of rewriteGraph(readModelFile(graphOf("llama/base")))) {
+      expect(build(nodes).length).toBeLessThan(LLAMA.length - 2 * weights);
     }
   });
 });
@@ -95,6 +93,6 @@ describe("a graph has no rewrite if", () => {
     ["it has no KV caches", renamed("past_key_values.", "fast_key_values.")],
     ["it is empty", new Uint8Array()],
   ])("%s", (_, bytes) => {
-    expect(rewriteGraph({ name: "model.onnx", bytes })).toEqual([]);
+    expect(rewriteGraph(bytes)).toEqual([]);
   });
 });

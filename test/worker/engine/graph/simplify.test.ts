@@ -30,7 +30,7 @@ const count = (nodes: readonly GraphNode[], op: string) =>
 async function splitAndSimplified(name: string) {
   const folder = join(VECTORS, name);
   const bytes = readFileSync(join(folder, "onnx/model.onnx"));
-  const [rewrite] = rewriteGraph({ name: "model.onnx", bytes });
+  const [rewrite] = rewriteGraph(bytes);
   const { build, nodes, inputs, newKvOutputs } = rewrite!;
   const config = readConfig(folder);
   const open = async (bytes: Uint8Array) => {

@@ -32,12 +32,18 @@ test("each graph counts once, with its bytes, before it loads and after the last
   );
   const after = (count: number) => bytes.slice(0, count).reduce((sum, size) => sum + size, 0);
   const all = { of: 3, bytesOf: after(3) };
-  expect(reports).toEqual([
-    { ...all, stage: "load", loaded: 0, bytes: 0, model: base },
-    { ...all, stage: "load", loaded: 1, bytes: after(1), model: expert },
-    { ...all, stage: "load", loaded: 2, bytes: after(2), model: antiexpert },
-    { ...all, stage: "load", loaded: 3, bytes: after(3), model: null },
+  const of = (loaded: number, model: string | null) => ({
+    ...all,
+    stage: "load",
+    loaded,
+    bytes: after(loaded),
+    model,
+  });
+  const loads = [base, expert, antiexpert].flatMap((model, loaded) => [
+    of(loaded, model),
+    { ...of(loaded, model), prepares: true },
   ]);
+  expect(reports).toEqual([...loads, of(3, null)]);
 });
 
 test("a model that does not exist counts as nothing, and loading it says why", async () => {

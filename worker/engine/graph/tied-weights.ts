@@ -1,0 +1,59 @@
+/**
+ * Multiplies by transposed weights without a transposed copy. A model with tied embeddings has one matrix for tokens and for logits, and
+ * exporters write `MatMul(hidden, Transpose(embeddings))`. onnxruntime computes the transposed matrix when it loads a graph, which takes its size
+ * in memory once more: 1.0 of 2.5 GB for 128,256 tokens. `FusedMatMul` reads the matrix as it is.
+ */
+import { integerAttribute, type GraphNode } from "./nodes.ts";
+import { ATTRIBUTE_PROTO, DATA_TYPE, MICROSOFT_DOMAIN } from "./onnx-proto.ts";
+import { attributeNamed, readIntegerAttribute } from "./onnx-wire.ts";
+import { readIntegers, type WeightInfo } from "./weights.ts";
+
+/** @param nodes in topological order */
+export function multiplyTransposed(
+  nodes: readonly GraphNode[],
+  weights: ReadonlyMap<string, WeightInfo>,
+): readonly GraphNode[] {
+  const matrices = float32Matrices(nodes, weights);
+  const transposed = new Map(
+    nodes.filter((node) => isTranspose(node, matrices)).map((node) => [node.outputs[0]!, node]),
+  );
+  if (transposed.size === 0) return nodes;
+  const changed = nodes.map((node) => {
+    const matrix = node.op === "MatMul" ? transposed.get(node.inputs[1]!)?.inputs[0] : undefined;
+    if (matrix === undefined) return node;
+    const attributes = [integerAttribute("transB", 1)];
+    const inputs = [node.inputs[0]!, matrix];
+    return { ...node, op: "FusedMatMul", domain: MICROSOFT_DOMAIN, inputs, attributes };
+  });
+  const used = new Set(changed.flatMap(({ inputs }) => inputs));
+  return changed.filter(({ outputs: [name] }) => used.has(name!) || !transposed.has(name!));
+}
+
+/** Names of the matrices of weights in float32, also of those that are cast to it. */
+function float32Matrices(
+  nodes: readonly GraphNode[],
+  weights: ReadonlyMap<string, WeightInfo>,
+): ReadonlySet<string> {
+  const isMatrix = (name: string) => weights.get(name)?.dims.length === 2;
+  const isFloat32 = ({ name, type }: WeightInfo) => isMatrix(name) && type === DATA_TYPE.float;
+  const cast = nodes.filter(
+    ({ op, inputs, attributes }) =>
+      op === "Cast" &&
+      isMatrix(inputs[0]!) &&
+      readIntegerAttribute(attributes, "to") === DATA_TYPE.float,
+  );
+  return new Set([
+    ...[...weights.values()].filter(isFloat32).map(({ name }) => name),
+    ...cast.map(({ outputs }) => outputs[0]!),
+  ]);
+}
+
+function isTranspose(
+  { op, inputs, attributes }: GraphNode,
+  matrices: ReadonlySet<string>,
+): boolean {
+  if (op !== "Transpose" || !matrices.has(inputs[0]!)) return false;
+  const order = attributeNamed(attributes, "perm");
+  // The first axis of the result; without an order the axes are reversed.
+  return !order || readIntegers(order, ATTRIBUTE_PROTO.ints)[0] === 1;
+}
