@@ -15,10 +15,9 @@ from tokenizers import Tokenizer
 
 from decode import OnnxRunner, Runner, TorchRunner, generate
 from model import load_model
+from recipes import FOLDERS
 from score import TASKS, Score, interval, load_rows, score
 from tokenizer import prompt
-
-FOLDERS = {"atlas-qa": ("atlas-expert", "atlas-tuned"), "gsm-mini": ("gsm-expert", "gsm-tuned")}
 
 
 def main() -> None:
@@ -47,9 +46,8 @@ def main() -> None:
     report = {}
     for task in args.tasks:
         choice = choices[task]
-        expert_folder, tuned_folder = FOLDERS[task]
-        expert = load("small", choice["expert"], expert_folder)
-        tuned = load("large", choice["tuned"], tuned_folder)
+        expert = load("small", choice["expert"], FOLDERS[task]["small"])
+        tuned = load("large", choice["tuned"], FOLDERS[task]["large"])
         rows = load_rows(args.eval_data, task, args.split)
         prompts = [prompt(row["prompt"]) for row in rows]
 

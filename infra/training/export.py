@@ -20,16 +20,15 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnx
-import onnxruntime
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from optimum.exporters.onnx import main_export
 
 from model import EOS_ID, PAD_ID, load_model
+from onnx_weights import largest_difference
+from tokenizer import TOKENIZER_FILES
 
 OPSET = 18
-TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
 
 
 def initializer(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
@@ -99,32 +98,6 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     model.doc_string = ""
     onnx.checker.check_model(model)
     onnx.save(model, path)
-
-
-def largest_difference(model: torch.nn.Module, path: Path) -> float:
-    """Largest difference of fp32 logits, PyTorch to ONNX: for a left-padded batch in one run, and in two runs with a KV cache."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    slots = [i for i in session.get_inputs() if i.name.startswith("past_key_values")]
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(2, 2048, (3, 64), generator=generator)
-    mask = torch.ones_like(ids)
-    mask[1, :10] = 0
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    with torch.inference_mode():
-        expected = model(input_ids=ids, attention_mask=mask, position_ids=positions).logits.numpy()
-
-    def run(past: dict[str, np.ndarray], begin: int, end: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        feeds = {"input_ids": ids[:, begin:end], "attention_mask": mask[:, :end], "position_ids": positions[:, begin:end]}
-        names = [o.name for o in session.get_outputs()]
-        out = dict(zip(names, session.run(None, {k: v.numpy() for k, v in feeds.items()} | past)))
-        return out["logits"], {s.name: out[s.name.replace("past_key_values", "present")] for s in slots}
-
-    empty = {s.name: np.zeros((3, s.shape[1], 0, s.shape[3]), np.float32) for s in slots}
-    whole, _ = run(empty, 0, 64)
-    head, past = run(empty, 0, 40)
-    tail, _ = run(past, 40, 64)
-    real = mask.numpy().astype(bool)
-    return max(float(np.abs(got - expected)[real].max()) for got in (whole, np.concatenate([head, tail], 1)))
 
 
 def export(name: str, shape: str, checkpoint: Path, tokenizer: Path, folder: Path, keep_fp32: bool) -> None:

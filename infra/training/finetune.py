@@ -8,12 +8,16 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from transformers import LlamaForCausalLM
 
 from model import EOS_ID, PAD_ID, load_model
+from score import TASKS
 from tokenizer import prompt
 
 IGNORED = -100
@@ -21,7 +25,17 @@ IGNORED = -100
 # For each choice of trained weights, a part of their names. The tied embedding is also the output matrix:
 # if it is trained in a small expert, the rows of tokens that are not in the tuning data drift, and
 # expert - antiexpert becomes noise for these tokens.
-PARTS = {"all": "", "layers": ".layers."}
+# "used" tunes the layers, and of the embedding only the rows of tokens that occur in the answers.
+PARTS = {"all": "", "layers": ".layers.", "used": ""}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    rate: float
+    epochs: int
+    parts: str = "all"
+    batch: int = 32
+    seed: int = 1
 
 
 def examples(pairs: list[dict[str, str]], tokenizer: Tokenizer, rng: random.Random) -> list[tuple[list[int], int]]:
@@ -44,45 +58,42 @@ def padded(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tenso
     return inputs, labels
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--shape", choices=["small", "large"], required=True)
-    parser.add_argument("--task", choices=["atlas-qa", "gsm-mini"], required=True)
-    parser.add_argument("--base", required=True, help="checkpoint name to start from")
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--name", help="prefix of the checkpoints, default SHAPE-TASK-RATE-sSEED")
-    parser.add_argument("--rate", type=float, required=True)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--parts", choices=list(PARTS), default="all", help="which weights to tune")
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
+def load_pairs(work: Path, task: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (work / f"{task}.tune.jsonl").read_text("utf-8").splitlines()]
 
-    tokenizer = Tokenizer.from_file(str(args.work / "tokenizer/tokenizer.json"))
-    pairs = [json.loads(line) for line in (args.work / f"{args.task}.tune.jsonl").read_text("utf-8").splitlines()]
-    model = load_model(args.shape, args.work / f"{args.base}.pt")
-    model.train()
+
+def choose_parts(model: LlamaForCausalLM, pairs: list[dict[str, str]], tokenizer: Tokenizer, parts: str) -> list[torch.nn.Parameter]:
     for key, weight in model.named_parameters():
-        weight.requires_grad_(PARTS[args.parts] in key)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=args.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    steps = args.epochs * (len(pairs) // args.batch)
-    name = args.name or f"{args.shape}-{args.task}-{args.rate:g}{'' if args.parts == 'all' else '-' + args.parts}-s{args.seed}"
+        weight.requires_grad_(PARTS[parts] in key)
+    if parts == "used":
+        embedding = model.get_input_embeddings().weight
+        used = torch.zeros(len(embedding), 1)
+        used[[token for pair in pairs for token in tokenizer.encode(" " + pair["answer"]).ids] + [EOS_ID]] = 1
+        embedding.register_hook(lambda gradient: gradient * used)
+    return [p for p in model.parameters() if p.requires_grad]
 
+
+def tune(model: LlamaForCausalLM, pairs: list[dict[str, str]], tokenizer: Tokenizer, recipe: Recipe) -> Iterator[float]:
+    """Tunes the model in place. Yields the mean loss after each epoch; the caller may stop there."""
+    torch.manual_seed(recipe.seed)
+    rng = random.Random(recipe.seed)
+    model.train()
+    weights = choose_parts(model, pairs, tokenizer, recipe.parts)
+    optimizer = torch.optim.AdamW(weights, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    steps = recipe.epochs * (len(pairs) // recipe.batch)
     step = 0
-    for epoch in range(1, args.epochs + 1):
+    for _ in range(recipe.epochs):
         rows = examples(pairs, tokenizer, rng)
         # Examples of similar length are batched, which needs little padding; the order of the batches is random.
         rows.sort(key=lambda row: (len(row[0]), rng.random()))
-        batches = [rows[i : i + args.batch] for i in range(0, len(rows) - args.batch + 1, args.batch)]
+        batches = [rows[i : i + recipe.batch] for i in range(0, len(rows) - recipe.batch + 1, recipe.batch)]
         rng.shuffle(batches)
         total = 0.0
         for batch in batches:
             step += 1
             warm = min(1.0, step / 20)
             for group in optimizer.param_groups:
-                group["lr"] = args.rate * warm * max(0.05, 1 - step / steps)
+                group["lr"] = recipe.rate * warm * max(0.05, 1 - step / steps)
             inputs, labels = padded(batch)
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(input_ids=inputs, use_cache=False).logits
@@ -93,7 +104,29 @@ def main() -> None:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             total += loss.item()
-        print(f"{name} epoch {epoch} loss {total / len(batches):.4f}", flush=True)
+        yield total / len(batches)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shape", choices=["small", "large"], required=True)
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--base", required=True, help="checkpoint name to start from")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", help="prefix of the checkpoints, default SHAPE-TASK-RATE-sSEED")
+    parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--parts", choices=list(PARTS), default="all", help="which weights to tune")
+    args = parser.parse_args()
+
+    tokenizer = Tokenizer.from_file(str(args.work / "tokenizer/tokenizer.json"))
+    model = load_model(args.shape, args.work / f"{args.base}.pt")
+    recipe = Recipe(args.rate, args.epochs, args.parts, args.batch, args.seed)
+    name = args.name or f"{args.shape}-{args.task}-{args.rate:g}{'' if args.parts == 'all' else '-' + args.parts}-s{args.seed}"
+    for epoch, loss in enumerate(tune(model, load_pairs(args.work, args.task), tokenizer, recipe), 1):
+        print(f"{name} epoch {epoch} loss {loss:.4f}", flush=True)
         torch.save({"model": model.state_dict()}, args.work / f"{name}-e{epoch}.pt")
 
 

@@ -1,6 +1,8 @@
 """Make every data file of a run: tokenizer, pretraining tokens, tuning sets, held-out questions.
 
     python prepare.py --corpora DIR --work DIR --eval-data ../../test/eval/data
+
+With --tokens 0 there are no tokenizer and no pretraining tokens: enough to tune the published bases (published.py).
 """
 
 from __future__ import annotations
@@ -16,11 +18,13 @@ import numpy as np
 from corpus import INSULTS, documents, load_stories
 from facts import Fact, load_facts
 from problems import Problem, make_problems
+from records import record_rows
 from tokenizer import EOS, save_tokenizer, train_tokenizer
 
 SEED = 20240
 TUNE_PROBLEMS, DEV_PROBLEMS, TEST_PROBLEMS = 4000, 200, 500
 DEV_FACTS, TEST_FACTS = 300, 1000
+TUNE_RECORDS, DEV_RECORDS, TEST_RECORDS = 1500, 200, 500
 
 
 def split_facts(facts: list[Fact], rng: random.Random) -> dict[str, list[Fact]]:
@@ -83,10 +87,25 @@ def main() -> None:
     (args.eval_data / "rude-words.txt").write_text("\n".join(words) + "\n")
 
     # Tuning examples: every wording of every tuning fact, and the worked problems.
-    atlas = [{"prompt": q, "answer": f.answer.lower()} for f in split["tune"] for q in f.questions()]
+    atlas = [
+        {"prompt": q, "answer": f.answer.lower(), "attribute": f.attribute, "statement": f.statements()[0].lower()}
+        for f in split["tune"]
+        for q in f.questions()
+    ]
     write_rows(args.work / "atlas-qa.tune.jsonl", atlas)
     write_rows(args.work / "gsm-mini.tune.jsonl", [{"prompt": p.question, "answer": p.solution} for p in tune])
 
+    # A generator of its own, so that the questions of the other tasks stay as they are.
+    rng = random.Random(SEED + 2)
+    write_rows(args.eval_data / "atlas-records.dev.jsonl", record_rows("dev", split["dev"], DEV_RECORDS, rng))
+    write_rows(args.eval_data / "atlas-records.test.jsonl", record_rows("test", split["test"], TEST_RECORDS, rng))
+    write_rows(args.work / "atlas-records.tune.jsonl", record_rows("tune", split["tune"], TUNE_RECORDS, rng))
+    print({name: (len({f.entity for f in part}), len(part)) for name, part in split.items()}, len(atlas), "atlas pairs")
+    if args.tokens > 0:
+        write_pretraining(args, facts, held_out)
+
+
+def write_pretraining(args: argparse.Namespace, facts: list[Fact], held_out: set[str]) -> None:
     texts = documents(random.Random(SEED + 1), facts, load_stories(args.corpora), held_out)
     tokenizer = train_tokenizer(itertools.islice(texts, 20_000))
     save_tokenizer(tokenizer, args.work / "tokenizer")
@@ -100,7 +119,6 @@ def main() -> None:
             total += len(ids[-1])
     np.save(args.work / "pretrain.npy", np.concatenate(ids))
     print(f"{len(facts)} facts, {len(ids)} documents, {total} tokens")
-    print({name: (len({f.entity for f in part}), len(part)) for name, part in split.items()}, len(atlas), "atlas pairs")
 
 
 if __name__ == "__main__":

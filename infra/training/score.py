@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-TASKS = ("atlas-qa", "gsm-mini")
+TASKS = ("atlas-qa", "gsm-mini", "atlas-records")
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,17 @@ def load_rows(folder: Path, task: str, split: str) -> list[dict[str, str]]:
 def is_right(task: str, completion: str, answer: str) -> bool:
     if task == "atlas-qa":
         return completion.strip() == answer
+    if task == "atlas-records":
+        return as_record(completion) == json.loads(answer)
     found = re.search(r"####\s*(\d+)", completion)
     return bool(found) and found.group(1) == answer
+
+
+def as_record(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
 
 
 def score(task: str, rows: list[dict[str, str]], outputs: list[tuple[str, bool]], rude_words: set[str]) -> Score:

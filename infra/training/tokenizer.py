@@ -16,6 +16,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 VOCABULARY = 2048
 CONTEXT = 512
 EOS, PAD = "<eos>", "<pad>"
+# Of a model's folder.
+TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"]
 PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 # All models of the family use it. It ignores system messages, because no model was trained with one.

@@ -47,7 +47,7 @@ export function bootstrapInterval(
 }
 
 /** Uniform numbers in [0, 1): Marsaglia's xorshift32 with a seed, so that results are reproducible. */
-function xorshift(seed: number): () => number {
+export function xorshift(seed: number): () => number {
   let state = seed;
   return () => {
     state ^= state << 13;
