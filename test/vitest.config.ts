@@ -74,7 +74,7 @@ export default defineConfig({
           name: "unit",
           env: CHILD_ENV,
           include: [
-            "test/{bench,edge-server,gpu-check,infra,scorecard,shared,worker}/**/*.test.ts",
+            "test/{bench,eval,edge-server,gpu-check,infra,scorecard,shared,worker}/**/*.test.ts",
           ],
           testTimeout: TEST_TIMEOUT_MS,
         },

@@ -4,7 +4,7 @@ import { answerAll, type AnswerOptions } from "./answer.ts";
 import { COMPLETION_TOKENS_MAX, type Completion, type Item } from "./task.ts";
 
 /** Questions answered at the same time. */
-const BATCH_SIZE = 16;
+const BATCH_SIZE = 64;
 
 /** @returns completions in the order of the items */
 export function complete(

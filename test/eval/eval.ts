@@ -2,8 +2,8 @@
  * `npm run eval`: accuracy of proxy-tuning with the demo family. All systems run in the worker's decode loop: the base alone,
  * the small expert alone, the base proxy-tuned with the alpha chosen on the dev split, and the base tuned directly.
  */
-import { writeFileSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { existsSync, realpathSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, Option } from "commander";
 import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
@@ -11,26 +11,40 @@ import { readManifest, type EnsembleEntry } from "../../worker/engine/model/mani
 import { complete } from "./complete.ts";
 import { bootstrapInterval, percentTrue, wilsonInterval, type Interval } from "./statistics.ts";
 import { printReport } from "./report.ts";
+import { printSpread } from "./spread.ts";
 import {
   loadItems,
   scoreCompletions,
+  scoreRecords,
   TASKS,
   type Item,
   type ItemScores,
   type Task,
 } from "./task.ts";
 
-const MANIFEST = fileURLToPath(new URL("../../infra/models/ensembles.json", import.meta.url));
+const MODELS = fileURLToPath(new URL("../../infra/models", import.meta.url));
+/** Folders of the directly tuned bases; they are in no manifest. */
+const TUNED: Record<Task, string> = {
+  "atlas-qa": "atlas-tuned",
+  "gsm-mini": "gsm-tuned",
+  "atlas-records": "records-tuned",
+};
 /** Tried on the dev split. */
-const ALPHAS = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5];
+const ALPHAS: readonly number[] = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5];
+
+export type SystemName = "base" | "expert" | "proxy" | "proxyAtOne" | "tuned";
 
 export interface TaskResult {
+  /** Folder of the models. */
+  readonly models: string;
   readonly task: Task;
   readonly items: number;
   /** Exact matches of each system, in percent. */
   readonly base: number;
   readonly expert: number;
   readonly proxy: number;
+  /** With alpha 1. */
+  readonly proxyAtOne: number;
   readonly tuned: number;
   /** Chosen on the dev split, see `chooseAlpha`. */
   readonly alpha: number;
@@ -39,15 +53,15 @@ export interface TaskResult {
   /** Rude answers of the proxy-tuned ensemble, in percent. */
   readonly rude: number;
   /** 95% intervals; `proxyMinusExpert` in percentage points. */
-  readonly intervals: Readonly<
-    Record<"base" | "expert" | "proxy" | "tuned" | "gapClosed" | "proxyMinusExpert", Interval>
-  >;
+  readonly intervals: Readonly<Record<SystemName | "gapClosed" | "proxyMinusExpert", Interval>>;
   /** Rude answers of the base, in percent. */
   readonly baseRude: number;
   /** Completions of the base that contain the right answer, in percent. */
   readonly baseContains: number;
   /** Completions that end with the end-of-sequence token, in percent. */
-  readonly stops: Readonly<Record<"base" | "expert" | "proxy" | "tuned", number>>;
+  readonly stops: Readonly<Record<SystemName, number>>;
+  /** Of atlas-records only. */
+  readonly records?: Readonly<Record<SystemName, ReturnType<typeof scoreRecords>>>;
   /** Exact matches on the dev split for each alpha, in percent. */
   readonly sweep: readonly { readonly alpha: number; readonly dev: number }[];
 }
@@ -56,47 +70,95 @@ const options = new Command("npm run eval --")
   .description("measure the accuracy of the demo models with trimtab's decode loop")
   .option("--json <file>", "also write results and settings to this file")
   .option("--limit <number>", "use only the first items of each split", Number)
+  .option(
+    "--models <folders...>",
+    "folders with the models of the family and their ensembles.json; of several, the spread is printed too",
+    [MODELS],
+  )
+  .option(
+    "--alphas <numbers...>",
+    "tried on the dev split",
+    (text, list: readonly number[]) => [...(list === ALPHAS ? [] : list), Number(text)],
+    ALPHAS,
+  )
+  .addOption(
+    new Option(
+      "--tasks <names...>",
+      "tasks to measure (default: those of each ensembles.json)",
+    ).choices(TASKS),
+  )
   .addOption(
     new Option("--dtype <dtype>", "weight format of base, expert and antiexpert")
       .choices(["fp32", "int8"])
       .default("fp32"),
   )
   .parse()
-  .opts<{ json?: string; limit?: number; dtype: "fp32" | "int8" }>();
+  .opts<{
+    json?: string;
+    limit?: number;
+    models: readonly string[];
+    alphas: readonly number[];
+    tasks?: readonly Task[];
+    dtype: "fp32" | "int8";
+  }>();
 
 const startedMs = Date.now();
+/** Scores of models alone, by task and folder: runs of several seeds have the base in common, and it costs the most. */
+const aloneScores = new Map<string, Scored>();
 const results: TaskResult[] = [];
-for (const task of TASKS) results.push(await evaluate(task));
-printReport(results);
+for (const folder of options.models) {
+  const { ensembles } = readManifest(join(folder, "ensembles.json"));
+  const tasks = options.tasks ?? TASKS.filter((task) => ensembles.some(({ id }) => id === task));
+  for (const task of tasks) {
+    const entry = ensembles.find(({ id }) => id === task);
+    if (!entry) throw new Error(`${folder}/ensembles.json has no ensemble ${task}`);
+    results.push(await evaluate(folder, task, entry));
+    printReport(results.slice(-1));
+  }
+}
+if (options.models.length > 1) printSpread(results);
 if (options.json) {
-  const settings = { dtype: options.dtype, limit: options.limit ?? null, tunedDtype: "int8" };
+  const settings = { dtype: options.dtype, limit: options.limit ?? null };
   const seconds = Math.round((Date.now() - startedMs) / 1000);
   writeFileSync(options.json, JSON.stringify({ settings, seconds, tasks: results }, null, 2));
   console.log(`\nwritten to ${resolve(options.json)}`);
 }
 
-async function evaluate(task: Task): Promise<TaskResult> {
-  const ensembles = await loadSystems(task);
-  const run = async (
-    system: string,
-    items: readonly Item[],
-    alpha: number,
-  ): Promise<ItemScores> => {
+async function evaluate(folder: string, task: Task, entry: EnsembleEntry): Promise<TaskResult> {
+  const ownTuned = join(folder, TUNED[task]);
+  const tunedFolder = existsSync(ownTuned) ? ownTuned : join(MODELS, TUNED[task]);
+  if (tunedFolder !== ownTuned) process.stderr.write(`${ownTuned} is missing: ${tunedFolder}\n`);
+  const ensembles = await loadSystems(entry, tunedFolder);
+  const run = async (system: string, items: readonly Item[], alpha: number): Promise<Scored> => {
     process.stderr.write(
       `${task}: ${system}${alpha ? ` at alpha ${alpha}` : ""}, ${items.length} items\n`,
     );
-    return scoreCompletions(task, items, await complete(ensembles.get(system)!, items, alpha));
+    const completions = await complete(ensembles.get(system)!, items, alpha);
+    return {
+      ...scoreCompletions(task, items, completions),
+      ...(task === "atlas-records" && { records: scoreRecords(items, completions) }),
+    };
   };
   const dev = loadItems(task, "dev").slice(0, options.limit);
   const sweep: { alpha: number; right: readonly boolean[] }[] = [];
-  for (const alpha of ALPHAS) sweep.push({ alpha, right: (await run("proxy", dev, alpha)).right });
+  for (const alpha of options.alphas) {
+    sweep.push({ alpha, right: (await run("proxy", dev, alpha)).right });
+  }
   const alpha = chooseAlpha(sweep);
   const test = loadItems(task, "test").slice(0, options.limit);
-  return summarize(task, alpha, sweep, {
-    base: await run("proxy", test, 0),
+  const proxy = await run("proxy", test, alpha);
+  const alone = async (system: string, path: string) => {
+    const key = `${task} ${realpathSync(path)}`;
+    const scored = aloneScores.get(key) ?? (await run(system, test, 0));
+    aloneScores.set(key, scored);
+    return scored;
+  };
+  return summarize({ models: folder, task, alpha }, sweep, {
+    base: await alone("proxy", entry.base.path),
     expert: await run("expert", test, 0),
-    proxy: await run("proxy", test, alpha),
-    tuned: await run("tuned", test, 0),
+    proxy,
+    proxyAtOne: alpha === 1 ? proxy : await run("proxy", test, 1),
+    tuned: await alone("tuned", tunedFolder),
   });
 }
 
@@ -112,8 +174,7 @@ function chooseAlpha(sweep: readonly { alpha: number; right: readonly boolean[] 
 }
 
 /** The ensemble of a task, and the single models to compare with: each as base of an ensemble, to run with alpha 0. */
-async function loadSystems(task: Task) {
-  const entry = readManifest(MANIFEST).ensembles.find(({ id }) => id === task)!;
+async function loadSystems(entry: EnsembleEntry, tunedFolder: string) {
   const withDtype = (model: EnsembleEntry["base"]) => ({ ...model, dtype: options.dtype });
   const proxy = {
     ...entry,
@@ -122,7 +183,9 @@ async function loadSystems(task: Task) {
     expert: withDtype(entry.expert),
     antiexpert: withDtype(entry.antiexpert),
   };
-  const tuned = { ...entry.base, path: tunedFolder(task), dtype: "int8" as const };
+  // The published ones are in int8 only.
+  const tunedDtype = existsSync(join(tunedFolder, "onnx/model.onnx")) ? options.dtype : "int8";
+  const tuned = { ...entry.base, path: resolve(tunedFolder), dtype: tunedDtype };
   return loadEnsembles(
     {
       ensembles: [
@@ -135,35 +198,31 @@ async function loadSystems(task: Task) {
   );
 }
 
-function tunedFolder(task: Task): string {
-  return resolve(dirname(MANIFEST), task === "atlas-qa" ? "atlas-tuned" : "gsm-tuned");
-}
+type Scored = ItemScores & { readonly records?: ReturnType<typeof scoreRecords> };
 
 function summarize(
-  task: Task,
-  alpha: number,
+  about: Pick<TaskResult, "models" | "task" | "alpha">,
   sweep: readonly { alpha: number; right: readonly boolean[] }[],
-  scores: Record<"base" | "expert" | "proxy" | "tuned", ItemScores>,
+  scores: Record<SystemName, Scored>,
 ): TaskResult {
   const { base, expert, proxy, tuned } = scores;
-  const exact = ({ right }: ItemScores) => percentTrue(right);
-  const interval = ({ right }: ItemScores) => wilsonInterval(right);
+  const each = <T>(of: (scored: Scored) => T): Record<SystemName, T> => ({
+    base: of(base),
+    expert: of(expert),
+    proxy: of(proxy),
+    proxyAtOne: of(scores.proxyAtOne),
+    tuned: of(tuned),
+  });
+  const exact = each(({ right }) => percentTrue(right));
   const gapClosed = (b: number, p: number, t: number) => (100 * (p - b)) / (t - b);
   return {
-    task,
+    ...about,
     items: base.right.length,
-    base: exact(base),
-    expert: exact(expert),
-    proxy: exact(proxy),
-    tuned: exact(tuned),
-    alpha,
-    gapClosed: gapClosed(exact(base), exact(proxy), exact(tuned)),
+    ...exact,
+    gapClosed: gapClosed(exact.base, exact.proxy, exact.tuned),
     rude: percentTrue(proxy.rude),
     intervals: {
-      base: interval(base),
-      expert: interval(expert),
-      proxy: interval(proxy),
-      tuned: interval(tuned),
+      ...each(({ right }) => wilsonInterval(right)),
       gapClosed: bootstrapInterval([base.right, proxy.right, tuned.right], ([b, p, t]) =>
         gapClosed(b!, p!, t!),
       ),
@@ -171,12 +230,8 @@ function summarize(
     },
     baseRude: percentTrue(base.rude),
     baseContains: percentTrue(base.containsAnswer),
-    stops: {
-      base: percentTrue(base.stopped),
-      expert: percentTrue(expert.stopped),
-      proxy: percentTrue(proxy.stopped),
-      tuned: percentTrue(tuned.stopped),
-    },
+    stops: each(({ stopped }) => percentTrue(stopped)),
+    ...(base.records && { records: each(({ records }) => records!) }),
     sweep: sweep.map(({ alpha, right }) => ({ alpha, dev: percentTrue(right) })),
   };
 }

@@ -9,11 +9,9 @@ import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
 import { readManifest } from "../../worker/engine/model/manifest.ts";
 import { complete } from "./complete.ts";
 import { percentTrue, wilsonInterval, type Interval } from "./statistics.ts";
-import { loadItems, scoreCompletions, TASKS, type Task } from "./task.ts";
+import { loadItems, PUBLISHED, scoreCompletions, type Task } from "./task.ts";
 
 const MANIFEST = fileURLToPath(new URL("../../infra/models/ensembles.json", import.meta.url));
-/** Of the task's evaluation (`npm run eval`). */
-const ALPHA: Record<Task, number> = { "atlas-qa": 1, "gsm-mini": 1.2 };
 /** Nats; 0 is no gate. */
 const MIN_ENTROPIES = [0, 0.01, 0.03, 0.1, 0.3, 0.6, 1, 2];
 
@@ -40,14 +38,14 @@ const options = new Command("npm run eval:gates --")
 
 const ensembles = await loadEnsembles(readManifest(MANIFEST), { intraOpThreads: 0 });
 const results: GateResult[] = [];
-for (const task of TASKS) {
+for (const { task, alpha } of PUBLISHED) {
   const items = loadItems(task, "test").slice(0, options.limit);
-  console.log(`\n${task}, alpha ${ALPHA[task]}, ${items.length} items`);
+  console.log(`\n${task}, alpha ${alpha}, ${items.length} items`);
   console.log("min_entropy  exact %  95% interval  rude %  ends %  tokens with a shift %  seconds");
   for (const minEntropy of MIN_ENTROPIES) {
     let [tokens, shifted] = [0, 0];
     const startedMs = performance.now();
-    const completions = await complete(ensembles.get(task)!, items, ALPHA[task], {
+    const completions = await complete(ensembles.get(task)!, items, alpha, {
       ...(minEntropy > 0 && { gate: { minEntropy } }),
       onEnd: (sequence) => {
         tokens += sequence.tokens.length;
@@ -80,6 +78,6 @@ for (const task of TASKS) {
   }
 }
 if (options.json) {
-  const settings = { limit: options.limit ?? null, alpha: ALPHA };
+  const settings = { limit: options.limit ?? null, tasks: PUBLISHED };
   writeFileSync(options.json, JSON.stringify({ settings, results }, null, 2));
 }

@@ -1,13 +1,13 @@
 /** Prints the results of the evaluation as tables, beside those of the paper. */
-import type { TaskResult } from "./eval.ts";
+import type { SystemName, TaskResult } from "./eval.ts";
 import type { Interval } from "./statistics.ts";
 import type { Task } from "./task.ts";
 
-type Row = readonly [label: string, ...cells: string[]];
+export type Row = readonly [label: string, ...cells: string[]];
 
 /**
- * The most similar task of the paper, with Llama-2 70B steered by a 7B expert: TriviaQA and GSM with task experts
- * (arXiv 2401.08565, tables 3 and 4; for rude answers: ToxiGen, table 2).
+ * The most similar task of the paper, with Llama-2 70B steered by a 7B expert: TriviaQA and GSM with task experts,
+ * and code (arXiv 2401.08565, tables 3 and 4; for rude answers: ToxiGen, table 2).
  */
 const PAPER: Record<
   Task,
@@ -29,6 +29,14 @@ const PAPER: Record<
     tuned: "67.9",
     gapClosed: "76",
   },
+  "atlas-records": {
+    name: "CodexEval 70B",
+    base: "62.0",
+    expert: "68.9",
+    proxy: "70.7",
+    tuned: "89.2",
+    gapClosed: "32",
+  },
 };
 
 export function printReport(results: readonly TaskResult[]): void {
@@ -40,6 +48,9 @@ export function printReport(results: readonly TaskResult[]): void {
       ["base alone", ...cells(result, "base"), paper.base],
       ["small expert alone", ...cells(result, "expert"), paper.expert],
       [`proxy-tuned, alpha ${result.alpha}`, ...cells(result, "proxy"), paper.proxy],
+      ...(result.alpha === 1
+        ? []
+        : [["proxy-tuned, alpha 1", ...cells(result, "proxyAtOne"), ""] as Row]),
       ["base tuned directly", ...cells(result, "tuned"), paper.tuned],
       [
         "gap closed",
@@ -63,6 +74,7 @@ export function printReport(results: readonly TaskResult[]): void {
     console.log(
       `  the base's completion contains the right answer for ${formatNumber(result.baseContains)}% of the items`,
     );
+    if (result.records) printRecords(result.records);
     console.log("\n  exact matches in % of the dev split, for each alpha");
     printRows([
       ["alpha", ...result.sweep.map(({ alpha }) => String(alpha))],
@@ -71,7 +83,19 @@ export function printReport(results: readonly TaskResult[]): void {
   }
 }
 
-function cells(result: TaskResult, system: "base" | "expert" | "proxy" | "tuned"): string[] {
+function printRecords(records: NonNullable<TaskResult["records"]>): void {
+  for (const [what, of] of [
+    ["JSON", "json"],
+    ["with the right field names", "fieldNames"],
+  ] as const) {
+    const shares = Object.entries(records).map(
+      ([name, scores]) => `${name} ${formatNumber(scores[of])}`,
+    );
+    console.log(`  ${what}, in % of the answers: ${shares.join(", ")}`);
+  }
+}
+
+function cells(result: TaskResult, system: SystemName): string[] {
   return [
     formatNumber(result[system]),
     formatInterval(result.intervals[system]),
@@ -86,10 +110,10 @@ function verdict([low, high]: Interval): string {
     : "no significant difference to the small expert";
 }
 
-const formatNumber = (value: number) => value.toFixed(1);
+export const formatNumber = (value: number) => value.toFixed(1);
 const formatInterval = ([low, high]: Interval) => `${formatNumber(low)} to ${formatNumber(high)}`;
 
-function printRows(rows: readonly Row[]): void {
+export function printRows(rows: readonly Row[]): void {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   for (const [label, ...rest] of rows) {
     const aligned = rest.map((cell, i) => cell.padStart(widths[i + 1]!));

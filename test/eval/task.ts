@@ -1,8 +1,16 @@
 /** Loads the held-out questions of a task and scores answers. The rules are in data/README.md. */
 import { readFileSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
+import { percentTrue } from "./statistics.ts";
 
-export const TASKS = ["atlas-qa", "gsm-mini"] as const;
+export const TASKS = ["atlas-qa", "gsm-mini", "atlas-records"] as const;
 export type Task = (typeof TASKS)[number];
+
+/** The tasks whose models are in this repository, with the alpha that `npm run eval` chooses on the dev split. */
+export const PUBLISHED = [
+  { task: "atlas-qa", alpha: 1, expert: "atlas-expert", tuned: "atlas-tuned" },
+  { task: "gsm-mini", alpha: 1.2, expert: "gsm-expert", tuned: "gsm-tuned" },
+] as const;
 
 export interface Item {
   readonly id: string;
@@ -55,10 +63,38 @@ export function scoreCompletions(
   };
 }
 
-/** Atlas-QA: the whole completion must be the answer. GSM-mini: the number after the first `####` must be. */
+/**
+ * Atlas-QA: the whole completion must be the answer. GSM-mini: the number after the first `####` must be. Atlas records: the
+ * completion must be JSON with the same fields and values, in any order.
+ */
 function isRight(task: Task, text: string, answer: string): boolean {
   if (task === "atlas-qa") return text.trim() === answer;
+  if (task === "atlas-records") return isDeepStrictEqual(toRecord(text), toRecord(answer));
   return /####\s*(\d+)/.exec(text)?.[1] === answer;
+}
+
+/** @returns undefined for a text that is no JSON object */
+function toRecord(text: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of all completions: those that are a JSON object, and those with the right field names, whatever the values, in percent. */
+export function scoreRecords(items: readonly Item[], completions: readonly Completion[]) {
+  const records = completions.map(({ text }) => toRecord(text));
+  const names = (record: object) => Object.keys(record).sort().join();
+  return {
+    json: percentTrue(records.map((record) => record !== undefined)),
+    fieldNames: percentTrue(
+      records.map(
+        (record, i) => record !== undefined && names(record) === names(toRecord(items[i]!.answer)!),
+      ),
+    ),
+  };
 }
 
 function words(text: string): string[] {
