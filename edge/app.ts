@@ -31,8 +31,10 @@ import { NO_PAGE_FILES, type PageFiles } from "./routes/settings.ts";
 import type { Otlp } from "./runtime/env.ts";
 
 export interface AppDeps {
-  /** Opens the stores of one request. */
-  readonly openStores: () => RequestStores;
+  /** Opens the stores of one request on a shard. */
+  readonly openStores: (shard: number) => RequestStores;
+  /** Count of shards. Default: 1. */
+  readonly shardCount?: number;
   /** Seconds from submission to expiry if a request sets no deadline. */
   readonly deadlineSeconds: number;
   /** Addresses that webhooks may be sent to although they are not public. */
@@ -73,6 +75,7 @@ const EVERY_ROUTE_HEADERS = [
 /** The app with all middleware and routes. `app.fetch` serves a request; the caller gives it stores and variables (AppDeps). */
 export function createApp({
   openStores,
+  shardCount = 1,
   deadlineSeconds,
   webhookAllow,
   publicUrl,
@@ -108,7 +111,7 @@ export function createApp({
       maxAge: 86_400,
     }),
   );
-  app.use(withStores(openStores));
+  app.use(withStores(openStores, shardCount));
   app.use((c, next) => {
     c.set("webhookAllow", webhookAllow);
     c.set("isStopping", isStopping);

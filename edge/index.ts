@@ -8,6 +8,7 @@ import referenceScript from "./docs/reference.txt";
 import playScript from "./play/script.txt";
 import playStyle from "./play/style.txt";
 import { HubLogs } from "./redis/hub-client.ts";
+import { envsOfShards } from "./redis/request-shards.ts";
 import { RequestStores } from "./redis/stores.ts";
 import type { AppEnv } from "./http/context.ts";
 import { otlpOf, parseEnv } from "./runtime/env.ts";
@@ -25,10 +26,17 @@ let app: Hono<AppEnv> | undefined;
 function createFromBindings(bindings: Bindings): Hono<AppEnv> {
   const env = parseEnv(bindings);
   const count = env.STREAM_CONNECTIONS;
-  const sharedLogs =
-    count === 0 ? null : new HubLogs(bindings.STREAM_HUB, count, env.STREAM_LOCATION);
+  const shards = envsOfShards(env).map((env, shard) => {
+    const logs =
+      count === 0 ? null : new HubLogs(bindings.STREAM_HUB, count, env.STREAM_LOCATION, shard);
+    return { env, logs };
+  });
   return createApp({
-    openStores: () => new RequestStores(env, sharedLogs),
+    openStores: (shard) => {
+      const { env, logs } = shards[shard]!;
+      return new RequestStores(env, logs, null, shard);
+    },
+    shardCount: shards.length,
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
     webhookAllow: env.WEBHOOK_ALLOW,
     publicUrl: env.PUBLIC_URL,

@@ -8,7 +8,7 @@ import * as v from "valibot";
 import { bucketVariables } from "../shared/files/bucket.ts";
 import { RESULT_TTL } from "../shared/jobs/result-ttl.ts";
 import { STORED_MIB } from "../shared/jobs/stored-limit.ts";
-import { redisTlsVariables, RedisUrl } from "../shared/redis/url.ts";
+import { redisTlsVariables, RedisUrls } from "../shared/redis/url.ts";
 import { AddressList } from "../shared/webhooks/url.ts";
 
 const MIB = 2 ** 20;
@@ -66,8 +66,11 @@ const LIMITS = limitsOf({
 });
 
 const Env = v.object({
-  /** URL of Redis: redis://, redis+sentinel:// or redis+cluster://, with TLS rediss://, rediss+sentinel:// or rediss+cluster://. Required. */
-  REDIS_URL: RedisUrl,
+  /**
+   * URL of Redis: redis://, redis+sentinel:// or redis+cluster://, with TLS rediss://, rediss+sentinel:// or rediss+cluster://. Several with
+   * white space between them, as at the edge: jobs are taken from all of them in turn. Required.
+   */
+  REDIS_URL: RedisUrls,
   /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Default: none. */
   ...redisTlsVariables,
   /**

@@ -3,11 +3,12 @@ import packageJson from "../package.json" with { type: "json" };
 import { newId } from "../shared/ids.ts";
 import { EngineClient } from "./engine-client/client.ts";
 import type { WorkerEnv } from "./env.ts";
-import { startJobConsumer } from "./jobs/consumer.ts";
+import { startJobConsumer, type JobConsumer } from "./jobs/consumer.ts";
 import { TokenizerRequests } from "./jobs/tokenizer-requests.ts";
 import { AwayModels } from "./jobs/away-models.ts";
 import { EngineMeter } from "./jobs/engine-meter.ts";
 import { startHeartbeat } from "./jobs/heartbeat.ts";
+import { Slots } from "./jobs/slots.ts";
 import { ThroughputMeter } from "./jobs/throughput.ts";
 import { LoadingReport } from "./loading-report.ts";
 import type { Part, PartDeps } from "./part.ts";
@@ -80,68 +81,93 @@ export async function startEngine(
   return { engine, away, engineMeter };
 }
 
-/** Announces the models and starts taking jobs. */
-export async function startGeneration(
-  env: WorkerEnv,
-  { engine, away, engineMeter }: StartedEngine,
-  deps: PartDeps,
-): Promise<Part> {
-  const workerId = newId("worker");
-  const throughput = new ThroughputMeter(env.SLOTS);
-  let isDraining = false;
-  const stopHeartbeat = await startHeartbeat({
-    ...deps,
-    redis: deps.connection,
-    workerId,
-    version: packageJson.version,
-    cards: engine.cards,
-    away,
-    throughput,
-    engineMeter,
-    onDrain: () => {
-      isDraining = true;
-      deps.log.info(
-        "The operator drains this worker: it takes no more jobs until its process ends",
+/** Takes jobs of all shards and runs them in one engine. */
+export class Generation implements Part {
+  readonly #env: WorkerEnv;
+  readonly #started: StartedEngine;
+  readonly #log: Logger;
+  readonly #workerId = newId("worker");
+  readonly #throughput: ThroughputMeter;
+  readonly #slots: Slots;
+  #isDraining = false;
+  #isClosed = false;
+  readonly #consumers: JobConsumer[] = [];
+  readonly #stops: (() => void)[] = [];
+
+  constructor(env: WorkerEnv, started: StartedEngine, log: Logger) {
+    this.#env = env;
+    this.#started = started;
+    this.#log = log;
+    this.#throughput = new ThroughputMeter(env.SLOTS);
+    this.#slots = new Slots(env.SLOTS);
+    started.engine.watchProgress(env.HANG_SECONDS, (thread) => {
+      // The leases are not given up: a job that makes engines hang would hang the next one at once, and would never fail.
+      log.fatal(
+        { thread, seconds: env.HANG_SECONDS, jobs: this.#standing() },
+        "A thread makes no progress: the process ends. Its jobs are continued when their leases expire",
       );
-    },
-  });
-  const jobs = startJobConsumer({
-    ...deps,
-    workerId,
-    leaseMs: deps.lockMs,
-    throughput,
-    engine,
-    away,
-    served: new Map(engine.cards.map(({ id, fingerprint }) => [id, fingerprint])),
-    isPaused: () => isDraining || deps.clock.problem !== null,
-    attemptsMax: env.ATTEMPTS_MAX,
-    slots: env.SLOTS,
-  });
-  engine.watchProgress(env.HANG_SECONDS, (thread) => {
-    // The leases are not given up: a job that makes engines hang would hang the next one at once, and would never fail.
-    deps.log.fatal(
-      { thread, seconds: env.HANG_SECONDS, jobs: jobs.standing() },
-      "A thread makes no progress: the process ends. Its jobs are continued when their leases expire",
-    );
-    // On a busy machine the line may not be written yet.
-    setTimeout(killThisProcess, LOG_MS);
-  });
-  const tokenizers = new TokenizerRequests({ ...deps, engine });
-  return {
-    ready: () => jobs.waitUntilReady(),
-    close: () => {
-      stopHeartbeat();
-      tokenizers.close();
-      return jobs.close();
-    },
-    end: async () => {
-      await jobs.release();
-      const hung = setTimeout(() => {
-        deps.log.error({ jobs: jobs.standing() }, "A thread does not end: the process is killed");
-        killThisProcess();
-      }, ENGINE_CLOSE_MS);
-      await engine.close();
-      clearTimeout(hung);
-    },
-  };
+      // On a busy machine the line may not be written yet.
+      setTimeout(killThisProcess, LOG_MS);
+    });
+  }
+
+  /** Announces the models in a shard and takes jobs from it. */
+  async startShard(deps: PartDeps): Promise<void> {
+    const { engine, away, engineMeter } = this.#started;
+    const stopHeartbeat = await startHeartbeat({
+      ...deps,
+      redis: deps.connection,
+      workerId: this.#workerId,
+      version: packageJson.version,
+      cards: engine.cards,
+      away,
+      throughput: this.#throughput,
+      engineMeter,
+      onDrain: () => this.#drain(),
+    });
+    if (this.#isClosed) return stopHeartbeat();
+    const jobs = startJobConsumer({
+      ...deps,
+      workerId: this.#workerId,
+      leaseMs: deps.lockMs,
+      throughput: this.#throughput,
+      engine,
+      away,
+      served: new Map(engine.cards.map(({ id, fingerprint }) => [id, fingerprint])),
+      isPaused: () => this.#isDraining || deps.clock.problem !== null,
+      attemptsMax: this.#env.ATTEMPTS_MAX,
+      slots: this.#slots,
+    });
+    const tokenizers = new TokenizerRequests({ ...deps, engine });
+    this.#consumers.push(jobs);
+    this.#stops.push(stopHeartbeat, () => tokenizers.close());
+    await jobs.waitUntilReady();
+  }
+
+  close(): Promise<unknown> {
+    this.#isClosed = true;
+    for (const stop of this.#stops) stop();
+    return Promise.all(this.#consumers.map((jobs) => jobs.close()));
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.#consumers.map((jobs) => jobs.release()));
+    const hung = setTimeout(() => {
+      const jobs = this.#standing();
+      this.#log.error({ jobs }, "A thread does not end: the process is killed");
+      killThisProcess();
+    }, ENGINE_CLOSE_MS);
+    await this.#started.engine.close();
+    clearTimeout(hung);
+  }
+
+  #standing() {
+    return this.#consumers.flatMap((jobs) => jobs.standing());
+  }
+
+  #drain(): void {
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    this.#log.info("The operator drains this worker: it takes no more jobs until its process ends");
+  }
 }

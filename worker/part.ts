@@ -8,7 +8,10 @@ import type { WebhookPublisher } from "../shared/webhooks/publisher.ts";
 import type { WatchedClock } from "./redis/clock.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 
+/** A part works on one shard (shared/redis/shards.ts): these are the shard's. Log and metrics are the process's. */
 export interface PartDeps {
+  /** Its number. */
+  readonly shard: number;
   readonly connection: Redis;
   readonly clock: WatchedClock;
   readonly store: JobStore;

@@ -3,33 +3,25 @@
  *
  * 1. starts the server for probes and metrics, and begins to connect to Redis;
  * 2. with the role `generate` starts the prepare and the engine thread, which load and check the models (generation.ts);
- * 3. sets its clock by Redis, and starts its parts: generation.ts (jobs), services.ts (webhooks, batches, sweeper);
+ * 3. for each shard sets a clock by Redis, and starts its parts: generation.ts (jobs), services.ts (webhooks, batches, sweeper);
  * 4. on SIGTERM or SIGINT stops taking work, waits up to DRAIN_SECONDS for running work to end, and exits. A signal during the
  *    start has the same effect on the parts that have started.
  *
  * The main thread must never block on the engine: it renews the leases of running jobs.
  */
 import { setTimeout } from "node:timers/promises";
-import { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { AggregatorRegistry } from "prom-client";
 import packageJson from "../package.json" with { type: "json" };
-import type { JobRecord } from "../shared/jobs/record.ts";
-import { JobStore } from "../shared/jobs/store.ts";
-import { jobSources, readJob } from "../shared/protocols/job-reply.ts";
-import { DELIVERY_QUEUE, QUEUE_PREFIX } from "../shared/redis/keys.ts";
-import { checkServer } from "../shared/redis/server-check.ts";
-import { WebhookPublisher } from "../shared/webhooks/publisher.ts";
 import type { WorkerEnv } from "./env.ts";
-import type { StartedEngine } from "./generation.ts";
+import type { Generation, StartedEngine } from "./generation.ts";
 import type { Part } from "./part.ts";
 import type { GeneratingProcess } from "./processes/generating-process.ts";
 import { answerParentProcess, reportStarted } from "./processes/parent-process.ts";
-import { startClock, type WatchedClock } from "./redis/clock.ts";
-import { connectRedis, isAnswering, whenReady } from "./redis/connection.ts";
+import { WorkerShard } from "./shard.ts";
 import { startHealthServer } from "./telemetry/health.ts";
 import { Metrics } from "./telemetry/metrics.ts";
+import { QueueSums } from "./telemetry/queue-sums.ts";
 import { startTracing } from "./telemetry/tracing.ts";
 
 /** Longest wait at exit for the last spans to be sent: the trace collector may not answer. */
@@ -51,8 +43,7 @@ export async function run(
   const startedMs = performance.now();
   const metrics = new Metrics({ version: packageJson.version, commit: env.BUILD_COMMIT });
   const stopTracing = env.OTEL_EXPORTER_OTLP_ENDPOINT ? startTracing() : async () => {};
-  const redis = connectRedis(env.REDIS_URL, log, env);
-  let clock: WatchedClock | null = null;
+  const shards = WorkerShard.connectAll(env, log);
   let isStarted = false;
   /** How far the loading of models is, in words. */
   let loading = () => "";
@@ -64,8 +55,8 @@ export async function run(
 
   const ownProblem = () => {
     if (stop.aborted) return "The worker drains";
-    if (!isAnswering(redis)) return "Redis does not answer";
-    if (clock?.problem) return clock.problem;
+    const ofShard = shards.find(({ problem }) => problem !== null)?.problem;
+    if (ofShard) return ofShard;
     if (!isStarted) return loading() === "" ? STARTING : `${STARTING}. ${loading()}`;
     const models = started?.engine.cards.length ?? 0;
     return models > 0 && models === started!.away.reasons.size
@@ -100,43 +91,31 @@ export async function run(
   const generation = generates ? await import("./generation.ts") : null;
   const onLoading = (text: () => string) => (loading = text);
   started = generation ? await generation.startEngine(env, { log, metrics, onLoading }) : null;
-  await requireUsable(redis, env.REDIS_URL, log);
-  clock = await startClock(redis, log);
-  const store = new JobStore(redis, env.RESULT_TTL_SECONDS * 1000, env.STORED_MIB);
-  const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
-  deliveries.on("error", (error) => log.warn({ reason: error.message }, "Delivery queue error"));
-  const sources = jobSources(redis, store);
-  const deps = {
-    connection: redis,
-    clock,
-    store,
-    publisher: new WebhookPublisher(redis, deliveries),
-    readJob: (record: JobRecord) => readJob(record, sources),
-    log,
-    metrics,
-    lockMs: env.LOCK_MS,
-  };
   const hasServices = [...env.ROLES].some((role) => role !== "generate");
   const services = hasServices ? await import("./services.ts") : null;
-  // A part that starts now would not be drained.
+  const gauges = new QueueSums(metrics);
+  let generating: Generation | null = null;
+  const startParts = async (shard: WorkerShard) => {
+    const deps = await shard.open(metrics);
+    // A part that starts now would not be drained.
+    if (stop.aborted) return;
+    if (generation && started && generating === null) {
+      generating = new generation.Generation(env, started, log);
+      parts.push(generating);
+    }
+    const own = services?.startServices(env, deps, gauges) ?? [];
+    parts.push(...own);
+    await Promise.all([generating?.startShard(deps), ...own.map(async (part) => part.ready?.())]);
+  };
+  // Those that answer are served while others do not.
+  await Promise.all([...shards.map(startParts), child?.ready()]);
   if (stop.aborted) return;
-  if (generation && started) parts.push(await generation.startGeneration(env, started, deps));
-  if (services) parts.push(...services.startServices(env, deps));
-  await Promise.all(parts.map(async (part) => part.ready?.()));
   isStarted = true;
   reportStarted();
   const roles = [...env.ROLES].filter((role) => child === null || role !== "generate");
   const models = started?.engine.cards.map(({ id }) => id);
   const ms = Math.round(performance.now() - startedMs);
   log.info({ roles, ...(models && { models, slots: env.SLOTS }), ms }, "Worker ready");
-}
-
-/** Waits for Redis. @throws Error if the server cannot hold the data */
-async function requireUsable(redis: Redis, url: string, log: Logger): Promise<void> {
-  await whenReady(redis);
-  const { refusal, warning } = await checkServer(redis, url);
-  if (refusal !== null) throw new Error(refusal);
-  if (warning !== null) log.warn(warning);
 }
 
 interface EndOptions {

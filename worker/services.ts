@@ -9,10 +9,11 @@ import { startSweeper } from "./jobs/sweeper.ts";
 import type { Part, PartDeps } from "./part.ts";
 import { repeat } from "./redis/repeat.ts";
 import { watchQueueGauges } from "./telemetry/queue-gauges.ts";
+import type { QueueSums } from "./telemetry/queue-sums.ts";
 import { startDeliverer } from "./webhooks/deliverer.ts";
 
-/** Starts the roles among these that the process has. */
-export function startServices(env: WorkerEnv, deps: PartDeps): Part[] {
+/** Starts the roles among these that the process has, for one shard. */
+export function startServices(env: WorkerEnv, deps: PartDeps, gauges: QueueSums): Part[] {
   const { ROLES: roles } = env;
   const isPaused = () => deps.clock.problem !== null;
   const consumers = [
@@ -42,7 +43,8 @@ export function startServices(env: WorkerEnv, deps: PartDeps): Part[] {
     ready: () => consumer.waitUntilReady(),
     close: () => consumer.close(),
   }));
-  return roles.has("sweep") ? [...parts, startSweep(deps, bucketOf(env), env.KEEP_MODELS)] : parts;
+  if (!roles.has("sweep")) return parts;
+  return [...parts, startSweep(deps, bucketOf(env), env.KEEP_MODELS, gauges)];
 }
 
 /** Interval at which models are kept known. */
@@ -50,15 +52,20 @@ const KEEP_INTERVAL_MS = 60_000;
 /** Interval at which lost uploads are looked for. */
 const UPLOADS_INTERVAL_MS = 60_000;
 
-function startSweep(deps: PartDeps, bucket: Bucket | null, keptModels: readonly string[]): Part {
-  const { metrics, connection, log } = deps;
+function startSweep(
+  deps: PartDeps,
+  bucket: Bucket | null,
+  keptModels: readonly string[],
+  gauges: QueueSums,
+): Part {
+  const { shard, connection, log } = deps;
   const stops = [
     startSweeper(deps),
     startQueueRepair(deps),
     watchQueueGauges({
       ...deps,
-      onGauges: (gauges) => metrics.setQueueGauges(gauges),
-      onModels: (models) => metrics.setModelJobs(models),
+      onGauges: (counts) => gauges.setGauges(shard, counts),
+      onModels: (models) => gauges.setModels(shard, models),
     }),
   ];
   if (keptModels.length > 0) {

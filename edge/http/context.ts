@@ -3,6 +3,7 @@ import type { Context } from "hono";
 import type { ApiKeyRecord } from "../../shared/keys/record.ts";
 import type { AddressRanges } from "../../shared/webhooks/url.ts";
 import type { TicketRecord } from "../redis/tickets.ts";
+import type { RequestShards } from "../redis/request-shards.ts";
 import type { RequestStores } from "../redis/stores.ts";
 import type { CompileElsewhere } from "./compile-elsewhere.ts";
 import type { Otlp } from "../runtime/env.ts";
@@ -10,8 +11,10 @@ import type { Otlp } from "../runtime/env.ts";
 export interface AppEnv {
   Variables: {
     requestId: string;
-    /** The stores of this request, which the middleware closes. */
+    /** The stores of this request's tenant, which the middleware closes. */
     stores: RequestStores;
+    /** The stores on every shard, for the few requests that concern all tenants. */
+    shards: RequestShards;
     /** The API key that the request is made with; set on every route under /v1. */
     principal: ApiKeyRecord;
     /** SHA-256 of the secret that the request sent; null if it has a ticket. Set with `principal`. */

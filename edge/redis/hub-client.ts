@@ -12,17 +12,21 @@ import { failureOf, fromLine, type HubPath } from "./hub-lines.ts";
 export class HubLogs implements LogReader {
   readonly #hubs: DurableObjectNamespace;
   readonly #count: number;
+  readonly #shard: number;
   readonly #options: DurableObjectNamespaceGetDurableObjectOptions;
 
   /**
    * @param count how many hubs are used
    * @param locationHint the region of hubs that have not been used yet
+   * @param shard the Redis that holds the logs: each has hubs of its own
    */
   constructor(
     hubs: DurableObjectNamespace,
     count: number,
     locationHint?: DurableObjectLocationHint,
+    shard = 0,
   ) {
+    this.#shard = shard;
     this.#hubs = hubs;
     this.#count = count;
     this.#options = locationHint === undefined ? {} : { locationHint };
@@ -51,8 +55,11 @@ export class HubLogs implements LogReader {
     name: string,
     { after, signal, onIdle, authority }: FollowRequest,
   ): AsyncGenerator<string, void, undefined> {
-    const hub = this.#hubs.getByName(String(hubOf(name, this.#count)), this.#options);
+    const number = hubOf(name, this.#count);
+    const hubName = this.#shard === 0 ? String(number) : `${this.#shard}:${number}`;
+    const hub = this.#hubs.getByName(hubName, this.#options);
     const query = new URLSearchParams({ name, after: String(after) });
+    if (this.#shard !== 0) query.set("shard", String(this.#shard));
     if (authority !== undefined) query.set("authority", JSON.stringify(authority));
     const reply = await hub
       .fetch(`http://stream-hub/${path}?${query.toString()}`)

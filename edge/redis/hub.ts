@@ -6,6 +6,7 @@ import type { Env } from "../runtime/env.ts";
 import { connectToFollow } from "./connection.ts";
 import type { FollowRequest, LogReader } from "./follow.ts";
 import type { Authority } from "./key-watch.ts";
+import { envsOfShards } from "./request-shards.ts";
 import { HUB_PATHS, toFailureLine, toLine, type HubPath } from "./hub-lines.ts";
 import { logsOver } from "./shared-logs.ts";
 
@@ -25,18 +26,19 @@ export class Hub {
     this.#env = env;
   }
 
-  /** @param request `GET /{path}?name={job id or tenant}&after={sequence number}&authority={JSON}`, path as in HUB_PATHS */
+  /** @param request `GET /{path}?name={job id or tenant}&after={sequence number}&authority={JSON}&shard={number}`, path as in HUB_PATHS; a hub has one shard */
   fetch(request: Request): Response {
     const { pathname, searchParams } = new URL(request.url);
     const path = HUB_PATHS.find((path) => pathname === `/${path}`)!;
     const name = searchParams.get("name")!;
     const authority = searchParams.get("authority");
+    const shard = Number(searchParams.get("shard"));
     const cancelled = new AbortController();
     const signal = AbortSignal.any([cancelled.signal, request.signal]);
     const encoder = new TextEncoder();
     const bytesOf = (line: string) => encoder.encode(`${line}\n`);
     let onIdle = () => {};
-    const lines = this.#lines(path, name, {
+    const lines = this.#lines(shard, path, name, {
       after: Number(searchParams.get("after")),
       signal,
       onIdle: () => onIdle(),
@@ -66,10 +68,15 @@ export class Hub {
     return new Response(body);
   }
 
-  async *#lines(path: HubPath, name: string, request: FollowRequest): AsyncGenerator<string> {
+  async *#lines(
+    shard: number,
+    path: HubPath,
+    name: string,
+    request: FollowRequest,
+  ): AsyncGenerator<string> {
     this.#streams++;
     try {
-      const { logs } = (this.#connection ??= this.#open());
+      const { logs } = (this.#connection ??= this.#open(shard));
       if (path === "job") {
         for await (const entry of logs.job(name, request)) yield toLine(entry);
       } else if (path === "inbox") {
@@ -80,8 +87,8 @@ export class Hub {
     }
   }
 
-  #open(): SharedConnection {
-    const redis = connectToFollow(this.#env);
+  #open(shard: number): SharedConnection {
+    const redis = connectToFollow(envsOfShards(this.#env)[shard]!);
     const dropConnection = () => {
       if (this.#connection === connection) this.#connection = null;
     };

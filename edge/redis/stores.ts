@@ -61,6 +61,8 @@ import { TicketStore } from "./tickets.ts";
 const REPEATED_WAIT_MS = 200;
 
 export class RequestStores {
+  /** The number of the shard that these stores are of (shared/redis/shards.ts). */
+  readonly shard: number;
   readonly #env: Env;
   readonly #sharedLogs: LogReader | null;
   readonly #sharedRedis: Redis | null;
@@ -76,8 +78,10 @@ export class RequestStores {
   /**
    * @param sharedLogs follows logs over connections that requests share; null: over this request's own
    * @param sharedRedis the connection that all requests share; null: this request opens its own
+   * @param shard the number of the Redis that `env` names
    */
-  constructor(env: Env, sharedLogs: LogReader | null, sharedRedis: Redis | null = null) {
+  constructor(env: Env, sharedLogs: LogReader | null, sharedRedis: Redis | null = null, shard = 0) {
+    this.shard = shard;
     this.#env = env;
     this.#sharedLogs = sharedLogs;
     this.#sharedRedis = sharedRedis;
@@ -106,7 +110,7 @@ export class RequestStores {
   }
 
   get keys(): KeyRegistry {
-    return new KeyRegistry(this.#redis);
+    return new KeyRegistry(this.#redis, this.shard);
   }
 
   get tickets(): TicketStore {

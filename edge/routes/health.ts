@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { AppError } from "../../shared/api/errors.ts";
 import { field } from "../../shared/api/schema.ts";
 import { route, type Route } from "../http/route.ts";
+import { requireWritableShard } from "../requests/all-shards.ts";
 import type { RouteSettings } from "./settings.ts";
 
 const Health = v.strictObject({ status: field(v.literal("ok"), "Always `ok`.") });
@@ -88,7 +89,7 @@ export function healthRoutes({ document }: Pick<RouteSettings, "document">): Rou
       },
       async (c, { json }) => {
         if (c.var.isStopping()) throw new AppError("queue_unavailable", "The edge is stopping");
-        await c.var.stores.requireWritable();
+        await requireWritableShard(c.var.shards);
         return json(200, { status: "ok" });
       },
     ),

@@ -18,6 +18,7 @@ import { jobNotFound } from "../../shared/submission/submission.ts";
 import type { LiveWorker } from "../../shared/workers/registry.ts";
 import type { AppContext } from "../http/context.ts";
 import { route, type Route } from "../http/route.ts";
+import { allRunningJobs, drainOnAll, setPaused, shardOfJob } from "../requests/all-shards.ts";
 import { JOB_ID } from "../requests/job-access.ts";
 import { modelStatus, slotsOf } from "./models.ts";
 
@@ -67,9 +68,8 @@ function workerRoutes(): Route[] {
         replies: { 200: { description: "The worker.", schema: OperatorWorker } },
       },
       async (c, { params, json }) => {
-        const { fleet } = c.var.stores;
-        const isDrained = await fleet.drainWorker(params.id);
-        const worker = (await fleet.workers()).find(({ id }) => id === params.id);
+        const isDrained = await drainOnAll(c.var.shards, params.id);
+        const worker = (await c.var.stores.fleet.workers()).find(({ id }) => id === params.id);
         if (!isDrained || worker === undefined) {
           throw new AppError("not_found", "There is no such live worker");
         }
@@ -122,7 +122,7 @@ function pauseRoutes(): Route[] {
       },
       async (c, { params: { id }, json }) => {
         await requireKnownModel(c, id);
-        await c.var.stores.fleet.pauseModel(id);
+        await setPaused(c.var.shards, id, true);
         return json(200, await readOperatorModel(c, id));
       },
     ),
@@ -142,7 +142,7 @@ function pauseRoutes(): Route[] {
       },
       async (c, { params: { id }, json }) => {
         await requireKnownModel(c, id);
-        await c.var.stores.fleet.resumeModel(id);
+        await setPaused(c.var.shards, id, false);
         return json(200, await readOperatorModel(c, id));
       },
     ),
@@ -163,7 +163,7 @@ function runningJobRoutes(): Route[] {
         replies: { 200: { description: "The jobs.", schema: OperatorJobList } },
       },
       async (c, { json }) => {
-        const { jobs, more } = await c.var.stores.runningJobs();
+        const { jobs, more } = await allRunningJobs(c.var.shards);
         const data = jobs.map(toOperatorJob).toSorted((a, b) => a.created_at - b.created_at);
         return json(200, { object: "list", data, more_jobs: more });
       },
@@ -181,9 +181,9 @@ function runningJobRoutes(): Route[] {
         replies: { 200: { description: "The job's state.", schema: JobCancellation } },
       },
       async (c, { params, json }) => {
-        const { stores } = c.var;
         const id = toJobId(params.id);
-        if ((await stores.jobs.record(id)) === null) throw jobNotFound();
+        const stores = await shardOfJob(c.var.shards, id);
+        if (stores === null) throw jobNotFound();
         const job = await stores.cancelJob(id);
         if (job === null) throw jobNotFound();
         const { object, state, cancel_requested } = job;

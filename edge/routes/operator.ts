@@ -11,6 +11,7 @@ import {
 } from "../../shared/api/usage.ts";
 import type { ErrorCode } from "../../shared/api/error-codes.ts";
 import { route, type Route } from "../http/route.ts";
+import { allActivity, allFailures, allQueues, allUsage } from "../requests/all-shards.ts";
 import { report, reportDays, toActivity } from "../requests/usage.ts";
 
 const access = { scope: "operator" } as const;
@@ -30,10 +31,10 @@ export function operatorRoutes(): Route[] {
         replies: { 200: { description: "The report.", schema: OperatorUsageReport } },
       },
       async (c, { query, json }) => {
-        const { usage } = c.var.stores;
-        const days = reportDays(query, await usage.nowMs(), LIMITS.operatorReportDaysMax);
+        const nowMs = await c.var.stores.now();
+        const days = reportDays(query, nowMs, LIMITS.operatorReportDaysMax);
         const filter = { owner: query.tenant, model: query.model };
-        const all = await usage.byTenant(days, query.tenant);
+        const all = await allUsage(c.var.shards, days, query.tenant);
         return json(200, report(all, filter, days, query.group_by, "tenant"));
       },
     ),
@@ -50,9 +51,9 @@ export function operatorRoutes(): Route[] {
         replies: { 200: { description: "The counts, by day.", schema: FailureList } },
       },
       async (c, { query, json }) => {
-        const { usage } = c.var.stores;
-        const days = reportDays(query, await usage.nowMs(), LIMITS.operatorReportDaysMax);
-        const failures = (await usage.failures(days)).map(({ day, code, jobs }) => ({
+        const nowMs = await c.var.stores.now();
+        const days = reportDays(query, nowMs, LIMITS.operatorReportDaysMax);
+        const failures = (await allFailures(c.var.shards, days)).map(({ day, code, jobs }) => ({
           object: "failures" as const,
           day: dayDate(day),
           code: code as ErrorCode,
@@ -74,7 +75,7 @@ export function operatorRoutes(): Route[] {
         replies: { 200: { description: "The queues, by model.", schema: OperatorQueueList } },
       },
       async (c, { json }) => {
-        const { lanes, moreLanes } = await c.var.stores.queueOverview();
+        const { lanes, moreLanes } = await allQueues(c.var.shards);
         const queues = lanes.map(({ models, running, suspects, workers, slots, ...lane }) => ({
           object: "queue" as const,
           models,
@@ -107,7 +108,7 @@ export function operatorRoutes(): Route[] {
         access,
         replies: { 200: { description: "The minutes.", schema: Activity } },
       },
-      async (c, { json }) => json(200, toActivity(await c.var.stores.usage.activity(null))),
+      async (c, { json }) => json(200, toActivity(await allActivity(c.var.shards))),
     ),
   ];
 }

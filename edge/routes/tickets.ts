@@ -27,7 +27,7 @@ export function ticketRoutes(): Route[] {
       async (c, { params, body: { action, expires_in }, json }) => {
         requireScope(c, action === "stream" ? "jobs:read" : "jobs:write");
         const { id } = await requireJob(c, params.id);
-        const ticket = newTicket();
+        const ticket = newTicket(c.var.stores.shard);
         const record = { jobId: id, keyId: c.var.principal.id, action };
         await c.var.stores.tickets.save(await sha256Hex(ticket), record, expires_in);
         const path = action === "stream" ? "events" : "cancel";

@@ -12,6 +12,7 @@ import {
 import type { LiveKey } from "../../shared/webhooks/signing-store.ts";
 import { publicJwk, publicKeyText } from "../../shared/webhooks/signing.ts";
 import { jsonBody, route, type ContractPart, type Route } from "../http/route.ts";
+import { publicKeysOf } from "../requests/all-shards.ts";
 
 const OVERLAP_SECONDS = 24 * 3600;
 /** A new key signs at once, but the key before it also signs for longer than this. */
@@ -100,7 +101,7 @@ export function webhookKeyRoutes(): Route[] {
           const message = "tenant is required: the jwks_url of GET /v1/webhook_keys has it";
           throw new AppError("invalid_request", message, { param: "tenant" });
         }
-        const keys = await c.var.stores.signingKeys.publicKeys(tenant);
+        const keys = await publicKeysOf(c.var.shards, tenant);
         c.header("Cache-Control", `public, max-age=${JWKS_CACHE_SECONDS}`);
         return json(200, { keys: keys.map(publicJwk) });
       },

@@ -7,7 +7,7 @@ import * as v from "valibot";
 import { bucketVariables } from "../../shared/files/bucket.ts";
 import { RESULT_TTL } from "../../shared/jobs/result-ttl.ts";
 import { STORED_MIB } from "../../shared/jobs/stored-limit.ts";
-import { redisTlsVariables, RedisUrl } from "../../shared/redis/url.ts";
+import { redisTlsVariables, RedisUrls } from "../../shared/redis/url.ts";
 import { AddressList } from "../../shared/webhooks/url.ts";
 
 const DAY_SECONDS = 24 * 3600;
@@ -24,8 +24,11 @@ export const number = (fallback: number, min: number, max: number) =>
   );
 
 const Env = v.object({
-  /** URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, Sentinels or a cluster (shared/redis/url.ts). Required, without default; a secret. */
-  REDIS_URL: RedisUrl,
+  /**
+   * URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, Sentinels or a cluster (shared/redis/url.ts). Several with
+   * white space between them: the tenants are divided among these (shared/redis/shards.ts). Required, without default; a secret.
+   */
+  REDIS_URL: RedisUrls,
   /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Not on Cloudflare. Default: none. */
   ...redisTlsVariables,
   /**

@@ -1,5 +1,5 @@
 /**
- * The start of the self-hosted edge: a Node process that serves the app with two connections to Redis, one for commands and one for all
+ * The start of the self-hosted edge: a Node process that serves the app with two connections to each Redis, one for commands and one for all
  * streams. In this order: it checks the configuration (../runtime/env.ts, settings.ts), listens, says that it is ready when Redis has
  * answered, and on SIGTERM or SIGINT finishes what it can and exits. This folder is the only one of the edge that may use Node; nothing
  * else of it is imported.
@@ -7,10 +7,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { checkServer } from "../../shared/redis/server-check.ts";
+import { checkServer, type ServerCheck } from "../../shared/redis/server-check.ts";
+import { checkShard } from "../../shared/redis/shards.ts";
 import { createApp } from "../app.ts";
 import document from "../docs/openapi.json" with { type: "json" };
 import type { MarkingRedis } from "../redis/connection.ts";
+import { envsOfShards } from "../redis/request-shards.ts";
 import { connectShared } from "../redis/shared-connection.ts";
 import { logsOver } from "../redis/shared-logs.ts";
 import { RequestStores } from "../redis/stores.ts";
@@ -53,26 +55,29 @@ export async function start(stop: AbortSignal): Promise<void> {
     { version: document.info.version, commit: settings.BUILD_COMMIT },
     documentRoutes(),
   );
-  const commands = connectShared(env, {
-    onReply: (seconds, isError) => metrics.redisReplied(seconds, isError),
-    commandTimeoutMs: env.REDIS_TIMEOUT_MS,
-    // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
-    connectsMax: 1,
-    waitsForServer: false,
-  });
-  // A stream outlives the replacement of a connection that did not reply, a restart of Redis, and a failover.
-  const streams = connectShared(env, {
-    commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
-    connectsMax: null,
-    waitsForServer: true,
-  });
-  const logs = logsOver(streams, env);
-  const openStores = () => new RequestStores(env, logs, commands);
-  const usable = untilUsable(commands, env.REDIS_URL, () => openStores().requireWritable());
+  const shards = envsOfShards(env).map((env) => connectShard(env, metrics));
+  const openStores = (shard: number) => {
+    const { env, logs, commands } = shards[shard]!;
+    return new RequestStores(env, logs, commands, shard);
+  };
+  const usable = Promise.all(
+    shards.map(({ commands, env }, shard) =>
+      untilUsable(
+        commands,
+        async () => {
+          const result = await checkServer(commands, env.REDIS_URL);
+          const refusal = result.refusal ?? (await checkShard(commands, shard, shards.length));
+          return { ...result, refusal };
+        },
+        () => openStores(shard).requireWritable(),
+      ),
+    ),
+  );
   const compiler = new FormatCompiler((event) => log({ event, level: "warn" })).start();
   let referenceScript: string | null = null;
   const app = createApp({
     openStores,
+    shardCount: shards.length,
     deadlineSeconds: env.JOB_DEADLINE_SECONDS,
     webhookAllow: env.WEBHOOK_ALLOW,
     publicUrl: env.PUBLIC_URL,
@@ -126,6 +131,24 @@ export async function start(stop: AbortSignal): Promise<void> {
   else stop.addEventListener("abort", () => void end());
 }
 
+/** The connections to a shard: one for commands, one for streams. */
+function connectShard(env: Env, metrics: EdgeMetrics) {
+  const commands = connectShared(env, {
+    onReply: (seconds, isError) => metrics.redisReplied(seconds, isError),
+    commandTimeoutMs: env.REDIS_TIMEOUT_MS,
+    // The first reconnect may succeed at once; a Redis that is down should not make each request wait for its timeout.
+    connectsMax: 1,
+    waitsForServer: false,
+  });
+  // A stream outlives the replacement of a connection that did not reply, a restart of Redis, and a failover.
+  const streams = connectShared(env, {
+    commandTimeoutMs: 3 * env.REDIS_TIMEOUT_MS,
+    connectsMax: null,
+    waitsForServer: true,
+  });
+  return { env, commands, logs: logsOver(streams, env) };
+}
+
 /** The pause between two checks of a server that answers none, loads its data or takes no writes. */
 const CHECK_PAUSE_MS = 1_000;
 
@@ -136,7 +159,7 @@ const CHECK_PAUSE_MS = 1_000;
  */
 function untilUsable(
   redis: MarkingRedis,
-  url: string,
+  checkUsable: () => Promise<ServerCheck>,
   requireWritable: () => Promise<void>,
 ): Promise<void> {
   const usable = Promise.withResolvers<void>();
@@ -165,7 +188,7 @@ function untilUsable(
     connection.abort();
     connection = new AbortController();
     const { signal } = connection;
-    const result = await answerOf(signal, () => checkServer(redis, url));
+    const result = await answerOf(signal, checkUsable);
     if (result === null) return;
     const { refusal, warning } = result;
     if (refusal !== null && !isUsable) exitWith(refusal);

@@ -1,15 +1,19 @@
 /** `npm run keys -- …`: creates, lists, rotates and revokes API keys, and shows webhook secrets. It uses Redis directly. */
 import { Command, InvalidArgumentError } from "commander";
-import type { Redis } from "ioredis";
 import * as v from "valibot";
 import { parseRequest } from "../../shared/submission/validate.ts";
 import { AppError } from "../../shared/api/errors.ts";
 import { listModels } from "../../shared/workers/registry.ts";
-import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { KeyRequest, KeyRotationRequest, Scope } from "../../shared/api/keys.ts";
 import { WebhookKeyRotationRequest } from "../../shared/api/webhooks.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
-import { connectRedis } from "../stack/redis.ts";
+import {
+  connectShards,
+  emptiestShard,
+  shardWithKey,
+  shardWithTenant,
+  type Shard,
+} from "./shards.ts";
 
 const SHOWN_ONCE = "(only its hash is stored: it cannot be shown again)";
 const RANGE = /^(-?\d+(?:\.\d+)?)\.\.(-?\d+(?:\.\d+)?)$/;
@@ -18,6 +22,7 @@ const TENANT = /^[A-Za-z0-9_-]{1,64}$/;
 interface CreateOptions {
   readonly name: string;
   readonly tenant?: string;
+  readonly shard?: number;
   readonly within?: string;
   readonly scopes?: readonly Scope[];
   readonly requestsPerMinute?: number;
@@ -29,13 +34,21 @@ interface CreateOptions {
 
 const program = new Command("npm run keys --")
   .description("manage API keys and webhook secrets")
-  .option("--redis <url>", "URL of the Redis that edge and workers use (default: $REDIS_URL)")
+  .option(
+    "--redis <url>",
+    "URL of the Redis that edge and workers use, or the URLs of its shards (default: $REDIS_URL)",
+  )
   .helpCommand(false);
 
 program
   .command("create")
   .description("create a key and print it; it cannot be shown again")
   .requiredOption("--name <name>", "a name for the list of keys, such as its purpose")
+  .option(
+    "--shard <n>",
+    "with several URLs: the shard of a new tenant, counted from 0 (default: the one with the fewest keys)",
+    toNumber,
+  )
   .option("--tenant <tenant>", "the tenant whose jobs the key can see (default: a new tenant)")
   .option(
     "--within <key id>",
@@ -72,9 +85,8 @@ program
     (value: string) => value.split(","),
   )
   .action(({ name, within, ...options }: CreateOptions) =>
-    withKeys(async (keys, redis) => {
-      const outer = within === undefined ? null : await keys.get(within);
-      if (within !== undefined && outer === null) throw new UserError(`There is no key ${within}`);
+    withShards(async (shards) => {
+      const outer = within === undefined ? null : await requireKey(shards, within);
       const tenant = options.tenant ?? outer?.tenant;
       if (outer !== null && tenant !== outer.tenant) {
         throw new UserError(`${within} is a key of the tenant ${outer.tenant}`);
@@ -82,12 +94,8 @@ program
       if (tenant !== undefined && !TENANT.test(tenant)) {
         throw new UserError("tenant: 1 to 64 letters, digits, underscores and hyphens");
       }
-      const { name: _, ...checked } = parseRequest(KeyRequest, {
-        name,
-        ...policyFromOptions(options),
-      });
-      // Over HTTP no key gets the scope of the operator.
-      const policy = { ...checked, scopes: options.scopes ?? checked.scopes };
+      const policy = checkedPolicy(name, options);
+      const { keys, redis } = await shardForKey(shards, tenant, options.shard);
       const created = await keys.create(name, tenant, policy, outer);
       console.log(`key id          ${created.id}`);
       console.log(`tenant          ${created.tenant}`);
@@ -106,8 +114,9 @@ program
   .command("list")
   .description("list the keys: id, creation time, tenant, scopes, limits, name")
   .action(() =>
-    withKeys(async (keys) => {
-      const records = await keys.list();
+    withShards(async (shards) => {
+      const lists = await Promise.all(shards.map(({ keys }) => keys.list()));
+      const records = lists.flat().toSorted((a, b) => a.createdAtMs - b.createdAtMs);
       printTable([
         ["key id", "created", "tenant", "scopes", "limits", "name"],
         ...records.map(({ id, createdAtMs, tenant, scopes, limits, name }) => {
@@ -123,8 +132,9 @@ program
   .description("make a key invalid, at once and for good")
   .argument("<key id>")
   .action((id: string) =>
-    withKeys(async (keys) => {
-      if (!(await keys.revoke(id))) throw new UserError(`There is no key ${id}`);
+    withShards(async (shards) => {
+      const shard = await shardWithKey(shards, id);
+      if (!(await shard?.keys.revoke(id))) throw new UserError(`There is no key ${id}`);
       console.log(`revoked ${id}`);
     }),
   );
@@ -137,10 +147,10 @@ program
   .argument("<key id>")
   .option("--overlap <seconds>", "time in which the old key is valid too", toNumber, 0)
   .action((id: string, options: { overlap: number }) =>
-    withKeys(async (keys) => {
+    withShards(async (shards) => {
       const { overlap } = parseRequest(KeyRotationRequest, options);
-      const key = await keys.rotate(id, overlap);
-      if (key === null) throw new UserError(`There is no key ${id}`);
+      const key = await (await shardWithKey(shards, id))?.keys.rotate(id, overlap);
+      if (!key) throw new UserError(`There is no key ${id}`);
       console.log(`API key         ${key}   ${SHOWN_ONCE}`);
     }),
   );
@@ -157,14 +167,15 @@ program
     86_400,
   )
   .action(({ tenant, rotate, overlap }: { tenant: string; rotate?: boolean; overlap: number }) =>
-    withKeys(async (keys) => {
+    withShards(async (shards) => {
+      const shard = await shardWithTenant(shards, tenant);
       const { overlap_seconds } = parseRequest(WebhookKeyRotationRequest, {
         overlap_seconds: overlap,
       });
       const secret = await (rotate === true
-        ? keys.rotateWebhookSecret(tenant, (overlap_seconds ?? 0) * 1000)
-        : keys.webhookSecret(tenant));
-      if (secret === null) throw new UserError(`There is no tenant ${tenant}`);
+        ? shard?.keys.rotateWebhookSecret(tenant, (overlap_seconds ?? 0) * 1000)
+        : shard?.keys.webhookSecret(tenant));
+      if (!secret) throw new UserError(`There is no tenant ${tenant}`);
       console.log(secret);
     }),
   );
@@ -236,13 +247,41 @@ function policyFromOptions(options: Omit<CreateOptions, "name" | "tenant" | "wit
   };
 }
 
-async function withKeys(work: (keys: KeyRegistry, redis: Redis) => Promise<void>): Promise<void> {
-  const url = program.opts<{ redis?: string }>().redis ?? process.env["REDIS_URL"];
-  if (url === undefined || url === "") throw new UserError("Set REDIS_URL or pass --redis <url>");
-  const redis = await connectRedis(url);
+async function requireKey(shards: readonly Shard[], id: string) {
+  const record = await (await shardWithKey(shards, id))?.keys.get(id);
+  if (!record) throw new UserError(`There is no key ${id}`);
+  return record;
+}
+
+/** The shard of a tenant, or of a new one. @param wanted the number of the shard of a new one */
+async function shardForKey(
+  shards: readonly Shard[],
+  tenant: string | undefined,
+  wanted: number | undefined,
+): Promise<Shard> {
+  const ofTenant = tenant === undefined ? null : await shardWithTenant(shards, tenant);
+  if (wanted === undefined) return ofTenant ?? emptiestShard(shards);
+  const shard = shards.find(({ number }) => number === wanted);
+  if (shard === undefined) throw new UserError(`--shard: there is no shard ${wanted}`);
+  if (ofTenant !== null && ofTenant !== shard)
+    throw new UserError(`The tenant ${tenant} is on shard ${ofTenant.number}: it cannot be moved`);
+  return shard;
+}
+
+/** @throws AppError for an option that the API would refuse */
+function checkedPolicy(name: string, options: Omit<CreateOptions, "name">) {
+  const { name: _, ...checked } = parseRequest(KeyRequest, { name, ...policyFromOptions(options) });
+  // Over HTTP no key gets the scope of the operator.
+  return { ...checked, scopes: options.scopes ?? checked.scopes };
+}
+
+async function withShards(work: (shards: readonly Shard[]) => Promise<void>): Promise<void> {
+  const urls = program.opts<{ redis?: string }>().redis ?? process.env["REDIS_URL"];
+  if (urls === undefined || urls === "") throw new UserError("Set REDIS_URL or pass --redis <url>");
+  const shards = await connectShards(urls);
   try {
-    await work(new KeyRegistry(redis), redis);
+    await work(shards);
   } finally {
-    redis.disconnect();
+    for (const { redis } of shards) redis.disconnect();
   }
 }

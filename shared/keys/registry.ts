@@ -47,10 +47,13 @@ export interface KeyStanding {
 
 export class KeyRegistry {
   readonly #redis: RegistryClient;
+  readonly #shard: number;
   readonly #signing: SigningStore;
 
-  constructor(redis: RegistryClient) {
+  /** @param shard the number of this Redis among several (redis/shards.ts) */
+  constructor(redis: RegistryClient, shard = 0) {
     this.#redis = redis;
+    this.#shard = shard;
     this.#signing = new SigningStore(redis);
   }
 
@@ -70,7 +73,7 @@ export class KeyRegistry {
       throw new AppError("invalid_request", message);
     }
     const id = newId("key");
-    const key = newApiKey();
+    const key = newApiKey(this.#shard);
     const sha256 = await hashApiKey(key);
     // First the signing key: webhooks of a tenant without one could not be signed.
     const signing = await this.#signing.create(tenant);
@@ -146,7 +149,7 @@ export class KeyRegistry {
    * @param overlapSeconds how long the old secret also works
    */
   async rotate(id: string, overlapSeconds: number): Promise<string | null> {
-    const key = newApiKey();
+    const key = newApiKey(this.#shard);
     const sha256 = await hashApiKey(key);
     const keys = [apiKeyKey(id), keyHashKey(sha256), keyChannel(id)];
     const args = [id, sha256, overlapSeconds * 1000, KEY_HASH_PREFIX];

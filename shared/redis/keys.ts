@@ -19,6 +19,9 @@ export const QUEUES = [DELIVERY_QUEUE, BATCH_QUEUE] as const;
 /** No value: readiness checks delete it, which Redis refuses when it takes no writes. */
 export const READINESS_KEY = "{trimtab}:ready";
 
+/** Hash: `number`, the place of this Redis among several (shards.ts). */
+export const SHARD_KEY = "{trimtab}:shard";
+
 // Jobs
 
 /** Hash: a job (jobs/record.ts). Expires when its retention ends. */

@@ -2,6 +2,9 @@
 import * as v from "valibot";
 import { followCluster, isClusterUrl, nodeUrls, NODES_MAX } from "./cluster.ts";
 
+/** Shards of an installation, at most: their numbers have two digits in API keys. */
+const SHARDS_MAX = 100;
+
 /**
  * `redis+sentinel://[user:password@]host:port,host:port/master[/db]`; user and password are for the master. Those of the Sentinels are
  * in the query: `?sentinel_username=…&sentinel_password=…`. With `rediss+sentinel://` all connections use TLS.
@@ -22,22 +25,47 @@ export const IS_ELSEWHERE = /^(READONLY|CLUSTERDOWN|TRYAGAIN|ASK) /;
 /** `localhost:6379`, as other programs take it. */
 const WITHOUT_SCHEME = /^[A-Za-z\d.-]+(:\d+)?(\/\d+)?$/;
 
+const withScheme = (url: string) => (WITHOUT_SCHEME.test(url) ? `redis://${url}` : url);
+
+const isRedisUrl = (url: string) =>
+  (/^rediss?:\/\/./.test(url) && URL.canParse(url)) ||
+  SENTINEL_URL.test(url) ||
+  (isClusterUrl(url) &&
+    nodeUrls(url).every((node) => URL.canParse(node) && new URL(node).hostname !== ""));
+
+const hasFewNodes = (url: string) => !isClusterUrl(url) || nodeUrls(url).length <= NODES_MAX;
+const FEW_NODES = `Expected at most ${NODES_MAX} nodes of a cluster: each knows the others`;
+
 /** Output: with a scheme. */
 export const RedisUrl = v.pipe(
   v.string(),
-  v.transform((url) => (WITHOUT_SCHEME.test(url) ? `redis://${url}` : url)),
+  v.transform(withScheme),
+  v.check(isRedisUrl, EXPECTED),
+  v.check(hasFewNodes, FEW_NODES),
+);
+
+/** The URLs of the shards, in a text that separates them by white space. */
+export const shardUrls = (urls: string): string[] => urls.trim().split(/\s+/);
+
+/** The server that a URL names, without login, database and options: channels belong to all databases of a server. */
+const serverOf = (url: string) =>
+  url
+    .replace(/^([a-z+]+:\/\/)([^@/]*@)?/, "$1")
+    .replace(/\?.*$/, "")
+    .replace(/\/\d*$/, "");
+
+/** One URL, or the URLs of several shards (shards.ts) with white space between them. Output: each with a scheme. */
+export const RedisUrls = v.pipe(
+  v.string(),
+  v.transform((text) => shardUrls(text).map(withScheme)),
+  v.check((urls) => urls.every(isRedisUrl), EXPECTED),
+  v.check((urls) => urls.every(hasFewNodes), FEW_NODES),
+  v.check((urls) => urls.length <= SHARDS_MAX, `Expected at most ${SHARDS_MAX} URLs`),
   v.check(
-    (url) =>
-      (/^rediss?:\/\/./.test(url) && URL.canParse(url)) ||
-      SENTINEL_URL.test(url) ||
-      (isClusterUrl(url) &&
-        nodeUrls(url).every((node) => URL.canParse(node) && new URL(node).hostname !== "")),
-    EXPECTED,
+    (urls) => new Set(urls.map(serverOf)).size === urls.length,
+    "Expected a server of its own for each URL, and not only a database",
   ),
-  v.check(
-    (url) => !isClusterUrl(url) || nodeUrls(url).length <= NODES_MAX,
-    `Expected at most ${NODES_MAX} nodes of a cluster: each knows the others`,
-  ),
+  v.transform((urls) => urls.join(" ")),
 );
 
 const Pem = v.optional(

@@ -18,6 +18,7 @@ const options = new Command("npm run load --")
   .option("--streams <number>", "streams at the same time", Number, 50)
   .option("--minutes <number>", "duration of the measurement", Number, 1)
   .option("--workers <number>", "number of worker processes", Number, 1)
+  .option("--shards <number>", "number of Redis servers that share the streams", Number, 1)
   .option("--tokens <number>", "tokens of each answer", Number, 64)
   .option("--free-decoder", "workers whose models cost nothing: what the rest carries", false)
   .option("--token-ms <number>", "with it: time between the tokens of a stream", Number, 1_000)
@@ -27,6 +28,7 @@ const options = new Command("npm run load --")
     streams: number;
     minutes: number;
     workers: number;
+    shards: number;
     tokens: number;
     freeDecoder: boolean;
     tokenMs: number;
@@ -35,11 +37,12 @@ const options = new Command("npm run load --")
 
 stopOnInterrupt();
 try {
-  const { minutes, streams, workers, tokens, freeDecoder, tokenMs } = options;
+  const { minutes, streams, workers, shards, tokens, freeDecoder, tokenMs } = options;
   const report = await runLoad({
     streams,
     seconds: Math.round(minutes * 60),
     workers,
+    shards,
     tokens,
     freeTokenMs: freeDecoder ? tokenMs : null,
   });

@@ -6,9 +6,11 @@ import type { LoadReport, Percentiles } from "./run.ts";
 const FAILURES_PRINTED_MAX = 10;
 
 export function printLoad(report: LoadReport): void {
-  const { streams, seconds, workers, tokens, jobs, failures } = report;
+  const { streams, seconds, workers, shards, tokens, jobs, failures } = report;
   const noun = workers === 1 ? "worker" : "workers";
-  console.log(`\n${streams} streams for ${seconds} s, ${workers} ${noun}, ${tokens} tokens each`);
+  const on = shards === 1 ? "" : ` on ${shards} shards`;
+  const run = `${streams} streams for ${seconds} s${on}, ${workers} ${noun}, ${tokens} tokens each`;
+  console.log(`\n${run}`);
   printLines([
     ["jobs that ended", String(jobs)],
     ["tokens per second", report.tokensPerSecond.toFixed(0)],

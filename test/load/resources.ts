@@ -19,7 +19,7 @@ export type Parts = Readonly<Record<string, Child>>;
 /** Samples memory and connections every 500 ms until the signal aborts. */
 export async function sampleResources(
   parts: Parts,
-  redis: Redis,
+  redis: readonly Redis[],
   end: AbortSignal,
 ): Promise<{ memoryMiB: Record<string, number>; redisConnections: ConnectionCounts }> {
   const idle = await countConnections(redis);
@@ -51,6 +51,9 @@ export function processorMs(parts: Parts): Record<string, number> {
   };
 }
 
-async function countConnections(redis: Redis): Promise<number> {
-  return Number(/connected_clients:(\d+)/.exec(await redis.info("clients"))?.[1]);
+/** Those of all servers together. */
+async function countConnections(redis: readonly Redis[]): Promise<number> {
+  const replies = await Promise.all(redis.map((each) => each.info("clients")));
+  const counts = replies.map((reply) => Number(/connected_clients:(\d+)/.exec(reply)?.[1]));
+  return counts.reduce((sum, count) => sum + count, 0);
 }

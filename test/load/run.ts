@@ -18,6 +18,8 @@ export interface LoadOptions {
   readonly seconds: number;
   /** Number of worker processes. */
   readonly workers: number;
+  /** Number of Redis servers among which the streams are divided. */
+  readonly shards: number;
   /** Length of each answer. */
   readonly tokens: number;
   /** Milliseconds between the tokens of a stream whose models cost nothing; null for the demo models. */
@@ -72,19 +74,25 @@ class Measurements {
 }
 
 export async function runLoad(options: LoadOptions): Promise<LoadReport> {
-  const { streams, seconds, workers: workerCount, freeTokenMs } = options;
-  const server = await startRedis({ aof: true });
-  const redisUrl = server.url;
+  const { streams, seconds, workers: workerCount, shards, freeTokenMs } = options;
+  const servers = await Promise.all(
+    Array.from({ length: shards }, () => startRedis({ aof: true })),
+  );
+  const redisUrl = servers.map(({ url }) => url).join(" ");
   const [edge, redis, ...workers] = await Promise.all([
     startEdge({ redisUrl }),
-    connectRedis(redisUrl),
+    Promise.all(servers.map(({ url }) => connectRedis(url))),
     ...Array.from({ length: workerCount }, () =>
       startWorker({ redisUrl, env: { LOG_LEVEL: "warn", ...workerEnv(options) } }),
     ),
   ]);
-  const { key } = await new KeyRegistry(redis).create("load");
+  const keys = await Promise.all(
+    redis.map(async (each, shard) => (await new KeyRegistry(each, shard).create("load")).key),
+  );
   const parts: Parts = {
-    Redis: server.child,
+    ...Object.fromEntries(
+      servers.map(({ child }, i) => [shards === 1 ? "Redis" : `Redis ${i + 1}`, child]),
+    ),
     edge: edge.child,
     ...Object.fromEntries(workers.map(({ child }, i) => [`worker ${i + 1}`, child])),
   };
@@ -92,12 +100,18 @@ export async function runLoad(options: LoadOptions): Promise<LoadReport> {
   const samples = sampleResources(parts, redis, end.signal);
   const failures: string[] = [];
   let measured = new Measurements();
-  const deps = { api: new JobClient(edge.url, key), url: edge.url, key, end: end.signal };
+  const deps = keys.map((key) => {
+    return { api: new JobClient(edge.url, key), url: edge.url, key, end: end.signal };
+  });
   const isFree = freeTokenMs !== null;
   const runStream = async (stream: number, onOpen: () => void) => {
     for (let n = 0; !end.signal.aborted; n++) {
       const input = jobInput(options, stream * 1_000_000 + n);
-      const read = streamOneJob(deps, input, { isFree, onOpen, measured: () => measured });
+      const read = streamOneJob(deps[stream % shards]!, input, {
+        isFree,
+        onOpen,
+        measured: () => measured,
+      });
       await read.catch((error: unknown) => {
         if (!end.signal.aborted)
           failures.push(error instanceof Error ? error.message : String(error));
@@ -124,7 +138,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadReport> {
   end.abort();
   await Promise.all(running);
   const { memoryMiB, redisConnections } = await samples;
-  redis.disconnect();
+  for (const each of redis) each.disconnect();
   return {
     ...options,
     jobs: results.jobs,

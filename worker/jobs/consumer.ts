@@ -1,5 +1,6 @@
 /**
- * The job consumer: takes jobs from the lanes that this worker serves and runs each in a slot. Which job is next is decided by
+ * The job consumer: takes jobs from the lanes that this worker serves and runs each in a slot. There is one for each shard, and they
+ * share the slots (slots.ts). Which job is next is decided by
  * the fair queues and the leases in Redis (shared/queue/), and how a job runs by run-job.ts.
  * It keeps its jobs by renewing their leases (running-jobs.ts). A channel carries signals: a lane has work, a running job must
  * stop. As a signal may be lost, it also polls.
@@ -18,7 +19,7 @@ import { LANES_KEY, LEASE_GROUPS_KEY, SIGNALS_CHANNEL } from "../../shared/redis
 import { AttemptWatch, type AttemptWatchDeps } from "../telemetry/attempt-watch.ts";
 import { jobLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { duplicateConnection } from "../redis/connection.ts";
+import { duplicateConnection, isAnswering } from "../redis/connection.ts";
 import type { AwayModels } from "./away-models.ts";
 import { LaneRotation } from "./lane-rotation.ts";
 import { reportProgress, type ProgressPublisher } from "./progress-reports.ts";
@@ -26,6 +27,7 @@ import type { ThroughputMeter } from "./throughput.ts";
 import { endUnrun, runJob, type RunJobDeps } from "./run-job.ts";
 import { JobRun } from "./job-run.ts";
 import { RunningJobs } from "./running-jobs.ts";
+import type { Slots, SlotUser } from "./slots.ts";
 
 /** Interval at which jobs are looked for without a signal. */
 const POLL_MS = 1_000;
@@ -50,8 +52,8 @@ export interface JobConsumerDeps extends RunJobDeps {
   /** Makes the API's view of a job, which is the body of its webhooks. */
   readonly readJob: (record: JobRecord) => Promise<Job>;
   readonly log: Logger;
-  /** Jobs that run at the same time, at most. */
-  readonly slots: number;
+  /** The worker's slots, which the consumers of its other shards use too. */
+  readonly slots: Slots;
   /** If a lease is not renewed for this many milliseconds, another worker takes over its job. */
   readonly leaseMs: number;
   readonly throughput: Pick<ThroughputMeter, "slotTaken" | "slotFreed" | "jobEnded">;
@@ -73,15 +75,22 @@ export class JobConsumer {
   readonly #ends = new Set<Promise<void>>();
   /** Jobs of a newer release that were reported. */
   readonly #newerIds = new Set<string>();
+  readonly #slotUser: SlotUser;
   #wake = Promise.withResolvers<void>();
   #isClosing = false;
   /** Whether running jobs are given up. */
   #isReleasing = false;
   #refreshedMs = 0;
+  #askedMs = 0;
   readonly #loop: Promise<void>;
 
   constructor(deps: JobConsumerDeps) {
     this.#deps = deps;
+    this.#slotUser = {
+      wake: () => this.#wake.resolve(),
+      isAnswering: () => isAnswering(deps.connection),
+    };
+    deps.slots.join(this.#slotUser);
     this.#leases = new JobLeases(deps.connection, deps.workerId);
     this.#lanes = new LaneRotation(deps.served);
     this.#running = new RunningJobs(this.#leases, deps.leaseMs, deps.log);
@@ -152,12 +161,27 @@ export class JobConsumer {
 
   /** @returns milliseconds to wait before the next try */
   async #takeJob(): Promise<number> {
-    const { slots, leaseMs, attemptsMax, away, isPaused = () => false } = this.#deps;
+    const { slots, isPaused = () => false } = this.#deps;
     await this.#refreshLanes();
     if (this.#isClosing) return 0;
+    const hasSlot = !isPaused() && slots.reserve(this.#slotUser);
+    const nowMs = performance.now();
+    const sinceMs = nowMs - this.#askedMs;
+    // Without a slot it asks only for jobs that must end, and so no more often than it polls.
+    if (!hasSlot && sinceMs < POLL_MS) return POLL_MS - sinceMs;
+    this.#askedMs = nowMs;
+    try {
+      return await this.#takeJobFor(hasSlot);
+    } finally {
+      slots.release(this.#slotUser);
+    }
+  }
+
+  /** @param hasSlot whether a job may be claimed; otherwise only one that must end is taken */
+  async #takeJobFor(hasSlot: boolean): Promise<number> {
+    const { slots, leaseMs, attemptsMax, away } = this.#deps;
     const lanes = this.#lanes.next(away?.reasons);
-    const hasSlot = this.running < slots && !isPaused();
-    const suspectAfterMs = hasSlot ? this.#running.suspectAfterMs() : null;
+    const suspectAfterMs = hasSlot ? slots.suspectAfterMs() : null;
     this.#running.expectJob();
     const { job, newer, waitMs } = await this.#leases.take({
       lanes,
@@ -201,10 +225,12 @@ export class JobConsumer {
   #start(claim: ClaimedJob): void {
     const run = new JobRun(claim.record);
     this.#running.add(run);
+    this.#deps.slots.add(this.#slotUser, run);
     this.#deps.throughput.slotTaken();
     const end = this.#run(claim, run).then(() => {
       this.#deps.throughput.slotFreed();
       this.#running.remove(run);
+      this.#deps.slots.remove(run);
       this.#ends.delete(end);
       this.#wake.resolve();
     });
@@ -253,9 +279,8 @@ export class JobConsumer {
   async #onSignal(message: string): Promise<void> {
     const [kind, subject = ""] = message.split(/ (.*)/s);
     if (kind === "work") {
-      if (this.running < this.#deps.slots && (await this.#lanes.add(subject))) {
-        this.#wake.resolve();
-      }
+      const isFree = this.#deps.slots.isFreeFor(this.#slotUser);
+      if (isFree && (await this.#lanes.add(subject))) this.#wake.resolve();
       return;
     }
     this.#running.stop(subject, kind === "cancel" ? "cancelled" : "fenced");

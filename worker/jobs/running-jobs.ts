@@ -1,16 +1,10 @@
 /**
- * The jobs that run in this worker. Their leases are renewed here, and they are stopped here: by a signal, or because a renewal
+ * The jobs of one shard that run in this worker. Their leases are renewed here, and they are stopped here: by a signal, or because a renewal
  * says that they must not run any more. A signal may be lost, so each renewal reports too what has become of a job.
  */
 import type { Logger } from "pino";
 import type { JobLeases, LeaseState } from "../../shared/jobs/leases.ts";
 import { JobRun, type StopReason } from "./job-run.ts";
-
-/**
- * A busy worker takes a suspect this long after it was lost. An idle one takes it at once, because no other job is harmed if it
- * crashes the worker.
- */
-const SUSPECT_WAIT_MS = 30_000;
 
 const STOP_REASONS: Readonly<Record<LeaseState, StopReason | null>> = {
   kept: null,
@@ -46,15 +40,6 @@ export class RunningJobs {
     return Array.from(this.#runs.values(), ({ id, attempt, phase, tokens }) => {
       return { job: id, attempt, phase, tokens };
     });
-  }
-
-  /**
-   * How long a suspect must have waited to be taken now, in ms; null if none may be taken, because another job, which may be a
-   * suspect too, has no token yet.
-   */
-  suspectAfterMs(): number | null {
-    if (this.#runs.size === 0) return 0;
-    return [...this.#runs.values()].every((run) => run.tokens > 0) ? SUSPECT_WAIT_MS : null;
   }
 
   /** From here on, signals for jobs that do not run here are kept until a job is added. Called before a claim is sent. */

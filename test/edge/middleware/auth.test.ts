@@ -15,13 +15,17 @@ test("a request without a key is refused in the body shape that openai clients p
   });
 });
 
-test.each(["Bearer tt_unknown", "Basic dDp0", "Bearer", "Bearer a b", `Bearer ${"k".repeat(300)}`])(
-  "the authorization %.24s is refused",
-  async (authorization) => {
-    const reply = await send("/v1/jobs/job_x", { headers: { authorization } });
-    expect(reply.status).toBe(401);
-  },
-);
+test.each([
+  "Bearer tt_unknown",
+  "Bearer tt9_of-no-shard",
+  "Basic dDp0",
+  "Bearer",
+  "Bearer a b",
+  `Bearer ${"k".repeat(300)}`,
+])("the authorization %.24s is refused", async (authorization) => {
+  const reply = await send("/v1/jobs/job_x", { headers: { authorization } });
+  expect(reply.status).toBe(401);
+});
 
 // A line end in a path is not matched by `.` in a pattern.
 test.each(["/v1/jobs/a%0Ab", "/v1/models/%0A", "/v1/responses/%E2%80%A8/input_items", "/v1/%0A"])(

@@ -116,6 +116,28 @@ test("a key for a model that no worker serves is created, with a note", async ()
   expect(out).toContain("\nnote            no worker serves the model nope now\n");
 });
 
+test("with several Redis, a tenant's keys name its shard, and the order of the URLs must not change", async () => {
+  const servers = await Promise.all([startRedis(), startRedis()]);
+  const [first, second] = servers.map(({ url }) => url);
+  const both = `${first} ${second}`;
+  // The emptiest shard is taken for a new tenant.
+  const a = await keys(["create", "--name", "a", "--tenant", "a"], both);
+  const b = await keys(["create", "--name", "b", "--tenant", "b"], both);
+  expect(labelledValue(a.out, "API key")).toMatch(/^tt_/);
+  expect(labelledValue(b.out, "API key")).toMatch(/^tt1_/);
+  // The URL of one shard leads to it.
+  const more = await keys(["create", "--name", "b2", "--tenant", "b"], second);
+  expect(labelledValue(more.out, "API key")).toMatch(/^tt1_/);
+  const rotated = await keys(["rotate", labelledValue(b.out, "key id")], both);
+  expect(labelledValue(rotated.out, "API key")).toMatch(/^tt1_/);
+  expect((await keys(["list"], both)).out.trim().split("\n")).toHaveLength(4);
+  const moved = await keys(["create", "--name", "b3", "--tenant", "b", "--shard", "0"], both);
+  expect(moved.error).toBe("The tenant b is on shard 1: it cannot be moved\n");
+  const swapped = await keys(["list"], `${second} ${first}`);
+  expect(swapped.error).toMatch(/^URL \d of REDIS_URL leads to the Redis that was URL \d: /);
+  await Promise.all(servers.map((server) => server.stop()));
+});
+
 test("a rotated key keeps its id and gets a new secret; the old one stays valid for the overlap", async () => {
   const { out } = await keys(["create", "--name", "old"]);
   const id = labelledValue(out, "key id");

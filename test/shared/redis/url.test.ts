@@ -1,7 +1,7 @@
 import * as v from "valibot";
 import { expect, test } from "vitest";
 import type { ClientOptions } from "../../../shared/redis/cluster.ts";
-import { RedisUrl, redisOptions } from "../../../shared/redis/url.ts";
+import { RedisUrl, RedisUrls, redisOptions } from "../../../shared/redis/url.ts";
 
 test.each([
   ["redis://localhost", { host: "localhost", port: 6379, db: 0 }],
@@ -78,6 +78,16 @@ test.each([
   "redis+cluster://a:1,b:2,c:3,d:4",
 ])("%s is refused", (url) => {
   expect(v.is(RedisUrl, url)).toBe(false);
+});
+
+test("several URLs are separated by white space, and each must be a server of its own", () => {
+  expect(v.parse(RedisUrls, "redis://a\n")).toBe("redis://a");
+  const two = "a:1 rediss://me:pw@b:1/2\n  redis+sentinel://s:3/x redis+sentinel://s:3/y";
+  expect(v.parse(RedisUrls, two)).toBe(
+    "redis://a:1 rediss://me:pw@b:1/2 redis+sentinel://s:3/x redis+sentinel://s:3/y",
+  );
+  const refused = ["", "a:1 http://b", "redis://a:1/1 redis://u:p@a:1/2", "a a"];
+  expect(refused.filter((urls) => v.is(RedisUrls, urls))).toEqual([]);
 });
 
 test("a cluster's client goes to the node that MOVED names, and to the next of the URL when it fails", () => {

@@ -21,6 +21,7 @@ import {
 } from "../../../worker/jobs/consumer.ts";
 import { NO_USAGE } from "../../../worker/engine-client/messages.ts";
 import { Metrics } from "../../../worker/telemetry/metrics.ts";
+import { Slots } from "../../../worker/jobs/slots.ts";
 import { ThroughputMeter } from "../../../worker/jobs/throughput.ts";
 import { connectRedis } from "../../../worker/redis/connection.ts";
 import { claimJob } from "../../support/claim.ts";
@@ -75,7 +76,7 @@ function consume(
     attemptsMax: 9,
     engine: { run },
     metrics,
-    slots: 1,
+    slots: new Slots(1),
     leaseMs: 5_000,
     ...changes,
   });
@@ -238,7 +239,7 @@ test("a job whose last tokens Redis lost in a failover is continued at once from
 });
 
 test("a worker takes only jobs of lanes that it serves", async () => {
-  consume(silentEngine, { slots: 4 });
+  consume(silentEngine, { slots: new Slots(4) });
   const other = newJob({ generation: generation({ model: "gsm-mini" }) });
   const pairs = [{ model: "gsm-mini", weight: 1 }];
   const mixed = newJob({ generation: generation({ pairs }) });

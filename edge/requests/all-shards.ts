@@ -1,0 +1,124 @@
+/** The operator's view of all tenants: the sums of what each shard has. Each shard is asked at the same time. */
+import type { QueueOverview } from "../../shared/queue/queue-overview.ts";
+import type { Days } from "../../shared/usage/store.ts";
+import { ACTIVITY_SUMS } from "../../shared/usage/usage-lua.ts";
+import type { PublicKey } from "../../shared/webhooks/signing.ts";
+import type { RequestShards } from "../redis/request-shards.ts";
+import type { RequestStores } from "../redis/stores.ts";
+
+/** Jobs of a list of running jobs, as in one shard. */
+const JOBS_MAX = 200;
+
+const onEach = <T>(shards: RequestShards, ask: (stores: RequestStores) => Promise<T>) =>
+  Promise.all(shards.all().map(ask));
+
+const sumOf = (numbers: readonly number[]) => numbers.reduce((sum, number) => sum + number, 0);
+
+/** The queues of all tenants. Tenants of different shards have no order among each other. */
+export async function allQueues(shards: RequestShards): Promise<QueueOverview> {
+  const [first, ...others] = await onEach(shards, (stores) => stores.queueOverview());
+  if (others.length === 0) return first!;
+  const all = [first!, ...others];
+  const byModels = Map.groupBy(
+    all.flatMap(({ lanes }) => lanes),
+    ({ models }) => models.join("+"),
+  );
+  const lanes = Array.from(byModels.values(), (parts) => ({
+    models: parts[0]!.models,
+    isPaused: parts.some(({ isPaused }) => isPaused),
+    running: sumOf(parts.map(({ running }) => running)),
+    suspects: sumOf(parts.map(({ suspects }) => suspects)),
+    // All shards have the same workers.
+    workers: Math.max(...parts.map(({ workers }) => workers)),
+    slots: Math.max(...parts.map(({ slots }) => slots)),
+    tenants: parts.flatMap(({ tenants }) => tenants),
+    moreTenants: sumOf(parts.map(({ moreTenants }) => moreTenants)),
+  }));
+  return { lanes, moreLanes: sumOf(all.map(({ moreLanes }) => moreLanes)) };
+}
+
+/** Running jobs of all tenants, as of one shard. */
+export async function allRunningJobs(shards: RequestShards) {
+  const all = await onEach(shards, (stores) => stores.runningJobs());
+  const jobs = all.flatMap((part) => part.jobs);
+  const left = Math.max(0, jobs.length - JOBS_MAX);
+  return { jobs: jobs.slice(0, JOBS_MAX), more: left + sumOf(all.map(({ more }) => more)) };
+}
+
+/** The use of all tenants, or of one, by day, tenant and model. */
+export async function allUsage(shards: RequestShards, days: Days, tenant?: string) {
+  return (await onEach(shards, ({ usage }) => usage.byTenant(days, tenant))).flat();
+}
+
+/** Jobs that ended with an error, by day and error code. */
+export async function allFailures(shards: RequestShards, days: Days) {
+  const found = (await onEach(shards, ({ usage }) => usage.failures(days))).flat();
+  const groups = Map.groupBy(found, ({ day, code }) => `${day} ${code}`);
+  return Array.from(groups.values(), (parts) => ({
+    ...parts[0]!,
+    jobs: sumOf(parts.map(({ jobs }) => jobs)),
+  })).toSorted((a, b) => a.day - b.day);
+}
+
+/** The last hour of all tenants, by minute. */
+export async function allActivity(shards: RequestShards) {
+  const [first, ...others] = await onEach(shards, ({ usage }) => usage.activity(null));
+  return first!.map((minute) => {
+    const parts = [
+      minute,
+      ...others.flatMap((all) => all.filter(({ atMs }) => atMs === minute.atMs)),
+    ];
+    const sums = ACTIVITY_SUMS.map((sum) => [sum, sumOf(parts.map((part) => part[sum]))]);
+    return { ...minute, ...(Object.fromEntries(sums) as Partial<typeof minute>) };
+  });
+}
+
+/** The stores of the shard that has a job; null if none has. */
+export async function shardOfJob(
+  shards: RequestShards,
+  jobId: string,
+): Promise<RequestStores | null> {
+  const found = await onEach(shards, async (stores) =>
+    (await stores.jobs.record(jobId)) === null ? null : stores,
+  );
+  return found.find((stores) => stores !== null) ?? null;
+}
+
+/**
+ * The public keys of a tenant, whose shard is not known.
+ * @throws an error of Redis if one shard does not answer and no other has the tenant
+ */
+export async function publicKeysOf(shards: RequestShards, tenant: string): Promise<PublicKey[]> {
+  const [first, ...others] = shards.all();
+  // All in any case: otherwise the time of the reply would tell which tenants exist.
+  const ofFirst = first!.signingKeys.publicKeys(tenant);
+  if (others.length === 0) return ofFirst;
+  const all = [first!, ...others].map(({ signingKeys }) => signingKeys.liveKeys(tenant));
+  const [known, ...live] = await Promise.allSettled([ofFirst, ...all]);
+  const found = live.flatMap((reply) => (reply.status === "fulfilled" ? reply.value : []));
+  if (found.length > 0) return found;
+  const failed = live.find((reply) => reply.status === "rejected");
+  if (failed) throw failed.reason;
+  return (known as PromiseFulfilledResult<PublicKey[]>).value;
+}
+
+/** Resolves if a shard takes writes: the tenants of the others get 503 meanwhile. @throws the error of the first */
+export async function requireWritableShard(shards: RequestShards): Promise<void> {
+  try {
+    await Promise.any(shards.all().map((stores) => stores.requireWritable()));
+  } catch (error) {
+    throw (error as AggregateError).errors[0];
+  }
+}
+
+/** Pauses or resumes a model for all tenants. */
+export async function setPaused(shards: RequestShards, model: string, isPaused: boolean) {
+  await onEach(shards, ({ fleet }) =>
+    isPaused ? fleet.pauseModel(model) : fleet.resumeModel(model),
+  );
+}
+
+/** Drains a worker, which reads it from any shard. @returns false if no such worker lives */
+export async function drainOnAll(shards: RequestShards, workerId: string): Promise<boolean> {
+  return (await onEach(shards, ({ fleet }) => fleet.drainWorker(workerId))).some(Boolean);
+}

@@ -1,0 +1,77 @@
+/** A worker's connection to one shard (shared/redis/shards.ts), and what its parts need of it. */
+import { Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import type { Logger } from "pino";
+import type { JobRecord } from "../shared/jobs/record.ts";
+import { JobStore } from "../shared/jobs/store.ts";
+import { jobSources, readJob } from "../shared/protocols/job-reply.ts";
+import { DELIVERY_QUEUE, QUEUE_PREFIX } from "../shared/redis/keys.ts";
+import { checkServer } from "../shared/redis/server-check.ts";
+import { checkShard } from "../shared/redis/shards.ts";
+import { shardUrls } from "../shared/redis/url.ts";
+import { WebhookPublisher } from "../shared/webhooks/publisher.ts";
+import type { WorkerEnv } from "./env.ts";
+import type { PartDeps } from "./part.ts";
+import { startClock, type WatchedClock } from "./redis/clock.ts";
+import { connectRedis, isAnswering, whenReady } from "./redis/connection.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+
+export class WorkerShard {
+  readonly number: number;
+  readonly #count: number;
+  readonly #url: string;
+  readonly #env: WorkerEnv;
+  readonly #log: Logger;
+  readonly #redis: Redis;
+  #clock: WatchedClock | null = null;
+
+  /** Begins to connect to all shards. */
+  static connectAll(env: WorkerEnv, log: Logger): WorkerShard[] {
+    const urls = shardUrls(env.REDIS_URL);
+    return urls.map((_, number) => new WorkerShard(env, urls, number, log));
+  }
+
+  private constructor(env: WorkerEnv, urls: readonly string[], number: number, log: Logger) {
+    this.number = number;
+    this.#count = urls.length;
+    this.#url = urls[number]!;
+    this.#env = env;
+    this.#log = urls.length === 1 ? log : log.child({ shard: number });
+    this.#redis = connectRedis(this.#url, this.#log, env);
+  }
+
+  /** Why no work is taken from it, in a sentence; null if it is. */
+  get problem(): string | null {
+    const problem = isAnswering(this.#redis) ? this.#clock?.problem : "Redis does not answer";
+    if (!problem) return null;
+    return this.#count === 1 ? problem : `Shard ${this.number}: ${problem}`;
+  }
+
+  /** Waits for Redis, checks it, and sets the clock by it. @throws Error if the server cannot hold the data */
+  async open(metrics: Metrics): Promise<PartDeps> {
+    const redis = this.#redis;
+    const log = this.#log;
+    const { RESULT_TTL_SECONDS, STORED_MIB, LOCK_MS } = this.#env;
+    await whenReady(redis);
+    const { refusal, warning } = await checkServer(redis, this.#url);
+    const refused = refusal ?? (await checkShard(redis, this.number, this.#count));
+    if (refused !== null) throw new Error(refused);
+    if (warning !== null) log.warn(warning);
+    this.#clock = await startClock(redis, log);
+    const store = new JobStore(redis, RESULT_TTL_SECONDS * 1000, STORED_MIB);
+    const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+    deliveries.on("error", (error) => log.warn({ reason: error.message }, "Delivery queue error"));
+    const sources = jobSources(redis, store);
+    return {
+      shard: this.number,
+      connection: redis,
+      clock: this.#clock,
+      store,
+      publisher: new WebhookPublisher(redis, deliveries),
+      readJob: (record: JobRecord) => readJob(record, sources),
+      log,
+      metrics,
+      lockMs: LOCK_MS,
+    };
+  }
+}
