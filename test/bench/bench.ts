@@ -10,6 +10,7 @@ import { Command, Option } from "commander";
 import { ENGINE_NAMES, type EngineName } from "./engines/engine.ts";
 import { EngineProcess } from "./engines/spawn.ts";
 import { cpuSeconds, describeMachine, readBandwidth } from "./machine.ts";
+import { printDrafts, type DraftsResult } from "./drafts.ts";
 import { family } from "./models/family.ts";
 import { checkFamily } from "./models/verify.ts";
 import { installPeers } from "./peers/install.ts";
@@ -28,9 +29,17 @@ const options = new Command("npm run bench --")
   .option("--quick", "use the demo models without inflating them, and fewer rounds", false)
   .addOption(new Option("--only <dtype>", "measure one weight format").choices(["fp32", "int8"]))
   .option("--uneven", "measure only seven short sequences beside a long one", false)
+  .option("--drafts", "measure only sequences that run together, with and without drafts", false)
   .option("--soak <jobs>", "run only the soak test, with this number of jobs", Number)
   .parse()
-  .opts<{ json?: string; quick: boolean; only?: Dtype; uneven: boolean; soak?: number }>();
+  .opts<{
+    json?: string;
+    quick: boolean;
+    only?: Dtype;
+    uneven: boolean;
+    drafts: boolean;
+    soak?: number;
+  }>();
 
 const startedMs = Date.now();
 const elapsedSeconds = () => Math.round((Date.now() - startedMs) / 1000);
@@ -45,13 +54,16 @@ if (options.soak) {
 }
 
 if (options.uneven) {
-  const uneven: UnevenResult[] = [];
-  for (const dtype of options.only ? [options.only] : FULL.dtypes) {
-    logProgress(`${dtype}: uneven contexts`);
-    uneven.push(await runChild<UnevenResult>("uneven.ts", dtype));
-  }
+  const uneven = await runFormats<UnevenResult>("uneven.ts");
   printUneven(uneven);
   writeJson({ machine: describeMachine(), uneven, seconds: elapsedSeconds() });
+  process.exit();
+}
+
+if (options.drafts) {
+  const drafts = await runFormats<DraftsResult>("drafts.ts");
+  printDrafts(drafts);
+  writeJson({ machine: describeMachine(), drafts, seconds: elapsedSeconds() });
   process.exit();
 }
 
@@ -132,6 +144,16 @@ async function measureFormat(dtype: Dtype): Promise<void> {
 
 function runSoak(jobs: number): Promise<SoakTenth[]> {
   return runChild<SoakTenth[]>("soak.ts", String(jobs));
+}
+
+/** Runs a file for each weight format. */
+async function runFormats<T>(file: string): Promise<T[]> {
+  const results: T[] = [];
+  for (const dtype of options.only ? [options.only] : FULL.dtypes) {
+    logProgress(`${dtype}: ${file}`);
+    results.push(await runChild<T>(file, dtype));
+  }
+  return results;
 }
 
 /** Runs a file in its own process and returns the message that it sends. @throws Error if it ends without one */

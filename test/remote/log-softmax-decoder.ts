@@ -22,5 +22,6 @@ export function withLogprobs(decoder: Decoder, vocabSize: number): Decoder {
     prefill: (sequence, ids) => decoder.prefill(sequence, ids),
     decode: async (inputs) => (await decoder.decode(inputs)).map(told),
     score: async (sequence, ids) => (await decoder.score(sequence, ids)).map(told),
+    scoreAll: null,
   };
 }

@@ -3,7 +3,7 @@
  * call is wrong: two runs at once, a closed sequence, rewinding more tokens than there are.
  */
 import { GumbelNoise } from "../../worker/engine/decode/noise.ts";
-import type { Decoder, DecodeInput } from "../../worker/engine/decoder/decoder.ts";
+import type { Decoder, DecodeInput, ScoreInput } from "../../worker/engine/decoder/decoder.ts";
 
 /** [>= V] from all ids of a sequence. */
 export type LogitsOf = (ids: readonly number[]) => Float32Array;
@@ -119,6 +119,14 @@ export class FakeDecoder implements Decoder {
     this.scoredTokens.push([...ids]);
     return this.#run(() => this.#append(sequence, ids));
   }
+
+  readonly scoreAll = async (inputs: readonly ScoreInput<unknown>[]): Promise<Float32Array[][]> => {
+    for (const { ids } of inputs) {
+      this.tokenRuns.push([...ids]);
+      this.scoredTokens.push([...ids]);
+    }
+    return this.#run(() => inputs.map(({ sequence, ids }) => this.#append(sequence, ids)));
+  };
 
   async #run<T>(compute: () => T): Promise<T> {
     this.#assertIdle();

@@ -5,36 +5,40 @@
 
 /** Most tokens that one verification can produce. */
 export const DRAFT_TOKENS_MAX = 8;
-/**
- * Verifying one more token costs this fraction of a run. Measured: 8 tokens cost 1.15 to 1.5 times as much as one (98M
- * parameters, fp32, two cores).
- */
-export const EXTRA_TOKEN_COST = 0.06;
 
-/** Costs of drafting and verifying, measured while the sequence runs. */
-export interface DraftCosts {
+/** What drafting can give a sequence. */
+export interface DraftChance {
   /** Fraction of drafted tokens that are accepted, 0 to 1. */
   readonly acceptance: number;
-  /** Time of one drafted token, in ms; 0 if drafts are free. */
-  readonly draftMs: number;
-  /** Time to verify one token, in ms: the sum over the models that verify. */
-  readonly verifyMs: number;
-  /** Time of a step without drafts, in ms. It is less than the sum of the models where some share a run (adapters). */
-  readonly stepMs: number;
+  /** Most tokens that the sequence can take in one run: one more than the drafts that it can have. */
+  readonly tokensMax: number;
+}
+
+/** Tokens that a run with up to `width` tokens of a sequence gives on average: the first rejection ends it (arXiv 2211.17192). */
+export function expectedTokens({ acceptance, tokensMax }: DraftChance, width: number): number {
+  let expected = 0;
+  for (let i = 0; i < Math.min(width, tokensMax); i++) expected += acceptance ** i;
+  return expected;
 }
 
 /**
- * The count of tokens to verify at once, 1 to DRAFT_TOKENS_MAX, that gives the most tokens per millisecond. Verifying k
- * tokens gives (1 - a^k) / (1 - a) tokens on average, because the first rejection ends the run (arXiv 2211.17192).
+ * The number of tokens of each sequence, 1 to DRAFT_TOKENS_MAX, that gives the most tokens per millisecond. It is one number for all:
+ * a run computes as many tokens of each sequence as of the one with the most, so fewer drafts of another one would save nothing.
+ * @param costMs time of drafting and verifying so many tokens of each sequence
  */
-export function draftLength({ acceptance, draftMs, verifyMs, stepMs }: DraftCosts): number {
-  let best = 1;
-  let bestSpeed = 0;
-  for (let k = 1, expected = 0; k <= DRAFT_TOKENS_MAX; k++) {
-    expected += acceptance ** (k - 1);
-    const draftedMs = k * draftMs + verifyMs * (1 + EXTRA_TOKEN_COST * (k - 1));
-    const speed = expected / (k === 1 ? stepMs : draftedMs);
-    if (speed > bestSpeed) [best, bestSpeed] = [k, speed];
+export function draftWidth(
+  chances: readonly DraftChance[],
+  costMs: (width: number) => number,
+): { readonly width: number; readonly speed: number } {
+  let best = { width: 1, speed: 0 };
+  const widthMax = Math.min(
+    DRAFT_TOKENS_MAX,
+    Math.max(...chances.map((chance) => chance.tokensMax)),
+  );
+  for (let width = 1; width <= widthMax; width++) {
+    const tokens = chances.reduce((sum, chance) => sum + expectedTokens(chance, width), 0);
+    const speed = tokens / costMs(width);
+    if (speed > best.speed) best = { width, speed };
   }
   return best;
 }

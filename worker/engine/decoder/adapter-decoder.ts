@@ -12,6 +12,7 @@ export class AdapterDecoder implements Decoder<Slot> {
   readonly hasExactRows: boolean;
   readonly rewind;
   readonly kvRows;
+  readonly scoreAll;
   /** They are the host's. */
   readonly cacheBytes = 0;
   readonly #adapter: number;
@@ -22,6 +23,7 @@ export class AdapterDecoder implements Decoder<Slot> {
     this.hasExactRows = exactRows;
     this.rewind = host.rewind;
     this.kvRows = host.kvRows;
+    this.scoreAll = host.scoreAll;
     this.#adapter = adapter;
   }
 

@@ -14,6 +14,13 @@ export interface DecodeInput<S> {
   readonly id: number;
 }
 
+/** The next tokens of one sequence. */
+export interface ScoreInput<S> {
+  readonly sequence: S;
+  /** Token ids, at least one. */
+  readonly ids: readonly number[];
+}
+
 /**
  * A loaded model. `S` is the decoder's own handle of a sequence: its tokens so far, in a KV cache.
  * Only one call may run at a time. A method that runs the graph rejects with onnxruntime's error if the run fails.
@@ -61,6 +68,13 @@ export interface Decoder<S = unknown> {
    * @returns logits [>= V] after each of the tokens
    */
   score(sequence: S, ids: readonly number[]): Promise<Float32Array[]>;
+  /**
+   * Appends several tokens to each of several sequences. Sequences with fewer tokens than others cost as much as those.
+   * Null if the graph cannot run several tokens of several sequences at once.
+   * @param inputs at most one for each sequence
+   * @returns logits [>= V] after each of the tokens, in the order of the inputs
+   */
+  readonly scoreAll: ((inputs: readonly ScoreInput<S>[]) => Promise<Float32Array[][]>) | null;
   /** Removes the last `count` tokens of a sequence; null if the KV cache cannot be shortened. */
   readonly rewind: ((sequence: S, count: number) => void) | null;
   /** Copies keys and values between sequences; null if the KV cache cannot be read. */

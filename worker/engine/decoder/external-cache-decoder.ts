@@ -16,7 +16,8 @@ import {
 } from "./graph-io.ts";
 import { GroupedCache, rangeOf } from "./grouped-cache.ts";
 import type { KvRows, Slot } from "./kv-cache.ts";
-import type { DecodeInput, Decoder } from "./decoder.ts";
+import type { DecodeInput, Decoder, ScoreInput } from "./decoder.ts";
+import { rowsOf } from "./token-places.ts";
 
 /**
  * A run reads all weights. Per byte that takes as long as two bytes of masked entries, which are mostly memory that was never written.
@@ -41,6 +42,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly fallbackReason = null;
   readonly hasExactRows: boolean;
   readonly kvRows;
+  readonly scoreAll: Decoder<Slot>["scoreAll"];
   readonly #session: InferenceSession;
   readonly #io: GraphIo;
   /** `past_key_values.*` input -> output with the new tokens' keys or values. */
@@ -48,6 +50,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly #newKvOutputNames: readonly string[];
   readonly #cache: GroupedCache;
   readonly #attentionHeads: number;
+  readonly #contextTokens: number;
   /** The adapters of open sequences that use one. */
   readonly #adapters = new Map<Slot, number>();
 
@@ -65,6 +68,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     this.#attentionHeads = attentionHeads;
     this.#session = session;
     this.#io = io;
+    this.#contextTokens = contextTokens ?? Infinity;
+    // GroupQueryAttention refuses several new tokens behind a past in a batch.
+    this.scoreAll = io.alignment === "start" ? null : (inputs) => this.#runTogether(inputs);
     this.#newKvOutputs = new Map(io.pastInputs.map(({ name, output }) => [name, output]));
     // Two inputs may share an output (keys that are also the values); it is then fetched once.
     this.#newKvOutputNames = [...new Set(this.#newKvOutputs.values())];
@@ -80,7 +86,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
         // Reserved once for all blocks, because growing copies a cache.
         this.#cache.reserve(slot.length + blocks.length * count, slot);
         for (const block of blocks) {
-          slot.cache.append(slot, (name) => block.get(name)!, 0, count);
+          slot.cache.append(slot, (name) => block.get(name)!, count);
         }
       },
     };
@@ -125,22 +131,8 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   }
 
   async decode(inputs: readonly DecodeInput<Slot>[]): Promise<Float32Array[]> {
-    const ids = new Map(inputs.map(({ sequence, id }) => [sequence, id]));
-    const logits = new Map<Slot, Float32Array>();
-    for (const slots of this.#cache.runs([...ids.keys()])) {
-      const { first, count } = rangeOf(slots);
-      // A batch is a range of slots. A slot in the range without an input (of a pair that waits for its gate) costs an idle row,
-      // whose result is dropped.
-      const rows: RunRow[] = Array.from({ length: count }, () => ({ ids: [0], pastTokens: 0 }));
-      for (const slot of slots) rows[slot.index - first] = this.#row(slot, [ids.get(slot)!]);
-      const results = await this.#run(slots, rows, [LOGITS, ...this.#newKvOutputNames]);
-      for (const slot of slots) {
-        const row = slot.index - first;
-        this.#append(slot, results, row, 1);
-        logits.set(slot, logitsRow(results[LOGITS] as Tensor, row));
-      }
-    }
-    return inputs.map(({ sequence }) => logits.get(sequence)!);
+    const rows = inputs.map(({ sequence, id }) => ({ sequence, ids: [id] }));
+    return (await this.#runTogether(rows)).map(([logits]) => logits!);
   }
 
   async score(slot: Slot, ids: readonly number[]): Promise<Float32Array[]> {
@@ -156,8 +148,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   *#parts(slot: Slot, ids: readonly number[]): Generator<readonly number[]> {
     this.#cache.reserve(slot.length + ids.length, slot);
     for (let start = 0; start < ids.length;) {
-      const { tokenCapacity } = slot.cache;
-      const tokenBytes = 4 * this.#attentionHeads * (tokenCapacity + ids.length);
+      const tokenBytes = this.#scoresBytes(slot, ids.length);
       const end = start + Math.max(1, Math.floor(SCORES_BYTES_MAX / tokenBytes));
       yield ids.slice(start, end);
       start = end;
@@ -170,8 +161,57 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     fetches: readonly string[],
   ): Promise<InferenceSession.ReturnType> {
     const results = await this.#run([slot], [this.#row(slot, ids)], fetches);
-    this.#append(slot, results, 0, ids.length);
+    this.#append(slot, results, { row: 0, width: ids.length, count: ids.length });
     return results;
+  }
+
+  /**
+   * Sequences that run together. With several tokens each, they run apart where padding would exceed the context, because graphs may have
+   * tables that end there, and where attention scores would not fit.
+   */
+  #runsOf(all: readonly Slot[], countOf: (slot: Slot) => number): Slot[][] {
+    return this.#cache.runs(all, countOf).flatMap((slots) => {
+      const longest = Math.max(...slots.map(({ length }) => length));
+      const width = Math.max(...slots.map(countOf));
+      const scoresBytes = width * slots.length * this.#scoresBytes(slots[0]!, width);
+      const fits = longest + width <= this.#contextTokens && scoresBytes <= SCORES_BYTES_MAX;
+      return width === 1 || fits ? [slots] : slots.map((slot) => [slot]);
+    });
+  }
+
+  /** Bytes of the attention scores of one token, in a run with so many new ones of each sequence. */
+  #scoresBytes({ cache }: Slot, newTokens: number): number {
+    return 4 * this.#attentionHeads * (cache.tokenCapacity + newTokens);
+  }
+
+  /** Runs sequences of about the same length together. Rows with fewer new tokens than others are padded at their ends. */
+  async #runTogether(inputs: readonly ScoreInput<Slot>[]): Promise<Float32Array[][]> {
+    const ids = new Map(inputs.map((input) => [input.sequence, input.ids]));
+    const countOf = (slot: Slot) => ids.get(slot)!.length;
+    const logits = new Map<Slot, Float32Array[]>();
+    for (const slots of this.#runsOf([...ids.keys()], countOf)) {
+      const width = Math.max(...slots.map(countOf));
+      const { first, count } = rangeOf(slots);
+      // A batch is a range of slots. A slot in the range without an input (of a pair that waits for its gate) costs an idle row,
+      // whose result is dropped.
+      const padding = Array<number>(width).fill(0);
+      const rows: RunRow[] = Array.from({ length: count }, () => ({ ids: padding, pastTokens: 0 }));
+      for (const slot of slots) {
+        const row = this.#row(slot, [...ids.get(slot)!, ...padding.slice(countOf(slot))]);
+        rows[slot.index - first] = row;
+      }
+      const results = await this.#run(slots, rows, [LOGITS, ...this.#newKvOutputNames]);
+      for (const slot of slots) {
+        const row = slot.index - first;
+        this.#append(slot, results, { row, width, count: countOf(slot) });
+        const wanted = Array.from({ length: countOf(slot) }, (_, i) => row * width + i);
+        logits.set(
+          slot,
+          wanted.map((i) => logitsRow(results[LOGITS] as Tensor, i)),
+        );
+      }
+    }
+    return inputs.map(({ sequence }) => logits.get(sequence)!);
   }
 
   readonly rewind = (slot: Slot, count: number): void => {
@@ -196,9 +236,14 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     return this.#cache.during(() => this.#session.run(feeds, fetches));
   }
 
-  #append(slot: Slot, results: InferenceSession.ReturnType, row: number, count: number): void {
+  /** @param from the slot's row in a batch with `width` new tokens, of which it has `count` */
+  #append(
+    slot: Slot,
+    results: InferenceSession.ReturnType,
+    { row, width, count }: { readonly row: number; readonly width: number; readonly count: number },
+  ): void {
     const newValues = (name: string) =>
       (results[this.#newKvOutputs.get(name)!] as Tensor).data as CacheValues;
-    slot.cache.append(slot, newValues, row, count);
+    slot.cache.append(slot, newValues, count, rowsOf(row, width));
   }
 }

@@ -81,14 +81,14 @@ export class GroupedCache {
   /** Bounds `bytes` between runs; at least `bytesFor` the lengths that the open sequences will have. */
   limit(bytesMax: number): void {
     this.#bytesMax = bytesMax;
-    this.#makeRoom([], 0);
+    this.#makeRoom([], () => 0);
   }
 
   open(): Slot {
     const cache = this.#create();
     this.#caches.add(cache);
     const slot = cache.open();
-    this.#makeRoom([slot], 0);
+    this.#makeRoom([slot], () => 0);
     return slot;
   }
 
@@ -113,21 +113,21 @@ export class GroupedCache {
 
   /** Makes room for this many tokens: of one sequence, or of all sequences from now on. */
   reserve(tokens: number, slot?: Slot): void {
-    if (slot) return this.#makeRoom([slot], tokens - slot.length);
+    if (slot) return this.#makeRoom([slot], () => tokens - slot.length);
     this.#tokensMin = tokens;
     for (const cache of this.#caches) cache.reserve(tokens);
   }
 
-  /** The runs of a step: sequences that decode a token together, and have room for it. */
-  runs(slots: readonly Slot[]): Slot[][] {
+  /** The runs of a step: sequences that run together, and have room for their new tokens. */
+  runs(slots: readonly Slot[], countOf: (slot: Slot) => number): Slot[][] {
     this.#regroup(slots);
-    this.#makeRoom(slots, 1);
+    this.#makeRoom(slots, countOf);
     return [...Map.groupBy(slots, ({ cache }) => cache).values()];
   }
 
   /** Makes room for new tokens of these sequences. If that exceeds the limit, all rectangles become as small as they have to be. */
-  #makeRoom(slots: readonly Slot[], newTokens: number): void {
-    const wanted = new Map(slots.map((slot) => [slot, slot.length + newTokens]));
+  #makeRoom(slots: readonly Slot[], countOf: (slot: Slot) => number): void {
+    const wanted = new Map(slots.map((slot) => [slot, slot.length + countOf(slot)]));
     const needs = new Map<KvCache, number>();
     for (const [{ cache }, tokens] of wanted) {
       needs.set(cache, Math.max(needs.get(cache) ?? cache.tokenCapacity, this.#roundUp(tokens)));

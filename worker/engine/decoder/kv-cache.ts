@@ -166,7 +166,7 @@ export class KvCache {
    * Inputs of the graph by name, for `count` slots from `first` on, each [count, heads, width, head size]: views, and the
    * width is the token capacity, except near `widthMax`.
    * @param shown the slots whose tokens are used; those of the others may be anywhere in their rows
-   * @param newTokens tokens that are appended to each of them after the run
+   * @param newTokens of each row, padding included; there has to be room for those that are appended after the run (`reserve`)
    */
   tensors(
     first: number,
@@ -174,7 +174,6 @@ export class KvCache {
     { shown, newTokens }: { readonly shown: readonly Slot[]; readonly newTokens: number },
   ): { tensors: Record<string, Tensor>; width: number } {
     const longest = Math.max(...shown.map(({ length }) => length));
-    this.reserve(longest + newTokens);
     if (this.#tokenCapacity + newTokens > this.#widthMax) {
       return this.#copies(first, count, shown, Math.max(1, longest));
     }
@@ -253,17 +252,22 @@ export class KvCache {
 
   /**
    * Appends the keys and values of new tokens to one slot.
-   * @param newValues values for an input, [batch, heads, count, head size]
-   * @param row index of the slot's sequence in the batch
+   * @param newValues values for an input, [batch, heads, width, head size]
+   * @param from the place of the slot's tokens in them
    */
-  append(slot: Slot, newValues: (name: string) => CacheValues, row: number, count: number): void {
+  append(
+    slot: Slot,
+    newValues: (name: string) => CacheValues,
+    count: number,
+    from: TokenPlace = rowsOf(0, count),
+  ): void {
     const length = slot.length + count;
     this.reserve(length);
     if (slot.start + length > this.#tokenCapacity) this.#moveTo(slot, { ...slot, start: 0 });
     const end = { ...slot, start: slot.start + slot.length };
     for (const [i, { name }] of this.#pastInputs.entries()) {
       copyTokens(this.#pastInputs[i]!, count, {
-        from: { values: newValues(name), ...rowsOf(row, count) },
+        from: { values: newValues(name), ...from },
         to: { values: this.#values[i]!, ...this.#tokensOf(end) },
       });
     }

@@ -27,6 +27,7 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
   readonly hasExactRows = false;
   readonly rewind = null;
   readonly kvRows = null;
+  readonly scoreAll = null;
   readonly #session: InferenceSession;
   readonly #io: GraphIo;
   readonly #open = new Set<PassthroughSequence>();

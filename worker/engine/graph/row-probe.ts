@@ -42,7 +42,7 @@ const DRAFT_TOKENS = 5;
 const NEIGHBOUR_TOKENS = 70;
 
 /**
- * Whether a token has exactly the same logits if it is decoded alone, beside other sequences, and with others in one run; also
+ * Whether a token has exactly the same logits if it is decoded alone, beside other sequences, with others in one run, and both; also
  * after a prompt in other chunks. The decoder must have no open sequences.
  */
 export async function hasExactRows(decoder: Decoder): Promise<boolean> {
@@ -69,6 +69,18 @@ export async function hasExactRows(decoder: Decoder): Promise<boolean> {
         const other = { sequence: neighbour, id: ids(1, 200 + i)[0]! };
         const [, logits] = await decoder.decode([other, { sequence, id }]);
         compare(i, logits!);
+      }
+    });
+  });
+  const { scoreAll } = decoder;
+  if (!scoreAll) return isExact;
+  await withSequence(decoder, ids(NEIGHBOUR_TOKENS, 60), async (neighbour) => {
+    await withSequence(decoder, prompt, async (sequence) => {
+      for (let start = 0; start < rest.length; start += DRAFT_TOKENS) {
+        const other = { sequence: neighbour, ids: ids(DRAFT_TOKENS - 2, 200 + start) };
+        const drafted = { sequence, ids: rest.slice(start, start + DRAFT_TOKENS) };
+        const [, rows] = await scoreAll([other, drafted]);
+        for (const [i, logits] of rows!.entries()) compare(start + i, logits);
       }
     });
   });

@@ -8,7 +8,7 @@
  *
  *     prefill         prefill.ts                 prompt tokens into the models' KV caches, in chunks
  *     decode          decode.ts                  runs of each model, for all sequences that use it
- *                     verify.ts, speculate.ts    several tokens of one sequence in one run
+ *                     verify.ts, speculate.ts    several tokens of each sequence in one run
  *     gate            decode/gate.ts             where it is closed, only the base runs and there is no shift
  *     average         decode/weighted-sum.ts     several experts (or antiexperts) as one
  *     combine         decode/combine.ts          logits = base + alpha * (expert - antiexpert)
@@ -27,14 +27,21 @@ import { isPrefilled, Prefill } from "./prefill.ts";
 import type { ForcedDrafter } from "./remote-policy.ts";
 import { RemoteRuns } from "./remote-runs.ts";
 import { restart } from "./restart.ts";
-import { Sequence, type GenerateRequest, type ModelState, type Step } from "./sequence.ts";
+import { RunCosts } from "./run-costs.ts";
+import {
+  Sequence,
+  type GenerateRequest,
+  type ModelState,
+  type Step,
+  type TokenStep,
+} from "./sequence.ts";
 import { Speculator } from "./speculate.ts";
 import { PromptOrder } from "./prompt-order.ts";
 import { StepBudget, type OtherSequences } from "./step-budget.ts";
 import { verify } from "./verify.ts";
 
 export interface BatchOptions {
-  /** Draft tokens while only one sequence runs, and for remote bases. Changes the speed, never the tokens. */
+  /** Draft tokens where that is faster. Changes the speed, never the tokens. */
   readonly speculate: boolean;
   /** The only drafter for remote bases; absent to choose by what is measured. */
   readonly drafter?: ForcedDrafter;
@@ -43,8 +50,11 @@ export interface BatchOptions {
 }
 
 export class Batch {
-  readonly #sequences = new Map<Sequence, Speculator | null>();
+  /** Whether tokens can be drafted for each sequence. */
+  readonly #sequences = new Map<Sequence, boolean>();
   readonly #speculate: boolean;
+  readonly #costs = new RunCosts();
+  readonly #speculator = new Speculator(this.#costs);
   readonly #prefill: Prefill;
   /** Sequences that took part in a failed run: each of them now runs by itself. */
   readonly #alone = new Set<Sequence>();
@@ -82,7 +92,7 @@ export class Batch {
       !this.#remote.has(sequence) &&
       !sequence.isGated &&
       Speculator.isSupported(sequence);
-    this.#sequences.set(sequence, canDraft ? new Speculator() : null);
+    this.#sequences.set(sequence, canDraft);
     return sequence;
   }
 
@@ -112,9 +122,9 @@ export class Batch {
     this.#remote.wake();
   }
 
-  /** The sequence's speculator; null if no tokens are drafted for it. */
-  speculator(sequence: Sequence): Speculator | null {
-    return this.#sequences.get(sequence) ?? null;
+  /** Whether tokens can be drafted for a sequence. */
+  canDraft(sequence: Sequence): boolean {
+    return this.#sequences.get(sequence) ?? false;
   }
 
   /**
@@ -133,9 +143,7 @@ export class Batch {
     const local = prefilled.filter((sequence) => !this.#remote.has(sequence));
     const scored = this.#nextScored(local);
     const generated = local.filter((sequence) => !this.#isScored(sequence));
-    const [first] = generated;
-    const speculator = this.size === 1 && first ? this.speculator(first) : null;
-    const drafted = speculator && (await orError(first!, () => speculator.step(first!)));
+    const drafted = await this.#draft(generated, prefilled);
     const decoded = drafted ?? (await this.#decode(generated, prefilled));
     steps.push(...decoded);
     if (hasGenerating) {
@@ -182,9 +190,9 @@ export class Batch {
   async #score(sequence: Sequence, count: number): Promise<Step[]> {
     const startedMs = performance.now();
     const tokens = sequence.nextForcedTokens(count);
-    const steps = await verify(sequence, tokens.slice(0, -1));
+    const [steps] = await verify([{ sequence, drafts: tokens.slice(0, -1), known: null }]);
     this.#budget.recordScore(performance.now() - startedMs, tokens.length);
-    return steps;
+    return steps!;
   }
 
   /** @returns the errors of sequences whose prefill failed, and the time that it took, in ms */
@@ -219,6 +227,28 @@ export class Batch {
     return { steps, ms: performance.now() - startedMs };
   }
 
+  /**
+   * Several tokens of each sequence that generates. Null if one of each is faster, or if they do not all run together: apart, each
+   * run would read the weights again.
+   */
+  async #draft(
+    sequences: readonly Sequence[],
+    prefilled: readonly Sequence[],
+  ): Promise<Step[] | null> {
+    const [first, ...others] = sequences;
+    const hasRemote = prefilled.some((sequence) => this.#remote.has(sequence));
+    if (!first || hasRemote || !sequences.every((sequence) => this.canDraft(sequence))) return null;
+    const canShare = (sequence: Sequence) =>
+      !this.#alone.has(sequence) &&
+      sequence.modelStates.every(({ decoder }) => decoder.scoreAll !== null);
+    if (others.length > 0 && !sequences.every(canShare)) return null;
+    try {
+      return await this.#speculator.step(sequences);
+    } catch (error) {
+      return this.#separate(sequences, asError(error));
+    }
+  }
+
   /** One token of each local sequence, and what can be done of the remote ones. */
   async #decode(sequences: readonly Sequence[], prefilled: readonly Sequence[]): Promise<Step[]> {
     const remote = prefilled.filter((sequence) => this.#remote.has(sequence));
@@ -242,27 +272,19 @@ export class Batch {
     let logits: Map<ModelState, Float32Array>;
     let waiting: ReadonlySet<Sequence>;
     try {
-      logits = await decodeAll([...nextInputs(first), ...this.#remote.pairInputs(remote)]);
-      waiting = await decodeGated(sequences, logits);
+      const inputs = [...nextInputs(first), ...this.#remote.pairInputs(remote)];
+      logits = await decodeAll(inputs, this.#costs);
+      waiting = await decodeGated(sequences, logits, this.#costs);
     } catch (error) {
       return this.#separate(group, asError(error));
     }
     const ready = sequences.filter((sequence) => !waiting.has(sequence));
     const steps = ready.map((sequence) => {
       for (const model of sequence.modelStates) if (logits.has(model)) sequence.countRun(model);
-      const step = sequence.chooseToken(
-        sequence.modelStates.map((model) => logits.get(model) ?? null),
-      );
-      if (!("error" in step) && this.size === 1) {
-        const { draftModel } = sequence;
-        this.speculator(sequence)?.observe(
-          sequence,
-          step.token,
-          draftModel && logits.get(draftModel)!,
-        );
-      }
-      return step;
+      return sequence.chooseToken(sequence.modelStates.map((model) => logits.get(model) ?? null));
     });
+    const observed = steps.filter((step) => !("error" in step) && this.canDraft(step.sequence));
+    this.#speculator.observe(observed as TokenStep[], logits);
     return [...steps, ...this.#remote.advance(remote, logits)];
   }
 

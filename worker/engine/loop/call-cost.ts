@@ -1,7 +1,8 @@
 /**
- * The time of a call as a constant part and a part for each token that the server computes. Drafters make most calls alike, and a line
- * through the latest ones (cost-line.ts) would soon forget the part for a token, or take it for the constant one. Here each call moves
- * both parts towards its time (normalised least mean squares): that for a token by little, unless the call has many.
+ * The time of a call of a remote base, or of a run of a model, as a constant part and a part for each token that is computed. Drafters
+ * make most calls alike, and a line through the latest ones (cost-line.ts) would soon forget the part for a token, or take it for
+ * the constant one. Here each call moves both parts towards its time (normalised least mean squares): that for a token by little, unless
+ * the call has many.
  *
  * A single call may take many times as long as the others: the server fills a cache with a prompt, or does something else. So no
  * call counts as more than a multiple of what is expected; a server that has become slower is followed within some calls.

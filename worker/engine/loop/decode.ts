@@ -2,6 +2,7 @@
 import { hostOf } from "../decoder/decoder.ts";
 import { catchUp } from "./prefill.ts";
 import type { ModelInput } from "./remote-path.ts";
+import type { RunCosts } from "./run-costs.ts";
 import type { ModelState, Sequence } from "./sequence.ts";
 
 export const nextInputs = (models: readonly ModelState[]): ModelInput[] =>
@@ -17,6 +18,7 @@ const CATCH_UP_TOKENS = 128;
 export async function decodeGated(
   sequences: readonly Sequence[],
   logits: Map<ModelState, Float32Array>,
+  costs: RunCosts,
 ): Promise<ReadonlySet<Sequence>> {
   const gated = sequences.filter(({ isGated }) => isGated);
   const open: ModelState[] = [];
@@ -40,13 +42,14 @@ export async function decodeGated(
     for (const model of others) await catchUp(model);
     open.push(...others);
   }
-  for (const [model, row] of await decodeAll(nextInputs(open))) logits.set(model, row);
+  for (const [model, row] of await decodeAll(nextInputs(open), costs)) logits.set(model, row);
   return waiting;
 }
 
 /** Decodes one token of each model state. */
 export async function decodeAll(
   inputs: readonly ModelInput[],
+  costs: RunCosts,
 ): Promise<Map<ModelState, Float32Array>> {
   const logits = new Map<ModelState, Float32Array>();
   for (const [decoder, group] of Map.groupBy(inputs, ({ model }) => hostOf(model.decoder))) {
@@ -54,10 +57,7 @@ export async function decodeAll(
     const results = await decoder.decode(
       group.map(({ model, id }) => ({ sequence: model.decoderSequence, id })),
     );
-    // A run of one sequence: that of one model, or of a model and its adapters, whose rows cost little more than one.
-    if (new Set(group.map(({ model }) => model.decoder)).size === group.length) {
-      for (const { model } of group) model.runMs.observe(performance.now() - startedMs);
-    }
+    costs.record(decoder, { ms: performance.now() - startedMs, tokens: group.length });
     for (const [i, { model }] of group.entries()) logits.set(model, results[i]!);
   }
   return logits;

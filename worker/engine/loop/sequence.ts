@@ -2,7 +2,6 @@
  * One running generation: the state of its models, and how their logits become its next token. A new stage between
  * logits and token goes into `chooseToken`.
  */
-import { RunningMean } from "../decode/draft.ts";
 import {
   emptyDraftCounts,
   type DraftCounts,
@@ -67,8 +66,6 @@ export interface ModelState {
   readonly prompt: readonly number[];
   /** Tokens that are not in the KV cache yet, one or more. The last one is always decoded, never prefilled, to get its logits. */
   pendingTokens: readonly number[];
-  /** Time of a run with one token, in ms. */
-  readonly runMs: RunningMean;
 }
 
 /** A sequence's new token. */
@@ -137,7 +134,6 @@ export class Sequence {
           decoderSequence: decoder.open(),
           prompt,
           pendingTokens: [...prompt, ...resume],
-          runMs: new RunningMean(1, 0),
         });
       }
     } catch (error) {

@@ -11,6 +11,7 @@ export class RemoteDecoder implements Decoder {
   readonly hasExactRows = false;
   readonly cacheBytes = 0;
   readonly kvRows = null;
+  readonly scoreAll = null;
   readonly base: RemoteBase;
 
   constructor(base: RemoteBase) {

@@ -1,57 +1,51 @@
-/** Draft lengths, prompt lookup and running means. */
+/** Numbers of drafts, prompt lookup and running means. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   DRAFT_TOKENS_MAX,
-  draftLength,
-  EXTRA_TOKEN_COST,
+  draftWidth,
   promptLookup,
   RunningMean,
-  type DraftCosts,
+  type DraftChance,
 } from "../../../../worker/engine/decode/draft.ts";
 
-/** Reference: expected tokens per millisecond of verifying k at once, over all positions of the first rejection. */
-function speed({ acceptance: a, draftMs, verifyMs, stepMs }: DraftCosts, k: number): number {
+/** Reference: tokens of one sequence, over all positions of the first rejection. */
+function tokensOf({ acceptance: a, tokensMax }: DraftChance, width: number): number {
+  const k = Math.min(width, tokensMax);
   let tokens = k * a ** (k - 1);
   for (let right = 0; right < k - 1; right++) tokens += (right + 1) * a ** right * (1 - a);
-  if (k === 1) return tokens / stepMs;
-  return tokens / (k * draftMs + verifyMs * (1 + EXTRA_TOKEN_COST * (k - 1)));
+  return tokens;
 }
 
-test("the draft length gives the most tokens per millisecond", () => {
-  const ms = (min: number) => fc.double({ min, max: 100, noNaN: true });
-  const acceptance = fc.double({ min: 0, max: 1, noNaN: true });
-  const costs = fc.record({ acceptance, draftMs: ms(0), verifyMs: ms(0.01), stepMs: ms(0.01) });
+test("the width gives the most tokens per millisecond of all sequences together", () => {
+  const number = (min: number, max: number) => fc.double({ min, max, noNaN: true });
+  const chance = fc.record({
+    acceptance: number(0, 1),
+    tokensMax: fc.integer({ min: 1, max: 2 * DRAFT_TOKENS_MAX }),
+  });
+  const chances = fc.array(chance, { minLength: 1, maxLength: 6 });
   fc.assert(
-    fc.property(costs, (costs) => {
-      const chosen = draftLength(costs);
-      expect(chosen).toBeGreaterThanOrEqual(1);
-      expect(chosen).toBeLessThanOrEqual(DRAFT_TOKENS_MAX);
-      for (let k = 1; k <= DRAFT_TOKENS_MAX; k++) {
-        expect(speed(costs, chosen)).toBeGreaterThanOrEqual(speed(costs, k) * (1 - 1e-12));
+    fc.property(chances, number(0.01, 100), number(0, 100), (chances, runMs, tokenMs) => {
+      const costMs = (width: number) => runMs + tokenMs * width;
+      const speed = (width: number) =>
+        chances.reduce((sum, chance) => sum + tokensOf(chance, width), 0) / costMs(width);
+      const chosen = draftWidth(chances, costMs);
+      const longest = Math.max(...chances.map(({ tokensMax }) => tokensMax));
+      expect(chosen.width).toBeLessThanOrEqual(Math.min(DRAFT_TOKENS_MAX, longest));
+      expect(chosen.speed).toBeCloseTo(speed(chosen.width), 8);
+      for (let width = 1; width <= DRAFT_TOKENS_MAX; width++) {
+        expect(speed(chosen.width)).toBeGreaterThanOrEqual(speed(width) * (1 - 1e-12));
       }
     }),
   );
 });
 
 test.each([
-  [
-    "no drafts if none is ever accepted",
-    { acceptance: 0, draftMs: 0, verifyMs: 10, stepMs: 10 },
-    1,
-  ],
-  [
-    "the most drafts if they are free and always right",
-    { acceptance: 1, draftMs: 0, verifyMs: 10, stepMs: 10 },
-    DRAFT_TOKENS_MAX,
-  ],
-  [
-    "no drafts if they cost more than they save",
-    { acceptance: 0.9, draftMs: 9, verifyMs: 0.01, stepMs: 9.01 },
-    1,
-  ],
-])("%s", (_, costs, length) => {
-  expect(draftLength(costs)).toBe(length);
+  ["no drafts if none is ever accepted", 0, () => 10, 1],
+  ["the most drafts if they are free and always right", 1, () => 10, DRAFT_TOKENS_MAX],
+  ["no drafts if they cost what they save", 1, (width: number) => 10 * width, 1],
+])("%s", (_, acceptance, costMs, width) => {
+  expect(draftWidth([{ acceptance, tokensMax: 20 }], costMs).width).toBe(width);
 });
 
 test("prompt lookup finds what followed the latest occurrence of the last three tokens", () => {

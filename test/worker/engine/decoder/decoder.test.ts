@@ -159,6 +159,35 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
     },
   );
 
+  test("scores different numbers of tokens of several sequences as it decodes them one by one", async () => {
+    const { scoreAll } = decoder;
+    expect(scoreAll === null).toBe(name === "passthrough" || fused.includes(name));
+    if (!scoreAll) return;
+    const lengths = [60, 0, 100, 1];
+    for (const counts of [
+      [3, 1, 5, 2],
+      [1, 8, 1, 1],
+    ]) {
+      const [together, apart] = [
+        lengths.map(() => decoder.open()),
+        lengths.map(() => decoder.open()),
+      ];
+      for (const sequences of [together, apart]) {
+        for (const [i, length] of lengths.entries())
+          if (length > 0) await decoder.prefill(sequences[i], ids(length, i));
+      }
+      const tokens = counts.map((count, i) => ids(count, 10 + i));
+      const inputs = tokens.map((some, i) => ({ sequence: together[i], ids: some }));
+      const rows = await scoreAll(inputs);
+      for (const [i, sequence] of apart.entries()) {
+        const expected = await oneByOne(decoder, [...tokens[i]!, 9], sequence);
+        const after = await oneByOne(decoder, [9], together[i]);
+        expect(largestDifference([...rows[i]!, ...after], expected)).toBeLessThan(TOLERANCE);
+      }
+      for (const sequence of [...together, ...apart]) decoder.close(sequence);
+    }
+  });
+
   // With the smallest caches, sequences of different lengths are in runs of their own.
   test.each([
     ["one cache", Infinity],
@@ -202,6 +231,21 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
     for (const sequence of sequences) fresh.close(sequence);
     expect(fresh.cacheBytes).toBe(0);
   });
+});
+
+test("padding does not exceed the context: sequences near its end are scored apart", async () => {
+  // Learned positions: a table that ends after 128 tokens, the context.
+  const decoder = await load("gpt2/base");
+  const [long, short] = [decoder.open(), decoder.open()];
+  await decoder.prefill(long, ids(127));
+  const inputs = [
+    { sequence: long, ids: [3] },
+    { sequence: short, ids: [3, 4, 5, 6] },
+  ];
+  const rows = await decoder.scoreAll!(inputs);
+  const expected = await oneByOne(decoder, [3, 4, 5, 6]);
+  expect(rows.map(({ length }) => length)).toEqual([1, 4]);
+  expect(largestDifference(rows[1]!, expected)).toBeLessThan(TOLERANCE);
 });
 
 test.each([...external, ...fused])(

@@ -21,7 +21,7 @@ const keys = (tokens: readonly number[]) => () =>
 
 function append(cache: GroupedCache, slot: Slot, tokens: readonly number[]): void {
   cache.reserve(slot.length + tokens.length, slot);
-  slot.cache.append(slot, keys(tokens), 0, tokens.length);
+  slot.cache.append(slot, keys(tokens), tokens.length);
 }
 
 /** Sequences of these lengths, all prefilled. */
@@ -35,12 +35,12 @@ function openAll(cache: GroupedCache, lengths: readonly number[]): Slot[] {
 
 /** One token of each sequence. Returns their lengths before it, by run. */
 function step(cache: GroupedCache, slots: readonly Slot[]): number[][] {
-  const runs = cache.runs(slots);
+  const runs = cache.runs(slots, () => 1);
   return runs.map((run) => {
     const { first, count } = rangeOf(run);
     run[0]!.cache.tensors(first, count, { shown: run, newTokens: 1 });
     const lengths = run.map(({ length }) => length);
-    for (const slot of run) slot.cache.append(slot, keys([2]), 0, 1);
+    for (const slot of run) slot.cache.append(slot, keys([2]), 1);
     return lengths;
   });
 }
@@ -137,7 +137,7 @@ test("sequences are divided again only when one needs a larger rectangle, joins 
 type Action =
   | { readonly do: "open"; readonly count: number }
   | { readonly do: "close" | "append" | "rewind"; readonly which: number; readonly count: number }
-  | { readonly do: "step"; readonly chosen: readonly boolean[] };
+  | { readonly do: "step"; readonly chosen: readonly boolean[]; readonly width: number };
 
 const action: fc.Arbitrary<Action> = fc.oneof(
   fc.record({ do: fc.constant("open" as const), count: fc.integer({ min: 1, max: 400 }) }),
@@ -149,6 +149,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
   fc.record({
     do: fc.constant("step" as const),
     chosen: fc.array(fc.boolean(), { minLength: 8, maxLength: 8 }),
+    width: fc.integer({ min: 1, max: 3 }),
   }),
 );
 
@@ -171,7 +172,11 @@ class Sequences {
 
   perform(action: Action): void {
     if (action.do === "open") this.#open(action.count);
-    else if (action.do === "step") this.#step(this.all.filter((_, at) => action.chosen[at]));
+    else if (action.do === "step")
+      this.#step(
+        this.all.filter((_, at) => action.chosen[at]),
+        action.width,
+      );
     else if (this.all.length > 0) this.#change(action.do, action.which, action.count);
     if (this.#isLimited) this.cache.limit(this.limit());
   }
@@ -182,19 +187,27 @@ class Sequences {
     this.all.push({ slot: this.cache.open(), tokens: [], most });
   }
 
-  #step(chosen: typeof this.all): void {
+  #step(chosen: typeof this.all, width: number): void {
     const growing = chosen.filter(({ tokens, most }) => tokens.length < most);
     if (growing.length === 0) return;
-    const runs = this.cache.runs(growing.map(({ slot }) => slot));
+    // One token of each, or up to three.
+    const counts = new Map(
+      growing.map(({ slot, tokens, most }, i) => [
+        slot,
+        Math.min(1 + (i % width), most - tokens.length),
+      ]),
+    );
+    const runs = this.cache.runs([...counts.keys()], (slot) => counts.get(slot)!);
     for (const run of runs) {
       const { first, count } = rangeOf(run);
-      run[0]!.cache.tensors(first, count, { shown: run, newTokens: 1 });
+      run[0]!.cache.tensors(first, count, { shown: run, newTokens: width });
     }
     for (const { slot, tokens } of growing) {
       const ran = runs.filter((run) => run.includes(slot));
       if (ran.length !== 1) throw new Error(`a sequence is in ${ran.length} runs`);
-      slot.cache.append(slot, keys([this.#next]), 0, 1);
-      tokens.push(this.#next++);
+      const added = Array.from({ length: counts.get(slot)! }, () => this.#next++);
+      slot.cache.append(slot, keys(added), added.length);
+      tokens.push(...added);
     }
   }
 

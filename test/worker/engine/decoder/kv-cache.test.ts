@@ -10,6 +10,7 @@ import {
 } from "../../../../worker/engine/decoder/graph-io.ts";
 import { rectangleBytes } from "../../../../worker/engine/decoder/cache-groups.ts";
 import { KvCache, roundUpSlots, type Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
+import { rowsOf } from "../../../../worker/engine/decoder/token-places.ts";
 
 /** Keys and values of different sizes, several heads. */
 const pastsOf = (type: PastInput["type"]): PastInput[] => [
@@ -131,13 +132,18 @@ describe.each([
               const copied = tokens.slice(start, start + action.count);
               const rows = cache.read(slot, start, copied.length);
               const copy = { slot: cache.open(), tokens: copied };
-              cache.append(copy.slot, (name) => rows.get(name)!, 0, copied.length);
+              cache.append(copy.slot, (name) => rows.get(name)!, copied.length);
               sequences.push(copy);
             } else {
               const added = Array.from({ length: action.count }, () => next++);
               // The slot is the last of three rows of the batch.
               const others = [added.map(() => 7), added.map(() => 9)];
-              cache.append(slot, newValues(pasts, [...others, added]), 2, added.length);
+              cache.append(
+                slot,
+                newValues(pasts, [...others, added]),
+                added.length,
+                rowsOf(2, added.length),
+              );
               tokens.push(...added);
             }
           }
@@ -173,7 +179,7 @@ describe.each([
             if (action.do === "close") cache.close(slots.splice(at, 1)[0]!);
             const tokens = Array.from({ length: action.count }, () => 0);
             if (action.do === "append") {
-              cache.append(slots[at]!, newValues(pasts, [tokens]), 0, action.count);
+              cache.append(slots[at]!, newValues(pasts, [tokens]), action.count);
             }
           }
           expect(cache.bytes).toBe(
@@ -206,7 +212,7 @@ describe.each([
     const cache = new KvCache(pasts, alignment, widthMax);
     const slots = [cache.open(), cache.open(), cache.open()];
     for (const [i, slot] of slots.entries()) {
-      cache.append(slot, newValues(pasts, [[10 * i, 10 * i + 1]]), 0, 2);
+      cache.append(slot, newValues(pasts, [[10 * i, 10 * i + 1]]), 2);
     }
     const shown = { shown: slots, newTokens: 1 };
     const batch = cache.tensors(1, 2, shown).tensors["key"]!;
@@ -218,8 +224,8 @@ describe.each([
   test("is as wide as the longest sequence where its capacity would be too much", () => {
     const cache = new KvCache(pasts, alignment, 70);
     const [long, short] = [cache.open(), cache.open()];
-    cache.append(long, newValues(pasts, [Array<number>(66).fill(1)]), 0, 66);
-    cache.append(short, newValues(pasts, [[1, 2, 3]]), 0, 3);
+    cache.append(long, newValues(pasts, [Array<number>(66).fill(1)]), 66);
+    cache.append(short, newValues(pasts, [[1, 2, 3]]), 3);
     const width = (slot: Slot, newTokens: number) =>
       cache.tensors(slot.index, 1, { shown: [slot], newTokens }).width;
     expect([width(long, 1), width(long, 4), width(short, 4)]).toEqual([69, 66, 3]);
@@ -228,12 +234,12 @@ describe.each([
   test("moves no tokens of sequences that run together at every step", () => {
     const cache = new KvCache(pasts, alignment, widthMax);
     const [first, second] = [cache.open(), cache.open()];
-    cache.append(first, newValues(pasts, [[1, 2, 3]]), 0, 3);
-    cache.append(second, newValues(pasts, [[4]]), 0, 1);
+    cache.append(first, newValues(pasts, [[1, 2, 3]]), 3);
+    cache.append(second, newValues(pasts, [[4]]), 1);
     const starts: (readonly number[])[] = [];
     for (let token = 5; token < 60; token++) {
       cache.tensors(0, 2, { shown: [first, second], newTokens: 1 });
-      for (const slot of [first, second]) cache.append(slot, newValues(pasts, [[token]]), 0, 1);
+      for (const slot of [first, second]) cache.append(slot, newValues(pasts, [[token]]), 1);
       starts.push([first.start, second.start]);
     }
     const expected = alignment === "end" ? [0, 2] : [0, 0];

@@ -10,6 +10,7 @@ import { loadDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import type { Models } from "../../../../worker/engine/model/ensemble.ts";
 import type { GenerateRequest } from "../../../../worker/engine/loop/sequence.ts";
 import { VECTORS } from "../../../support/model-folder.ts";
+import { FakeDecoder, fakeClock, noiseLogits } from "../../../support/fake-decoder.ts";
 import { sampling } from "../../../support/sampling.ts";
 
 const PROMPTS = { base: [5, 9, 14, 5, 9, 14], expert: [7, 5, 9, 14], antiexpert: [5, 9, 14] };
@@ -140,11 +141,12 @@ describe("a schedule with guards", () => {
 });
 
 test("as many tokens are marked as drafted as drafts are accepted, and none without drafts", async () => {
-  // Whether drafting pays is decided by the times of runs: here each takes as long as any other.
-  let ms = 0;
-  vi.spyOn(performance, "now").mockImplementation(() => ms++);
+  // Whether drafting pays is decided by the times of runs: those of this base take ten times as long as the pair's.
+  vi.spyOn(performance, "now").mockImplementation(() => fakeClock.ms);
   onTestFinished(() => void vi.restoreAllMocks());
-  const request = requestOf();
+  const model = (runMs: number) => new FakeDecoder(noiseLogits(1, models.vocabSize), { runMs });
+  const fake = { ...models, base: model(10), expert: model(1), antiexpert: model(1) };
+  const request = requestOf({ models: fake });
   let accepted = 0;
   const marks: (boolean | undefined)[] = [];
   for await (const { sequence, analysis } of generate(request, { speculate: true })) {
