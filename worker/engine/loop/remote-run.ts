@@ -20,13 +20,15 @@ import { RemoteDrafts } from "./remote-drafts.ts";
 import type { ForcedDrafter } from "./remote-policy.ts";
 import { RowCalls } from "./remote-calls.ts";
 import { certifyDecision, certifyForced, type RowCertificate } from "./remote-certificate.ts";
-import type { ModelState, Sequence, Step } from "./sequence.ts";
+import type { Decision, ModelState, Sequence, Step } from "./sequence.ts";
 
 /** A longer list is this many times as long, and after each other question that has not helped as many times more. */
 const DEEPER = 4;
 const DEEPER_POWER_MAX = 3;
 /** How often the base is asked again about one position. Then its token counts as not proven. */
 const ASKS_MAX = 6;
+/** A question waits for the end of a stream that has no more than so many rows to come. */
+const POSTPONED_ROWS_MAX = 8;
 /** So many times as long is the list of the first call. */
 const FIRST_LISTS = 3;
 
@@ -44,6 +46,8 @@ export class RemoteRun {
   readonly #calls: RowCalls;
   /** How often the base was asked again about this position. */
   #asks = 0;
+  /** Whether the base is asked about this position when its stream has ended. */
+  #isPostponed = false;
 
   /**
    * @param drafter null to choose by what was measured
@@ -73,7 +77,7 @@ export class RemoteRun {
     const { error, isWaiting, tree } = this.#calls;
     // With drafts ahead of the output, the first logits are known and the last ones may not be.
     if (error || this.#drafts.path.last === undefined) return true;
-    return !isWaiting && (!tree || tree.row !== null || !tree.isUseful);
+    return !isWaiting && !this.#awaitsEnd && (!tree || tree.row !== null || !tree.isUseful);
   }
 
   /** Tokens that the pair must run next; [] if its logits are known. */
@@ -91,7 +95,7 @@ export class RemoteRun {
     if (this.#drafts.path.last === undefined) this.#drafts.path.addLogits(this.#pair.map(logitsOf));
     const steps: Step[] = [];
     try {
-      while (!calls.isWaiting && calls.tree?.row && this.#drafts.path.first) {
+      while (!calls.isWaiting && !this.#awaitsEnd && calls.tree?.row && this.#drafts.path.first) {
         const step = this.#takeToken(calls.tree.row, this.#drafts.path.first);
         if (!step) break;
         steps.push(step);
@@ -115,6 +119,12 @@ export class RemoteRun {
     this.#calls.close();
   }
 
+  /** Whether the stream has to end before the position is asked about. */
+  get #awaitsEnd(): boolean {
+    const { tree } = this.#calls;
+    return this.#isPostponed && tree !== null && tree.isOpen && !tree.isComplete;
+  }
+
   /** The models beside the base. */
   get #pair(): readonly ModelState[] {
     return this.#sequence.modelStates.slice(1);
@@ -129,11 +139,12 @@ export class RemoteRun {
     let certificate = isForced
       ? certifyForced(decision, row, this.#upper)
       : certifyDecision(sequence, decision, row, this.#upper);
-    if (this.#asks === 0 && !isForced) {
+    if (this.#asks === 0 && !this.#isPostponed && !isForced) {
       this.#listLengths[this.#list].observe(certificate.certified);
       this.#drafts.policy.observeProof(this.#list, certificate.certified);
     }
-    if (!certificate.certified && this.#askMore(row, certificate)) return null;
+    const isOpen = !certificate.certified;
+    if (isOpen && (this.#postpones(decision) || this.#askMore(row, certificate))) return null;
     if (!isForced && this.#fallsBack(certificate)) {
       decision = sequence.decideWithBase(decision);
       certificate = certifyDecision(sequence, decision, row, this.#upper, true);
@@ -145,6 +156,7 @@ export class RemoteRun {
     const isDrafted = !isForced && this.#drafts.observe(row, tree.baseToken, pairLogits, token);
     const step = sequence.take(decision);
     this.#asks = 0;
+    this.#isPostponed = false;
     tree.advance(token);
     this.#drafts.advance(token, step.finish !== null);
     if (!step.analysis?.trace) return step;
@@ -189,6 +201,17 @@ export class RemoteRun {
     return { ...this.#place, top, isFirst: this.counts.calls === 0 };
   }
 
+  /**
+   * Beside a stream a question would need a cache of its own, so the stream is left for it. One that goes along the drawn token, which is
+   * most often the right one, may end first: the next call then does not wait for the server, and the rows that come are of use.
+   */
+  #postpones({ token }: Decision): boolean {
+    if (!this.#base.hasSlots || this.#isPostponed) return false;
+    const rows = this.#calls.tree!.rowsToCome(token);
+    this.#isPostponed = rows > 0 && rows <= POSTPONED_ROWS_MAX;
+    return this.#isPostponed;
+  }
+
   /** Asks for what the certificate needs. Returns false if the base cannot tell it, or was asked often enough. */
   #askMore(row: BaseRow, { ask, deeper }: RowCertificate): boolean {
     const { idsMax, topMax } = this.#base;
@@ -196,7 +219,6 @@ export class RemoteRun {
     const isWhole = row.topCount >= topMax;
     if (this.#asks === ASKS_MAX || (needsList ? isWhole : ask.length === 0)) return false;
     this.#asks++;
-    // Beside the stream the question would need a cache of its own.
     if (this.#base.hasSlots) this.#calls.endStream();
     const place = this.#place;
     // A list with all that could win takes one call, where asking for so many by their ids takes several.

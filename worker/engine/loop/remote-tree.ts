@@ -96,6 +96,15 @@ export class RowTree {
     );
   }
 
+  /** How many rows are still to come if the output has this token at the position; 0 if none of them would be its own. */
+  rowsToCome(token: number): number {
+    if (!this.isOpen) return 0;
+    const rows = this.#branches.map((branch, i) =>
+      branch.isLive && this.#expected(branch, i) === token ? this.#length - branch.rows.length : 0,
+    );
+    return Math.max(...rows);
+  }
+
   /** Why another call is needed. */
   get reason(): CallReason {
     if (this.#isStream) return this.isOpen && !this.isComplete ? "streamLeft" : "streamEnded";
@@ -110,13 +119,17 @@ export class RowTree {
 
   /** The output has this token at the position. */
   advance(token: number): void {
-    const at = this.#taken;
     for (const [i, branch] of this.#branches.entries()) {
-      const expected = at < i ? this.#drafts[at] : branch.tokens[at - i];
-      if (expected !== token) branch.isLive = false;
+      if (this.#expected(branch, i) !== token) branch.isLive = false;
     }
     this.#taken++;
     this.#fuller = null;
+  }
+
+  /** The token of branch i at the position; undefined if it is not known. */
+  #expected({ tokens }: Branch, i: number): number | undefined {
+    const at = this.#taken;
+    return at < i ? this.#drafts[at] : tokens[at - i];
   }
 
   /** A branch with the row of the position. */
