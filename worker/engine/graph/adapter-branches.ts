@@ -2,12 +2,13 @@
  * Adds LoRA adapters to a prepared graph, so that rows of one run use one of them each, or none. A product `y = x W` of a module
  * that adapters change becomes
  *     y = x W + ((x A) * mask) B
- * A and B are those of all adapters side by side. The mask is 0 but for the row's adapter, where it is that adapter's scale. So a row
+ * A and B are those of all adapters side by side (adapter-columns.ts). The mask is 0 but for the row's adapter, where it is that adapter's scale. So a row
  * without an adapter adds zeros: it has the logits of the graph without adapters, to the last bit.
  *
  * Products of the same input (queries, keys and values) share `(x A) * mask`, because small models pay for each node.
  */
 import { ADAPTERS } from "../decoder/graph-io.ts";
+import { columnsOf } from "./adapter-columns.ts";
 import {
   findTargets,
   type AdaptedGraph,
@@ -91,25 +92,30 @@ class SharedNodes {
     this.#adapterCount = adapterCount;
   }
 
-  /** The mask [batch, 1, ranks] of these blocks; `/rows` of its name is the shape [batch, -1, ranks]. */
-  mask(blocks: readonly Block[]): string {
+  /**
+   * The mask [batch, 1, columns] of products with these blocks, whose columns follow each other; `/rows` of its name is the shape
+   * [batch, -1, columns].
+   */
+  mask(products: readonly (readonly Block[])[]): string {
     const key = JSON.stringify(
-      blocks.map(({ adapter, module: { rank, scale } }) => [adapter, rank, scale]),
+      products.map((blocks) =>
+        blocks.map(({ adapter, module: { rank, scale } }) => [adapter, rank, scale]),
+      ),
     );
     const known = this.#masks.get(key);
     if (known !== undefined) return known;
     const name = `adapters/mask ${this.#masks.size}`;
     this.#masks.set(key, name);
-    const ranks = totalRank(blocks);
-    const scales = new Float32Array(this.#adapterCount * ranks);
-    let column = 0;
-    for (const { adapter, module } of blocks) {
-      const start = adapter * ranks + column;
-      scales.fill(module.scale, start, start + module.rank);
-      column += module.rank;
+    const total = totalWidth(products);
+    const scales = new Float32Array(this.#adapterCount * total);
+    for (const { first, blocks } of sideBySide(products)) {
+      for (const [i, { adapter, module }] of blocks.entries()) {
+        const start = adapter * total + first + columnsOf(blocks).starts[i]!;
+        scales.fill(module.scale, start, start + module.rank);
+      }
     }
     this.fields.push(
-      ...floatInitializerParts(`${name}/scales`, [this.#adapterCount, ranks], scales),
+      ...floatInitializerParts(`${name}/scales`, [this.#adapterCount, total], scales),
     );
     this.nodes.push(
       standardNode("MatMul", [ADAPTERS, `${name}/scales`], name),
@@ -126,22 +132,22 @@ function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number
   const [{ path, input, hasTokenAxis }] = group as [Target];
   const type = group.map((target) => target.type).find((known) => known !== null) ?? null;
   const isFloat32 = type === DATA_TYPE.float;
-  const blocks = group.flatMap((target) => target.blocks);
-  const ranks = totalRank(blocks);
+  const products = group.map(({ blocks }) => blocks);
   const name = `adapters/${path}`;
+  const { inputs } = products[0]![0]!.module;
   const fields = floatInitializerParts(
     `${name}/A`,
-    [blocks[0]!.module.inputs, ranks],
-    stackedA(blocks, ranks),
+    [inputs, totalWidth(products)],
+    stackedA(products, inputs),
   );
   const before: GraphNode[] = [];
   const toFloat = integerAttribute("to", DATA_TYPE.float);
   if (!isFloat32) before.push(standardNode("Cast", [input], `${name}/x`, [toFloat]));
   before.push(standardNode("MatMul", [isFloat32 ? input : `${name}/x`, `${name}/A`], `${name}/xA`));
-  before.push(...maskedNodes(`${name}/xA`, shared.mask(blocks), `${name}/masked`, hasTokenAxis));
+  before.push(...maskedNodes(`${name}/xA`, shared.mask(products), `${name}/masked`, hasTokenAxis));
   const parts = group.map((target) => ({
     output: group.length === 1 ? `${name}/masked` : `adapters/${target.path}/part`,
-    size: totalRank(target.blocks),
+    size: columnsOf(target.blocks).width,
   }));
   if (group.length > 1) before.push(...splitLast(`${name}/masked`, parts, opset));
   const changed = new Map<GraphNode, readonly GraphNode[]>();
@@ -181,29 +187,43 @@ function maskedNodes(
   ];
 }
 
-const totalRank = (blocks: readonly Block[]) =>
-  blocks.reduce((sum, { module: { rank } }) => sum + rank, 0);
+const totalWidth = (products: readonly (readonly Block[])[]) =>
+  products.reduce((sum, blocks) => sum + columnsOf(blocks).width, 0);
 
-/** [inputs, ranks]: the transposed A of each block, side by side. */
-function stackedA(blocks: readonly Block[], ranks: number): Float32Array {
-  const { inputs } = blocks[0]!.module;
-  const stacked = new Float32Array(inputs * ranks);
-  let column = 0;
-  for (const { module } of blocks) {
-    for (let r = 0; r < module.rank; r++, column++) {
-      for (let i = 0; i < inputs; i++) stacked[i * ranks + column] = module.a[r * inputs + i]!;
+/** The blocks of products whose columns follow each other, with the first column of each product. */
+function sideBySide(products: readonly (readonly Block[])[]) {
+  let next = 0;
+  return products.map((blocks) => {
+    const first = next;
+    next += columnsOf(blocks).width;
+    return { first, blocks };
+  });
+}
+
+/** [inputs, columns]: the transposed A of each block, side by side. */
+function stackedA(products: readonly (readonly Block[])[], inputs: number): Float32Array {
+  const columns = totalWidth(products);
+  const stacked = new Float32Array(inputs * columns);
+  for (const { first, blocks } of sideBySide(products)) {
+    const { starts } = columnsOf(blocks);
+    for (const [n, { module }] of blocks.entries()) {
+      for (let r = 0; r < module.rank; r++) {
+        const column = first + starts[n]! + r;
+        for (let i = 0; i < inputs; i++) stacked[i * columns + column] = module.a[r * inputs + i]!;
+      }
     }
   }
   return stacked;
 }
 
-/** [ranks, outputs]: the transposed B of each block, one below the other. */
+/** [columns, outputs]: the transposed B of each block, one below the other. */
 function stackedB(blocks: readonly Block[]): Float32Array {
   const { outputs } = blocks[0]!.module;
-  const stacked = new Float32Array(totalRank(blocks) * outputs);
-  let row = 0;
-  for (const { module } of blocks) {
-    for (let r = 0; r < module.rank; r++, row++) {
+  const { starts, width } = columnsOf(blocks);
+  const stacked = new Float32Array(width * outputs);
+  for (const [n, { module }] of blocks.entries()) {
+    for (let r = 0; r < module.rank; r++) {
+      const row = starts[n]! + r;
       for (let o = 0; o < outputs; o++) stacked[row * outputs + o] = module.b[o * module.rank + r]!;
     }
   }

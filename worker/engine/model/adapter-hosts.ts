@@ -35,8 +35,7 @@ export class AdapterHosts {
 
   /** The fingerprint of an entry with an adapter. @param model that of the entry without it */
   fingerprintOf(entry: ModelEntry, model: string): string {
-    const adapters = this.foldersOf(entry).map((folder) => this.#fingerprints.get(folder)!);
-    return adaptedFingerprint(model, this.#fingerprints.get(entry.adapter!)!, adapters);
+    return adaptedFingerprint(model, this.#fingerprints.get(entry.adapter!)!);
   }
 
   /** The folders of the adapters that a model's graph holds. */

@@ -55,13 +55,12 @@ export function adapterFingerprint(folder: string): string {
 }
 
 /**
- * Fingerprint of a model with an adapter. The other adapters of its graph are part of it: sums over more than 256 ranks are added
- * in blocks of 256 (measured with onnxruntime on x64), so the ranks of other adapters decide how this one's are grouped.
+ * Fingerprint of a model with an adapter. The other adapters of its graph are not part of it, because they change no bit
+ * (../graph/adapter-columns.ts): one can be added while jobs of the others run on.
  * @param model that of the model without adapters
- * @param adapters those of the graph, in its order
  */
-export const adaptedFingerprint = (model: string, adapter: string, adapters: readonly string[]) =>
-  sha256([model, adapter, ...adapters]);
+export const adaptedFingerprint = (model: string, adapter: string) =>
+  sha256(["adapter", model, adapter]);
 
 /**
  * Fingerprint of an ensemble (SHA-256, hex).

@@ -39,6 +39,16 @@ async function loadAdapters(name: string, adapters: readonly AdapterOptions[]) {
   };
 }
 
+/** The adapters of an antiexpert of test/vectors that holds all of them. */
+async function loadViews(adapters: readonly AdapterOptions[]): Promise<Decoder[]> {
+  const modules = adapters.map((options) => readAdapter(adapterFolder(options)).modules);
+  const host = await loadDecoder(join(VECTORS, "llama/antiexpert"), {
+    ...OPTIONS,
+    adapters: modules,
+  });
+  return modules.map((_, i) => new AdapterDecoder(host as ExternalCacheDecoder, i) as Decoder);
+}
+
 /** Logits of a prompt, decoded tokens and several tokens of one run. */
 async function logitsOf(decoder: Decoder): Promise<Float32Array[]> {
   const sequence = decoder.open();
@@ -93,6 +103,27 @@ test("several adapters of different ranks, modules and scales run in one batch",
   }
   expect(largestDifference(logits, expected)).toBeLessThan(TOLERANCE);
 });
+
+test.each([12, 100, 256, 300])(
+  "an adapter of rank %d has the same bits whatever others its graph holds",
+  async (r) => {
+    const config = (rank: number) => ({ config: { r: rank, lora_alpha: 1 } });
+    const own = { modules: LLAMA_MODULES, seed: 5, ...config(r) };
+    const before = { modules: LLAMA_MODULES, seed: 6, ...config(200) };
+    // It has only some of the modules that are computed together.
+    const after = {
+      modules: { "model.layers.0.self_attn.q_proj": [16, 16] as const },
+      ...config(7),
+    };
+    const [alone, beside] = await Promise.all([
+      loadViews([own]),
+      loadViews([after, before, own, before]),
+    ]);
+    const logits = await logitsOf(alone[0]!);
+    expect(await logitsOf(beside[2]!)).toEqual(logits);
+    expect(largestDifference(await logitsOf(beside[1]!), logits)).toBeGreaterThan(0.01);
+  },
+);
 
 test.each(["int8", "q8", "fp16"] as const)(
   "an adapter stays in float32 on the weights of %s, and its rows are as exact as the others",

@@ -9,7 +9,9 @@ import {
 import { basename, join } from "node:path";
 import { expect, test } from "vitest";
 import { findGraph } from "../../../../worker/engine/model/graph-files.ts";
+import { AdapterHosts } from "../../../../worker/engine/model/adapter-hosts.ts";
 import { modelFingerprint } from "../../../../worker/engine/model/fingerprint.ts";
+import { adapterFolder, LLAMA_MODULES } from "../../../support/adapters.ts";
 import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
 import { ensembleEntry, modelFolder, VECTORS } from "../../../support/model-folder.ts";
 import type { EnsembleEntry } from "../../../../worker/engine/model/manifest.ts";
@@ -91,4 +93,18 @@ test.each([
   const ofText = warnings.filter((warning) => warning.includes("another text"));
   const expected = expect.stringContaining("tiny: the same request may give another text");
   expect(ofText).toEqual(reproducible ? [] : [expected]);
+});
+
+test("adding another adapter to an antiexpert leaves the fingerprints of its adapters", () => {
+  const folders = [1, 2].map((seed) => adapterFolder({ modules: LLAMA_MODULES, seed }));
+  const ensembles = folders.map((adapter) => {
+    const entry = ensembleEntry(join(VECTORS, "llama/antiexpert"));
+    return { ...entry, expert: { ...entry.expert, adapter } };
+  });
+  const [one, two] = [ensembles.slice(0, 1), ensembles].map(
+    (all) => new AdapterHosts({ ensembles: all }),
+  );
+  const [first, second] = ensembles.map(({ expert }) => expert);
+  expect(two!.fingerprintOf(first!, "host")).toBe(one!.fingerprintOf(first!, "host"));
+  expect(two!.fingerprintOf(second!, "host")).not.toBe(two!.fingerprintOf(first!, "host"));
 });
