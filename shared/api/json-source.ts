@@ -3,6 +3,8 @@
  * need both, so this file keeps them. Most texts lose nothing, and then nothing is kept.
  */
 
+import { LIMITS } from "./limits.ts";
+
 interface Source {
   /** The keys as the text has them, if JavaScript orders them otherwise. */
   keys?: readonly string[];
@@ -61,77 +63,138 @@ function lostNothing(value: unknown): boolean {
 const LOSSY = /\d{16}|\d[eE]|\.\d{15}|"\d+"\s*:/;
 
 /** The members of requests whose values are schemas. */
-const SCHEMAS = /"(?:schema|parameters|input_schema|json|guided_json)"\s*:/;
+const SCHEMAS = ["schema", "parameters", "input_schema", "json", "guided_json"];
+const HAS_SCHEMA = new RegExp(`"(?:${SCHEMAS.join("|")})"\\s*:`);
+
+/** The schemas of a text have more parts to remember than `exactPartsMax`. */
+export class TooManyParts extends Error {}
 
 /**
- * Remembers what the parsed value of a valid JSON text has lost, if it has a schema.
- * @param isSchema whether it is a schema
+ * Remembers what the schemas in the parsed value of a valid JSON text have lost.
+ * @param isSchema whether the value itself is a schema
+ * @throws TooManyParts
  */
 export function rememberSource(text: string, value: unknown, isSchema: boolean): void {
-  if ((isSchema || SCHEMAS.test(text)) && LOSSY.test(text)) new Scanner(text).value(value);
+  const hasSchema = isSchema || HAS_SCHEMA.test(text);
+  if (hasSchema && LOSSY.test(text)) new Scanner(text).value(value, isSchema);
 }
 
-const TOKEN = /\s*(?:("[^"\\]*(?:\\.[^"\\]*)*")|(-?\d[\d.eE+-]*)|(true|false|null)|([[\]{},:]))/y;
+const [QUOTE, COMMA, NINE, COLON, BACKSLASH] = [34, 44, 57, 58, 92];
+const [OPEN_ARRAY, CLOSE_ARRAY, LOWER_F, OPEN_OBJECT, CLOSE_OBJECT] = [91, 93, 102, 123, 125];
+/** Shorter numbers without an exponent are exact. */
+const EXACT_CHARS = 15;
 
 /** Reads a JSON text that is valid, beside its parsed value. */
 class Scanner {
   readonly #text: string;
   #at = 0;
+  #left: number = LIMITS.exactPartsMax;
 
   constructor(text: string) {
     this.#text = text;
   }
 
-  /** @returns the text of a number, else undefined */
-  value(value: unknown): string | undefined {
-    const token = this.#next();
-    if (token === "{") this.#object(value);
-    else if (token === "[") this.#array(value);
-    return /^[-\d]/.test(token) ? token : undefined;
+  /** @returns the text of a number in a schema that JavaScript changes, else undefined */
+  value(value: unknown, isSchema: boolean): string | undefined {
+    const code = this.#next();
+    if (code === OPEN_OBJECT) this.#object(value, isSchema);
+    else if (code === OPEN_ARRAY) this.#array(value, isSchema);
+    else if (code === QUOTE) this.#string();
+    else if (code <= NINE) return this.#number(isSchema);
+    else this.#at += code === LOWER_F ? "false".length : "true".length;
+    return undefined;
   }
 
-  #object(value: unknown): void {
+  #object(value: unknown, isSchema: boolean): void {
     const keys = new Set<string>();
     const numbers = new Map<string, string>();
     const members = (value ?? {}) as Record<string, unknown>;
-    for (let token = this.#next(); token !== "}"; token = this.#next()) {
-      if (token === ",") continue;
-      const key = JSON.parse(token) as string;
-      keys.add(key);
-      this.#next();
-      const member = Object.hasOwn(members, key) ? members[key] : undefined;
-      this.#number(key, this.value(member), numbers);
+    this.#at++;
+    for (let code = this.#next(); code !== CLOSE_OBJECT; code = this.#next()) {
+      if (code === COMMA) this.#at++;
+      else {
+        const key = this.#key();
+        const member = Object.hasOwn(members, key) ? members[key] : undefined;
+        const number = this.value(member, isSchema || SCHEMAS.includes(key));
+        if (!isSchema) continue;
+        keys.add(key);
+        // Of members with the same key, the last one counts.
+        if (number === undefined) numbers.delete(key);
+        else numbers.set(key, number);
+      }
     }
-    if (typeof value !== "object" || value === null) return;
+    this.#at++;
+    if (!isSchema || typeof value !== "object" || value === null) return;
     const inOrder = [...keys];
     const isOrdered = Object.keys(value).every((key, i) => key === inOrder[i]);
     if (isOrdered && numbers.size === 0) return;
+    this.#count();
     sources.set(value, { numbers, ...(!isOrdered && { keys: inOrder }) });
   }
 
-  #array(value: unknown): void {
+  #array(value: unknown, isSchema: boolean): void {
     const numbers = new Map<string, string>();
+    const items = Array.isArray(value) ? (value as readonly unknown[]) : [];
+    this.#at++;
     let index = 0;
+    for (let code = this.#next(); code !== CLOSE_ARRAY; code = this.#next()) {
+      if (code === COMMA) this.#at++;
+      else {
+        const number = this.value(items[index], isSchema);
+        if (number !== undefined) numbers.set(String(index), number);
+        index++;
+      }
+    }
+    this.#at++;
+    if (numbers.size > 0) sources.set(items, { numbers });
+  }
+
+  #key(): string {
     const start = this.#at;
-    if (this.#next() === "]") return;
-    this.#at = start;
-    do {
-      this.#number(String(index), this.value((value as unknown[] | undefined)?.[index]), numbers);
-      index++;
-    } while (this.#next() === ",");
-    if (Array.isArray(value) && numbers.size > 0) sources.set(value, { numbers });
+    this.#string();
+    const key = this.#text.slice(start + 1, this.#at - 1);
+    if (this.#next() === COLON) this.#at++;
+    return key.includes("\\") ? (JSON.parse(`"${key}"`) as string) : key;
   }
 
-  #number(key: string, text: string | undefined, numbers: Map<string, string>): void {
-    if (text === undefined) numbers.delete(key);
-    else if (isChanged(text)) numbers.set(key, text);
+  #string(): void {
+    const text = this.#text;
+    for (let end = text.indexOf('"', this.#at + 1); ; end = text.indexOf('"', end + 1)) {
+      let escapes = 0;
+      while (text.charCodeAt(end - 1 - escapes) === BACKSLASH) escapes++;
+      if (escapes % 2 === 1) continue;
+      this.#at = end + 1;
+      return;
+    }
   }
 
-  #next(): string {
-    TOKEN.lastIndex = this.#at;
-    const token = TOKEN.exec(this.#text)!;
-    this.#at = TOKEN.lastIndex;
-    return token[0].trimStart();
+  #number(isSchema: boolean): string | undefined {
+    const start = this.#at;
+    let hasExponent = false;
+    for (; ; this.#at++) {
+      const code = this.#text.charCodeAt(this.#at);
+      // e and E.
+      if ((code | 32) === 101) hasExponent = true;
+      // Digits, plus, minus and point.
+      else if (!(code <= NINE && code > COMMA) && code !== 43) break;
+    }
+    if (!isSchema || (!hasExponent && this.#at - start <= EXACT_CHARS)) return undefined;
+    const number = this.#text.slice(start, this.#at);
+    if (!isChanged(number)) return undefined;
+    this.#count();
+    return number;
+  }
+
+  #count(): void {
+    if (--this.#left < 0) throw new TooManyParts();
+  }
+
+  /** The next character that is no space. */
+  #next(): number {
+    for (; ; this.#at++) {
+      const code = this.#text.charCodeAt(this.#at);
+      if (!(code <= 32)) return code;
+    }
   }
 }
 

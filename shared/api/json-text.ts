@@ -1,6 +1,6 @@
 /** Parses the JSON of a request, whose nesting is bounded first. */
 import { AppError } from "./errors.ts";
-import { rememberSource } from "./json-source.ts";
+import { rememberSource, TooManyParts } from "./json-source.ts";
 import { LIMITS } from "./limits.ts";
 
 const [QUOTE, BACKSLASH] = [34, 92];
@@ -22,6 +22,10 @@ export function parseJson(text: string, subject: string, { isSchema = false } = 
     rememberSource(text, value, isSchema);
     return value;
   } catch (cause) {
+    if (cause instanceof TooManyParts) {
+      const message = `${subject} has too many numbers with an exponent or more than 15 digits, and objects with keys such as "10" before "2", in its schemas: at most ${LIMITS.exactPartsMax} together`;
+      throw new AppError("invalid_request", message);
+    }
     // The parser's own message quotes the text, so it is only for the log.
     throw new AppError("invalid_request", `${subject} is not valid JSON`, { cause });
   }

@@ -90,6 +90,11 @@ export const LIMITS = {
   logitBiasMax: 100,
   /** Characters of a JSON Schema as JSON, and of a regular expression: bounds of the work that compiles them. */
   schemaCharsMax: 262_144,
+  /**
+   * Parts of a request's schemas of which the text is kept beside the parsed value: numbers with an exponent or more than 15 digits, and
+   * objects with keys such as "10" before "2". Reading them takes up to a microsecond each, before the request is checked.
+   */
+  exactPartsMax: 10_000,
   regexCharsMax: 1_024,
   /**
    * Characters of a grammar in GBNF or Lark, its rules, and repetitions of one part: none can be of use beyond the tokens of an output, and

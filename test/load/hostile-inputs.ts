@@ -11,7 +11,7 @@ export interface HostileInput {
   /** Requests at the same time. */
   readonly concurrency: number;
   readonly changes: Partial<ValidGeneration>;
-  /** Compiled for each request, as if each were another one: equal ones are compiled once. */
+  /** Compiled for each request, by edge and worker, as if each request had another one. */
   readonly format?: ResponseFormat;
 }
 

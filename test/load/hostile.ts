@@ -60,13 +60,16 @@ const model = engine.cards[0]!.id;
 const compiler = new FormatCompiler(console.warn).start();
 const ANY_OBJECT = compileResponseFormat({ type: "json_object" })!;
 
-/** As the edge does it; that of any JSON object if the format is refused. */
+let formats = 0;
+
+/** As the edge does it; that of any JSON object if the format is refused. With a rule that is not used, it is a new one for the worker. */
 async function compiled(format: ResponseFormat): Promise<Grammar> {
   const { result } = await compiler.compile(JSON.stringify({ format }));
+  const unused = String(formats++);
   try {
-    return result().grammar!;
+    return { rules: [...result().grammar!.rules, unused] };
   } catch (error) {
-    if (error instanceof AppError) return ANY_OBJECT;
+    if (error instanceof AppError) return { rules: [...ANY_OBJECT.rules, unused] };
     throw error;
   }
 }
