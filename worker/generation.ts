@@ -4,6 +4,7 @@ import { newId } from "../shared/ids.ts";
 import { EngineClient } from "./engine-client/client.ts";
 import type { WorkerEnv } from "./env.ts";
 import { startJobConsumer, type JobConsumer } from "./jobs/consumer.ts";
+import { endIfRefused } from "./jobs/prompt-check.ts";
 import { TokenizerRequests } from "./jobs/tokenizer-requests.ts";
 import { AwayModels } from "./jobs/away-models.ts";
 import { EngineMeter } from "./jobs/engine-meter.ts";
@@ -138,7 +139,11 @@ export class Generation implements Part {
       attemptsMax: this.#env.ATTEMPTS_MAX,
       slots: this.#slots,
     });
-    const tokenizers = new TokenizerRequests({ ...deps, engine });
+    const tokenizers = new TokenizerRequests({
+      ...deps,
+      engine,
+      checkPrompt: async (id) => jobs.publishEnd(await endIfRefused({ ...deps, engine }, id)),
+    });
     this.#consumers.push(jobs);
     this.#stops.push(stopHeartbeat, () => tokenizers.close());
     await jobs.waitUntilReady();

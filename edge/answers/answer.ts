@@ -12,6 +12,7 @@ import { choiceIds } from "../../shared/jobs/ids.ts";
 import { toEvent } from "../../shared/jobs/log-entry.ts";
 import { jobNotFound } from "../../shared/submission/submission.ts";
 import { endedChoice } from "../../shared/protocols/index.ts";
+import { startChecked } from "../requests/prompt-check.ts";
 import type { Log } from "../runtime/log.ts";
 import { merge } from "./merge.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
@@ -90,8 +91,10 @@ export async function streamAnswer(
   });
   // A reader that continues a stream has had its first token.
   if ((options.after ?? 0) > 0) return streamFrames(c, source, toFrame);
+  const start = () => streamOnceStarted(c, source, toFrame);
   try {
-    return await streamOnceStarted(c, source, toFrame);
+    const firstOfPrompts = ids.filter((_, i) => i % options.n === 0);
+    return await startChecked(c, job, firstOfPrompts, start);
   } catch (error) {
     if (options.cancelsRest) await cancelAll(c, ids);
     throw error;

@@ -15,17 +15,16 @@ import { toEvent } from "../../shared/jobs/log-entry.ts";
 import type { AppContext } from "../http/context.ts";
 import { streamOnceStarted, type SseFrame, type StreamControl } from "../http/sse.ts";
 import { streamError } from "../middleware/errors.ts";
+import { startChecked } from "../requests/prompt-check.ts";
 import type { Log } from "../runtime/log.ts";
 
 export function streamMessage(c: AppContext, job: AnsweredJob, log: Log): Promise<Response> {
-  return streamOnceStarted(
-    c,
-    (control) => messageFrames(c, job, control),
-    (thrown) => {
-      const error = streamError(c, log, job.id, thrown);
-      return { event: "error", data: JSON.stringify(messageError(error, c.var.requestId)) };
-    },
-  );
+  const frames = (control: StreamControl) => messageFrames(c, job, control);
+  const toFrame = (thrown: unknown) => {
+    const error = streamError(c, log, job.id, thrown);
+    return { event: "error", data: JSON.stringify(messageError(error, c.var.requestId)) };
+  };
+  return startChecked(c, job, [job.id], () => streamOnceStarted(c, frames, toFrame));
 }
 
 /** @throws AppError the job's error, unless it succeeds */

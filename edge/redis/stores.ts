@@ -20,6 +20,7 @@ import { rateLimitStatus } from "../../shared/jobs/rate-limit-status.ts";
 import { UsageStore } from "../../shared/usage/store.ts";
 import type { LogEntry } from "../../shared/jobs/log-entry.ts";
 import type { JobRecord, NewJob } from "../../shared/jobs/record.ts";
+import { submitPromptChecks } from "../../shared/workers/prompt-checks.ts";
 import {
   submitTokenizerRequest,
   type RequestPool,
@@ -189,6 +190,16 @@ export class RequestStores {
     pools: readonly RequestPool[],
   ): Promise<SubmitResult> {
     return submitTokenizerRequest(this.#redis, request, pools);
+  }
+
+  /** Asks workers to check the prompts of jobs that wait. */
+  checkPrompts(job: Pick<JobRecord, "generation" | "tenant">, ids: readonly string[]) {
+    return submitPromptChecks(this.#redis, laneOf(job.generation), job.tenant, ids);
+  }
+
+  /** Does something while logs are followed, for which another connection may be in use. */
+  async besideLogs(work: () => Promise<void>): Promise<void> {
+    await work().finally(() => this.#sharedLogs !== null && this.#quit());
   }
 
   /** Counts a refused request towards its API key's limit. @returns ms until the key may send another one; 0 for now */

@@ -45,6 +45,7 @@ import {
   wantsStream,
 } from "../requests/job-access.ts";
 import { countPromptTokens, TOKENIZER } from "../requests/tokenizer.ts";
+import { startChecked } from "../requests/prompt-check.ts";
 import { requestContext, submit, SUBMISSION } from "../requests/submit.ts";
 import { WAIT, waitAsPreferred, waitForEnd } from "../requests/wait.ts";
 import type { Log } from "../runtime/log.ts";
@@ -248,7 +249,8 @@ async function isResponseReadToEnd(
 
 /** The stream of a response that has just been created. @throws AppError the error of a job that fails soon and before its first token */
 function streamNewResponse(c: AppContext, job: AnsweredJob, log: Log): Promise<Response> {
-  return streamOnceStarted(c, ...responseStream(c, job, -1, log));
+  const start = () => streamOnceStarted(c, ...responseStream(c, job, -1, log));
+  return startChecked(c, job, [job.id], start);
 }
 
 /** @param after number of the last event that the reader has; -1 for none */

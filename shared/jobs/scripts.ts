@@ -118,8 +118,10 @@ local function releaseReservations(id, usedTokens)
     removeLease(groupOf(job), id)
     local lane = openLane(laneName)
     cost = tonumber(cost or '0')
-    if not removeFromFlow(lane, flow, id, cost) then
-      setStartTag(lane, flow, startTag(lane, flow) + usedTokens - cost)
+    -- A job that waited has not cost its flow anything yet; it does if its prompt was checked and refused.
+    local wasWaiting = removeFromFlow(lane, flow, id, cost)
+    if not wasWaiting or usedTokens > 0 then
+      setStartTag(lane, flow, startTag(lane, flow) + usedTokens - (wasWaiting and 0 or cost))
     end
   end
   -- The release before wrote the only pool as \`keyId\`.

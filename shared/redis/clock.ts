@@ -44,3 +44,9 @@ export class RedisClock implements Clock {
     this.#offsetMs = redisMs - (sentAt + receivedAt) / 2;
   }
 }
+
+/** Lua: the local variable `nowMs`, the time of Redis. */
+export const NOW_LUA = `
+local time = redis.call('TIME')
+local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
+`;

@@ -154,7 +154,11 @@ export const MODELS_SEEN_KEY = "{trimtab}:models-seen";
 export const tokenizerQueueKey = (model: string) => `{trimtab}:tokenizer-queue:${model}`;
 /** Sorted set: a tenant's requests for tokenizers without an answer, by the time until which they wait. Expires after 10 s. */
 export const tokenizerPendingKey = (tenant: string) => `{trimtab}:tokenizer-pending:${tenant}`;
-/** Channel to all workers that generate: the model of a new request. */
+/** List: checks of the prompts of a lane's waiting jobs (workers/prompt-checks.ts), the oldest first. Expires after 10 s without a new one. */
+export const promptCheckQueueKey = (lane: string) => `{trimtab}:prompt-check-queue:${lane}`;
+/** Sorted set: a tenant's jobs whose prompts are to be checked, by the time until which the check waits. Expires after 10 s. */
+export const promptChecksKey = (tenant: string) => `{trimtab}:prompt-checks:${tenant}`;
+/** Channel to all workers that generate: the model of a new request, or the lane of a new prompt check. */
 export const TOKENIZER_CHANNEL = "{trimtab}:tokenizer-requests";
 
 // API keys and their limits, tickets, and requests that may be sent again

@@ -7,16 +7,19 @@
  */
 import type { ErrorCode } from "../api/error-codes.ts";
 import type { RedisClient } from "../redis/client.ts";
+import { NOW_LUA } from "../redis/clock.ts";
 import {
   DUE_KEY,
   eventChannel,
   KEY_RATES_PREFIX,
   logKey,
+  promptCheckQueueKey,
   TOKENIZER_CHANNEL,
   tokenizerPendingKey,
   tokenizerQueueKey,
 } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
+import { IS_CHECK_OPEN_LUA, type PromptCheck } from "./prompt-checks.ts";
 
 /** A request to a tokenizer. */
 export type TokenizerQuestion =
@@ -66,11 +69,6 @@ const ANSWER_MS = 10_000;
 /** Requests that are too old, which one call drops at most. */
 const DROPPED_MAX = 100;
 
-const NOW_LUA = `
-local time = redis.call('TIME')
-local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
-`;
-
 /**
  * KEYS: queue of the model, pending requests of the tenant, then rates of each pool.
  * ARGV: id, request (JSON), model, then requests per minute of each pool.
@@ -103,14 +101,18 @@ redis.call('PUBLISH', '${TOKENIZER_CHANNEL}', model)
 return {'accepted'}
 `);
 
-/** KEYS: queue of a model. Returns the oldest request (JSON) that somebody still waits for, or nil. */
+/**
+ * KEYS: queue of a model, queue of the prompt checks of the lane with that name. Returns the oldest request (JSON) that somebody still
+ * waits for, then the oldest check that is still of use, or nil.
+ */
 const takeRequest = defineScript(`
-${NOW_LUA}
+${NOW_LUA}${IS_CHECK_OPEN_LUA}
 for _ = 1, ${DROPPED_MAX} do
-  local entry = redis.call('LPOP', KEYS[1])
+  local entry, isCheck = redis.call('LPOP', KEYS[1]), false
+  if not entry then entry, isCheck = redis.call('LPOP', KEYS[2]), true end
   if not entry then return nil end
   local untilMs, request = string.match(entry, '^(%d+) (.*)$')
-  if tonumber(untilMs) > nowMs then return request end
+  if tonumber(untilMs) > nowMs and (not isCheck or isCheckOpen(request)) then return request end
 end
 return nil
 `);
@@ -149,13 +151,14 @@ export async function submitTokenizerRequest(
   return { status: "limited", pool: reply[1], waitMs: reply[2] };
 }
 
-/** Takes the oldest request for a model; null if none waits. */
+/** Takes the oldest request for a model, or else the oldest prompt check of a lane; null if none waits. @param lane or model */
 export async function takeTokenizerRequest(
   redis: RedisClient,
-  model: string,
-): Promise<TokenizerRequest | null> {
-  const request = (await takeRequest(redis, [tokenizerQueueKey(model)], [])) as string | null;
-  return request === null ? null : (JSON.parse(request) as TokenizerRequest);
+  lane: string,
+): Promise<TokenizerRequest | PromptCheck | null> {
+  const keys = [tokenizerQueueKey(lane), promptCheckQueueKey(lane)];
+  const request = (await takeRequest(redis, keys, [])) as string | null;
+  return request === null ? null : (JSON.parse(request) as TokenizerRequest | PromptCheck);
 }
 
 export async function answerTokenizerRequest(

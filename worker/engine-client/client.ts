@@ -8,6 +8,7 @@ import * as fs from "node:fs";
 import * as os from "node:os";
 import * as v8 from "node:v8";
 import { SHARE_ENV, Worker } from "node:worker_threads";
+import type { ErrorCode } from "../../shared/api/error-codes.ts";
 import type { Generation } from "../../shared/jobs/record.ts";
 import { lowerHelperPriority } from "../../shared/threads/priority.ts";
 import type { TokenizerAnswer, TokenizerRequest } from "../../shared/workers/tokenizer-requests.ts";
@@ -37,6 +38,12 @@ interface Run {
   thread: keyof Threads;
   readonly onPrepared: (message: FromPrepare & { type: "prepared" | "failed" }) => void;
   readonly onEvent: (event: RunEvent) => void;
+}
+
+/** Why a generation cannot run. */
+export interface Refusal {
+  readonly code: ErrorCode;
+  readonly message: string;
 }
 
 /** What a run needs to know of its job. */
@@ -218,6 +225,30 @@ export class EngineClient {
       this.#runs.delete(run);
       stop();
     }
+  }
+
+  /**
+   * Prepares a generation that does not run yet. Its token ids stay in the prepare thread for a while, for the run.
+   * @returns why it is refused; null if it is not
+   * @throws Error as `run` does
+   */
+  async prepare(
+    tenant: string,
+    generation: Generation,
+    submittedAtMs: number,
+  ): Promise<Refusal | null> {
+    const run = ++this.#lastRun;
+    const prepared = Promise.withResolvers<FromPrepare & { type: "prepared" | "failed" }>();
+    const state = { thread: "prepare", onEvent: () => {}, onPrepared: prepared.resolve } as const;
+    this.#runs.set(run, state);
+    const sent = toSent(generation);
+    this.#toPrepare({ type: "prepare", run, tenant, generation: sent, resume: [], submittedAtMs });
+    const message = await prepared.promise;
+    this.#runs.delete(run);
+    if (message.type === "prepared") return null;
+    const { code, message: reason } = message;
+    if (code === "internal") throw new Error(reason);
+    return { code, message: reason };
   }
 
   /** Asks a tokenizer, on the prepare thread. @throws Error if it fails for another reason than the question */

@@ -198,7 +198,7 @@ export class JobConsumer {
     this.#lanes.taken(job.record.lane);
     if (job.status === "claimed" && this.#isReleasing) await this.#leases.release([job.record]);
     else if (job.status === "claimed") this.#start(job);
-    else await this.#end(await endUnrun(this.#deps, job));
+    else await this.publishEnd(await endUnrun(this.#deps, job));
     return 0;
   }
 
@@ -245,7 +245,7 @@ export class JobConsumer {
       const ended = await runJob(this.#deps, claim, run, watch);
       // A failover of Redis may have lost the last tokens. The job is then still this worker's, and is taken again at once.
       if (ended === null && run.stopReason === "fenced") await this.#leases.release([run]);
-      await this.#end(ended);
+      await this.publishEnd(ended);
     } catch (error) {
       watch.attemptFailed(error);
       await this.#retryLater(run).catch((cause: unknown) =>
@@ -261,11 +261,11 @@ export class JobConsumer {
     const record = await this.#deps.store.record(run.id);
     if (record === null || fenceOf(record) !== fenceOf(run)) return;
     const error = { code: "internal", message: "The job could not be run" } as const;
-    await this.#end(await this.#deps.store.endWithError(record, "failed", error));
+    await this.publishEnd(await this.#deps.store.endWithError(record, "failed", error));
   }
 
   /** Publishes the end of a job. @param ended null if the job has not ended */
-  async #end(ended: JobRecord | null): Promise<void> {
+  async publishEnd(ended: JobRecord | null): Promise<void> {
     if (ended === null) return;
     const { publisher, readJob, metrics, throughput, log } = this.#deps;
     if (ended.outcome !== undefined) throughput.jobEnded(ended);

@@ -1,11 +1,13 @@
 /**
- * Answers requests for the tokenizers of this worker's models (shared/workers/tokenizer-requests.ts). The prepare thread does the
- * work, in which tenants take turns, so that a request neither takes a slot nor delays a token. A channel tells of new requests;
- * as a message may be lost, the queues are also polled.
+ * Answers requests for the tokenizers of this worker's models (shared/workers/tokenizer-requests.ts), and checks prompts of waiting jobs
+ * (prompt-check.ts). The prepare thread does the work, in which tenants take turns, so that a request neither takes a slot nor delays a
+ * token. A channel tells of new requests; as a message may be lost, the queues of the models are also polled.
  */
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import { isNewerLane, modelsOfLane } from "../../shared/queue/lanes.ts";
 import { TOKENIZER_CHANNEL } from "../../shared/redis/keys.ts";
+import { endPromptCheck, type PromptCheck } from "../../shared/workers/prompt-checks.ts";
 import {
   answerTokenizerRequest,
   takeTokenizerRequest,
@@ -22,6 +24,8 @@ const TAKEN_MAX = 8;
 export interface TokenizerRequestsDeps {
   readonly connection: Redis;
   readonly engine: Pick<EngineClient, "cards" | "tokenize">;
+  /** Checks the prompt of a job. */
+  readonly checkPrompt: (jobId: string) => Promise<void>;
   readonly log: Logger;
 }
 
@@ -30,7 +34,7 @@ export class TokenizerRequests {
   readonly #models: readonly string[];
   readonly #subscriber: Redis;
   readonly #poll: NodeJS.Timeout;
-  /** Models that may have waiting requests. */
+  /** Models and lanes that may have waiting requests. */
   readonly #waiting = new Set<string>();
   #taken = 0;
   #isTaking = false;
@@ -40,8 +44,8 @@ export class TokenizerRequests {
     this.#deps = deps;
     this.#models = deps.engine.cards.map(({ id }) => id);
     this.#subscriber = duplicateConnection(deps.connection, deps.log);
-    this.#subscriber.on("message", (_, model) => {
-      if (this.#models.includes(model)) this.#look([model]);
+    this.#subscriber.on("message", (_, lane) => {
+      if (this.#serves(lane)) this.#look([lane]);
     });
     this.#subscriber.subscribe(TOKENIZER_CHANNEL).catch(() => {});
     this.#poll = setInterval(() => this.#look(this.#models), POLL_MS);
@@ -54,21 +58,25 @@ export class TokenizerRequests {
     this.#subscriber.disconnect();
   }
 
-  #look(models: readonly string[]): void {
-    for (const model of models) this.#waiting.add(model);
+  #serves(lane: string): boolean {
+    return !isNewerLane(lane) && modelsOfLane(lane).every((id) => this.#models.includes(id));
+  }
+
+  #look(lanes: readonly string[]): void {
+    for (const lane of lanes) this.#waiting.add(lane);
     if (!this.#isTaking) void this.#take();
   }
 
   async #take(): Promise<void> {
     this.#isTaking = true;
     try {
-      // Models take turns.
-      for (const model of this.#waiting) {
+      // Lanes take turns.
+      for (const lane of this.#waiting) {
         if (this.#isClosed || this.#taken >= TAKEN_MAX) break;
-        this.#waiting.delete(model);
-        const request = await takeTokenizerRequest(this.#deps.connection, model);
+        this.#waiting.delete(lane);
+        const request = await takeTokenizerRequest(this.#deps.connection, lane);
         if (request === null) continue;
-        this.#waiting.add(model);
+        this.#waiting.add(lane);
         this.#taken++;
         void this.#answer(request);
       }
@@ -79,9 +87,14 @@ export class TokenizerRequests {
     }
   }
 
-  async #answer(request: TokenizerRequest): Promise<void> {
-    const { engine, connection, log } = this.#deps;
+  async #answer(request: TokenizerRequest | PromptCheck): Promise<void> {
+    const { engine, connection, log, checkPrompt } = this.#deps;
     try {
+      if ("job" in request) {
+        await checkPrompt(request.job);
+        await endPromptCheck(connection, request);
+        return;
+      }
       const answer = await engine.tokenize(request);
       await answerTokenizerRequest(connection, request, answer);
     } catch (error) {

@@ -1,7 +1,9 @@
 /** Requests with several choices: each choice is a job, and the reply combines all of them. */
 import type OpenAI from "openai";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { LIMITS } from "../../../shared/api/limits.ts";
+import { MODELS_KEY } from "../../../shared/redis/keys.ts";
+import { takeTokenizerRequest } from "../../../shared/workers/tokenizer-requests.ts";
 import {
   card,
   claim,
@@ -10,6 +12,7 @@ import {
   play,
   appendText,
   openaiOf,
+  redis,
   store,
   streamsAwaitTheirStart,
   success,
@@ -72,6 +75,28 @@ describe("a chat with n", () => {
     await play(ids[1]!, [], { ...success, finish_reason: null, error });
     await expect(stream).rejects.toMatchObject({ status: 400, code, param: "prompt.1" });
     expect((await store.record(ids[0]!))?.state).toBe("cancelled");
+  });
+
+  test("of prompts of which one is refused while no slot is free gets its error: a worker checks one job of each", async () => {
+    streamsAwaitTheirStart();
+    // Another file of tests takes the requests for tokenizers of the usual model.
+    const model = "choices-checked";
+    await redis.hset(MODELS_KEY, model, JSON.stringify({ ...card, id: model }));
+    const body = { model, prompt: ["short", "too long"], n: 2, stream: true };
+    const reply = tenant.post("/v1/completions", body);
+    const ids = await queued(4);
+    const checked: string[] = [];
+    while (checked.length < 2) {
+      const check = await vi.waitUntil(() => takeTokenizerRequest(redis, model), 10_000);
+      if ("job" in check) checked.push(check.job);
+    }
+    expect(checked).toEqual([ids[0], ids[2]]);
+    const error = { code: "context_length_exceeded", message: "It is too long" } as const;
+    const record = (await store.record(ids[2]!))!;
+    await store.endWithError(record, "failed", error);
+    expect(await errorOf(await reply)).toMatchObject({ status: 400, param: "prompt.1", ...error });
+    const states = await Promise.all(ids.map(async (id) => (await store.record(id))?.state));
+    expect(states).toEqual(["cancelled", "cancelled", "failed", "cancelled"]);
   });
 
   test("of prompts of which one is refused gets its error, also if the token of another came first", async () => {

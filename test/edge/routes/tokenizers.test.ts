@@ -32,7 +32,7 @@ beforeEach(async () => {
 async function answer(with_: TokenizerAnswer) {
   for (;;) {
     const request = await takeTokenizerRequest(redis, model.id);
-    if (request !== null) {
+    if (request !== null && "question" in request) {
       await answerTokenizerRequest(redis, request, with_);
       return request.question;
     }

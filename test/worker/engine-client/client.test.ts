@@ -76,6 +76,16 @@ describe("a run", () => {
     expect(events.at(-1)).toMatchObject({ finish: "length" });
   });
 
+  test("can be prepared before it runs: then it is known whether it can", async () => {
+    const long = generation({
+      input: { kind: "text", text: "the capital of france ".repeat(400) },
+    });
+    expect(await engine.prepare("acme", long, 0)).toMatchObject({
+      code: "context_length_exceeded",
+    });
+    expect(await engine.prepare("acme", generation(), 0)).toBeNull();
+  });
+
   test("counts the base's prompt tokens", async () => {
     const events = await run(endless({ input: { kind: "tokens", ids: [5, 6, 7] }, maxTokens: 1 }));
     expect(events.at(-1)).toMatchObject({ finish: "length", usage: { promptTokens: 3 } });
