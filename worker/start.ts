@@ -3,7 +3,7 @@
  * With `generate` and another role, it starts a child process that generates, so that a crash of the engine ends nothing else.
  * The child is started before the modules of the other roles are loaded, because loading models takes longest.
  */
-import { readEnv } from "./env.ts";
+import { readEnv, type WorkerEnv } from "./env.ts";
 import { GeneratingProcess } from "./processes/generating-process.ts";
 import { CANNOT_START } from "./processes/messages.ts";
 import { endWithParentProcess, hasParentProcess } from "./processes/parent-process.ts";
@@ -16,7 +16,7 @@ import { createLog } from "./telemetry/log.ts";
  */
 export async function start(program: string, stop: AbortSignal): Promise<void> {
   endWithParentProcess();
-  const env = readOrExit("Configuration", () => readEnv(process.env));
+  const env = readConfiguration();
   const log = createLog(env.LOG_LEVEL);
   const child =
     env.ROLES.has("generate") && env.ROLES.size > 1
@@ -37,11 +37,12 @@ export async function start(program: string, stop: AbortSignal): Promise<void> {
   }
 }
 
-function readOrExit<T>(subject: string, read: () => T): T {
+function readConfiguration(): WorkerEnv {
   try {
-    return read();
+    return readEnv(process.env);
   } catch (error) {
-    process.stderr.write(`${subject}: ${error instanceof Error ? error.message : String(error)}\n`);
-    process.exit(1);
+    const reason = error instanceof Error ? error.message : String(error);
+    createLog("fatal").fatal(`Configuration: ${reason}`);
+    return process.exit(1);
   }
 }

@@ -2,11 +2,11 @@
  * The edge's log: one JSON object a line, with the worker's names of fields (worker/telemetry/log.ts). Only the log may contain
  * internal details, and no line contains a prompt, an output, a key, a ticket, or a URL's query.
  */
-
+import { FATAL } from "../../shared/fatal-error.ts";
 import { loggedError } from "../../shared/logged-error.ts";
 
 /** pino's numbers, which the worker's lines have. */
-const LEVELS = { debug: 20, info: 30, warn: 40, error: 50 };
+const LEVELS = { debug: 20, info: 30, warn: 40, error: 50, fatal: FATAL };
 
 export interface LogLine {
   readonly event: string;

@@ -203,6 +203,6 @@ function untilUsable(
 }
 
 function exitWith(message: string): never {
-  log({ event: message });
+  log({ event: message, level: "fatal" });
   process.exit(1);
 }

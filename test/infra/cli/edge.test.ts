@@ -42,11 +42,26 @@ test.for([
   expect(code).toBe(1);
   expect(linesOf(error)).toEqual([
     expect.objectContaining({
-      level: 50,
+      level: 60,
       msg: expect.stringContaining(`Configuration: ${message}`),
     }),
   ]);
   expect(error).not.toMatch(/secret|soon/);
+});
+
+test("an error that its start does not expect is a line too", async () => {
+  const { code, error } = await edge({
+    REDIS_URL: "redis://host",
+    REDIS_TLS_CA: "-----BEGIN CERTIFICATE-----",
+  });
+  expect(code).toBe(1);
+  expect(linesOf(error)).toEqual([
+    expect.objectContaining({
+      level: 60,
+      msg: "The edge ends because of an error",
+      err: expect.objectContaining({ message: expect.stringContaining("rediss://") }),
+    }),
+  ]);
 });
 
 test("with a port in use the edge does not wait", async () => {
