@@ -15,6 +15,7 @@ import { endedChoice } from "../../shared/protocols/index.ts";
 import { startChecked } from "../requests/prompt-check.ts";
 import type { Log } from "../runtime/log.ts";
 import { merge } from "./merge.ts";
+import { obfuscated } from "./obfuscation.ts";
 import { streamErrorBody } from "../middleware/errors.ts";
 import type { AnsweredJob, ReplyBuilder } from "../../shared/protocols/chat-replies.ts";
 import {
@@ -30,6 +31,8 @@ export interface AnswerOptions {
   readonly stream: boolean;
   /** Whether the stream's last chunk has the token usage. */
   readonly includeUsage: boolean;
+  /** Whether chunks with text are padded. */
+  readonly includeObfuscation?: boolean;
   /** Number of choices for each prompt. */
   readonly n: number;
   /** Whether the other jobs of the request are cancelled when one fails: its answer is the error then. */
@@ -44,7 +47,10 @@ interface StreamRequest {
   readonly n?: number | null | undefined;
   readonly stream?: boolean | null | undefined;
   readonly stream_options?:
-    | { readonly include_usage?: boolean | null | undefined }
+    | {
+        readonly include_usage?: boolean | null | undefined;
+        readonly include_obfuscation?: boolean | null | undefined;
+      }
     | null
     | undefined;
 }
@@ -54,6 +60,7 @@ export function answerOptions(request: StreamRequest, log: Log): AnswerOptions {
   return {
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
+    includeObfuscation: request.stream_options?.include_obfuscation ?? false,
     n: request.n ?? 1,
     cancelsRest: true,
     log,
@@ -194,12 +201,16 @@ async function* chunkFrames(
   c: AppContext,
   ids: readonly string[],
   replies: ReplyBuilder,
-  { includeUsage, n, after = 0, heartbeat, ...options }: AnswerOptions & StreamControl,
+  { n, after = 0, heartbeat, ...options }: AnswerOptions & StreamControl,
 ): AsyncGenerator<SseFrame> {
-  const frame = (chunk: object, id?: number): SseFrame => ({
-    ...(id !== undefined && ids.length === 1 && { id }),
-    data: JSON.stringify(includeUsage ? { ...chunk, usage: null } : chunk),
-  });
+  const { includeUsage, includeObfuscation = false } = options;
+  const frame = (chunk: object, id?: number): SseFrame => {
+    const whole = includeUsage ? { ...chunk, usage: null } : chunk;
+    return {
+      ...(id !== undefined && ids.length === 1 && { id }),
+      data: JSON.stringify(includeObfuscation ? obfuscated(whole) : whole),
+    };
+  };
   const stopped = new AbortController();
   const signal = AbortSignal.any([options.signal, stopped.signal]);
   const follow = async function* (index: number) {

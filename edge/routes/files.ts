@@ -8,16 +8,22 @@ import { field } from "../../shared/api/schema.ts";
 import { toFileObject, type FileRecord } from "../../shared/files/record.ts";
 import { byteStream } from "../http/byte-stream.ts";
 import type { AppContext } from "../http/context.ts";
-import { PAGE_QUERY, pageReply } from "../http/page.ts";
+import { PAGE_QUERY, pageLimit, pageReply } from "../http/page.ts";
 import { route, type Route } from "../http/route.ts";
 import { receiveFile } from "../http/upload.ts";
 
 const FILE_ID = field(v.string(), "The id of a file.", { examples: ["file_0198c2f4e5b07a31"] });
 
-const PURPOSE = {
+const FILES_QUERY = {
+  ...PAGE_QUERY,
   purpose: field(v.optional(v.string()), "Lists only files with this purpose.", {
     examples: ["batch_output"],
   }),
+  limit: field(
+    v.optional(pageLimit(LIMITS.filesPageMax), String(LIMITS.filesPageMax)),
+    "The largest number of files on the page. Maximum and default are OpenAI's.",
+    { examples: [50] },
+  ),
 };
 
 export function fileRoutes(): Route[] {
@@ -50,7 +56,7 @@ export function fileRoutes(): Route[] {
         summary: "List files",
         description: "The list contains uploaded files and results of batches.",
         access: { scope: "jobs:read" },
-        query: { ...PURPOSE, ...PAGE_QUERY },
+        query: FILES_QUERY,
         replies: { 200: { description: "One page of files.", schema: FilePage } },
       },
       async (c, { query, json }) => {

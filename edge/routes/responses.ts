@@ -26,6 +26,7 @@ import { toInputItems } from "../../shared/protocols/response-input.ts";
 import { toResponse } from "../../shared/protocols/response-object.ts";
 import { jobNotFound } from "../../shared/submission/submission.ts";
 import { ANSWER } from "../answers/answer.ts";
+import { obfuscated } from "../answers/obfuscation.ts";
 import { ResponseEvents } from "../answers/response-events.ts";
 import type { AppContext } from "../http/context.ts";
 import { PAGE_QUERY, pageReply } from "../http/page.ts";
@@ -66,6 +67,14 @@ const INCLUDE = {
   ),
 };
 
+const OBFUSCATION = {
+  include_obfuscation: field(
+    v.optional(v.picklist(["true", "false"]), "false"),
+    "Whether random characters pad the events with text of a stream, in their field `obfuscation`.",
+    { examples: ["true"] },
+  ),
+};
+
 const RESPONSE = {
   description: "The response; with `stream`, its events.",
   schema: ResponseObject,
@@ -92,7 +101,10 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
       async (c, { body, json }) => {
         const request = await fromResponse(requestContext(c), body);
         const job = await submit(c, request, deadlineSeconds);
-        if (body.stream) return streamNewResponse(c, job, log);
+        if (body.stream) {
+          const obfuscates = body.stream_options?.include_obfuscation ?? false;
+          return streamNewResponse(c, job, { after: -1, obfuscates, log });
+        }
         if (body.background) return json(200, await readResponse(c, await waitAsPreferred(c, job)));
         const ended = await waitForEnd(c, job);
         const reply = await c.var.stores.readJob(ended);
@@ -133,18 +145,19 @@ export function responseRoutes({ deadlineSeconds, log }: RouteSettings): Route[]
         description: "A stream begins with the first event, or after the reader's last one.",
         access: { scope: "jobs:read" },
         params: { id: JOB_ID },
-        query: INCLUDE,
+        query: { ...INCLUDE, ...OBFUSCATION },
         uses: [WAIT, STREAM, CURSOR],
         replies: { 200: RESPONSE, 204: STREAM_READ_TO_END },
       },
-      async (c, { params, json }) => {
+      async (c, { params, query, json }) => {
         const record = await requireJob(c, params.id);
         const after = readCursor(c) ?? -1;
         if (!wantsStream(c)) {
           return json(200, await readResponse(c, await waitAsPreferred(c, record)));
         }
         if (after >= 0 && (await isResponseReadToEnd(c, after, record))) return c.body(null, 204);
-        return streamResponse(c, record, after, log);
+        const obfuscates = query.include_obfuscation === "true";
+        return streamFrames(c, ...responseStream(c, record, { after, obfuscates, log }));
       },
     ),
     route(
@@ -247,22 +260,30 @@ async function isResponseReadToEnd(
   return isReconnect(c) && after === events.last && last !== undefined && isEnd(last);
 }
 
+interface ResponseStreamOptions {
+  /** Number of the last event that the reader has; -1 for none. */
+  readonly after: number;
+  /** Whether events with text are padded. */
+  readonly obfuscates: boolean;
+  readonly log: Log;
+}
+
 /** The stream of a response that has just been created. @throws AppError the error of a job that fails soon and before its first token */
-function streamNewResponse(c: AppContext, job: AnsweredJob, log: Log): Promise<Response> {
-  const start = () => streamOnceStarted(c, ...responseStream(c, job, -1, log));
+function streamNewResponse(
+  c: AppContext,
+  job: AnsweredJob,
+  options: ResponseStreamOptions,
+): Promise<Response> {
+  const start = () => streamOnceStarted(c, ...responseStream(c, job, options));
   return startChecked(c, job, [job.id], start);
 }
 
-/** @param after number of the last event that the reader has; -1 for none */
-function streamResponse(c: AppContext, job: AnsweredJob, after: number, log: Log): Response {
-  return streamFrames(c, ...responseStream(c, job, after, log));
-}
-
 /** The frames of a response's stream, and the frame of an error. */
-function responseStream(c: AppContext, job: AnsweredJob, after: number, log: Log) {
+function responseStream(c: AppContext, job: AnsweredJob, options: ResponseStreamOptions) {
+  const { log } = options;
   const events = new ResponseEvents(job);
   return [
-    (control: StreamControl) => responseFrames(c, job.id, events, after, control),
+    (control: StreamControl) => responseFrames(c, job.id, events, { ...options, ...control }),
     (thrown: unknown) => {
       const { error } = streamErrorBody(c, log, job.id, thrown);
       const { code, message, param } = error;
@@ -282,8 +303,7 @@ async function* responseFrames(
   c: AppContext,
   jobId: string,
   events: ResponseEvents,
-  after: number,
-  { signal, heartbeat }: StreamControl,
+  { after, obfuscates, signal, heartbeat }: ResponseStreamOptions & StreamControl,
 ): AsyncGenerator<SseFrame> {
   let last: JobEvent | null = null;
   let isOpening = true;
@@ -298,7 +318,9 @@ async function* responseFrames(
     for (const responseEvent of events.next(event, endedAtMs)) {
       const { sequence_number: id, type } = responseEvent;
       if (id <= after) continue;
-      const frame = { id, event: type, data: JSON.stringify(responseEvent) };
+      const padded = obfuscates && "delta" in responseEvent;
+      const data = JSON.stringify(padded ? obfuscated(responseEvent) : responseEvent);
+      const frame = { id, event: type, data };
       yield { ...frame, isOpening, ...(refusal && { refusal }) };
     }
   }

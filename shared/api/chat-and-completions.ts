@@ -7,6 +7,7 @@ import { LIMITS } from "./limits.ts";
 import { deletionSchema, pageSchema } from "./lists.ts";
 import { requestObject } from "./request-object.ts";
 import { count, EXAMPLE_TIME, field, integer, optional, text, type Reply } from "./schema.ts";
+import { includeObfuscation, obfuscation } from "./stream-options.ts";
 import { promptLogprobsField } from "./prompt-logprobs.ts";
 import { structuredOutputFields } from "./structured-outputs.ts";
 import { templateFields } from "./template-fields.ts";
@@ -25,6 +26,7 @@ const replyFields = {
         "Whether the stream ends with a chunk that has the `usage` of the request and no choices.",
         { default: false },
       ),
+      include_obfuscation: includeObfuscation,
     }),
     "Options of a streamed reply.",
   ),
@@ -287,6 +289,7 @@ export const ChatCompletionChunk = v.strictObject({
     "The choice that this chunk continues. Empty in the chunk that has the usage.",
   ),
   usage: streamedUsage,
+  obfuscation,
 });
 export type ChatCompletionChunk = Reply<typeof ChatCompletionChunk>;
 
@@ -337,5 +340,6 @@ export const TextCompletion = v.strictObject({
     "The choices, in the order of the prompts, and those of one prompt by number. A chunk has only the choice that it continues, and the chunk with the usage has none.",
   ),
   usage: streamedUsage,
+  obfuscation,
 });
 export type TextCompletion = Reply<typeof TextCompletion>;

@@ -187,6 +187,8 @@ export const LIMITS = {
   deliveryAttemptsKeptMax: 50,
   /** Objects on one page of a list, as in the OpenAI API. */
   pageMax: 100,
+  /** Files on one page, as in the OpenAI API. Their records are few hundred bytes each. */
+  filesPageMax: 10_000,
   /** The newest messages that a tenant's webhook inbox keeps: at most 20 MB. */
   inboxMessagesMax: 1_000,
   /** Bytes of a file in a bucket, as in the OpenAI API, and of a file in Redis, which holds it in memory. */

@@ -21,6 +21,7 @@ import {
   text,
   type Reply,
 } from "./schema.ts";
+import { includeObfuscation } from "./stream-options.ts";
 import { TokenShift } from "./token-details.ts";
 import { responseToolFields, ResponseToolChoice, ShownResponseTool } from "./tools.ts";
 
@@ -87,7 +88,10 @@ export const ResponseRequest = v.pipe(
     stream: optional(v.boolean(), "Whether to reply with a stream of server-sent events.", {
       default: false,
     }),
-    stream_options: optional(requestObject({}), "Options of a streamed reply. None is supported."),
+    stream_options: optional(
+      requestObject({ include_obfuscation: includeObfuscation }),
+      "Options of a streamed reply.",
+    ),
     include: optional(
       Include,
       "Details to report with the text: `message.output_text.logprobs` is the log-probability of every generated token. The others are accepted: they are details of items that no response here has.",

@@ -59,9 +59,41 @@ test.each([OpenAI, OpenAI6])("OpenAI's client reads a response with `include`", 
   const query = { include, include_obfuscation: false, stream: true, starting_after: 2 } as const;
   const events = await Array.fromAsync(await responses.retrieve(id, query));
   expect([events[0]?.sequence_number, events.at(-1)?.type]).toEqual([3, "response.completed"]);
+  const padded = { ...query, include_obfuscation: true };
+  const sizes = (await Array.fromAsync(await responses.retrieve(id, padded)))
+    .filter((event) => event.type === "response.output_text.delta")
+    .map((event) => [event.delta, JSON.stringify(event).length % 64]);
+  expect(sizes).toEqual([
+    ["Hel", 0],
+    ["lo", 0],
+  ]);
   const reply = await tenant.get(`/v1/responses/${id}?include=nothing`);
   expect(await errorOf(reply)).toMatchObject({ code: "invalid_request", param: "include.0" });
 });
+
+test.each(["chat", "completions"] as const)(
+  "chunks of %s with text can be padded",
+  async (kind) => {
+    const tenant = await newTenant();
+    const { chat, completions } = openaiOf(tenant);
+    const options = {
+      model: card.id,
+      stream: true,
+      stream_options: { include_obfuscation: true, include_usage: true },
+    } as const;
+    const [stream] = await Promise.all([
+      kind === "chat"
+        ? chat.completions.create({ ...options, messages: [{ role: "user", content: "Hi" }] })
+        : completions.create({ ...options, prompt: "Hi" }),
+      tenant.playNext(["Hel", "lo"]),
+    ]);
+    const chunks: object[] = [];
+    for await (const chunk of stream) chunks.push(chunk);
+    const ofText = chunks.filter((chunk) => "obfuscation" in chunk);
+    expect(ofText).toHaveLength(chunks.length - 1);
+    expect(new Set(ofText.map((chunk) => JSON.stringify(chunk).length % 64))).toEqual(new Set([0]));
+  },
+);
 
 test("OpenAI's client lists batches, files, chats and webhook endpoints in pages", async () => {
   const tenant = await newTenant();
@@ -69,7 +101,7 @@ test("OpenAI's client lists batches, files, chats and webhook endpoints in pages
   const page = { limit: 1 } as const;
   const lists = await Promise.all([
     openai.batches.list(page),
-    openai.files.list({ ...page, order: "asc", purpose: "batch" }),
+    openai.files.list({ limit: 10_000, order: "asc", purpose: "batch" }),
     openai.chat.completions.list({ ...page, order: "asc", model: card.id, metadata: { run: "7" } }),
     openai.get<{ readonly data: unknown[] }>("/webhook_endpoints", { query: page }),
   ]);

@@ -159,7 +159,7 @@ test.each(refusals)("%j is refused with the name of %s", async (fields, param, m
 });
 
 test.each<[object, string]>([
-  [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
+  [{ stream_options: { continuous_usage_stats: true } }, "stream_options.continuous_usage_stats"],
   [{ prompt: "x" }, "prompt"],
 ])("a chat with %j is refused as unsupported, naming %s", async (fields, param) => {
   const messages = [{ role: "user", content: "x" }];

@@ -182,7 +182,7 @@ const unsupported: [fields: object, param: string][] = [
     { text: { format: { type: "json_schema", name: "n", schema: { format: "regex" } } } },
     "text.format.schema.format",
   ],
-  [{ stream_options: { include_obfuscation: true } }, "stream_options.include_obfuscation"],
+  [{ stream_options: { continuous_usage_stats: true } }, "stream_options.continuous_usage_stats"],
   [{ max_tokens: 3 }, "max_tokens"],
   [
     { input: [{ role: "user", content: [{ type: "input_image", image_url: "u" }] }] },
