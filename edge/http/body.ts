@@ -4,18 +4,31 @@ import { parseJson } from "../../shared/api/json-text.ts";
 import { LIMITS } from "../../shared/api/limits.ts";
 import type { HeldBytes } from "./held-bytes.ts";
 
+/** A part of the reader of a stream. */
+export interface BodyReader {
+  read(): Promise<{ readonly done: boolean; readonly value?: Uint8Array | undefined }>;
+  cancel(): Promise<void>;
+}
+export type OpenBody = () => BodyReader;
+
+interface ReadOptions {
+  /** Whether no body means `{}`. Default: no. */
+  readonly mayBeAbsent?: boolean | undefined;
+  /** Reads the body in another way than from `request.body`, which costs 0.2 ms on Node. */
+  readonly openBody?: OpenBody | undefined;
+}
+
 /**
  * The content type is ignored, because `curl -d` names another one by default.
  * @param held takes room for the body; the caller gives it back
- * @param options.mayBeAbsent whether no body means `{}`
  * @throws AppError payload_too_large, unsupported_media_type, invalid_request, request_timeout, rate_limit_exceeded, overloaded
  */
 export async function readJson(
   request: Request,
   held: HeldBytes,
-  { mayBeAbsent = false }: { readonly mayBeAbsent?: boolean } = {},
+  { mayBeAbsent = false, openBody }: ReadOptions = {},
 ): Promise<unknown> {
-  const bytes = await readBytes(request, held);
+  const bytes = await readBytes(request, held, openBody);
   return mayBeAbsent && bytes.length === 0 ? {} : parseJson(decode(bytes), "The body");
 }
 
@@ -40,17 +53,18 @@ const PAUSE_SECONDS_MAX = 30;
 export async function* bodyChunks(
   request: Request,
   secondsMax: number,
+  openBody?: OpenBody,
 ): AsyncGenerator<Uint8Array> {
-  if (!request.body) return;
+  const reader: BodyReader | undefined = openBody?.() ?? request.body?.getReader();
+  if (reader === undefined) return;
   requireUncompressed(request);
-  const reader = request.body.getReader();
   const endMs = Date.now() + secondsMax * 1000;
   try {
     for (;;) {
       const waitMs = Math.min(PAUSE_SECONDS_MAX * 1000, endMs - Date.now());
       const { done, value } = await within(waitMs, reader.read().catch(throwInterrupted));
       if (done) return;
-      yield value;
+      yield value!;
     }
   } finally {
     // Not awaited: some runtimes cancel only when the client has sent the rest.
@@ -88,7 +102,11 @@ async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
 /** Room for a body before it arrives, at most. */
 const FIRST_BYTES = 4_096;
 
-async function readBytes(request: Request, held: HeldBytes): Promise<Uint8Array> {
+async function readBytes(
+  request: Request,
+  held: HeldBytes,
+  openBody: OpenBody | undefined,
+): Promise<Uint8Array> {
   const { bodyBytesMax } = LIMITS;
   // If the header is wrong and the body is longer, the loop below finds out.
   const length = Number(request.headers.get("content-length"));
@@ -96,7 +114,7 @@ async function readBytes(request: Request, held: HeldBytes): Promise<Uint8Array>
   let body = new Uint8Array(Math.min(length || FIRST_BYTES, FIRST_BYTES));
   held.take(body.length);
   let bytes = 0;
-  for await (const chunk of bodyChunks(request, JSON_SECONDS_MAX)) {
+  for await (const chunk of bodyChunks(request, JSON_SECONDS_MAX, openBody)) {
     const end = bytes + chunk.byteLength;
     if (end > bodyBytesMax) throw tooLarge();
     if (end > body.length) {

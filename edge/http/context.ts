@@ -7,8 +7,13 @@ import type { RequestShards } from "../redis/request-shards.ts";
 import type { RequestStores } from "../redis/stores.ts";
 import type { CompileElsewhere } from "./compile-elsewhere.ts";
 import type { Otlp } from "../runtime/env.ts";
+import type { OpenBody } from "./body.ts";
 
 export interface AppEnv {
+  Bindings: {
+    /** Opens the body of the request; absent on Cloudflare. */
+    openBody?: OpenBody;
+  };
   Variables: {
     requestId: string;
     /** The stores of this request's tenant, which the middleware closes. */

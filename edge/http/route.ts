@@ -274,7 +274,10 @@ async function readBody<Body>(
   held: HeldBytes,
 ): Promise<Body | undefined> {
   if (declaration?.mediaType !== "application/json") return undefined;
-  const body = await readJson(c.req.raw, held, declaration);
+  const { mayBeAbsent } = declaration;
+  // Without bindings there is no object.
+  const openBody = (c.env as AppEnv["Bindings"] | undefined)?.openBody;
+  const body = await readJson(c.req.raw, held, { mayBeAbsent, openBody });
   c.set("sentBody", body);
   return parseRequest(declaration.choose(body), body);
 }

@@ -11,12 +11,15 @@ import {
   type KnownModel,
   type LiveWorker,
 } from "../../shared/workers/registry.ts";
+import type { CardCache } from "./card-cache.ts";
 
 export class Fleet {
   readonly #redis: RedisClient;
+  readonly #cards: CardCache | undefined;
 
-  constructor(redis: RedisClient) {
+  constructor(redis: RedisClient, cards?: CardCache) {
     this.#redis = redis;
+    this.#cards = cards;
   }
 
   /** The ensembles that workers serve, or have served within the last day. */
@@ -26,7 +29,8 @@ export class Fleet {
 
   /** The card of a known model. */
   model(id: string): Promise<ModelCard | null> {
-    return readModel(this.#redis, id);
+    const read = () => readModel(this.#redis, id);
+    return this.#cards?.get(id, read) ?? read();
   }
 
   /** The live workers that take jobs for a model. */

@@ -51,6 +51,7 @@ import { InboxStore, type InboxEntry } from "../../shared/webhooks/inbox-store.t
 import { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
 import { SigningStore } from "../../shared/webhooks/signing-store.ts";
 import type { Env } from "../runtime/env.ts";
+import type { SharedParts } from "./card-cache.ts";
 import { connect, useToFollow } from "./connection.ts";
 import { Fleet } from "./fleet.ts";
 import type { Authority } from "./key-watch.ts";
@@ -66,7 +67,7 @@ export class RequestStores {
   readonly shard: number;
   readonly #env: Env;
   readonly #sharedLogs: LogReader | null;
-  readonly #sharedRedis: Redis | null;
+  readonly #shared: SharedParts | null;
   /** The request's own connection. */
   #connection: Redis | null = null;
   /** Follows logs over that connection. */
@@ -78,14 +79,19 @@ export class RequestStores {
 
   /**
    * @param sharedLogs follows logs over connections that requests share; null: over this request's own
-   * @param sharedRedis the connection that all requests share; null: this request opens its own
+   * @param shared what all requests share; null: this request opens its own connection
    * @param shard the number of the Redis that `env` names
    */
-  constructor(env: Env, sharedLogs: LogReader | null, sharedRedis: Redis | null = null, shard = 0) {
+  constructor(
+    env: Env,
+    sharedLogs: LogReader | null,
+    shared: SharedParts | null = null,
+    shard = 0,
+  ) {
     this.shard = shard;
     this.#env = env;
     this.#sharedLogs = sharedLogs;
-    this.#sharedRedis = sharedRedis;
+    this.#shared = shared;
   }
 
   /** From now on, following and waiting end when this does not allow them any more. */
@@ -94,7 +100,7 @@ export class RequestStores {
   }
 
   get #redis(): Redis {
-    return this.#sharedRedis ?? (this.#connection ??= connect(this.#env));
+    return this.#shared?.redis ?? (this.#connection ??= connect(this.#env));
   }
 
   get jobs(): JobStore {
@@ -152,18 +158,14 @@ export class RequestStores {
 
   /** Workers and models. */
   get fleet(): Fleet {
-    return new Fleet(this.#redis);
+    return new Fleet(this.#redis, this.#shared?.cards);
   }
 
   /** The queues of all tenants. */
-  queueOverview(): Promise<QueueOverview> {
-    return queueOverview(this.#redis);
-  }
+  queueOverview = (): Promise<QueueOverview> => queueOverview(this.#redis);
 
   /** The running jobs of all tenants. */
-  runningJobs() {
-    return runningJobs(this.#redis);
-  }
+  runningJobs = () => runningJobs(this.#redis);
 
   /** Records and queues the jobs of a request, all or none. Once this has resolved, they run even if the edge stops. */
   submit(jobs: readonly NewJob[], admission: Admission): Promise<AdmissionResult> {

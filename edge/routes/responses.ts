@@ -307,6 +307,8 @@ async function* responseFrames(
 ): AsyncGenerator<SseFrame> {
   let last: JobEvent | null = null;
   let isOpening = true;
+  const toData = (event: ResponseStreamEvent) =>
+    JSON.stringify(obfuscates && "delta" in event ? obfuscated(event) : event);
   const request = { after: 0, signal, onIdle: heartbeat };
   for await (const entry of c.var.stores.followJob(jobId, request)) {
     const event = toEvent(entry);
@@ -318,9 +320,7 @@ async function* responseFrames(
     for (const responseEvent of events.next(event, endedAtMs)) {
       const { sequence_number: id, type } = responseEvent;
       if (id <= after) continue;
-      const padded = obfuscates && "delta" in responseEvent;
-      const data = JSON.stringify(padded ? obfuscated(responseEvent) : responseEvent);
-      const frame = { id, event: type, data };
+      const frame = { id, event: type, data: toData(responseEvent) };
       yield { ...frame, isOpening, ...(refusal && { refusal }) };
     }
   }

@@ -6,7 +6,9 @@ import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { ExecutionContext } from "hono";
+import type { OpenBody } from "../http/body.ts";
 import type { Log } from "../runtime/log.ts";
+import { bodyReader } from "./body-reader.ts";
 import {
   hasTwoHosts,
   invalidTarget,
@@ -44,7 +46,11 @@ interface MeasuredReply {
   readonly requestId: string | null;
 }
 
-export type Handler = (request: Request, context: ExecutionContext) => Response | Promise<Response>;
+export type Handler = (
+  request: Request,
+  context: ExecutionContext,
+  openBody: OpenBody,
+) => Response | Promise<Response>;
 
 export class EdgeServer {
   readonly #settings: Settings;
@@ -66,14 +72,15 @@ export class EdgeServer {
     this.#observer = observer;
     this.#log = log;
     const context = this.#executionContext();
-    const reply = async (request: Request, outgoing: ServerResponse) => {
+    const reply = async (request: Request, incoming: IncomingMessage, outgoing: ServerResponse) => {
       this.#requests.set(outgoing, request);
-      const response = await handle(request, context);
+      const response = await handle(request, context, () => bodyReader(incoming));
       this.#measure(outgoing, response);
       return response;
     };
     const listener = getRequestListener(
-      (request, { outgoing }) => reply(request, outgoing as ServerResponse),
+      (request, { incoming, outgoing }) =>
+        reply(request, incoming as IncomingMessage, outgoing as ServerResponse),
       {
         // A request of HTTP/1.0 may have no Host.
         hostname: "localhost",

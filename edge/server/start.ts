@@ -11,6 +11,7 @@ import { checkServer, type ServerCheck } from "../../shared/redis/server-check.t
 import { checkShard } from "../../shared/redis/shards.ts";
 import { createApp } from "../app.ts";
 import document from "../docs/openapi.json" with { type: "json" };
+import { CardCache } from "../redis/card-cache.ts";
 import type { MarkingRedis } from "../redis/connection.ts";
 import { envsOfShards } from "../redis/request-shards.ts";
 import { connectShared } from "../redis/shared-connection.ts";
@@ -57,8 +58,8 @@ export async function start(stop: AbortSignal): Promise<void> {
   );
   const shards = envsOfShards(env).map((env) => connectShard(env, metrics));
   const openStores = (shard: number) => {
-    const { env, logs, commands } = shards[shard]!;
-    return new RequestStores(env, logs, commands, shard);
+    const { env, logs, commands: redis, cards } = shards[shard]!;
+    return new RequestStores(env, logs, { redis, cards }, shard);
   };
   const usable = Promise.all(
     shards.map(({ commands, env }, shard) =>
@@ -98,7 +99,7 @@ export async function start(stop: AbortSignal): Promise<void> {
     onRoute: (request, path) => void routes.set(request, path),
   });
   const server = new EdgeServer(
-    (request, context) => app.fetch(request, {}, context),
+    (request, context, openBody) => app.fetch(request, { openBody }, context),
     settings,
     log,
     {
@@ -146,7 +147,7 @@ function connectShard(env: Env, metrics: EdgeMetrics) {
     connectsMax: null,
     waitsForServer: true,
   });
-  return { env, commands, logs: logsOver(streams, env) };
+  return { env, commands, logs: logsOver(streams, env), cards: new CardCache() };
 }
 
 /** The pause between two checks of a server that answers none, loads its data or takes no writes. */

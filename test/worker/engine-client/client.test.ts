@@ -76,16 +76,6 @@ describe("a run", () => {
     expect(events.at(-1)).toMatchObject({ finish: "length" });
   });
 
-  test("can be prepared before it runs: then it is known whether it can", async () => {
-    const long = generation({
-      input: { kind: "text", text: "the capital of france ".repeat(400) },
-    });
-    expect(await engine.prepare("acme", long, 0)).toMatchObject({
-      code: "context_length_exceeded",
-    });
-    expect(await engine.prepare("acme", generation(), 0)).toBeNull();
-  });
-
   test("counts the base's prompt tokens", async () => {
     const events = await run(endless({ input: { kind: "tokens", ids: [5, 6, 7] }, maxTokens: 1 }));
     expect(events.at(-1)).toMatchObject({ finish: "length", usage: { promptTokens: 3 } });
@@ -266,13 +256,13 @@ describe("a run fails with the reason:", () => {
     ]);
   });
 
-  test("prompt that fills the context", async () => {
-    const ids = Array.from({ length: 512 }, () => 5);
-    expect(await run(endless({ input: { kind: "tokens", ids } }))).toMatchObject([
-      { type: "failed", code: "context_length_exceeded" },
-    ]);
+  test("prompt that fills the context, which is known before it runs", async () => {
+    const full = endless({ input: { kind: "tokens", ids: Array.from({ length: 512 }, () => 5) } });
+    const refused = [{ code: "context_length_exceeded" }];
+    expect(await run(full)).toMatchObject(refused);
+    expect([await engine.prepare("acme", full, 0)]).toMatchObject(refused);
+    expect(await engine.prepare("acme", endless(), 0)).toBeNull();
   });
-
   test.each([
     [
       "more bytes",
