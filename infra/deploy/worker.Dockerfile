@@ -1,14 +1,17 @@
 # Image of the worker.
 #   for a GPU:               docker build -f infra/deploy/worker.Dockerfile -t trimtab-worker .
-#                            It needs EXECUTION_PROVIDER=cuda at run time.
+#                            docker run --gpus all -e EXECUTION_PROVIDER=cuda …
+#                            x86-64 only. The host needs NVIDIA's container toolkit and a driver for the CUDA of BASE. The build
+#                            needs api.nuget.org; behind a proxy add --build-arg GLOBAL_AGENT_HTTPS_PROXY=http://proxy:3128
 #   for CPUs, much smaller:  add --build-arg BASE=debian:bookworm-slim --build-arg ONNXRUNTIME=skip
 #   without models, for the roles deliver, batch and sweep:  add --target control -t trimtab-control
 #   all: --build-arg COMMIT=$(git rev-parse HEAD)
 # The container runs without root; with a read-only file system it needs a writable /tmp.
-# The images for CPUs and without models have been built and run with podman (`npm run images`); the one for GPUs has not been built.
+# The images for CPUs and without models have been built and run with podman (`npm run images`); the one for GPUs was built up to the
+# download from NuGet.
 
-# onnxruntime's CUDA 12 build needs CUDA 12 and cuDNN 9.
-ARG BASE=nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04
+# onnxruntime's CUDA 12 build needs CUDA 12 and cuDNN 9. The name has its registry, because podman knows no default one.
+ARG BASE=docker.io/nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04
 
 FROM node:24-bookworm-slim AS packages
 WORKDIR /app
@@ -49,6 +52,8 @@ CMD ["node", "worker/main.ts"]
 
 FROM packages AS worker-packages
 ARG ONNXRUNTIME=cuda12
+# The install script reads this variable, and not HTTPS_PROXY.
+ARG GLOBAL_AGENT_HTTPS_PROXY=
 # The install script runs after `npm ci`, because package.json does not allow it to run inside (allowScripts).
 RUN ONNXRUNTIME_NODE_INSTALL=$ONNXRUNTIME node node_modules/onnxruntime-node/script/install.js \
  # The binaries of other platforms need 245 MB.
@@ -60,6 +65,12 @@ WORKDIR /app
 COPY --from=packages /usr/local/bin/node /usr/local/bin/node
 COPY --from=packages /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=worker-packages /app ./
+# A library of CUDA that BASE lacks ends the build, and not the worker's start. That of the driver comes from the host, and cuDNN is
+# loaded later than the others.
+RUN provider=$(find node_modules/onnxruntime-node/bin -name libonnxruntime_providers_cuda.so) \
+ && if [ -n "$provider" ]; then \
+      ! ldd "$provider" | grep "not found" | grep -v "libcuda\.so\.1" && ldconfig -p | grep libcudnn.so.9; \
+    fi
 COPY shared shared
 COPY worker worker
 # For `node infra/cli/models.ts pull`; its client of the hub is in worker/.
