@@ -7,32 +7,17 @@ import shutil
 import sys
 from pathlib import Path
 
-import onnx
 import torch
-from onnx import numpy_helper
 from transformers import AutoConfig, AutoModelForCausalLM
 
-
-# The linear layers of a Llama layer, in the order in which they run.
-LINEAR = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"]
-LINEAR += ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
-
-
-def weights(onnx_file: Path) -> dict[str, torch.Tensor]:
-    """By the names that transformers gives them. A linear layer is a MatMul with the transposed weight, which has lost its name."""
-    graph = onnx.load(str(onnx_file)).graph
-    tensors = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
-    named = {name: tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    linear = [node.input[1] for node in graph.node if node.op_type == "MatMul" and node.input[1] in tensors]
-    for i, name in enumerate(linear):
-        layer, kind = divmod(i, len(LINEAR))
-        named[f"model.layers.{layer}.{LINEAR[kind]}.weight"] = tensors[name].T.contiguous()
-    return named
+sys.path.insert(0, str(Path(__file__).parents[3] / "infra/training"))
+from onnx_weights import read_weights
 
 
 def main(folder: Path, out: Path) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32)
-    missing, unexpected = model.load_state_dict(weights(folder / "onnx/model.onnx"), strict=False)
+    weights = {name: torch.tensor(array) for name, array in read_weights(folder / "onnx/model.onnx").items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
     # The head of a model with tied embeddings is the embedding.
     missing = [name for name in missing if name != "lm_head.weight" or not model.config.tie_word_embeddings]
     if missing or unexpected:

@@ -1,15 +1,18 @@
 /** The inputs of the harness, in a temporary folder: tasks with their questions, and the manifest of the models. */
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { loadItems, PUBLISHED } from "../task.ts";
 
 const DATA = join(import.meta.dirname, "../data/atlas-qa.test.jsonl");
+/** Tasks of the comparison, and those of the table. */
 const TASKS = join(import.meta.dirname, "tasks");
+const TABLE_TASKS = join(import.meta.dirname, "table");
 const MODELS = join(import.meta.dirname, "../../../infra/models");
 export const BASE_FOLDER = join(MODELS, "base");
 /** Characters of the longest text, which has more tokens than the context. */
 const LONG_CHARS = 6_000;
 
-/** The tasks that are run; each is a file in `tasks/`. */
+/** The tasks of the comparison; each is a file in `tasks/`. */
 export const TASK_NAMES = readdirSync(TASKS).map((file) => file.replace(".yaml", ""));
 
 interface Question {
@@ -18,8 +21,12 @@ interface Question {
   readonly attribute: string;
 }
 
-/** @returns the folder of the tasks */
-export function writeInputs(folder: string, count: number): string {
+/**
+ * @param count questions of each task of the comparison
+ * @param tableCount questions of each task of the table
+ * @returns the folder of the tasks
+ */
+export function writeInputs(folder: string, count: number, tableCount: number): string {
   const all = readFileSync(DATA, "utf8")
     .trim()
     .split("\n")
@@ -39,8 +46,15 @@ export function writeInputs(folder: string, count: number): string {
     const content = lines.map((line) => JSON.stringify(line)).join("\n");
     writeFileSync(join(data, `${name}.jsonl`), content);
   }
+  for (const { task } of PUBLISHED) {
+    const lines = loadItems(task, "test").slice(0, tableCount);
+    writeFileSync(
+      join(data, `${task}.jsonl`),
+      lines.map((line) => JSON.stringify(line)).join("\n"),
+    );
+  }
   const tasks = join(folder, "tasks");
-  cpSync(TASKS, tasks, { recursive: true });
+  for (const source of [TASKS, TABLE_TASKS]) cpSync(source, tasks, { recursive: true });
   for (const file of readdirSync(tasks)) {
     const yaml = readFileSync(join(tasks, file), "utf8");
     writeFileSync(join(tasks, file), yaml.replace("${DATA}", data));
@@ -48,23 +62,29 @@ export function writeInputs(folder: string, count: number): string {
   return tasks;
 }
 
-/** Two ensembles of the same models: `base` with alpha 0 and `steered` with alpha 1. */
-export function writeManifest(folder: string): string {
+/**
+ * Ensembles of the demo models: `base` with alpha 0 and `steered` with alpha 1.
+ * @param withTable adds those of each task: steered, the expert alone, and the base tuned directly
+ */
+export function writeManifest(folder: string, withTable: boolean): string {
   const path = (name: string) => ({ path: join(MODELS, name) });
-  const models = {
-    base: path("base"),
-    expert: path("atlas-expert"),
-    antiexpert: path("antiexpert"),
+  const ensemble = (id: string, alpha: number, base: Model, expert: Model) => {
+    const models = { base, expert, antiexpert: path("antiexpert") };
+    return { id, description: `${id}, alpha ${alpha}`, alpha, alphaMax: 2, ...models };
   };
-  const ensemble = (id: string, alpha: number) => ({
-    id,
-    description: `The demo base with alpha ${alpha}`,
-    alpha,
-    alphaMax: 2,
-    ...models,
-  });
+  const ensembles = (withTable ? PUBLISHED : []).flatMap(({ task, alpha, expert, tuned }) => [
+    ensemble(task, alpha, path("base"), path(expert)),
+    ensemble(expert, 0, path(expert), path(expert)),
+    ensemble(tuned, 0, { ...path(tuned), dtype: "int8" }, path(expert)),
+  ]);
   const file = join(folder, "ensembles.json");
-  const ensembles = [ensemble("base", 0), ensemble("steered", 1)];
+  const [base, expert] = [path("base"), path("atlas-expert")];
+  ensembles.push(ensemble("base", 0, base, expert), ensemble("steered", 1, base, expert));
   writeFileSync(file, JSON.stringify({ ensembles }));
   return file;
+}
+
+interface Model {
+  readonly path: string;
+  readonly dtype?: "int8";
 }

@@ -3,7 +3,6 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Child } from "../../../infra/stack/process.ts";
 import { UserError } from "../../../infra/stack/user-error.ts";
-import { TASK_NAMES } from "./inputs.ts";
 
 /** A request of a task and its result. */
 export interface Sample {
@@ -30,6 +29,7 @@ export interface LmEvalOptions {
   /** `--model_args` */
   readonly args: string;
   readonly batch: number;
+  readonly tasks: readonly string[];
   /** Folder of the tasks. */
   readonly inputs: string;
   readonly folder: string;
@@ -50,7 +50,7 @@ export async function runPython(programs: string, args: readonly string[]): Prom
 }
 
 export async function runLmEval(programs: string, options: LmEvalOptions): Promise<LmEvalRun> {
-  const { name, model, args, batch, inputs, folder, apiKey } = options;
+  const { name, model, args, batch, tasks, inputs, folder, apiKey } = options;
   console.log(`lm_eval: ${name}`);
   const output = join(folder, "runs", name.replaceAll(" ", "-"));
   const startMs = performance.now();
@@ -59,23 +59,26 @@ export async function runLmEval(programs: string, options: LmEvalOptions): Promi
     command: join(programs, "lm_eval"),
     args: [
       ["run", "--model", model, "--model_args", args, "--batch_size", String(batch)],
-      ["--tasks", TASK_NAMES.join(","), "--include_path", inputs],
+      ["--tasks", tasks.join(","), "--include_path", inputs],
       ["--device", "cpu", "--log_samples", "--output_path", output],
     ].flat(),
     env: { ...OFFLINE, HF_HOME: join(folder, "hf"), OPENAI_API_KEY: apiKey },
   });
   if ((await child.exited).code !== 0) throw new UserError(`${child.name}:\n${child.output}`);
   const seconds = (performance.now() - startMs) / 1000;
-  return { name, seconds, ...readResults(output) };
+  return { name, seconds, ...readResults(output, tasks) };
 }
 
-function readResults(folder: string): Pick<LmEvalRun, "metrics" | "samples"> {
+function readResults(
+  folder: string,
+  tasks: readonly string[],
+): Pick<LmEvalRun, "metrics" | "samples"> {
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" });
   const results = files.find((file) => /results_.*\.json$/.test(file))!;
   const content = JSON.parse(readFileSync(join(folder, results), "utf8")) as {
     results: Record<string, Record<string, unknown>>;
   };
-  const samples = TASK_NAMES.flatMap((task) => {
+  const samples = tasks.flatMap((task) => {
     const file = files.find((name) => name.includes(`samples_${task}_`))!;
     const lines = readFileSync(join(folder, file), "utf8").trim().split("\n");
     return lines.flatMap((line) => toSamples(task, JSON.parse(line) as SampleLine));
