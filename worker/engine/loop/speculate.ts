@@ -6,7 +6,7 @@
  *
  * How many tokens are drafted follows from the measured times of runs, and from how many drafts of each sequence were accepted. A run
  * reads all weights. Where that takes most of its time, more tokens cost little, and several sequences draft together; where
- * arithmetic does (int8, many sequences), each gets one token at a time.
+ * arithmetic does (many sequences), each gets one token at a time.
  */
 import {
   DRAFT_TOKENS_MAX,
