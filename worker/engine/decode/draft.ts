@@ -15,7 +15,7 @@ export interface DraftChance {
 }
 
 /** Tokens that a run with up to `width` tokens of a sequence gives on average: the first rejection ends it (arXiv 2211.17192). */
-export function expectedTokens({ acceptance, tokensMax }: DraftChance, width: number): number {
+function expectedTokens({ acceptance, tokensMax }: DraftChance, width: number): number {
   let expected = 0;
   for (let i = 0; i < Math.min(width, tokensMax); i++) expected += acceptance ** i;
   return expected;
