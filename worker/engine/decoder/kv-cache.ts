@@ -19,12 +19,12 @@ import {
   type CacheValues,
   type PastInput,
 } from "./graph-io.ts";
-import { bytesOf, type FreeArrays } from "./free-arrays.ts";
+import { bytesOf, clear, type FreeArrays } from "./free-arrays.ts";
 import {
   allocateValues,
+  copyAllTokens,
   copyTokens,
   rowsOf,
-  type CachePlace,
   type TokenPlace,
 } from "./token-places.ts";
 
@@ -124,8 +124,9 @@ export class KvCache {
     return slot;
   }
 
-  /** Frees a slot, and capacity that the others do not need. */
+  /** Frees a slot, and capacity that the others do not need. Its values are cleared for the reason given in free-arrays.ts. */
   close(slot: Slot): void {
+    this.#clear(slot);
     this.#remove(slot);
     this.shrink();
   }
@@ -142,9 +143,20 @@ export class KvCache {
       place.start = Math.min(start, this.#tokenCapacity - length);
     }
     const from = { values: source.#values, place: source.#tokensOf(slot) };
-    this.#copyAll(length, from, { values: this.#values, place: this.#tokensOf(place) });
+    copyAllTokens(this.#pastInputs, length, from, {
+      values: this.#values,
+      place: this.#tokensOf(place),
+    });
     source.#remove(slot);
     this.#slots[place.index] = Object.assign(slot, place, { length });
+  }
+
+  #clear({ index }: Slot): void {
+    for (const [i, { emptyShape }] of this.#pastInputs.entries()) {
+      const size = this.#tokenCapacity * emptyShape[3]!;
+      const first = (this.#spareRows + index * emptyShape[1]!) * size;
+      clear(this.#values[i]!.subarray(first, first + emptyShape[1]! * size));
+    }
   }
 
   /** Takes a slot out; the last slot moves into its place. */
@@ -235,7 +247,7 @@ export class KvCache {
     if (place.index === slot.index && place.start === slot.start) return;
     const values = this.#values;
     const [from, to] = [slot, place].map((at) => ({ values, place: this.#tokensOf(at) }));
-    this.#copyAll(slot.length, from!, to!);
+    copyAllTokens(this.#pastInputs, slot.length, from!, to!);
     slot.index = place.index;
     slot.start = place.start;
   }
@@ -305,7 +317,10 @@ export class KvCache {
     for (const [index, slot] of this.#slots.entries()) {
       slot.start = this.#alignment === "end" ? longest - slot.length : 0;
       const from = { values: before, place: places[index]! };
-      this.#copyAll(slot.length, from, { values: this.#values, place: this.#tokensOf(slot) });
+      copyAllTokens(this.#pastInputs, slot.length, from, {
+        values: this.#values,
+        place: this.#tokensOf(slot),
+      });
     }
     this.#freeArrays?.give(before);
   }
@@ -331,15 +346,5 @@ export class KvCache {
 
   #tokensOf({ index, start }: Slot): TokenPlace {
     return { spareRows: this.#spareRows, slot: index, capacity: this.#tokenCapacity, token: start };
-  }
-
-  /** Copies `count` tokens of all inputs. Overlapping places are allowed. */
-  #copyAll(count: number, from: CachePlace, to: CachePlace): void {
-    for (const [i, past] of this.#pastInputs.entries()) {
-      copyTokens(past, count, {
-        from: { values: from.values[i]!, ...from.place },
-        to: { values: to.values[i]!, ...to.place },
-      });
-    }
   }
 }

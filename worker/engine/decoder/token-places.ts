@@ -47,3 +47,18 @@ export function copyTokens(
     to.values.set(from.values.subarray(start, start + count * size), first(to, head));
   }
 }
+
+/** Copies `count` tokens of all inputs. Overlapping places are allowed. */
+export function copyAllTokens(
+  pastInputs: readonly PastInput[],
+  count: number,
+  from: CachePlace,
+  to: CachePlace,
+): void {
+  for (const [i, past] of pastInputs.entries()) {
+    copyTokens(past, count, {
+      from: { values: from.values[i]!, ...from.place },
+      to: { values: to.values[i]!, ...to.place },
+    });
+  }
+}

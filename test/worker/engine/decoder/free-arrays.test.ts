@@ -12,7 +12,10 @@ test("arrays are taken only if all have the wanted size", () => {
   const arrays = block(4, 8);
   free.give(arrays);
   expect(free.take([4, 4])).toBeNull();
-  expect(free.take([4, 8])).toEqual(arrays);
+  arrays[0]!.fill(NaN);
+  const taken = free.take([4, 8])!;
+  expect(taken.map(({ buffer }) => buffer)).toEqual(arrays.map(({ buffer }) => buffer));
+  expect(taken).toEqual(block(4, 8));
   expect(free.take([4, 8])).toBeNull();
   expect(free.bytes).toBe(0);
 });

@@ -245,6 +245,23 @@ describe.each([
     const expected = alignment === "end" ? [0, 2] : [0, 0];
     expect(starts).toEqual(starts.map(() => expected));
   });
+
+  test("values that are not finite end with their slot: a mask would not hide them", () => {
+    const cache = new KvCache(pasts, alignment, widthMax);
+    const [broken, ...others] = Array.from({ length: 4 }, () => cache.open());
+    cache.append(broken!, newValues(pasts, [[1, 2, NaN, NaN]]), 4);
+    for (const slot of others) cache.append(slot, newValues(pasts, [[3]]), 1);
+    cache.close(broken!);
+    const { tensors } = cache.tensors(0, 3, { shown: others, newTokens: 1 });
+    for (const { type, data } of Object.values(tensors)) {
+      const bits = data as Uint16Array<ArrayBuffer>;
+      const values =
+        type === "float16"
+          ? new Float16Array(bits.buffer, bits.byteOffset, bits.length)
+          : (data as Float32Array);
+      expect(values.every((value) => Number.isFinite(value))).toBe(true);
+    }
+  });
 });
 
 test("the standard layout has the tokens on the third of four axes", () => {
