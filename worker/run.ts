@@ -19,6 +19,7 @@ import type { Part } from "./part.ts";
 import type { GeneratingProcess } from "./processes/generating-process.ts";
 import { answerParentProcess, reportStarted } from "./processes/parent-process.ts";
 import { WorkerShard } from "./shard.ts";
+import { startShards } from "./shard-starts.ts";
 import { startHealthServer } from "./telemetry/health.ts";
 import { Metrics } from "./telemetry/metrics.ts";
 import { QueueSums } from "./telemetry/queue-sums.ts";
@@ -53,10 +54,16 @@ export async function run(
 
   endOnStop(stop, parts, { seconds: env.DRAIN_SECONDS, log, stopTracing });
 
+  const shardProblems = () => shards.flatMap(({ problem }) => problem ?? []);
+  /** The problems of some shards, while others are served. */
+  const awayShards = () => {
+    const problems = shardProblems();
+    return problems.length < shards.length ? problems : [];
+  };
   const ownProblem = () => {
     if (stop.aborted) return "The worker drains";
-    const ofShard = shards.find(({ problem }) => problem !== null)?.problem;
-    if (ofShard) return ofShard;
+    const ofShards = shardProblems();
+    if (ofShards.length === shards.length) return ofShards[0]!;
     if (!isStarted) return loading() === "" ? STARTING : `${STARTING}. ${loading()}`;
     const models = started?.engine.cards.length ?? 0;
     return models > 0 && models === started!.away.reasons.size
@@ -76,6 +83,7 @@ export async function run(
         return {
           problem: problemOf(ownProblem(), state?.problem ?? null),
           away: state?.away ?? ownAway(),
+          problems: awayShards(),
         };
       },
       metrics: async () => {
@@ -107,8 +115,7 @@ export async function run(
     parts.push(...own);
     await Promise.all([generating?.startShard(deps), ...own.map(async (part) => part.ready?.())]);
   };
-  // Those that answer are served while others do not.
-  await Promise.all([...shards.map(startParts), child?.ready()]);
+  await Promise.all([startShards(shards, startParts), child?.ready()]);
   if (stop.aborted) return;
   isStarted = true;
   reportStarted();

@@ -18,33 +18,40 @@ import type { Metrics } from "./telemetry/metrics.ts";
 
 export class WorkerShard {
   readonly number: number;
-  readonly #count: number;
+  /** Resolves if the first connection fails or breaks. */
+  readonly away: Promise<void>;
+  readonly #all: readonly WorkerShard[];
   readonly #url: string;
   readonly #env: WorkerEnv;
   readonly #log: Logger;
   readonly #redis: Redis;
   #clock: WatchedClock | null = null;
+  #refusal: string | null = null;
 
   /** Begins to connect to all shards. */
   static connectAll(env: WorkerEnv, log: Logger): WorkerShard[] {
-    const urls = shardUrls(env.REDIS_URL);
-    return urls.map((_, number) => new WorkerShard(env, urls, number, log));
+    const all: WorkerShard[] = [];
+    for (const url of shardUrls(env.REDIS_URL)) all.push(new WorkerShard(env, url, all, log));
+    return all;
   }
 
-  private constructor(env: WorkerEnv, urls: readonly string[], number: number, log: Logger) {
-    this.number = number;
-    this.#count = urls.length;
-    this.#url = urls[number]!;
+  /** @param all the shards, of which this one becomes the next */
+  private constructor(env: WorkerEnv, url: string, all: readonly WorkerShard[], log: Logger) {
+    this.number = all.length;
+    this.#all = all;
+    this.#url = url;
     this.#env = env;
-    this.#log = urls.length === 1 ? log : log.child({ shard: number });
-    this.#redis = connectRedis(this.#url, this.#log, env);
+    this.#log = shardUrls(env.REDIS_URL).length === 1 ? log : log.child({ shard: this.number });
+    this.#redis = connectRedis(url, this.#log, env);
+    this.away = new Promise((resolve) => this.#redis.once("close", resolve));
   }
 
   /** Why no work is taken from it, in a sentence; null if it is. */
   get problem(): string | null {
-    const problem = isAnswering(this.#redis) ? this.#clock?.problem : "Redis does not answer";
+    const answering = isAnswering(this.#redis) ? this.#clock?.problem : "Redis does not answer";
+    const problem = this.#refusal ?? answering;
     if (!problem) return null;
-    return this.#count === 1 ? problem : `Shard ${this.number}: ${problem}`;
+    return this.#all.length === 1 ? problem : `Shard ${this.number}: ${problem}`;
   }
 
   /** Waits for Redis, checks it, and sets the clock by it. @throws Error if the server cannot hold the data */
@@ -54,7 +61,15 @@ export class WorkerShard {
     const { RESULT_TTL_SECONDS, STORED_MIB, LOCK_MS } = this.#env;
     await whenReady(redis);
     const { refusal, warning } = await checkServer(redis, this.#url);
-    const refused = refusal ?? (await checkShard(redis, this.number, this.#count));
+    const readyShards = () =>
+      Promise.all(
+        this.#all.map(async (shard) => {
+          await whenReady(shard.#redis);
+          return shard.#redis;
+        }),
+      );
+    const refused =
+      refusal ?? (await checkShard(redis, this.number, this.#all.length, readyShards));
     if (refused !== null) throw new Error(refused);
     if (warning !== null) log.warn(warning);
     this.#clock = await startClock(redis, log);
@@ -73,5 +88,12 @@ export class WorkerShard {
       metrics,
       lockMs: LOCK_MS,
     };
+  }
+
+  /** Gives it up: nothing of it has started. */
+  close(reason: string): void {
+    this.#refusal = reason;
+    this.#log.error(`The shard is not served until the worker is started again: ${reason}`);
+    this.#redis.disconnect();
   }
 }

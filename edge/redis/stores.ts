@@ -39,12 +39,7 @@ import { laneOf } from "../../shared/queue/lanes.ts";
 import { queueOverview, type QueueOverview } from "../../shared/queue/queue-overview.ts";
 import { QueueEstimate } from "../../shared/queue/queue-estimate.ts";
 import { redisNow } from "../../shared/redis/clock.ts";
-import {
-  BATCH_QUEUE,
-  DELIVERY_QUEUE,
-  QUEUE_PREFIX,
-  READINESS_KEY,
-} from "../../shared/redis/keys.ts";
+import { BATCH_QUEUE, DELIVERY_QUEUE, QUEUE_PREFIX } from "../../shared/redis/keys.ts";
 import { DeliveryStore, type DeliveryPayload } from "../../shared/webhooks/delivery-store.ts";
 import { EndpointStore } from "../../shared/webhooks/endpoint-store.ts";
 import { InboxStore, type InboxEntry } from "../../shared/webhooks/inbox-store.ts";
@@ -56,6 +51,7 @@ import { connect, useToFollow } from "./connection.ts";
 import { Fleet } from "./fleet.ts";
 import type { Authority } from "./key-watch.ts";
 import type { FollowRequest, LogReader, WaitRequest } from "./follow.ts";
+import { Readiness } from "./readiness.ts";
 import { logsOver } from "./shared-logs.ts";
 import { TicketStore } from "./tickets.ts";
 
@@ -150,6 +146,10 @@ export class RequestStores {
 
   get publisher(): WebhookPublisher {
     return new WebhookPublisher(this.#redis, this.#queue<DeliveryPayload>(DELIVERY_QUEUE));
+  }
+
+  get readiness(): Readiness {
+    return new Readiness(this.#redis, this.shard);
   }
 
   get queueEstimate(): QueueEstimate {
@@ -310,14 +310,6 @@ export class RequestStores {
   /** The time of Redis, in Unix ms: the clocks of edges and workers may differ. */
   now(): Promise<number> {
     return redisNow(this.#redis);
-  }
-
-  /**
-   * Whether Redis takes writes. A full Redis is asked too and says yes, because everything but submissions goes on.
-   * @throws an error that isRedisFailure recognises, if Redis does not answer, is a replica, or has too few replicas
-   */
-  async requireWritable(): Promise<void> {
-    await this.#redis.del(READINESS_KEY);
   }
 
   /** Closes the request's own connection. */

@@ -1,8 +1,9 @@
 /** The operator's view of all tenants: the sums of what each shard has. Each shard is asked at the same time. */
+import { AppError } from "../../shared/api/errors.ts";
 import type { QueueOverview } from "../../shared/queue/queue-overview.ts";
 import type { Days } from "../../shared/usage/store.ts";
 import { ACTIVITY_SUMS } from "../../shared/usage/usage-lua.ts";
-import type { PublicKey } from "../../shared/webhooks/signing.ts";
+import type { LiveWorker } from "../../shared/workers/registry.ts";
 import type { RequestShards } from "../redis/request-shards.ts";
 import type { RequestStores } from "../redis/stores.ts";
 
@@ -37,10 +38,13 @@ export async function allQueues(shards: RequestShards): Promise<QueueOverview> {
   return { lanes, moreLanes: sumOf(all.map(({ moreLanes }) => moreLanes)) };
 }
 
-/** Running jobs of all tenants, as of one shard. */
+/** Running jobs of all tenants, at most as many as of one shard: of more, each shard's in turn. */
 export async function allRunningJobs(shards: RequestShards) {
   const all = await onEach(shards, (stores) => stores.runningJobs());
-  const jobs = all.flatMap((part) => part.jobs);
+  const jobs = all
+    .flatMap((part) => part.jobs.map((job, turn) => ({ job, turn })))
+    .toSorted((a, b) => a.turn - b.turn)
+    .map(({ job }) => job);
   const left = Math.max(0, jobs.length - JOBS_MAX);
   return { jobs: jobs.slice(0, JOBS_MAX), more: left + sumOf(all.map(({ more }) => more)) };
 }
@@ -85,29 +89,29 @@ export async function shardOfJob(
 }
 
 /**
- * The public keys of a tenant, whose shard is not known.
- * @throws an error of Redis if one shard does not answer and no other has the tenant
+ * Resolves if a shard can be used: the tenants of the others get 503 meanwhile. It can if it takes writes, and has its place in REDIS_URL.
+ * @param onRefusal called for each that has another place, with what is wrong
+ * @throws the error of the first
  */
-export async function publicKeysOf(shards: RequestShards, tenant: string): Promise<PublicKey[]> {
-  const [first, ...others] = shards.all();
-  // All in any case: otherwise the time of the reply would tell which tenants exist.
-  const ofFirst = first!.signingKeys.publicKeys(tenant);
-  if (others.length === 0) return ofFirst;
-  const all = [first!, ...others].map(({ signingKeys }) => signingKeys.liveKeys(tenant));
-  const [known, ...live] = await Promise.allSettled([ofFirst, ...all]);
-  const found = live.flatMap((reply) => (reply.status === "fulfilled" ? reply.value : []));
-  if (found.length > 0) return found;
-  const failed = live.find((reply) => reply.status === "rejected");
-  if (failed) throw failed.reason;
-  return (known as PromiseFulfilledResult<PublicKey[]>).value;
-}
-
-/** Resolves if a shard takes writes: the tenants of the others get 503 meanwhile. @throws the error of the first */
-export async function requireWritableShard(shards: RequestShards): Promise<void> {
-  try {
-    await Promise.any(shards.all().map((stores) => stores.requireWritable()));
-  } catch (error) {
-    throw (error as AggregateError).errors[0];
+export async function requireUsableShard(
+  shards: RequestShards,
+  onRefusal: (refusal: string) => void,
+): Promise<void> {
+  const all = shards.all();
+  const ask = async ({ readiness }: RequestStores) => {
+    const [refusal] = await Promise.all([
+      readiness.shardRefusal(all.length),
+      readiness.requireWritable(),
+    ]);
+    if (refusal === null) return;
+    onRefusal(refusal);
+    throw new AppError("queue_unavailable", "The URLs of the queues are in a wrong order");
+  };
+  // All in any case: a shard that can be used hides no refusal.
+  const replies = await Promise.allSettled(all.map(ask));
+  const [first] = replies;
+  if (first?.status === "rejected" && replies.every(({ status }) => status === "rejected")) {
+    throw first.reason;
   }
 }
 
@@ -116,6 +120,23 @@ export async function setPaused(shards: RequestShards, model: string, isPaused: 
   await onEach(shards, ({ fleet }) =>
     isPaused ? fleet.pauseModel(model) : fleet.resumeModel(model),
   );
+}
+
+/** Since when each model is paused (Unix ms), by its id, if it is on any shard: one that was added later was not told. */
+export async function allPaused(shards: RequestShards): Promise<ReadonlyMap<string, number>> {
+  const all = await onEach(shards, ({ fleet }) => fleet.pausedModels());
+  const latestFirst = all.flatMap((paused) => [...paused]).toSorted((a, b) => b[1] - a[1]);
+  return new Map(latestFirst);
+}
+
+/** All live workers. One that cannot reach a shard is known to the others. */
+export async function allWorkers(shards: RequestShards): Promise<LiveWorker[]> {
+  const found = (await onEach(shards, ({ fleet }) => fleet.workers())).flat();
+  const byId = Map.groupBy(found, ({ id }) => id);
+  return Array.from(byId.values(), (reports) => ({
+    ...reports[0]!,
+    isDraining: reports.some(({ isDraining }) => isDraining),
+  }));
 }
 
 /** Drains a worker, which reads it from any shard. @returns false if no such worker lives */

@@ -3,7 +3,7 @@ import * as v from "valibot";
 import { AppError } from "../../shared/api/errors.ts";
 import { field } from "../../shared/api/schema.ts";
 import { route, type Route } from "../http/route.ts";
-import { requireWritableShard } from "../requests/all-shards.ts";
+import { requireUsableShard } from "../requests/all-shards.ts";
 import type { RouteSettings } from "./settings.ts";
 
 const Health = v.strictObject({ status: field(v.literal("ok"), "Always `ok`.") });
@@ -29,7 +29,9 @@ const ROOT_PATHS = [
   { path: "/v1", operationId: "getServiceOfVersion" },
 ] as const;
 
-export function healthRoutes({ document }: Pick<RouteSettings, "document">): Route[] {
+export function healthRoutes({ document, log }: Pick<RouteSettings, "document" | "log">): Route[] {
+  /** Anybody may request `/readyz`: each refusal is logged once. */
+  const logged = new Set<string>();
   const { version } = (document["info"] ?? { version: "" }) as { readonly version: string };
   return [
     ...HEALTH_PATHS.map((names) =>
@@ -89,7 +91,11 @@ export function healthRoutes({ document }: Pick<RouteSettings, "document">): Rou
       },
       async (c, { json }) => {
         if (c.var.isStopping()) throw new AppError("queue_unavailable", "The edge is stopping");
-        await requireWritableShard(c.var.shards);
+        await requireUsableShard(c.var.shards, (refusal) => {
+          if (logged.has(refusal)) return;
+          logged.add(refusal);
+          log({ event: refusal });
+        });
         return json(200, { status: "ok" });
       },
     ),

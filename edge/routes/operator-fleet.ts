@@ -18,7 +18,14 @@ import { jobNotFound } from "../../shared/submission/submission.ts";
 import type { LiveWorker } from "../../shared/workers/registry.ts";
 import type { AppContext } from "../http/context.ts";
 import { route, type Route } from "../http/route.ts";
-import { allRunningJobs, drainOnAll, setPaused, shardOfJob } from "../requests/all-shards.ts";
+import {
+  allPaused,
+  allRunningJobs,
+  allWorkers,
+  drainOnAll,
+  setPaused,
+  shardOfJob,
+} from "../requests/all-shards.ts";
 import { JOB_ID } from "../requests/job-access.ts";
 import { modelStatus, slotsOf } from "./models.ts";
 
@@ -50,7 +57,7 @@ function workerRoutes(): Route[] {
         replies: { 200: { description: "The workers.", schema: OperatorWorkerList } },
       },
       async (c, { json }) => {
-        const workers = await c.var.stores.fleet.workers();
+        const workers = await allWorkers(c.var.shards);
         return json(200, { object: "list", data: workers.map(toOperatorWorker) });
       },
     ),
@@ -69,7 +76,7 @@ function workerRoutes(): Route[] {
       },
       async (c, { params, json }) => {
         const isDrained = await drainOnAll(c.var.shards, params.id);
-        const worker = (await c.var.stores.fleet.workers()).find(({ id }) => id === params.id);
+        const worker = (await allWorkers(c.var.shards)).find(({ id }) => id === params.id);
         if (!isDrained || worker === undefined) {
           throw new AppError("not_found", "There is no such live worker");
         }
@@ -94,8 +101,8 @@ function pauseRoutes(): Route[] {
         replies: { 200: { description: "The models.", schema: OperatorModelList } },
       },
       async (c, { json }) => {
-        const { fleet } = c.var.stores;
-        const [models, paused] = await Promise.all([fleet.models(), fleet.pausedModels()]);
+        const { stores, shards } = c.var;
+        const [models, paused] = await Promise.all([stores.fleet.models(), allPaused(shards)]);
         const ids = new Set([...models.map(({ card }) => card.id), ...paused.keys()]);
         const data = [...ids]
           .toSorted()
@@ -245,15 +252,15 @@ function toOperatorModel(
 }
 
 async function readOperatorModel(c: AppContext, id: string): Promise<OperatorModel> {
-  const { fleet } = c.var.stores;
-  const [workers, paused] = await Promise.all([fleet.workersOf(id), fleet.pausedModels()]);
+  const { stores, shards } = c.var;
+  const [workers, paused] = await Promise.all([stores.fleet.workersOf(id), allPaused(shards)]);
   return toOperatorModel(id, workers, paused);
 }
 
 /** @throws AppError model_not_found unless the model is known or paused */
 async function requireKnownModel(c: AppContext, id: string): Promise<void> {
-  const { fleet } = c.var.stores;
-  if ((await fleet.model(id)) !== null || (await fleet.pausedModels()).has(id)) return;
+  const { stores, shards } = c.var;
+  if ((await stores.fleet.model(id)) !== null || (await allPaused(shards)).has(id)) return;
   throw new AppError("model_not_found", `There is no model ${id}`, { param: "id" });
 }
 

@@ -11,8 +11,8 @@ import {
 } from "../../shared/api/webhooks.ts";
 import type { LiveKey } from "../../shared/webhooks/signing-store.ts";
 import { publicJwk, publicKeyText } from "../../shared/webhooks/signing.ts";
+import type { AppContext } from "../http/context.ts";
 import { jsonBody, route, type ContractPart, type Route } from "../http/route.ts";
-import { publicKeysOf } from "../requests/all-shards.ts";
 
 const OVERLAP_SECONDS = 24 * 3600;
 /** A new key signs at once, but the key before it also signs for longer than this. */
@@ -24,6 +24,11 @@ const TENANT: ContractPart = {
       v.pipe(v.string(), v.minLength(1)),
       "The tenant whose keys are returned. The `jwks_url` of `GET /v1/webhook_keys` contains it.",
       { examples: ["acme"] },
+    ),
+    shard: field(
+      v.optional(v.pipe(v.string(), v.regex(/^\d{1,2}$/)), "0"),
+      "The number of the tenant's shard, which the `jwks_url` contains if it is not 0.",
+      { examples: ["1"] },
     ),
   },
 };
@@ -45,9 +50,12 @@ export function webhookKeyRoutes(): Route[] {
       },
       async (c, { json }) => {
         const { tenant } = c.var.principal;
-        const keys = await c.var.stores.signingKeys.liveKeys(tenant);
-        const { origin } = new URL(c.var.publicUrl);
-        const jwks_url = `${origin}/.well-known/jwks.json?tenant=${encodeURIComponent(tenant)}`;
+        const { shard, signingKeys } = c.var.stores;
+        const keys = await signingKeys.liveKeys(tenant);
+        const url = new URL("/.well-known/jwks.json", c.var.publicUrl);
+        url.searchParams.set("tenant", tenant);
+        if (shard > 0) url.searchParams.set("shard", String(shard));
+        const jwks_url = url.href;
         return json(200, { object: "list", data: keys.map(toWebhookKey), jwks_url });
       },
     ),
@@ -101,12 +109,21 @@ export function webhookKeyRoutes(): Route[] {
           const message = "tenant is required: the jwks_url of GET /v1/webhook_keys has it";
           throw new AppError("invalid_request", message, { param: "tenant" });
         }
-        const keys = await publicKeysOf(c.var.shards, tenant);
+        const keys = await shardStores(c).signingKeys.publicKeys(tenant);
         c.header("Cache-Control", `public, max-age=${JWKS_CACHE_SECONDS}`);
         return json(200, { keys: keys.map(publicJwk) });
       },
     ),
   ];
+}
+
+/** The stores of the shard that the URL names. Others are not asked: their state would tell which tenants exist. */
+function shardStores(c: AppContext) {
+  const shard = c.req.query("shard") ?? "0";
+  const stores = /^\d{1,2}$/.test(shard) ? c.var.shards.of(Number(shard)) : null;
+  if (stores !== null) return stores;
+  const message = "There is no such shard: the jwks_url of GET /v1/webhook_keys has the right one";
+  throw new AppError("invalid_request", message, { param: "shard" });
 }
 
 function toWebhookKey(key: LiveKey): WebhookKey {

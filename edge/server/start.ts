@@ -1,18 +1,16 @@
 /**
  * The start of the self-hosted edge: a Node process that serves the app with two connections to each Redis, one for commands and one for all
- * streams. In this order: it checks the configuration (../runtime/env.ts, settings.ts), listens, says that it is ready when Redis has
+ * streams. In this order: it checks the configuration (../runtime/env.ts, settings.ts), listens, says that it is ready when a Redis has
  * answered, and on SIGTERM or SIGINT finishes what it can and exits. This folder is the only one of the edge that may use Node; nothing
  * else of it is imported.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout } from "node:timers/promises";
-import { checkServer, type ServerCheck } from "../../shared/redis/server-check.ts";
+import { checkServer } from "../../shared/redis/server-check.ts";
 import { checkShard } from "../../shared/redis/shards.ts";
 import { createApp } from "../app.ts";
 import document from "../docs/openapi.json" with { type: "json" };
 import { CardCache } from "../redis/card-cache.ts";
-import type { MarkingRedis } from "../redis/connection.ts";
 import { envsOfShards } from "../redis/request-shards.ts";
 import { connectShared } from "../redis/shared-connection.ts";
 import { logsOver } from "../redis/shared-logs.ts";
@@ -22,6 +20,7 @@ import { log } from "../runtime/log.ts";
 import { FormatCompiler } from "./format-compiler.ts";
 import { EdgeMetrics } from "./metrics.ts";
 import { EdgeServer } from "./server.ts";
+import { ShardChecks } from "./shard-checks.ts";
 import { parseSettings, type Settings } from "./settings.ts";
 
 /** A file that `npm run edge` and the build of the image write (infra/pages/write.ts); empty if it is missing. */
@@ -61,19 +60,19 @@ export async function start(stop: AbortSignal): Promise<void> {
     const { env, logs, commands: redis, cards } = shards[shard]!;
     return new RequestStores(env, logs, { redis, cards }, shard);
   };
-  const usable = Promise.all(
-    shards.map(({ commands, env }, shard) =>
-      untilUsable(
-        commands,
-        async () => {
-          const result = await checkServer(commands, env.REDIS_URL);
-          const refusal = result.refusal ?? (await checkShard(commands, shard, shards.length));
-          return { ...result, refusal };
-        },
-        () => openStores(shard).requireWritable(),
-      ),
-    ),
-  );
+  const checks = new ShardChecks(log, exitWith);
+  const count = shards.length;
+  const allCommands = shards.map(({ commands }) => commands);
+  const usable = shards.map(({ commands, env }, shard) => {
+    const check = async () => {
+      const result = await checkServer(commands, env.REDIS_URL);
+      const refusal =
+        result.refusal ?? (await checkShard(commands, shard, count, async () => allCommands));
+      return { ...result, refusal };
+    };
+    const requireWritable = () => openStores(shard).readiness.requireWritable();
+    return checks.untilUsable(commands, { check, requireWritable }, count === 1 ? null : shard);
+  });
   const compiler = new FormatCompiler((event) => log({ event, level: "warn" })).start();
   let referenceScript: string | null = null;
   const app = createApp({
@@ -120,7 +119,10 @@ export async function start(stop: AbortSignal): Promise<void> {
   }
   const url = await server.listen().catch(cannotListen("PORT", PORT));
   log({ event: "Edge listening", level: "info", details: { url } });
-  void usable.then(() => log({ event: "Edge ready", level: "info", details: { url } }));
+  // As `/readyz`: the tenants of the other shards get 503 meanwhile.
+  void Promise.race(usable).then(() =>
+    log({ event: "Edge ready", level: "info", details: { url } }),
+  );
 
   const end = async () => {
     const details = { signal: String(stop.reason), seconds: settings.DRAIN_SECONDS };
@@ -148,59 +150,6 @@ function connectShard(env: Env, metrics: EdgeMetrics) {
     waitsForServer: true,
   });
   return { env, commands, logs: logsOver(streams, env), cards: new CardCache() };
-}
-
-/** The pause between two checks of a server that answers none, loads its data or takes no writes. */
-const CHECK_PAUSE_MS = 1_000;
-
-/**
- * Resolves when a server that can hold the data takes writes, as `/readyz` asks. Before, it ends the process if the server that is
- * reached cannot hold the data. A failover may lead to another server, so each new connection is checked; later a refusal is only
- * logged, because other requests are in progress.
- */
-function untilUsable(
-  redis: MarkingRedis,
-  checkUsable: () => Promise<ServerCheck>,
-  requireWritable: () => Promise<void>,
-): Promise<void> {
-  const usable = Promise.withResolvers<void>();
-  let isUsable = false;
-  let isLogged = false;
-  let connection = new AbortController();
-  const notYet = (error: unknown) => {
-    if (isUsable || isLogged) return;
-    isLogged = true;
-    const event = "Redis does not answer or takes no writes: the edge is not ready";
-    log({ event, level: "warn", error });
-  };
-  /** Asks until there is an answer; null if the next connection is there before, which is checked instead. */
-  const answerOf = async <T>(replaced: AbortSignal, ask: () => Promise<T>): Promise<T | null> => {
-    while (!replaced.aborted) {
-      try {
-        return await ask();
-      } catch (error) {
-        notYet(error);
-      }
-      await setTimeout(CHECK_PAUSE_MS);
-    }
-    return null;
-  };
-  const check = async () => {
-    connection.abort();
-    connection = new AbortController();
-    const { signal } = connection;
-    const result = await answerOf(signal, checkUsable);
-    if (result === null) return;
-    const { refusal, warning } = result;
-    if (refusal !== null && !isUsable) exitWith(refusal);
-    if (refusal !== null) log({ event: refusal });
-    if (warning !== null) log({ event: warning, level: "warn" });
-    if (isUsable) return;
-    isUsable = (await answerOf(signal, () => requireWritable().then(() => true))) ?? false;
-    if (isUsable) usable.resolve();
-  };
-  redis.on("ready", () => void check()).on("error", notYet);
-  return usable.promise;
 }
 
 function exitWith(message: string): never {

@@ -1,16 +1,21 @@
 /** Finds a Redis and creates API keys for `npm run demo` and `npm run dev`. */
 import { KeyRegistry } from "../../shared/keys/registry.ts";
+import { shardUrls } from "../../shared/redis/url.ts";
 import type { Child } from "../stack/process.ts";
 import { connectRedis, startRedis, withoutPassword } from "../stack/redis.ts";
+import { UserError } from "../stack/user-error.ts";
 import { printLabelled } from "./terminal.ts";
 
 /**
  * Finds the Redis at REDIS_URL, or starts a new server if that is not set; `child` is then the server's process.
- * @throws UserError if the Redis does not answer or no server can be started
+ * @throws UserError if the Redis does not answer, several are given, or no server can be started
  */
 export async function redisForCommand(): Promise<{ redisUrl: string; child: Child | null }> {
   const url = process.env["REDIS_URL"];
   if (url !== undefined && url !== "") {
+    if (shardUrls(url).length > 1) {
+      throw new UserError("REDIS_URL: this command works with one Redis; give it one URL");
+    }
     (await connectRedis(url)).disconnect();
     printLabelled("redis", `${withoutPassword(url)} (REDIS_URL)`);
     return { redisUrl: url, child: null };

@@ -25,18 +25,21 @@ export async function connectShards(urls: string): Promise<Shard[]> {
   );
   try {
     for (const result of connected) if (result.status === "rejected") throw result.reason;
-    return await Promise.all(clients.map((redis, place) => openShard(redis, place, all.length)));
+    return await Promise.all(clients.map((redis, place) => openShard(redis, place, clients)));
   } catch (error) {
     for (const redis of clients) redis.disconnect();
     throw error;
   }
 }
 
-async function openShard(redis: Redis, place: number, count: number): Promise<Shard> {
-  const refusal = await checkShard(redis, place, count);
+async function openShard(redis: Redis, place: number, all: readonly Redis[]): Promise<Shard> {
+  if (all.length === 1) {
+    const number = await shardNumber(redis);
+    return { number, redis, keys: new KeyRegistry(redis, number) };
+  }
+  const refusal = await checkShard(redis, place, all.length, async () => all);
   if (refusal !== null) throw new UserError(refusal);
-  const number = count === 1 ? await shardNumber(redis) : place;
-  return { number, redis, keys: new KeyRegistry(redis, number) };
+  return { number: place, redis, keys: new KeyRegistry(redis, place) };
 }
 
 /** The shard that has an API key; null if none has. */

@@ -170,9 +170,11 @@ export async function connectRedis(url: string): Promise<Redis> {
   }
 }
 
-/** The URL with its password replaced by ***, for messages. */
+/** One or several URLs with their passwords replaced by ***, for messages. */
 export function withoutPassword(url: string): string {
-  return url.replace(/(\/\/[^/:@]*):[^@/]*@/, "$1:***@");
+  return url
+    .replace(/(\/\/[^/:@\s]*):[^@/\s]*@/g, "$1:***@")
+    .replace(/(sentinel_password=)[^&\s]*/g, "$1***");
 }
 
 /** Keys that take time to load. Redis answers LOADING between groups of 1,024. */

@@ -181,7 +181,7 @@ export class JobConsumer {
   async #takeJobFor(hasSlot: boolean): Promise<number> {
     const { slots, leaseMs, attemptsMax, away } = this.#deps;
     const lanes = this.#lanes.next(away?.reasons);
-    const suspectAfterMs = hasSlot ? slots.suspectAfterMs() : null;
+    const suspectAfterMs = hasSlot ? slots.suspectAfterMs(this.#slotUser) : null;
     this.#running.expectJob();
     const { job, newer, waitMs } = await this.#leases.take({
       lanes,

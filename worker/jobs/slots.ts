@@ -27,6 +27,8 @@ export class Slots {
   #users: SlotUser[] = [];
   /** Those that have found no free slot. */
   readonly #refused = new Set<SlotUser>();
+  /** The one whose order, which is on its way, may take a suspect. */
+  #suspectTaker: SlotUser | null = null;
 
   /** @param count of jobs that run at the same time, at most */
   constructor(count: number) {
@@ -53,8 +55,9 @@ export class Slots {
     return isFree;
   }
 
-  /** The user has found no job. */
+  /** The user's order has been answered. A slot for which it has taken no job is free again. */
   release(user: SlotUser): void {
+    if (this.#suspectTaker === user) this.#suspectTaker = null;
     if (this.#reserved.delete(user)) this.#wakeRefused();
   }
 
@@ -70,12 +73,19 @@ export class Slots {
   }
 
   /**
-   * How long a suspect must have waited to be taken now, in ms; null if none may be taken, because another job, which may be a
-   * suspect too, has no token yet.
+   * How long a suspect must have waited to be taken with the user's order, in ms; null if none may be taken, because another job, which
+   * may be a suspect too, has no token yet, or another user's order may take a suspect now. Jobs and orders of a shard that does not
+   * answer do not count: they would keep suspects from all workers until it is back.
    */
-  suspectAfterMs(): number | null {
-    if (this.#runs.size === 0) return 0;
-    return [...this.#runs.keys()].every((run) => run.tokens > 0) ? SUSPECT_WAIT_MS : null;
+  suspectAfterMs(user: SlotUser): number | null {
+    const taker = this.#suspectTaker;
+    if (taker !== null && taker !== user && taker.isAnswering()) return null;
+    const isSettled = [...this.#runs].every(
+      ([run, by]) => run.tokens > 0 || (by !== user && !by.isAnswering()),
+    );
+    if (!isSettled) return null;
+    this.#suspectTaker = user;
+    return this.#runs.size === 0 ? 0 : SUSPECT_WAIT_MS;
   }
 
   #wakeRefused(): void {

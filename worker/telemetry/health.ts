@@ -9,6 +9,8 @@ export interface HealthSources {
     readonly problem: string | null;
     /** Why single models cannot be served now, by their ids. */
     readonly away: Readonly<Record<string, string>>;
+    /** Why no work is taken from single shards, in a sentence each. */
+    readonly problems: readonly string[];
   }>;
   /** The metrics in Prometheus' text format. */
   readonly metrics: () => Promise<string>;
@@ -27,10 +29,13 @@ export async function startHealthServer(
     if (path === "/metrics") return [200, await metrics(), Registry.PROMETHEUS_CONTENT_TYPE];
     if (path === "/healthz") return [200, JSON.stringify({ status: "ok" })];
     if (path !== "/readyz") return [404, JSON.stringify({ status: "not found" })];
-    const { problem: reason, away } = await state();
-    const models = Object.keys(away).length > 0 && { away };
-    if (reason === null) return [200, JSON.stringify({ status: "ok", ...models })];
-    return [503, JSON.stringify({ status: "not ready", reason, ...models })];
+    const { problem: reason, away, problems } = await state();
+    const details = {
+      ...(Object.keys(away).length > 0 && { away }),
+      ...(problems.length > 0 && { problems }),
+    };
+    if (reason === null) return [200, JSON.stringify({ status: "ok", ...details })];
+    return [503, JSON.stringify({ status: "not ready", reason, ...details })];
   };
   const server = createServer((request, response) => {
     void reply(request.url)

@@ -29,7 +29,7 @@ async function queuedJob(): Promise<string> {
 test("a cancellation that a disconnect started succeeds although the request then waits for its job", async () => {
   const id = await queuedJob();
   const stores = new RequestStores(parseEnv({ REDIS_URL: url }), sharedLogs);
-  await stores.requireWritable();
+  await stores.readiness.requireWritable();
   // The cancellation must then send its script's text after the server has refused the hash.
   await redis.script("FLUSH");
   const cancellation = stores.jobs.cancel(id);

@@ -27,6 +27,8 @@ test.for([
   ["redis://127.0.0.1:6379", "redis://127.0.0.1:6379"],
   ["redis://:secret@host:6379/1", "redis://:***@host:6379/1"],
   ["rediss://user:secret@host", "rediss://user:***@host"],
+  ["redis://:a@host redis://user:b@other", "redis://:***@host redis://user:***@other"],
+  ["redis+sentinel://h/m?sentinel_password=a", "redis+sentinel://h/m?sentinel_password=***"],
 ])("%s is displayed as %s", ([url, shown]) => {
   expect(withoutPassword(url ?? "")).toBe(shown);
 });

@@ -71,12 +71,37 @@ test("jobs and orders of a shard that does not answer take no slot from the othe
 test("a suspect is taken at once by an idle worker only, and not beside a job without a token on any shard", () => {
   const slots = new Slots(3);
   const [a, b] = [new Consumer(slots, "a", 0), new Consumer(slots, "b", 0)];
-  expect(slots.suspectAfterMs()).toBe(0);
+  expect(slots.suspectAfterMs(a)).toBe(0);
+  slots.release(a);
   const [first, second] = [newRun(), newRun()];
   slots.add(a, first);
   slots.add(b, second);
   first.tokens = 1;
-  expect(slots.suspectAfterMs()).toBeNull();
+  expect(slots.suspectAfterMs(a)).toBeNull();
+  // A job that waits for a silent Redis does not keep the suspects of the other shards.
+  b.isAnswering = () => false;
+  expect(slots.suspectAfterMs(a)).toBe(30_000);
+  slots.release(a);
+  b.isAnswering = () => true;
   second.tokens = 1;
-  expect(slots.suspectAfterMs()).toBe(30_000);
+  expect(slots.suspectAfterMs(a)).toBe(30_000);
+});
+
+test("of two orders that are on their way to two shards, one may take a suspect", () => {
+  const slots = new Slots(3);
+  const [a, b] = [new Consumer(slots, "a", 0), new Consumer(slots, "b", 0)];
+  slots.reserve(a);
+  slots.reserve(b);
+  expect(slots.suspectAfterMs(a)).toBe(0);
+  expect(slots.suspectAfterMs(b)).toBeNull();
+  a.isAnswering = () => false;
+  expect(slots.suspectAfterMs(b)).toBe(0);
+  slots.release(b);
+  a.isAnswering = () => true;
+  const suspect = newRun();
+  slots.add(a, suspect);
+  slots.release(a);
+  expect(slots.suspectAfterMs(b)).toBeNull();
+  suspect.tokens = 1;
+  expect(slots.suspectAfterMs(b)).toBe(30_000);
 });

@@ -6,9 +6,10 @@ import { Metrics } from "../../../worker/telemetry/metrics.ts";
 const metrics = new Metrics({ version: "1.2.3", commit: "" });
 let problem: string | null = null;
 let away: Record<string, string> = {};
+let problems: string[] = [];
 const start = (port: number) =>
   startHealthServer(port, {
-    state: async () => ({ problem, away }),
+    state: async () => ({ problem, away, problems }),
     metrics: () => metrics.registry.metrics(),
   });
 
@@ -28,6 +29,9 @@ test("/healthz is 200 while the worker runs, /readyz while it takes work and els
   away = { "legal-70b": "The base model big: the connection failed" };
   expect(await reply("/readyz")).toEqual([200, { status: "ok", away }]);
   away = {};
+  problems = ["Shard 1: Redis does not answer"];
+  expect(await reply("/readyz")).toEqual([200, { status: "ok", problems }]);
+  problems = [];
   expect(await reply("/")).toEqual([404, { status: "not found" }]);
   server.closeAllConnections();
   server.close();

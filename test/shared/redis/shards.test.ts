@@ -1,0 +1,64 @@
+/** The numbers of shards. Databases of one server stand for the Redis of several. */
+import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import type { Redis } from "ioredis";
+import { connectRedis, startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
+import { KeyRegistry } from "../../../shared/keys/registry.ts";
+import { checkShard, shardNumber, shardRefusal } from "../../../shared/redis/shards.ts";
+
+let server: RedisServer;
+let a: Redis, b: Redis, c: Redis;
+beforeAll(async () => {
+  server = await startRedis();
+  [a, b, c] = (await Promise.all([0, 1, 2].map((db) => connectRedis(`${server.url}/${db}`)))) as [
+    Redis,
+    Redis,
+    Redis,
+  ];
+});
+beforeEach(() => a.flushall());
+afterAll(async () => {
+  for (const redis of [a, b, c]) redis.disconnect();
+  await server.stop();
+});
+
+/** Checks all, as a process that starts with these URLs. */
+const check = (...all: Redis[]) =>
+  Promise.all(all.map((redis, place) => checkShard(redis, place, all.length, async () => all)));
+
+const numbers = () => Promise.all([a, b, c].map((redis) => shardNumber(redis)));
+
+test("a new Redis gets the number of its place, and keeps it", async () => {
+  expect(await check(a, b)).toEqual([null, null]);
+  expect(await check(a, b, c)).toEqual([null, null, null]);
+  expect(await numbers()).toEqual([0, 1, 2]);
+  expect(await check(a, c)).toEqual([
+    null,
+    expect.stringContaining("URL 2 of REDIS_URL leads to the Redis that was URL 3: "),
+  ]);
+});
+
+test("a Redis with API keys that was alone can only be the first, and the right order works after a wrong one", async () => {
+  await new KeyRegistry(a).create("old");
+  const [, refusal] = await check(b, a);
+  expect(refusal).toBe(
+    "URL 2 of REDIS_URL leads to the Redis that was URL 1: the order must not change. If that Redis has no data, this makes it new: HDEL {trimtab}:shard number",
+  );
+  expect(await check(a, b)).toEqual([null, null]);
+});
+
+test("a wrong list numbers none of its new Redis", async () => {
+  await check(a, b);
+  const [, ofNew, ofKnown] = await check(a, c, b);
+  expect(ofNew).toBe(ofKnown);
+  expect(ofKnown).toContain("URL 3 of REDIS_URL leads to the Redis that was URL 2: ");
+  expect(await check(a, b, c)).toEqual([null, null, null]);
+});
+
+test("a shard that is given alone is refused", async () => {
+  await check(a, b);
+  expect(await check(b)).toEqual([
+    "REDIS_URL leads to the Redis that was URL 2 of several: give them all, in the same order",
+  ]);
+  expect(await check(a)).toEqual([null]);
+  expect(await shardRefusal(b, 1, 2)).toBeNull();
+});
