@@ -1,6 +1,6 @@
 /**
- * Decides how many tokens to draft for speculative decoding, and drafts tokens by prompt lookup. Drafts only decide how many
- * tokens one run verifies, so this file affects the speed and never the output.
+ * Decides how many tokens to draft for speculative decoding. Drafts only decide how many tokens one run verifies, so this file
+ * affects the speed and never the output.
  */
 
 /** Most tokens that one verification can produce. */
@@ -41,26 +41,6 @@ export function draftWidth(
     if (speed > best.speed) best = { width, speed };
   }
   return best;
-}
-
-/** Tokens of the n-gram that prompt lookup searches for. */
-const LOOKUP_TOKENS = 3;
-
-/**
- * Prompt lookup decoding: finds the latest earlier occurrence of the text's last three tokens.
- * @returns up to `count` tokens that followed it; [] if there is none
- */
-export function promptLookup(history: readonly number[], count: number): number[] {
-  const end = history.length - LOOKUP_TOKENS;
-  for (let start = end - 1; start >= 0; start--) {
-    let matches = 0;
-    while (matches < LOOKUP_TOKENS && history[start + matches] === history[end + matches])
-      matches++;
-    if (matches === LOOKUP_TOKENS) {
-      return history.slice(start + LOOKUP_TOKENS, start + LOOKUP_TOKENS + count);
-    }
-  }
-  return [];
 }
 
 /** Smallest weight of a new observation. With it the mean covers about the last 20 observations. */

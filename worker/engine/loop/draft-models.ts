@@ -45,7 +45,7 @@ export async function draftWithModels(
       };
       const startedMs = performance.now();
       const next = active.filter(isContinued);
-      if (next.length > 0) costs.choosingMs.observe((performance.now() - startedMs) / next.length);
+      if (next.length > 0) costs.recordChoosing((performance.now() - startedMs) / next.length);
       active = next;
     }
   } finally {

@@ -3,7 +3,6 @@
  * the pair runs ahead of the output, also beside a stream: then they are there when its lead was right to the end.
  */
 import type { DraftSource } from "../../engine-client/messages.ts";
-import { promptLookup } from "../decode/draft.ts";
 import type { BaseRow } from "../remote/base-row.ts";
 import type { RemoteBase } from "../remote/remote-base.ts";
 import { MARGIN_MAX } from "./draft-margins.ts";
@@ -131,7 +130,7 @@ export class RemoteDrafts {
     pairLogits: readonly Float32Array[],
     token: number,
   ): boolean {
-    const { drafts } = this.#options.sequence;
+    const { drafts, lookup } = this.#options.sequence;
     const draft = this.#called > 0 ? this.path.tokens[0] : undefined;
     const source = draft !== undefined ? this.#source : baseToken !== null ? "base" : null;
     const isAccepted = (draft ?? baseToken) === token;
@@ -139,7 +138,7 @@ export class RemoteDrafts {
       drafts[source].drafted++;
       if (isAccepted) drafts[source].accepted++;
     }
-    const [found] = promptLookup(this.#context, 1);
+    const [found] = lookup.find(1);
     this.policy.observe(
       this.#expertDraft(pairLogits, token),
       found === undefined ? null : found === token,
@@ -233,13 +232,13 @@ export class RemoteDrafts {
     return this.policy.choose({
       rowsMax,
       tokensLeft: sequence.request.output.tokensLeft,
-      found: promptLookup(this.#context, FOUND_MAX),
+      found: sequence.lookup.find(FOUND_MAX),
       hasExpert: sequence.draftModel !== null,
       ready: this.path.tokens.length,
       canStream: calls.canStream,
       canLead: calls.canLead,
       lists: this.#liftMax > 0 ? "lifted" : "plain",
-      contextTokens: base.hasSlots ? this.#context.length : 0,
+      contextTokens: base.hasSlots ? sequence.lookup.length : 0,
       promptsFilled: this.#promptsFilled,
       tokensTaken: sequence.tokens.length,
     });
@@ -259,10 +258,5 @@ export class RemoteDrafts {
     }
     if (!proposal || sequence.request.output.endsWith(proposal.token)) return null;
     return proposal;
-  }
-
-  get #context(): number[] {
-    const { request, tokens } = this.#options.sequence;
-    return [...request.prompts.base, ...tokens];
   }
 }

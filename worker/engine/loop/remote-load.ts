@@ -101,9 +101,10 @@ export class BaseLoad {
   recordLate(ms: number, atOnce: number): void {
     if (this.fixedMs === 0) return this.recordCall(ms, atOnce, null);
     const waitMs = Math.max(0, ms - this.#calls.expectedMs(atOnce));
-    this.#leftMs ??= new RunningMean(waitMs, 0);
-    this.#leftMs.observe(clipped(waitMs, this.#leftMs.value));
-    this.recordCall(Math.max(0, ms - this.#leftMs.value), atOnce, null);
+    const countedMs = clipped(waitMs, this.leftMs);
+    this.#leftMs ??= new RunningMean(0, 0);
+    this.#leftMs.observe(countedMs);
+    this.recordCall(Math.max(0, ms - this.leftMs), atOnce, null);
   }
 
   /** A call whose prompts were not in the server's cache. */
@@ -147,6 +148,11 @@ export class BaseLoad {
   /** Whether the time of a stream's step was measured lately. */
   get knowsSteps(): boolean {
     return this.#steps !== null;
+  }
+
+  /** Milliseconds between two rows of a stream. */
+  get rowMs(): number {
+    return this.#steps?.ms.value ?? this.stepMs + this.tokenMs;
   }
 
   /** Milliseconds of a stream's step without its rows. A call has a step too, so it takes no longer than that. */

@@ -29,6 +29,10 @@ const DEEPER_POWER_MAX = 3;
 const ASKS_MAX = 6;
 /** A question waits for the end of a stream that has no more than so many rows to come. */
 const POSTPONED_ROWS_MAX = 8;
+/** It waits so many times as long as these rows should take. The server may have stalled. */
+const POSTPONED_TIMES = 2;
+/** A row is taken to need at least so long for it: rows come in bursts. */
+const POSTPONED_ROW_MIN_MS = 5;
 /** So many times as long is the list of the first call. */
 const FIRST_LISTS = 3;
 
@@ -46,8 +50,10 @@ export class RemoteRun {
   readonly #calls: RowCalls;
   /** How often the base was asked again about this position. */
   #asks = 0;
-  /** Whether the base is asked about this position when its stream has ended. */
-  #isPostponed = false;
+  /** Leaves the stream for whose end the question about this position waits; null if the question was not postponed. */
+  #postponed: NodeJS.Timeout | null = null;
+  readonly #load: BaseLoad;
+  readonly #onArrival: () => void;
 
   /**
    * @param drafter null to choose by what was measured
@@ -63,6 +69,8 @@ export class RemoteRun {
     const { vocabSize } = sequence.request.models;
     this.#sequence = sequence;
     this.#base = base;
+    this.#load = load;
+    this.#onArrival = onArrival;
     this.#listLengths = { lifted: new ListLength(base.top), plain: new ListLength(base.top) };
     this.#salt = tenantSalt(sequence.request.tenant);
     this.#filled = new Float32Array(vocabSize);
@@ -116,13 +124,14 @@ export class RemoteRun {
 
   /** Aborts its calls. */
   close(): void {
+    this.#endPostponement();
     this.#calls.close();
   }
 
   /** Whether the stream has to end before the position is asked about. */
   get #awaitsEnd(): boolean {
     const { tree } = this.#calls;
-    return this.#isPostponed && tree !== null && tree.isOpen && !tree.isComplete;
+    return this.#postponed !== null && tree !== null && tree.isOpen && !tree.isComplete;
   }
 
   /** The models beside the base. */
@@ -139,7 +148,7 @@ export class RemoteRun {
     let certificate = isForced
       ? certifyForced(decision, row, this.#upper)
       : certifyDecision(sequence, decision, row, this.#upper);
-    if (this.#asks === 0 && !this.#isPostponed && !isForced) {
+    if (this.#asks === 0 && !this.#postponed && !isForced) {
       this.#listLengths[this.#list].observe(certificate.certified);
       this.#drafts.policy.observeProof(this.#list, certificate.certified);
     }
@@ -156,7 +165,7 @@ export class RemoteRun {
     const isDrafted = !isForced && this.#drafts.observe(row, tree.baseToken, pairLogits, token);
     const step = sequence.take(decision);
     this.#asks = 0;
-    this.#isPostponed = false;
+    this.#endPostponement();
     tree.advance(token);
     this.#drafts.advance(token, step.finish !== null);
     if (!step.analysis?.trace) return step;
@@ -206,10 +215,23 @@ export class RemoteRun {
    * most often the right one, may end first: the next call then does not wait for the server, and the rows that come are of use.
    */
   #postpones({ token }: Decision): boolean {
-    if (!this.#base.hasSlots || this.#isPostponed) return false;
+    if (!this.#base.hasSlots || this.#postponed) return false;
     const rows = this.#calls.tree!.rowsToCome(token);
-    this.#isPostponed = rows > 0 && rows <= POSTPONED_ROWS_MAX;
-    return this.#isPostponed;
+    if (rows === 0 || rows > POSTPONED_ROWS_MAX) return false;
+    const rowMs = Math.max(POSTPONED_ROW_MIN_MS, this.#load.rowMs);
+    this.#postponed = setTimeout(
+      () => {
+        this.#calls.endStream();
+        this.#onArrival();
+      },
+      POSTPONED_TIMES * rows * rowMs,
+    );
+    return true;
+  }
+
+  #endPostponement(): void {
+    if (this.#postponed) clearTimeout(this.#postponed);
+    this.#postponed = null;
   }
 
   /** Asks for what the certificate needs. Returns false if the base cannot tell it, or was asked often enough. */

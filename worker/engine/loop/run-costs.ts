@@ -1,12 +1,21 @@
 /** Measured times: of the decoders' runs, by the number of tokens that they compute, and of choosing drafts. */
 import { RunningMean } from "../decode/draft.ts";
 import { hostOf, type Decoder } from "../decoder/decoder.ts";
-import { CallCost } from "./call-cost.ts";
+import { CallCost, clipped } from "./call-cost.ts";
 
 export class RunCosts {
-  /** Of one draft, in ms. */
-  readonly choosingMs = new RunningMean(0, 0);
+  readonly #choosingMs = new RunningMean(0, 0);
   readonly #runs = new WeakMap<Decoder, CallCost>();
+
+  /** Milliseconds of choosing one draft. */
+  get choosingMs(): number {
+    return this.#choosingMs.value;
+  }
+
+  /** A time counts as much as one of a run can: the first one is often too long. */
+  recordChoosing(ms: number): void {
+    this.#choosingMs.observe(clipped(ms, this.#choosingMs.value));
+  }
 
   /** @param tokens of all sequences, padding included */
   record(decoder: Decoder, { ms, tokens }: { ms: number; tokens: number }): void {

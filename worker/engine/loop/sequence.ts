@@ -8,6 +8,7 @@ import {
   type RemoteCounts,
 } from "../../engine-client/messages.ts";
 import { maskedProbability } from "../decode/masked-probability.ts";
+import { PromptLookup } from "../decode/prompt-lookup.ts";
 import { unpadded } from "../decode/unpadded.ts";
 import type { Output, OutputStep } from "../decode/output.ts";
 import type { Sampler } from "../decode/sampler.ts";
@@ -103,6 +104,8 @@ export class Sequence {
   readonly logits: Float32Array;
   /** Tokens so far after the prompts: those of the scored prompt, then the output, including those of an earlier attempt. */
   readonly tokens: number[];
+  /** Drafts from the base's prompt and `tokens`. */
+  readonly lookup: PromptLookup;
   /** Tokens of the base's prompt that came from the prefix cache. */
   cachedTokens = 0;
   /** Tokens of this attempt to which the shift was applied, before the guards. */
@@ -145,6 +148,7 @@ export class Sequence {
     this.draftBase = heaviest ? modelStates[heaviest.antiexpert]! : null;
     this.logits = new Float32Array(vocabSize);
     this.tokens = [...resume];
+    this.lookup = new PromptLookup(request.prompts.base, this.tokens);
     this.#scratch = new Float32Array(vocabSize);
     this.#shift = new Shift(pairs, request, vocabSize);
     this.#analyzer = analysis ? new TokenAnalyzer(analysis) : null;

@@ -8,13 +8,7 @@
  * reads all weights. Where that takes most of its time, more tokens cost little, and several sequences draft together; where
  * arithmetic does (many sequences), each gets one token at a time.
  */
-import {
-  DRAFT_TOKENS_MAX,
-  draftWidth,
-  promptLookup,
-  RunningMean,
-  type DraftChance,
-} from "../decode/draft.ts";
+import { DRAFT_TOKENS_MAX, draftWidth, RunningMean, type DraftChance } from "../decode/draft.ts";
 import { hostOf, type Decoder } from "../decoder/decoder.ts";
 import { draftWithModels, sampleDraft } from "./draft-models.ts";
 import type { RunCosts } from "./run-costs.ts";
@@ -83,14 +77,18 @@ export class Speculator {
     const last = steps.findIndex(({ sequence }) => sequence === this.#lastObserved);
     const { sequence, token } = steps[(last + 1) % steps.length]!;
     this.#lastObserved = sequence;
-    const [found] = promptLookup(historyOf(sequence).slice(0, -1), 1);
-    if (found !== undefined) this.#observe(sequence, "lookup", found === token);
+    const found = sequence.lookup.draftOfLast;
+    if (found !== null) this.#observe(sequence, "lookup", found === token);
     const draftLogits = sequence.draftModel && logits.get(sequence.draftModel);
     if (!draftLogits) return;
     const { sampler } = sequence.request;
     sampler.rewind(1);
-    this.#observe(sequence, "expert", sampleDraft(sequence, draftLogits) === token);
+    const startedMs = performance.now();
+    const draft = sampleDraft(sequence, draftLogits);
     sampler.accept(token);
+    // Also while experts do not draft: a time that was too long at first would keep them from it.
+    this.#costs.recordChoosing(performance.now() - startedMs);
+    this.#observe(sequence, "expert", draft === token);
   }
 
   /** The fastest of three ways: no drafts (null), those of prompt lookup only, which need no runs of experts, and those of both. */
@@ -106,7 +104,7 @@ export class Speculator {
     const lookup = sequences.map((sequence) => {
       // No drafts beyond the token limit: the cache budget and the context have no room for them.
       const countMax = Math.min(DRAFT_TOKENS_MAX, sequence.request.output.tokensLeft) - 1;
-      const found = promptLookup(historyOf(sequence), countMax);
+      const found = sequence.lookup.find(countMax);
       return this.#proposal(sequence, found.length > 0 ? "lookup" : null, found);
     });
     const both = lookup.map((proposal) => {
@@ -138,7 +136,7 @@ export class Speculator {
     const draftMs = this.#runMs([...draftModels]);
     const verifyMs = this.#runMs(verifying, width);
     if (draftMs === null || verifyMs === null) return null;
-    const choosingMs = (width - 1) * drafting.length * this.#costs.choosingMs.value;
+    const choosingMs = (width - 1) * drafting.length * this.#costs.choosingMs;
     return width * draftMs + choosingMs + verifyMs;
   }
 
@@ -222,8 +220,6 @@ export class Speculator {
     return mean;
   }
 }
-
-const historyOf = ({ request, tokens }: Sequence) => [...request.prompts.base, ...tokens];
 
 /** A trace says which tokens were drafted. */
 function asDrafted(step: TokenStep): TokenStep {

@@ -1,10 +1,9 @@
-/** Numbers of drafts, prompt lookup and running means. */
+/** Numbers of drafts, and running means. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import {
   DRAFT_TOKENS_MAX,
   draftWidth,
-  promptLookup,
   RunningMean,
   type DraftChance,
 } from "../../../../worker/engine/decode/draft.ts";
@@ -46,39 +45,6 @@ test.each([
   ["no drafts if they cost what they save", 1, (width: number) => 10 * width, 1],
 ])("%s", (_, acceptance, costMs, width) => {
   expect(draftWidth([{ acceptance, tokensMax: 20 }], costMs).width).toBe(width);
-});
-
-test("prompt lookup finds what followed the latest occurrence of the last three tokens", () => {
-  // Few different tokens, so that sequences repeat.
-  const history = fc.array(fc.nat(2), { maxLength: 30 });
-  fc.assert(
-    fc.property(history, fc.nat(DRAFT_TOKENS_MAX), (history, count) => {
-      const end = history.slice(-3).join();
-      let expected: number[] = [];
-      for (let start = 0; start < history.length - 3; start++) {
-        if (history.slice(start, start + 3).join() !== end) continue;
-        expected = history.slice(start + 3, start + 3 + count);
-      }
-      expect(promptLookup(history, count)).toEqual(expected);
-    }),
-    { numRuns: 1000 },
-  );
-});
-
-test.each([
-  [[], []],
-  [[1, 2, 3], []],
-  [[1, 1, 1, 1], [1]],
-  [
-    [1, 2, 3, 4, 5, 1, 2, 3],
-    [4, 5],
-  ],
-  [
-    [1, 2, 3, 4, 1, 2, 3, 5, 1, 2, 3],
-    [5, 1],
-  ],
-])("prompt lookup in %j finds %j", (history, found) => {
-  expect(promptLookup(history, 2)).toEqual(found);
 });
 
 test("a running mean starts at its initial value, and converges to the observations", () => {

@@ -199,6 +199,19 @@ describe("a lead and its doubtful drafts", () => {
   });
 });
 
+test("an outage while a call waits after a left stream counts as little as any slow call", () => {
+  const server = { latencyMs: 10, stepMs: 38, tokenMs: 2 };
+  for (let i = 0; i < 20; i++) streamSteps(server, 6);
+  load.recordLate(60_000, 1);
+  expect(load.leftMs).toBeLessThan(100);
+  for (let i = 0; i < 10; i++) {
+    streamSteps(server, 6);
+    load.recordLate(50 + 60, 1);
+  }
+  expect(Math.abs(load.leftMs - 60)).toBeLessThan(10);
+  expect(Math.abs(load.fixedMs + load.tokenMs - 50)).toBeLessThan(10);
+});
+
 test("after many calls for rows a stream is tried again", () => {
   observeShares({ expert: 0.9, base: 0.3 });
   const server = { ...FREE_TOKENS, latencyMs: 20 };
