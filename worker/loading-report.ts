@@ -1,6 +1,6 @@
 /** Tells in the log and at /readyz how far the loading of models is, also while a large one takes minutes. */
 import type { Logger } from "pino";
-import type { LoadingProgress } from "./engine-client/messages.ts";
+import type { LoadingProgress } from "./engine-client/loading-progress.ts";
 
 /** Time between log lines while one model loads. */
 const REPEAT_MS = 30_000;

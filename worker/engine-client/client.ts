@@ -22,12 +22,12 @@ import {
   type FromEngine,
   type FromPrepare,
   type FromPull,
-  type LoadingProgress,
   type RemoteBaseState,
   type RunEvent,
   type ToEngine,
   type ToPrepare,
 } from "./messages.ts";
+import type { LoadingProgress } from "./loading-progress.ts";
 import { ProgressWatch } from "./progress-watch.ts";
 
 type Threads = Readonly<Record<"prepare" | "engine", Worker>>;

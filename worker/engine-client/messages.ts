@@ -9,6 +9,7 @@ import type { Generation } from "../../shared/jobs/record.ts";
 import type { ModelCard } from "../../shared/workers/model-card.ts";
 import type { TokenizerAnswer, TokenizerRequest } from "../../shared/workers/tokenizer-requests.ts";
 import type { TokenDetail } from "../../shared/api/token-details.ts";
+import type { LoadingProgress } from "./loading-progress.ts";
 
 /** The execution provider of onnxruntime that runs the graphs. */
 export type ExecutionProvider = "cpu" | "cuda" | "webgpu";
@@ -266,22 +267,6 @@ export interface RemoteBaseState {
   readonly warnings: readonly string[];
   /** The text of its server's last error, for the log alone: clients must not see it. */
   readonly serverText: string | null;
-}
-
-/** How far the loading of models is. */
-export interface LoadingProgress {
-  /** Files of a repository arrive (`pull`), or models are loaded (`load`). */
-  readonly stage: "pull" | "load";
-  /** Files or models that are there, of all; a model that several ensembles share counts once. */
-  readonly loaded: number;
-  readonly of: number;
-  /** Bytes of their files. */
-  readonly bytes: number;
-  readonly bytesOf: number;
-  /** The repository, or the folder of the model that loads now; null after the last one. */
-  readonly model: string | null;
-  /** Whether its graph is prepared first, which loads it several times; absent for no. */
-  readonly prepares?: boolean;
 }
 
 /** Messages of the thread that gets repositories. */

@@ -16,7 +16,7 @@ export function checkAdapter(
   { file, form }: GraphReport,
   executionProvider?: ExecutionProvider,
 ): AdapterReport {
-  const { modules, config, values } = readAdapter(folder);
+  const { modules, config } = readAdapter(folder);
   try {
     checkHoldsAdapters(form, executionProvider);
     findTargets(preparedGraph(file), [modules]);
@@ -28,7 +28,9 @@ export function checkAdapter(
     folder,
     modules: modules.size,
     rankMax: Math.max(...ranks),
-    values,
+    sizes: Object.fromEntries(
+      Array.from(modules, ([path, { rank, inputs, outputs }]) => [path, { rank, inputs, outputs }]),
+    ),
     bytes: statSync(join(folder, ADAPTER_FILES.weights)).size,
     trainedOn: config.base_model_name_or_path,
   };

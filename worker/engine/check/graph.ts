@@ -33,6 +33,7 @@ export async function checkGraph(
   return {
     file,
     bytes: graphBytes(file, facts),
+    bfloat16Bytes: facts.bfloat16Bytes,
     form,
     isCompared: stored !== null,
     isReproducible: facts.quantizesActivations ? isExact : true,

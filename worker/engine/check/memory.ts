@@ -1,9 +1,11 @@
 /** Estimates the memory that a worker needs for a manifest, and the longest job that its KV caches hold. */
 import type { ExecutionProvider } from "../../engine-client/messages.ts";
-import { checkAdapterValues } from "../model/lora-adapter.ts";
+import { stackedValues } from "../graph/adapter-columns.ts";
+import type { AdapterSizes } from "../graph/adapter-targets.ts";
+import { checkAdapters } from "../model/lora-adapter.ts";
 import { ROLES, type PerRole } from "../model/ensemble-tokenizers.ts";
 import type { SharedTokenizers } from "../model/tokenizer.ts";
-import type { EnsembleReport, MemoryReport, ModelReport, Problem } from "./report.ts";
+import type { EnsembleReport, GraphReport, MemoryReport, ModelReport, Problem } from "./report.ts";
 
 /** A worker's settings, and the machine. */
 export interface Resources {
@@ -21,8 +23,10 @@ export interface Resources {
 const MIB = 2 ** 20;
 /** Resident memory of a model by the size of its files: 1,310 MiB for 739 MiB of 4-bit weights. */
 const WEIGHTS_FACTOR = 1.8;
+/** Peak memory of weights in bfloat16 by their bytes: while a graph loads, the file is mapped, and they are there as float32. */
+const BFLOAT16_FACTOR = 3;
 /**
- * Peak memory of an adapter by its values as float32: 4.4 to 4.9 times while a worker starts (its matrices, the stacked ones, the
+ * Peak memory of adapters by the values of their stacked matrices as float32: 4.4 to 4.9 times while a worker starts (its matrices, the stacked ones, the
  * encoded graph, onnxruntime's copy and its packed one), 1.1 to 1.5 times afterwards.
  */
 const ADAPTER_FACTOR = 5;
@@ -41,7 +45,7 @@ export function checkMemory(
   let caches = 0;
   for (const { models, contextTokens } of ensembles) {
     for (const { graph } of ROLES.map((role) => models[role])) {
-      if (graph) graphs.set(graph.file, graph.bytes);
+      if (graph) graphs.set(graph.file, memoryOf(graph));
     }
     const perToken = bytesPerToken(models) ?? 0;
     const tokens = contextTokens ?? Number.MAX_SAFE_INTEGER;
@@ -49,7 +53,7 @@ export function checkMemory(
   }
   const { values, problems } = adapterValues(ensembles);
   const adapters = values * FLOAT_BYTES * ADAPTER_FACTOR;
-  const weights = Math.ceil(sumOf(graphs) * WEIGHTS_FACTOR + adapters);
+  const weights = Math.ceil([...graphs.values()].reduce((sum, each) => sum + each, adapters));
   const vocabularies = [...shared.values()].map((tokenizer) => tokenizer.get_vocab(true).size);
   const tokenizers = vocabularies.reduce((sum, size) => sum + size * TOKENIZER_BYTES, 0);
   const bounded = Math.min(caches, kvCacheMib * MIB) + (caches > 0 ? prefixCacheMib * MIB : 0);
@@ -62,32 +66,33 @@ export function checkMemory(
   return { memory, problems };
 }
 
-/** The values of all adapters, each once in each graph, and the adapters with which a graph has too many. */
+const memoryOf = ({ bytes, bfloat16Bytes }: GraphReport) =>
+  (bytes - bfloat16Bytes) * WEIGHTS_FACTOR + bfloat16Bytes * BFLOAT16_FACTOR;
+
+/** The values in the stacked matrices of all adapters, each once in each graph, and the adapters with which a graph has too many. */
 function adapterValues(ensembles: readonly EnsembleReport[]): {
   values: number;
   problems: Problem[];
 } {
-  const graphs = new Map<string, Map<string, number>>();
+  const graphs = new Map<string, Map<string, AdapterSizes>>();
   const problems: Problem[] = [];
   for (const { id, models } of ensembles) {
     const { graph, adapter } = models.expert;
     if (!graph || !adapter) continue;
-    const own = graphs.get(graph.file) ?? new Map<string, number>();
+    const own = graphs.get(graph.file) ?? new Map<string, AdapterSizes>();
     graphs.set(graph.file, own);
     if (own.has(adapter.folder)) continue;
-    own.set(adapter.folder, adapter.values);
+    own.set(adapter.folder, new Map(Object.entries(adapter.sizes)));
     try {
-      checkAdapterValues(sumOf(own));
+      checkAdapters([...own.values()]);
     } catch (error) {
       const { message } = error as Error;
       problems.push({ severity: "error", ensemble: id, role: "expert", message });
     }
   }
-  return { values: [...graphs.values()].reduce((sum, own) => sum + sumOf(own), 0), problems };
+  const ofAll = Array.from(graphs.values(), (own) => stackedValues([...own.values()]));
+  return { values: ofAll.reduce((sum, values) => sum + values, 0), problems };
 }
-
-const sumOf = (map: ReadonlyMap<string, number>) =>
-  [...map.values()].reduce((sum, number) => sum + number, 0);
 
 /** Tokens of the longest job that fits KV_CACHE_MIB when it runs alone; null if the graphs are not known. */
 export function jobTokensMax(

@@ -1,4 +1,5 @@
 /** The result of a check. It is also the JSON that `npm run models -- check --json FILE` writes. */
+import type { ModuleSizes } from "../graph/adapter-targets.ts";
 import type { Role } from "../model/ensemble-tokenizers.ts";
 import type { GraphForm } from "../model/graph-form.ts";
 
@@ -16,6 +17,8 @@ export interface GraphReport {
   readonly file: string;
   /** Of the graph file and its external weights. */
   readonly bytes: number;
+  /** Those of weights in bfloat16, which are cast to float32. */
+  readonly bfloat16Bytes: number;
   /** The form in which it runs. */
   readonly form: GraphForm;
   /** Whether a worker or `models -- prepare` has compared this form's logits with the original's. */
@@ -34,8 +37,8 @@ export interface AdapterReport {
   /** Modules that it changes. */
   readonly modules: number;
   readonly rankMax: number;
-  /** Numbers in its matrices, which a worker keeps as float32. */
-  readonly values: number;
+  /** The matrices of each module. */
+  readonly sizes: Readonly<Record<string, ModuleSizes>>;
   /** Of its weights. */
   readonly bytes: number;
   /** The model that adapter_config.json names; null for none. */

@@ -4,13 +4,20 @@ import { axesByValue } from "./axes.ts";
 import { producersByValue, type GraphNode, type Producers } from "./nodes.ts";
 import { ATTRIBUTE_PROTO, DATA_TYPE } from "./onnx-proto.ts";
 import { attributeNamed, readFloat, readIntegerAttribute } from "./onnx-wire.ts";
-import type { WeightInfo } from "./weights.ts";
+import { withCasts, type WeightInfo } from "./weights.ts";
 
-/** The two matrices of one module. */
-export interface LoraModule {
+/** Sizes of the two matrices of one module. */
+export interface ModuleSizes {
   readonly rank: number;
   readonly inputs: number;
   readonly outputs: number;
+}
+
+/** By module path. */
+export type AdapterSizes = ReadonlyMap<string, ModuleSizes>;
+
+/** The two matrices of one module. */
+export interface LoraModule extends ModuleSizes {
   /** Factor of the product with both matrices. */
   readonly scale: number;
   /** [rank, inputs] */
@@ -56,9 +63,11 @@ const CAST_LIKE_OPSET = 15;
 
 /** @throws Error with the module and the reason if an adapter does not fit */
 export function findTargets(
-  { nodes, weights, opset }: AdaptedGraph,
+  { nodes, weights: stored, opset }: AdaptedGraph,
   adapters: readonly LoraModules[],
 ): Target[] {
+  // Those in bfloat16 are cast (bfloat16.ts).
+  const weights = withCasts(nodes, stored);
   const producers = producersByValue(nodes);
   const axes = axesByValue(nodes, weights);
   const paths = new Set(adapters.flatMap((modules) => [...modules.keys()]));

@@ -4,6 +4,7 @@
  * caches have more digits than the exported graph would give them.
  */
 import { Writer } from "protobufjs/minimal.js";
+import { hasInnerGraphs, INNER_GRAPHS } from "./inner-graphs.ts";
 import { integerAttribute, standardNode, type GraphNode } from "./nodes.ts";
 import {
   ATTRIBUTE_PROTO,
@@ -16,15 +17,18 @@ import {
   varintTag,
 } from "./onnx-proto.ts";
 import {
+  functionNodeField,
+  initializerName,
   messageField,
   nodeField,
   rawFields,
   readFields,
   readInteger,
   readNode,
+  valueInfoName,
 } from "./onnx-wire.ts";
 import { hasType, retypedField } from "./value-info.ts";
-import { readIntegers, readWeightInfo } from "./weights.ts";
+import { readIntegers } from "./weights.ts";
 
 /** The model in float32; null if nothing in it is bfloat16. */
 export function inFloat32(model: Uint8Array): Uint8Array | null {
@@ -38,7 +42,9 @@ export function inFloat32(model: Uint8Array): Uint8Array | null {
       if (field === MODEL_PROTO.graph) return messageField(field, graphFields(content));
       if (field !== MODEL_PROTO.functions) return raw;
       const parts = Array.from(rawFields(content), (part) =>
-        part.field === FUNCTION_PROTO.node ? nodeField(retyped(readNode(part.content))) : part.raw,
+        part.field === FUNCTION_PROTO.node
+          ? functionNodeField(retyped(readNode(part.content)))
+          : part.raw,
       );
       return messageField(field, parts);
     }),
@@ -63,11 +69,15 @@ const isBfloat16Tensor = (tensor: Uint8Array) =>
 function graphFields(graph: Uint8Array): Uint8Array[] {
   const nodes: GraphNode[] = [];
   const others: Uint8Array[] = [];
-  const weights = new Set<string>();
+  const outputs: string[] = [];
+  const tensors = Array.from(readFields(graph, [GRAPH_PROTO.initializer]), ([, tensor]) => tensor);
+  const weights = new Set(tensors.filter(isBfloat16Tensor).map(initializerName));
   for (const { field, raw, content } of rawFields(graph)) {
+    if (field === GRAPH_PROTO.output) outputs.push(valueInfoName(content));
     if (field === GRAPH_PROTO.node) nodes.push(retyped(readNode(content)));
+    // Older exports list weights as inputs too; here nodes compute them.
+    else if (field === GRAPH_PROTO.input && weights.has(valueInfoName(content))) continue;
     else if (field === GRAPH_PROTO.initializer && isBfloat16Tensor(content)) {
-      weights.add(readWeightInfo(content).name);
       others.push(messageField(field, renamedTensor(content)));
     } else if (VALUES.includes(field) && hasType(content, DATA_TYPE.bfloat16)) {
       // Types of values in between are hints.
@@ -75,14 +85,21 @@ function graphFields(graph: Uint8Array): Uint8Array[] {
         others.push(retypedField(field, content, DATA_TYPE.float));
     } else others.push(raw);
   }
-  return [...castWeights(nodes, weights).map(nodeField), ...others];
+  return [...castWeights(nodes, weights, outputs).map(nodeField), ...others];
 }
 
 const stored = (weight: string) => `${weight}/bfloat16`;
 const toFloat = integerAttribute("to", DATA_TYPE.float);
 
-/** Casts weights under their names, also for inner graphs; of a table only the rows that are looked up. */
-function castWeights(nodes: readonly GraphNode[], weights: ReadonlySet<string>): GraphNode[] {
+/**
+ * Casts weights under their names, also for inner graphs; of a table only the rows that are looked up.
+ * @param outputs of the graph
+ */
+function castWeights(
+  nodes: readonly GraphNode[],
+  weights: ReadonlySet<string>,
+  outputs: readonly string[],
+): GraphNode[] {
   const isLookUp = ({ op, inputs }: GraphNode) => op === "Gather" && weights.has(inputs[0]!);
   const lookedUp = nodes.flatMap((node) => {
     if (!isLookUp(node)) return [node];
@@ -93,18 +110,14 @@ function castWeights(nodes: readonly GraphNode[], weights: ReadonlySet<string>):
       standardNode("Cast", [stored(output)], output, [toFloat]),
     ];
   });
-  const hasInnerGraphs = nodes.some(({ attributes }) =>
-    attributes.some((each) => [...readFields(each, INNER_GRAPHS)].length > 0),
-  );
-  const used = new Set(lookedUp.flatMap(({ inputs }) => inputs));
-  const cast = [...weights].filter((name) => hasInnerGraphs || used.has(name));
+  const used = new Set([...lookedUp.flatMap(({ inputs }) => inputs), ...outputs]);
+  const mayUseAll = hasInnerGraphs(nodes);
+  const cast = [...weights].filter((name) => mayUseAll || used.has(name));
   return [
     ...cast.map((name) => standardNode("Cast", [stored(name)], name, [toFloat])),
     ...lookedUp,
   ];
 }
-
-const INNER_GRAPHS: readonly number[] = [ATTRIBUTE_PROTO.g, ATTRIBUTE_PROTO.graphs];
 
 /** Integer attributes that name a type. */
 const TYPES = new Set(["to", "dtype", "output_dtype"]);
@@ -131,11 +144,10 @@ function retypedAttribute(attribute: Uint8Array): Uint8Array {
 }
 
 function renamedTensor(tensor: Uint8Array): Uint8Array[] {
-  const { name } = readWeightInfo(tensor);
   const kept = Array.from(rawFields(tensor)).filter(({ field }) => field !== TENSOR_PROTO.name);
   const field = Writer.create()
     .uint32(lengthDelimitedTag(TENSOR_PROTO.name))
-    .string(stored(name))
+    .string(stored(initializerName(tensor)))
     .finish();
   return [...kept.map(({ raw }) => raw), field];
 }

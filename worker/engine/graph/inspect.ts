@@ -4,10 +4,12 @@
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { fieldsOf, readRange, type FieldRange, type Range } from "./file-ranges.ts";
+import { innerGraphs } from "./inner-graphs.ts";
 import { refusePointer } from "./lfs-pointer.ts";
 import { producersByValue, type GraphNode } from "./nodes.ts";
 import {
   ATTRIBUTE_PROTO,
+  DATA_TYPE,
   FUNCTION_PROTO,
   GRAPH_PROTO,
   MODEL_PROTO,
@@ -40,6 +42,8 @@ export interface GraphFacts {
   readonly weights: ReadonlyMap<string, number | null>;
   /** Types and sizes of the weights. */
   readonly weightInfos: ReadonlyMap<string, WeightInfo>;
+  /** Bytes of the weights in bfloat16, without those of inner graphs. */
+  readonly bfloat16Bytes: number;
   /** Version of the standard operators. */
   readonly opset: number;
   /** Without weights, which older exports list as inputs too. */
@@ -83,6 +87,11 @@ function readGraph(fd: number, whole: Range): GraphFacts {
   const operatorSets: Uint8Array[] = [];
   const externalBytes = new Map<string, number>();
   const content = (part: Range) => readRange(fd, part);
+  const addExternal = (external: ExternalData | null) => {
+    if (!external) return;
+    const { location, end } = external;
+    externalBytes.set(location, Math.max(end, externalBytes.get(location) ?? 0));
+  };
   const readers: Partial<Record<number, (part: Range) => void>> = {
     [GRAPH_PROTO.node]: (part) => {
       const [node, ...inner] = withInnerNodes(content(part));
@@ -97,9 +106,7 @@ function readGraph(fd: number, whole: Range): GraphFacts {
       weightInfos.set(name, info);
       const isSmall = part.end - part.start <= SCALAR_BYTES_MAX;
       weights.set(name, isSmall ? readScalar(content(part)) : null);
-      if (!external) return;
-      const { location, end } = external;
-      externalBytes.set(location, Math.max(end, externalBytes.get(location) ?? 0));
+      addExternal(external);
     },
   };
   for (const part of fieldsOf(fd, whole)) {
@@ -110,6 +117,9 @@ function readGraph(fd: number, whole: Range): GraphFacts {
     if (part.field !== MODEL_PROTO.graph) continue;
     for (const member of fieldsOf(fd, part)) readers[member.field]?.(member);
   }
+  for (const node of [...nodes!, ...innerNodes!]) {
+    for (const tensor of tensorsOf(node)) addExternal(externalDataOf(tensor));
+  }
   if (nodes!.length === 0) throw new Error("The file is not an ONNX model: it has no graph");
   return {
     externalFiles: [...externalBytes.keys()].toSorted(),
@@ -119,21 +129,32 @@ function readGraph(fd: number, whole: Range): GraphFacts {
     innerNodes: innerNodes!,
     weights,
     weightInfos,
+    bfloat16Bytes: bfloat16Bytes(weightInfos.values()),
     opset: standardOpset(Buffer.concat(operatorSets)),
     inputs: inputs!.filter(({ name }) => !weights.has(name)),
     outputs: outputs!,
   };
 }
 
-/** A weight without its values, and the part of another file that has them. */
+const bfloat16Bytes = (weights: Iterable<WeightInfo>) =>
+  Array.from(weights)
+    .filter(({ type }) => type === DATA_TYPE.bfloat16)
+    .reduce((sum, { dims }) => sum + 2 * dims.reduce((size, axis) => size * axis, 1), 0);
+
+/** The part of another file that has a weight's values. */
+interface ExternalData {
+  readonly location: string;
+  readonly end: number;
+}
+
 function readWeight(
   fd: number,
   part: Range,
-): WeightInfo & { readonly external: { location: string; end: number } | null } {
+): WeightInfo & { readonly external: ExternalData | null } {
   let name = "";
   let type = 0;
   const dims: number[] = [];
-  const entries = new Map<string, string>();
+  const entries: Uint8Array[] = [];
   const readers: Partial<Record<number, (field: FieldRange) => void>> = {
     [TENSOR_PROTO.name]: (field) => {
       name = new TextDecoder().decode(readRange(fd, field));
@@ -141,20 +162,33 @@ function readWeight(
     [TENSOR_PROTO.dataType]: ({ value }) => {
       type = value ?? 0;
     },
-    [TENSOR_PROTO.dims]: (field) =>
-      dims.push(
-        ...(field.value === null ? readPackedIntegers(readRange(fd, field)) : [field.value]),
-      ),
-    [TENSOR_PROTO.externalData]: (field) => {
-      const [key, value] = readEntry(readRange(fd, field));
-      entries.set(key, value);
+    [TENSOR_PROTO.dims]: (field) => {
+      const read = field.value === null ? readPackedIntegers(readRange(fd, field)) : [field.value];
+      for (const size of read) dims.push(size);
     },
+    [TENSOR_PROTO.externalData]: (field) => entries.push(readRange(fd, field)),
   };
   for (const field of fieldsOf(fd, part)) readers[field.field]?.(field);
+  return { name, type, dims, external: readExternalData(entries) };
+}
+
+/** From the entries of a TensorProto; null if it has its values itself. */
+function readExternalData(encoded: readonly Uint8Array[]): ExternalData | null {
+  const entries = new Map(encoded.map(readEntry));
   const location = entries.get("location");
   const end = Number(entries.get("offset") ?? 0) + Number(entries.get("length") ?? 0);
-  return { name, type, dims, external: location === undefined ? null : { location, end } };
+  return location === undefined ? null : { location, end };
 }
+
+const externalDataOf = (tensor: Uint8Array) =>
+  readExternalData(Array.from(readFields(tensor, [TENSOR_PROTO.externalData]), ([, it]) => it));
+
+/** The tensors in a node's attributes, and the weights of its inner graphs. */
+const tensorsOf = (node: GraphNode) =>
+  [
+    ...node.attributes.flatMap((each) => [...readFields(each, [ATTRIBUTE_PROTO.t])]),
+    ...innerGraphs(node).flatMap((graph) => [...readFields(graph, [GRAPH_PROTO.initializer])]),
+  ].map(([, tensor]) => tensor);
 
 /** Operators that round their inputs themselves or take rounded ones; QLinearAdd, QLinearMatMul and others have constant scales. */
 const QUANTIZED_OPERATORS = /^(DynamicQuantize|QLinear|QAttention|QGemm|(MatMul|Conv)Integer)/;
@@ -183,10 +217,7 @@ export function quantizesActivations(
 /** A node and the nodes of the graphs in its attributes (branches of If, bodies of loops). */
 function withInnerNodes(message: Uint8Array): GraphNode[] {
   const node = readNode(message);
-  const inner = node.attributes.flatMap((attribute) =>
-    Array.from(readFields(attribute, [ATTRIBUTE_PROTO.g, ATTRIBUTE_PROTO.graphs])),
-  );
-  return [node, ...inner.flatMap(([, graph]) => nodesOf(graph, GRAPH_PROTO.node))];
+  return [node, ...innerGraphs(node).flatMap((graph) => nodesOf(graph, GRAPH_PROTO.node))];
 }
 
 const nodesOf = (message: Uint8Array, field: number) =>

@@ -4,17 +4,17 @@
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { Writer } from "protobufjs/minimal.js";
+import { renamedEntry, renamedNode } from "./external-names.ts";
 import { fieldsOf, readRange, type FieldRange } from "./file-ranges.ts";
 import { inspectGraph } from "./inspect.ts";
 import {
   DATA_LOCATION_EXTERNAL,
   GRAPH_PROTO,
-  lengthDelimitedTag,
   MODEL_PROTO,
   TENSOR_PROTO,
   varintTag,
 } from "./onnx-proto.ts";
-import { messageField, readEntry, writeEntry } from "./onnx-wire.ts";
+import { externalDataField, messageField } from "./onnx-wire.ts";
 import { realNames, type RealNames } from "./real-names.ts";
 import { inField } from "./weights.ts";
 
@@ -34,7 +34,9 @@ export function readModelFile(file: string): Uint8Array {
             Array.from(fieldsOf(fd, field), (part) =>
               part.field === GRAPH_PROTO.initializer
                 ? weightField(fd, part, names)
-                : rawField(fd, part),
+                : part.field === GRAPH_PROTO.node
+                  ? nodeField(fd, part, names)
+                  : rawField(fd, part),
             ),
           )
         : [rawField(fd, field)],
@@ -49,6 +51,11 @@ export function readModelFile(file: string): Uint8Array {
 const rawField = (fd: number, { tagStart, end }: FieldRange) =>
   readRange(fd, { start: tagStart, end });
 
+const nodeField = (fd: number, node: FieldRange, { externalNames }: RealNames) =>
+  externalNames.size === 0
+    ? rawField(fd, node)
+    : messageField(GRAPH_PROTO.node, renamedNode(readRange(fd, node), externalNames));
+
 /** A weight as a field of the graph, which refers to its values if they are many. */
 function weightField(fd: number, weight: FieldRange, { name, externalNames }: RealNames) {
   const fields = [...fieldsOf(fd, weight)];
@@ -61,16 +68,11 @@ function weightField(fd: number, weight: FieldRange, { name, externalNames }: Re
   return messageField(GRAPH_PROTO.initializer, [
     ...kept.map((field) =>
       field.field === TENSOR_PROTO.externalData
-        ? renamed(readRange(fd, field), externalNames)
+        ? renamedEntry(readRange(fd, field), externalNames)
         : rawField(fd, field),
     ),
     ...(values ? referenceTo(name, values) : []),
   ]);
-}
-
-function renamed(entry: Uint8Array, names: ReadonlyMap<string, string>): Uint8Array {
-  const [key, value] = readEntry(entry);
-  return externalDataField(key, (key === "location" && names.get(value)) || value);
 }
 
 function referenceTo(name: string, { start, end }: FieldRange): Uint8Array[] {
@@ -83,9 +85,4 @@ function referenceTo(name: string, { start, end }: FieldRange): Uint8Array[] {
       .int32(DATA_LOCATION_EXTERNAL)
       .finish(),
   ];
-}
-
-function externalDataField(key: string, value: string): Uint8Array {
-  const writer = Writer.create().uint32(lengthDelimitedTag(TENSOR_PROTO.externalData)).fork();
-  return writeEntry(writer, key, value).ldelim().finish();
 }

@@ -6,6 +6,7 @@ import { Reader, Writer } from "protobufjs/minimal.js";
 import { int64Constant, type GraphNode } from "./nodes.ts";
 import {
   ATTRIBUTE_PROTO,
+  FUNCTION_PROTO,
   GRAPH_PROTO,
   lengthDelimitedTag,
   MODEL_PROTO,
@@ -106,8 +107,13 @@ const NODE_FIELDS = [
 ];
 
 /** A node as a field of the graph. */
-export function nodeField({ op, domain, inputs, outputs, attributes }: GraphNode): Uint8Array {
-  const writer = Writer.create().uint32(lengthDelimitedTag(GRAPH_PROTO.node)).fork();
+export const nodeField = (node: GraphNode) => nodeOf(GRAPH_PROTO.node, node);
+
+/** A node as a field of a function. */
+export const functionNodeField = (node: GraphNode) => nodeOf(FUNCTION_PROTO.node, node);
+
+function nodeOf(field: number, { op, domain, inputs, outputs, attributes }: GraphNode): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(field)).fork();
   for (const name of inputs) writer.uint32(lengthDelimitedTag(NODE_PROTO.input)).string(name);
   for (const name of outputs) writer.uint32(lengthDelimitedTag(NODE_PROTO.output)).string(name);
   writer.uint32(lengthDelimitedTag(NODE_PROTO.opType)).string(op);
@@ -246,6 +252,12 @@ export function readFloat(message: Uint8Array, field: number): number | null {
     reader.skipType(tag & 7);
   }
   return null;
+}
+
+/** A member of a TensorProto's reference to another file, as a field. */
+export function externalDataField(key: string, value: string): Uint8Array {
+  const writer = Writer.create().uint32(lengthDelimitedTag(TENSOR_PROTO.externalData)).fork();
+  return writeEntry(writer, key, value).ldelim().finish();
 }
 
 function readStrings(message: Uint8Array, field: number): string[] {

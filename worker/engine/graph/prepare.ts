@@ -22,6 +22,7 @@ import {
   nodeField,
   operatorDomains,
   operatorSetField,
+  outputNames,
   rawFields,
   standardOpset,
   readFields,
@@ -117,7 +118,7 @@ export const scaledRows = (nodes: readonly GraphNode[], opset: number) =>
 /** The rewrites of `planRewrites`, ready to be written; each first with the logits of the wanted tokens only. */
 export function rewriteGraph(model: Uint8Array): GraphRewrite[] {
   const { nodes, inputs, weights, isLowPrecision, opset } = readGraph(model);
-  const multiplied = multiplyTransposed(scaledRows(nodes, opset), weights);
+  const multiplied = multiplyTransposed(scaledRows(nodes, opset), weights, outputNames(model));
   return planRewrites(multiplied, inputs).flatMap((plan) => {
     const limited = inputs.has(LOGITS_COUNT) ? null : limitLogits(plan.nodes, inputs, LOGITS);
     const rewrite = (built: readonly GraphNode[], isLimited: boolean): GraphRewrite => {

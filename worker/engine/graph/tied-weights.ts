@@ -3,15 +3,20 @@
  * exporters write `MatMul(hidden, Transpose(embeddings))`. onnxruntime computes the transposed matrix when it loads a graph, which takes its size
  * in memory once more: 1.0 of 2.5 GB for 128,256 tokens. `FusedMatMul` reads the matrix as it is.
  */
+import { hasInnerGraphs } from "./inner-graphs.ts";
 import { integerAttribute, type GraphNode } from "./nodes.ts";
 import { ATTRIBUTE_PROTO, DATA_TYPE, MICROSOFT_DOMAIN } from "./onnx-proto.ts";
-import { attributeNamed, readIntegerAttribute } from "./onnx-wire.ts";
-import { readIntegers, type WeightInfo } from "./weights.ts";
+import { attributeNamed } from "./onnx-wire.ts";
+import { readIntegers, withCasts, type WeightInfo } from "./weights.ts";
 
-/** @param nodes in topological order */
+/**
+ * @param nodes in topological order
+ * @param outputs of the graph
+ */
 export function multiplyTransposed(
   nodes: readonly GraphNode[],
   weights: ReadonlyMap<string, WeightInfo>,
+  outputs: readonly string[],
 ): readonly GraphNode[] {
   const matrices = float32Matrices(nodes, weights);
   const transposed = new Map(
@@ -25,7 +30,8 @@ export function multiplyTransposed(
     const inputs = [node.inputs[0]!, matrix];
     return { ...node, op: "FusedMatMul", domain: MICROSOFT_DOMAIN, inputs, attributes };
   });
-  const used = new Set(changed.flatMap(({ inputs }) => inputs));
+  if (hasInnerGraphs(nodes)) return changed;
+  const used = new Set([...changed.flatMap(({ inputs }) => inputs), ...outputs]);
   return changed.filter(({ outputs: [name] }) => used.has(name!) || !transposed.has(name!));
 }
 
@@ -34,18 +40,9 @@ function float32Matrices(
   nodes: readonly GraphNode[],
   weights: ReadonlyMap<string, WeightInfo>,
 ): ReadonlySet<string> {
-  const isMatrix = (name: string) => weights.get(name)?.dims.length === 2;
-  const isFloat32 = ({ name, type }: WeightInfo) => isMatrix(name) && type === DATA_TYPE.float;
-  const cast = nodes.filter(
-    ({ op, inputs, attributes }) =>
-      op === "Cast" &&
-      isMatrix(inputs[0]!) &&
-      readIntegerAttribute(attributes, "to") === DATA_TYPE.float,
-  );
-  return new Set([
-    ...[...weights.values()].filter(isFloat32).map(({ name }) => name),
-    ...cast.map(({ outputs }) => outputs[0]!),
-  ]);
+  const isMatrix = ([, { dims, type }]: [string, Omit<WeightInfo, "name">]) =>
+    dims.length === 2 && type === DATA_TYPE.float;
+  return new Set([...withCasts(nodes, weights)].filter(isMatrix).map(([name]) => name));
 }
 
 function isTranspose(

@@ -7,7 +7,8 @@ import {
   TENSOR_PROTO,
   varintTag,
 } from "./onnx-proto.ts";
-import { initializerName, readInteger } from "./onnx-wire.ts";
+import type { GraphNode } from "./nodes.ts";
+import { initializerName, readInteger, readIntegerAttribute } from "./onnx-wire.ts";
 
 export interface WeightInfo {
   readonly name: string;
@@ -22,6 +23,22 @@ export function readWeightInfo(tensor: Uint8Array): WeightInfo {
   return { name: initializerName(tensor), type, dims: readDims(tensor) };
 }
 
+type UnnamedWeight = Omit<WeightInfo, "name">;
+
+/** Weights by name, also those that the graph casts to another type: these too are the same in each run. */
+export function withCasts(
+  nodes: readonly GraphNode[],
+  weights: ReadonlyMap<string, UnnamedWeight>,
+): ReadonlyMap<string, UnnamedWeight> {
+  const all = new Map(weights);
+  for (const { op, inputs, outputs, attributes } of nodes) {
+    const weight = op === "Cast" ? weights.get(inputs[0]!) : undefined;
+    const type = weight && readIntegerAttribute(attributes, "to");
+    if (weight && type) all.set(outputs[0]!, { type, dims: weight.dims });
+  }
+  return all;
+}
+
 /** The sizes of a TensorProto. */
 export const readDims = (tensor: Uint8Array) => readIntegers(tensor, TENSOR_PROTO.dims);
 
@@ -32,8 +49,10 @@ export function readIntegers(message: Uint8Array, field: number): number[] {
   while (reader.pos < reader.len) {
     const tag = reader.uint32();
     if (tag === varintTag(field)) values.push(Number(reader.int64()));
-    else if (tag === lengthDelimitedTag(field)) values.push(...readPackedIntegers(reader.bytes()));
-    else reader.skipType(tag & 7);
+    else if (tag === lengthDelimitedTag(field)) {
+      // Not as arguments, which are limited to about 100,000.
+      for (const value of readPackedIntegers(reader.bytes())) values.push(value);
+    } else reader.skipType(tag & 7);
   }
   return values;
 }

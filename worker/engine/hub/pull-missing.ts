@@ -1,5 +1,5 @@
 /** Gets the repositories of a manifest that are not complete in the cache. What is complete needs no hub. */
-import type { LoadingProgress } from "../../engine-client/messages.ts";
+import type { LoadingProgress } from "../../engine-client/loading-progress.ts";
 import type { Dtype } from "../model/graph-files.ts";
 import { snapshotFolder, toPinnedRepository } from "../model/hub-cache.ts";
 import { inspectModel } from "../model/model-folder.ts";

@@ -31,7 +31,8 @@ import {
 } from "./manifest.ts";
 import { readAdapters } from "./lora-adapter.ts";
 import { checkProvider } from "./provider.ts";
-import type { ExecutionProvider, LoadingProgress } from "../../engine-client/messages.ts";
+import type { LoadingProgress } from "../../engine-client/loading-progress.ts";
+import type { ExecutionProvider } from "../../engine-client/messages.ts";
 import type { GraphSource } from "./load-graph.ts";
 import { LoadingMeter } from "./loading-progress.ts";
 import type { SessionOptions } from "../decoder/session.ts";

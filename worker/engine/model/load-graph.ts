@@ -178,10 +178,15 @@ async function openPrepared(
       alignment: variant === "fused" ? "start" : countsEntries ? "end" : "gap",
     });
     const contextTokens = variant === "fused" ? null : config.contextTokens;
-    const weightBytes = graphBytes(file, inspectGraph(file));
-    const { attentionHeads } = config;
-    const facts = { hasExactRows, contextTokens, weightBytes, attentionHeads };
-    const decoder = new ExternalCacheDecoder(session, io, facts);
+    const facts = inspectGraph(file);
+    // As float32, weights in bfloat16 take twice their bytes.
+    const weightBytes = graphBytes(file, facts) + facts.bfloat16Bytes;
+    const decoder = new ExternalCacheDecoder(session, io, {
+      hasExactRows,
+      contextTokens,
+      weightBytes,
+      attentionHeads: config.attentionHeads,
+    });
     return { session, decoder: decoder as Decoder };
   });
 }

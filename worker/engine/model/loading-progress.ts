@@ -1,7 +1,7 @@
 /** How far the loading of a manifest's models is: each graph counts once, with its files. */
 import { realpathSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { LoadingProgress } from "../../engine-client/messages.ts";
+import type { LoadingProgress } from "../../engine-client/loading-progress.ts";
 import { inspectGraph } from "../graph/inspect.ts";
 import { findGraph } from "./graph-files.ts";
 import { isRemote, type Manifest, type ModelEntry } from "./manifest.ts";

@@ -2,17 +2,23 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
-import type { LoraModule, LoraModules } from "../graph/adapter-targets.ts";
+import { stackedValues } from "../graph/adapter-columns.ts";
+import type {
+  AdapterSizes,
+  LoraModule,
+  LoraModules,
+  ModuleSizes,
+} from "../graph/adapter-targets.ts";
 import { readJson } from "./json-file.ts";
 import { modulePatterns, valueFor, type ModulePatterns } from "./module-patterns.ts";
-import { readSafetensors, type Tensor } from "./safetensors.ts";
+import { readSafetensors, type Tensor, type TensorShape } from "./safetensors.ts";
 
 export const ADAPTER_FILES = {
   config: "adapter_config.json",
   weights: "adapter_model.safetensors",
 } as const;
 
-/** Of all adapters of a graph. Their matrices are kept as float32: 1 GiB. A graph in memory must be smaller than 2 GiB. */
+/** In the matrices of all adapters of a graph, side by side. They are kept as float32: 1 GiB. A graph in memory must be smaller than 2 GiB. */
 const VALUES_MAX = 2 ** 28;
 
 /** Trained adapters have scales of at most about 100; with a much larger one logits are not finite, and each job fails. */
@@ -77,41 +83,39 @@ const MERGE = "merge it into a model with `npm run models -- export … --adapte
 export interface Adapter {
   readonly modules: LoraModules;
   readonly config: AdapterConfig;
-  /** Numbers in all matrices. */
-  readonly values: number;
 }
 
 /** The adapters of one graph. @throws Error as `readAdapter`, also if they have more than `valuesMax` values together */
 export function readAdapters(folders: readonly string[], valuesMax = VALUES_MAX): Adapter[] {
-  let values = 0;
+  const sizes: AdapterSizes[] = [];
   return folders.map((folder) =>
     readAdapter(folder, (own) => {
-      values += own;
-      checkAdapterValues(values, valuesMax);
+      sizes.push(own);
+      checkAdapters(sizes, valuesMax);
     }),
   );
 }
 
-/** @param values of all adapters of a graph @throws Error with the limit if they are too many */
-export function checkAdapterValues(values: number, valuesMax = VALUES_MAX): void {
+/** @param adapters of a graph @throws Error with the limit if they have too many values */
+export function checkAdapters(adapters: readonly AdapterSizes[], valuesMax = VALUES_MAX): void {
+  const values = stackedValues(adapters);
   if (values <= valuesMax) return;
   throw new Error(
-    `with it the adapters of its graph have ${values} values, more than ${valuesMax}: ${MERGE}`,
+    `with it the adapters of its graph have ${values} values, with each rank rounded up to a multiple of 16, more than ${valuesMax}: ${MERGE}`,
   );
 }
 
 /** @throws Error with file, field and reason if an adapter cannot be read or is not supported */
 export function readAdapter(
   folder: string,
-  checkSize: (values: number) => void = (values) => checkAdapterValues(values),
+  check: (sizes: AdapterSizes) => void = (sizes) => checkAdapters([sizes]),
 ): Adapter {
   checkFiles(folder);
   const settings = readSettings(join(folder, ADAPTER_FILES.config));
   const file = join(folder, ADAPTER_FILES.weights);
   try {
-    const tensors = readSafetensors(file, checkSize);
-    const values = tensors.reduce((sum, tensor) => sum + tensor.values.length, 0);
-    return { modules: modulesOf(tensors, settings), config: settings.config, values };
+    const tensors = readSafetensors(file, (shapes) => check(sizesOf(shapes)));
+    return { modules: modulesOf(tensors, settings), config: settings.config };
   } catch (error) {
     throw new Error(`${file}: ${(error as Error).message}`, { cause: error });
   }
@@ -159,17 +163,43 @@ function readAdapterConfig(file: string): AdapterConfig {
 /** `base_model.model.` stands before each path; `default` is the adapter's name in older files. */
 const TENSOR_NAME = /^base_model\.model\.(.{1,512})\.lora_([AB])(?:\.default)?\.weight$/;
 
+/** @throws Error that names a tensor which is no matrix of LoRA */
+function sizesOf(shapes: readonly TensorShape[]): AdapterSizes {
+  const sizes = new Map<string, ModuleSizes>();
+  for (const tensor of shapes) {
+    const { path, side } = readName(tensor);
+    const [rows, columns] = tensor.shape as [number, number];
+    const { rank, inputs, outputs } = sizes.get(path) ?? { rank: 0, inputs: 0, outputs: 0 };
+    // The larger one, should a file have two matrices of one name.
+    const own =
+      side === "A"
+        ? { rank: rows, inputs: columns, outputs: 0 }
+        : { rank: columns, inputs: 0, outputs: rows };
+    sizes.set(path, {
+      rank: Math.max(rank, own.rank),
+      inputs: Math.max(inputs, own.inputs),
+      outputs: Math.max(outputs, own.outputs),
+    });
+  }
+  return sizes;
+}
+
+function readName({ name, shape }: TensorShape): { path: string; side: "A" | "B" } {
+  const [, path, side] = TENSOR_NAME.exec(name) ?? [];
+  if (path === undefined || shape.length !== 2) {
+    throw new Error(`${name} [${shape.join(", ")}] is no matrix of LoRA: ${MERGE}`);
+  }
+  return { path, side: side as "A" | "B" };
+}
+
 function modulesOf(tensors: readonly Tensor[], settings: Settings): LoraModules {
   const matrices = new Map<string, Partial<Record<"A" | "B", Tensor>>>();
   for (const tensor of tensors) {
-    const [, path, side] = TENSOR_NAME.exec(tensor.name) ?? [];
-    if (path === undefined || tensor.shape.length !== 2) {
-      throw new Error(`${tensor.name} [${tensor.shape.join(", ")}] is no matrix of LoRA: ${MERGE}`);
-    }
+    const { path, side } = readName(tensor);
     if (!tensor.values.every(Number.isFinite)) {
       throw new Error(`${tensor.name} has values that are not finite`);
     }
-    matrices.set(path, { ...matrices.get(path), [side as "A" | "B"]: tensor });
+    matrices.set(path, { ...matrices.get(path), [side]: tensor });
   }
   if (matrices.size === 0) throw new Error("it has no tensors");
   return new Map(

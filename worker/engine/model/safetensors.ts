@@ -23,25 +23,31 @@ const Header = v.record(
 
 const BYTES = { F32: 4, F16: 2, BF16: 2 } as const;
 
-export interface Tensor {
+export interface TensorShape {
   readonly name: string;
   readonly shape: readonly number[];
+}
+
+export interface Tensor extends TensorShape {
   readonly values: Float32Array;
 }
 
 /**
  * The tensors of a file as float32.
- * @param checkSize throws if all tensors together have too many values; called before they are read
+ * @param check throws if it refuses tensors of these shapes; called before their values are read
  * @throws Error with the reason if the file is broken, or if a tensor has another type
  */
-export function readSafetensors(file: string, checkSize: (values: number) => void): Tensor[] {
+export function readSafetensors(
+  file: string,
+  check: (shapes: readonly TensorShape[]) => void,
+): Tensor[] {
   refusePointer(file);
   const fd = openSync(file, "r");
   try {
     const { start, header } = readHeader(fd);
     const entries = Object.entries(header);
+    check(entries.map(([name, { shape }]) => ({ name, shape })));
     const sizes = entries.map(([, { shape }]) => shape.reduce((size, axis) => size * axis, 1));
-    checkSize(sizes.reduce((sum, size) => sum + size, 0));
     return entries.map(
       (
         [

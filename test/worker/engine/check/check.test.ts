@@ -10,6 +10,7 @@ import { findGraph, type Dtype } from "../../../../worker/engine/model/graph-fil
 import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { adapterFolder } from "../../../support/adapters.ts";
+import { roundedGraph } from "../../../support/bfloat16-graph.ts";
 import { mergedGraph } from "../../../support/changed-graph.ts";
 import {
   copyOf,
@@ -224,8 +225,8 @@ test("an adapter is described; one that the antiexpert's graph cannot have is an
     trainedOn: "org/small",
   });
   expect(expert.graph).toEqual(antiexpert.graph);
-  // Rank 4; a worker keeps float32 values, of which it needs five times the bytes while it starts.
-  const values = (64 + 32) * 4;
+  // Rank 4 takes 16 columns of float32 values, of which a worker needs five times the bytes while it starts.
+  const values = (64 + 32) * 16;
   expect(report.memory.weights).toBe(Math.ceil(expert.graph!.bytes * 1.8 + values * 4 * 5));
   const unknown = adapterFolder({ modules: { "model.layers.7.mlp.down_proj": [64, 32] } });
   for (const [folder, reason] of [
@@ -269,20 +270,38 @@ test("an adapter of a graph with two branches is checked with the one that runs"
   expect(messages(problems, "error")).toEqual([]);
 });
 
+test("weights in bfloat16 take twice their bytes, and three times while they load", async () => {
+  const base = modelFolder({ eos: 3, chatTemplate });
+  const graph = join(base, "onnx/model.onnx");
+  const stored = roundedGraph(readFileSync(graph), "bfloat16");
+  const float32 = (await check({ base })).ensembles[0]!.models.base.graph!;
+  writeFileSync(graph, stored);
+  const report = await check({ base });
+  const { bytes, bfloat16Bytes } = report.ensembles[0]!.models.base.graph!;
+  expect([float32.bfloat16Bytes, bfloat16Bytes > 0]).toEqual([0, true]);
+  expect(report.memory.weights).toBe(Math.ceil(bytes * 1.8 + bfloat16Bytes * 1.2));
+});
+
 test("adapters of one graph that have too many values together are an error", async () => {
   const expert = { adapter: adapterFolder({ modules: DOWN_PROJ }) };
   const { ensembles } = await check({ base: modelFolder() }, { ensemble: { expert } });
   const [ensemble] = ensembles as [EnsembleReport];
-  const withValues = (id: string, values: number) => {
-    const adapter = { ...ensemble.models.expert.adapter!, folder: id, values };
+  const withOutputs = (id: string, outputs: number) => {
+    const sizes = { head: { rank: 1, inputs: 0, outputs } };
+    const adapter = { ...ensemble.models.expert.adapter!, folder: id, sizes };
     const models = { ...ensemble.models, expert: { ...ensemble.models.expert, adapter } };
     return { ...ensemble, id, models };
   };
   const resources = { ...RESOURCES, memoryBytes: 2 ** 40 };
-  const problemsOf = (values: number) =>
-    checkMemory([withValues("a", 2 ** 27), withValues("b", values)], new Map(), resources).problems;
-  expect(problemsOf(2 ** 27)).toEqual([]);
-  expect(problemsOf(2 ** 27 + 1)).toEqual([
+  // Each of rank 1 takes 16 columns.
+  const problemsOf = (outputs: number) =>
+    checkMemory(
+      ["a", "b"].map((id) => withOutputs(id, outputs)),
+      new Map(),
+      resources,
+    ).problems;
+  expect(problemsOf(2 ** 23)).toEqual([]);
+  expect(problemsOf(2 ** 23 + 1)).toEqual([
     expect.objectContaining({ severity: "error", ensemble: "b", role: "expert" }),
   ]);
 });

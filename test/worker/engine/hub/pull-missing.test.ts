@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, test, vi } from "vitest";
 import { EngineClient } from "../../../../worker/engine-client/client.ts";
-import type { LoadingProgress } from "../../../../worker/engine-client/messages.ts";
+import type { LoadingProgress } from "../../../../worker/engine-client/loading-progress.ts";
 import { pullMissing } from "../../../../worker/engine/hub/pull-missing.ts";
 import { readManifestRepositories } from "../../../../worker/engine/model/manifest.ts";
 import { COMMIT, HubServer } from "../../../support/hub-server.ts";

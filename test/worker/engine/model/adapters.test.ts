@@ -1,4 +1,4 @@
-import { renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Decoder } from "../../../../worker/engine/decoder/decoder.ts";
@@ -14,8 +14,9 @@ import {
   mergedFolder,
   type AdapterOptions,
 } from "../../../support/adapters.ts";
+import { roundedGraph } from "../../../support/bfloat16-graph.ts";
 import { largestDifference } from "../../../support/logits.ts";
-import { passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
+import { copyOf, passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
 
 const TOLERANCE = 1e-4;
 const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
@@ -246,10 +247,10 @@ describe("an adapter is refused, with file, field and reason, if", () => {
       string,
       string,
     ];
-    // Rank 4: (16 + 16) * 4 values each.
-    expect(readAdapters([first, second], 256)).toHaveLength(2);
-    expect(() => readAdapters([first, second], 255)).toThrow(
-      `${second}/adapter_model.safetensors: with it the adapters of its graph have 256 values, more than 255`,
+    // Rank 4 takes 16 columns: (16 + 16) * 16 values each.
+    expect(readAdapters([first, second], 1_024)).toHaveLength(2);
+    expect(() => readAdapters([first, second], 1_023)).toThrow(
+      `${second}/adapter_model.safetensors: with it the adapters of its graph have 1024 values, with each rank rounded up to a multiple of 16, more than 1023`,
     );
   });
 
@@ -276,6 +277,21 @@ describe("an adapter is refused, with file, field and reason, if", () => {
     const adapters = [readAdapter(adapterFolder(options)).modules];
     const load = loadDecoder(join(VECTORS, name, "antiexpert"), { ...OPTIONS, adapters });
     await expect(load).rejects.toThrow(reason);
+  });
+
+  test("its sizes are others than those of weights in bfloat16", async () => {
+    const folder = copyOf("llama/antiexpert");
+    const graph = join(folder, "onnx/model.onnx");
+    writeFileSync(graph, roundedGraph(readFileSync(graph), "bfloat16"));
+    const load = (inputs: number) => {
+      const modules = { "model.layers.0.self_attn.q_proj": [inputs, 16] } as const;
+      const adapters = [readAdapter(adapterFolder({ modules })).modules];
+      return loadDecoder(folder, { ...OPTIONS, adapters });
+    };
+    await expect(load(8)).rejects.toThrow(
+      "q_proj has 8 inputs and 16 outputs, but the graph's has",
+    );
+    expect((await load(16)).fallbackReason).toBeNull();
   });
 
   test("the antiexpert runs as exported", async () => {
