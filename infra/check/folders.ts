@@ -53,7 +53,11 @@ const SIDE_RULES: readonly SideRule[] = [
   {
     folder: "worker/engine",
     forbidden: ["worker"],
-    allowed: ["worker/engine", "worker/engine-client/messages.ts"],
+    allowed: [
+      "worker/engine",
+      "worker/engine-client/messages.ts",
+      "worker/engine-client/loading-progress.ts",
+    ],
     reason: "the engine's thread shares with the main thread only the messages between them",
   },
   {
