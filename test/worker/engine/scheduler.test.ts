@@ -81,7 +81,8 @@ describe("the cache budget", () => {
     const { task, submit, ended } = tasksOver(new Scheduler(2 * ONE));
     submit(...["a", "b", "c"].map((name) => task(name, { models })));
     await ended();
-    expect(models.base.batchSizes.filter((size) => size === 2).length).toBeGreaterThan(20);
+    // Decoded, or verified after drafts: that depends on measured times.
+    expect(models.base.tokenRuns.length).toBeGreaterThan(40);
     expect(counted.mock.calls.length).toBeLessThan(15);
   });
 
