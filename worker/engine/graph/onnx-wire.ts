@@ -223,7 +223,7 @@ export function readEntry(entry: Uint8Array): [key: string, value: string] {
 }
 
 /** Encodes a StringStringEntryProto. */
-export function writeEntry(writer: Writer, key: string, value: string): Writer {
+function writeEntry(writer: Writer, key: string, value: string): Writer {
   return writer
     .uint32(lengthDelimitedTag(STRING_STRING_ENTRY_PROTO.key))
     .string(key)
