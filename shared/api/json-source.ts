@@ -209,7 +209,10 @@ function significant(number: string): string {
   const [whole = "", fraction = ""] = mantissa.replace("-", "").split(".");
   const digits = (whole + fraction).replace(/^0+/, "");
   const leading = whole.length + fraction.length - digits.length;
-  const trimmed = digits.replace(/0+$/, "");
+  // Not by /0+$/, which takes quadratic time for zeros in front of another digit.
+  let end = digits.length;
+  while (digits[end - 1] === "0") end--;
+  const trimmed = digits.slice(0, end);
   if (trimmed === "") return "0";
   return `${number.startsWith("-") ? "-" : ""}${trimmed}e${Number(exponent) + whole.length - leading}`;
 }

@@ -18,6 +18,7 @@ export interface RedisClient {
   info(): Promise<string>;
   lrange(key: string, start: number, stop: number): Promise<string[]>;
   pexpireat(key: string, atMs: number): Promise<number>;
+  select(database: number): Promise<unknown>;
   smembers(key: string): Promise<string[]>;
   srem(key: string, member: string): Promise<number>;
   time(): Promise<readonly (number | string)[]>;

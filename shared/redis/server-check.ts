@@ -1,6 +1,7 @@
 /** Whether a Redis server can hold trimtab's data: its version, its mode and its eviction policy. */
 import type { RedisClient } from "./client.ts";
 import { isClusterUrl } from "./cluster.ts";
+import { databaseOf } from "./url.ts";
 
 /** The oldest version that knows all commands in use. Forks, such as Valkey, report the version that they are compatible with. */
 const VERSION_MIN = [6, 2] as const;
@@ -18,12 +19,25 @@ const UNCHECKED: ServerCheck = { refusal: null, warning: null };
 
 /** Checks a server that is reached with a URL. One that does not permit INFO counts as fine. @throws an error of the connection */
 export async function checkServer(redis: RedisClient, url: string): Promise<ServerCheck> {
+  const refusal = await databaseRefusal(redis, databaseOf(url));
+  if (refusal !== null) return { refusal, warning: null };
   try {
     return readInfo(await redis.info(), url);
   } catch (error) {
     if (error instanceof Error && /^NOPERM|^ERR unknown command/.test(error.message))
       return UNCHECKED;
     throw error;
+  }
+}
+
+/** ioredis goes on with database 0 if the server lacks the one of the URL. */
+async function databaseRefusal(redis: RedisClient, database: number): Promise<string | null> {
+  try {
+    if (database !== 0) await redis.select(database);
+    return null;
+  } catch (error) {
+    if (!(error instanceof Error && error.message.startsWith("ERR DB index"))) throw error;
+    return `REDIS_URL names database ${database}, which this Redis does not have`;
   }
 }
 

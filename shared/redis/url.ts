@@ -111,6 +111,9 @@ export function redisOptions<Own extends OwnOptions>(
   return followCluster(url, nodes, options);
 }
 
+/** The database that a URL names. */
+export const databaseOf = (url: string): number => addressOptions(url, {}).db;
+
 function addressOptions(redisUrl: string, tls: RedisTls) {
   const certificates = certificateOptions(redisUrl, tls);
   const url = isClusterUrl(redisUrl) ? nodeUrls(redisUrl)[0]! : redisUrl;

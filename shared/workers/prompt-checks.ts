@@ -22,8 +22,8 @@ export interface PromptCheck {
 
 /** Checks of one tenant that wait or are made at once: as many as a streamed request can have prompts. */
 export const PROMPT_CHECKS_MAX = 16;
-/** Milliseconds for which a check waits. */
-const CHECK_MS = 5_000;
+/** Milliseconds for which a check waits. After the reply of its request has begun it still saves the job a wait for a slot. */
+const CHECK_MS = 60_000;
 
 /**
  * KEYS: queue of the lane, checks of the tenant. ARGV: lane, tenant, then ids of jobs.

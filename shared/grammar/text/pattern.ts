@@ -33,6 +33,10 @@ export function parsePattern(source: string, path: Path, known?: string): Patter
     const message = `is nested too deep: at most ${LIMITS.regexDepthMax} groups within each other`;
     throw new GrammarError(path, message);
   }
+  if (countMax(source) > LIMITS.grammarRepetitionsMax) {
+    const message = `repeats a part more than ${LIMITS.grammarRepetitionsMax} times`;
+    throw new GrammarError(path, message);
+  }
   const flags = flagsOf(source, path, known);
   try {
     const parser = JS.Parser.fromLiteral({ source, flags });
@@ -108,6 +112,25 @@ export function isAnchor(node: PatternNode | undefined, side: Beside["side"]): b
   const beside = node && besideOf(node);
   return beside?.side === side && beside.mayBeEdge && beside.set.without(ASTRAL).isEmpty;
 }
+
+/** The largest count of a quantifier such as {2,5}. The parser counts modulo 2 ** 32. */
+function countMax(pattern: string): number {
+  let isInSet = false;
+  let max = 0;
+  for (let i = 0; i < pattern.length; i++) {
+    if (pattern[i] === "\\") i++;
+    else if (isInSet) isInSet = pattern[i] !== "]";
+    else if (pattern[i] === "[") isInSet = true;
+    else if (pattern[i] === "{") {
+      COUNTS.lastIndex = i;
+      const [, from = "0", to = "0"] = COUNTS.exec(pattern) ?? [];
+      max = Math.max(max, Number(from), Number(to));
+    }
+  }
+  return max;
+}
+
+const COUNTS = /\{(\d+)(?:,(\d*))?\}/y;
 
 /** Groups within each other, at most: each opening parenthesis counts until it is closed, whatever it means. */
 function groupDepth(pattern: string): number {

@@ -88,3 +88,9 @@ test("exact parts of schemas have a bound, which numbers elsewhere do not use up
     );
   }
 });
+
+test("the digits of a number are read once, however many zeros are among them", () => {
+  // In quadratic time, this would take minutes.
+  const text = `{"json":{"const":1${"0".repeat(900_000)}1}}`;
+  expect(parseJson(text, "The body")).toEqual({ json: { const: Infinity } });
+});

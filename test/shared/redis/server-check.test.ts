@@ -26,6 +26,13 @@ test("a user who may not call INFO can use the server", async () => {
   for (const client of [admin, redis]) client.disconnect();
 });
 
+test("a database that the server does not have is refused", async () => {
+  const redis = new Redis(inject("redisUrl"));
+  const { refusal } = await checkServer(redis, `${inject("redisUrl")}/999`);
+  redis.disconnect();
+  expect(refusal).toBe("REDIS_URL names database 999, which this Redis does not have");
+});
+
 test.each([
   ["6.0.16", "Redis 6.0.16 is too old: version 6.2 or newer is needed"],
   ["5.0.7", "Redis 5.0.7 is too old: version 6.2 or newer is needed"],
