@@ -55,9 +55,9 @@ export async function* bodyChunks(
   secondsMax: number,
   openBody?: OpenBody,
 ): AsyncGenerator<Uint8Array> {
+  requireUncompressed(request);
   const reader: BodyReader | undefined = openBody?.() ?? request.body?.getReader();
   if (reader === undefined) return;
-  requireUncompressed(request);
   const endMs = Date.now() + secondsMax * 1000;
   try {
     for (;;) {

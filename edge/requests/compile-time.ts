@@ -66,7 +66,9 @@ export class CompileTime {
 
   /** The same for work on another thread. */
   spendElsewhere<T>(tenant: string, work: () => Promise<DoneElsewhere<T>>): Promise<T> {
-    return this.#inPlace(tenant, async () => {
+    return this.#inPlace(tenant, async (place) => {
+      // It always ends, so it never counts as dropped.
+      place.atMs = Infinity;
       const { spentMs, result } = await work();
       const atMs = this.#now();
       this.#set(tenant, { leftMs: this.#leftMs(tenant, atMs) - spentMs, atMs });

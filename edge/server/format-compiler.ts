@@ -31,51 +31,64 @@ export interface CompileReply {
 
 export type FromCompileThread = CompileReply | { readonly warning: string };
 
+/** A part of a format takes 130 ms at most. A thread without a reply for so long does not work any more. */
+const HANG_MS = 30_000;
+
 type Waiting = PromiseWithResolvers<DoneElsewhere<CompiledRules>>;
 
 export class FormatCompiler {
   readonly #waiting = new Map<number, Waiting>();
   readonly #onWarning: (warning: string) => void;
   #thread: Worker | null = null;
+  #hang: NodeJS.Timeout | undefined;
   #lastId = 0;
 
-  /** @param onWarning called if a thread keeps its priority */
+  /** @param onWarning called if a thread keeps its priority or ends */
   constructor(onWarning: (warning: string) => void) {
     this.#onWarning = onWarning;
     for (const warning of lowerHelperPriority({ fs, os, v8 })) onWarning(warning);
   }
 
-  /** Starts the thread, so that the first format does not wait for it. */
-  start(): this {
-    this.#thread ??= this.#startThread();
-    return this;
-  }
-
-  /** @param rules of `CompileRules`. @throws Error if the thread ends meanwhile; the next format gets another one */
+  /**
+   * Starts the thread if there is none: an edge without formats does without its 30 MB.
+   * @param rules of `CompileRules`
+   * @throws Error if the thread ends meanwhile, or has to be ended because it gives no reply; the next format gets another one
+   */
   compile(rules: string): Promise<DoneElsewhere<CompiledRules>> {
     const waiting: Waiting = Promise.withResolvers();
     const id = ++this.#lastId;
     this.#waiting.set(id, waiting);
-    this.start();
-    this.#thread!.postMessage({ id, rules } satisfies CompileRequest);
+    this.#thread ??= this.#startThread();
+    this.#thread.postMessage({ id, rules } satisfies CompileRequest);
+    if (this.#waiting.size === 1) this.#watch();
     return waiting.promise;
+  }
+
+  /** Ends the thread if it gives no reply from now on. */
+  #watch(): void {
+    clearTimeout(this.#hang);
+    if (this.#waiting.size === 0) return;
+    this.#hang = setTimeout(() => void this.#thread?.terminate(), HANG_MS).unref();
   }
 
   #startThread(): Worker {
     const thread = new Worker(new URL("compile-thread.ts", import.meta.url), { name: "compile" });
-    let reason: unknown = null;
+    let reason: Error | null = null;
     thread.on("message", (reply: FromCompileThread) => {
       if ("warning" in reply) return this.#onWarning(reply.warning);
       const waiting = this.#waiting.get(reply.id);
       this.#waiting.delete(reply.id);
+      this.#watch();
       waiting?.resolve({ spentMs: reply.spentMs, result: () => resultOf(reply) });
     });
-    thread.on("error", (error) => (reason = error));
+    thread.on("error", (error: Error) => (reason = error));
     thread.on("exit", () => {
       this.#thread = null;
+      clearTimeout(this.#hang);
       const error = new Error("The thread that compiles response formats has ended", {
         cause: reason,
       });
+      this.#onWarning(`${error.message}: ${reason?.message ?? "it gave no reply"}`);
       for (const waiting of this.#waiting.values()) waiting.reject(error);
       this.#waiting.clear();
     });

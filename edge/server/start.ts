@@ -73,7 +73,7 @@ export async function start(stop: AbortSignal): Promise<void> {
     const requireWritable = () => openStores(shard).readiness.requireWritable();
     return checks.untilUsable(commands, { check, requireWritable }, count === 1 ? null : shard);
   });
-  const compiler = new FormatCompiler((event) => log({ event, level: "warn" })).start();
+  const compiler = new FormatCompiler((event) => log({ event, level: "warn" }));
   let referenceScript: string | null = null;
   const app = createApp({
     openStores,

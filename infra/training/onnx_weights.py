@@ -49,7 +49,10 @@ def write_model(template: Path, weights: dict[str, np.ndarray], folder: Path) ->
         array = weights[name].T if turned else weights[name]
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), tensor.name))
     (folder / "onnx").mkdir(exist_ok=True)
-    onnx.save(model, folder / "onnx/model.onnx")
+    # A folder with this file is complete, even if the command was stopped.
+    unfinished = folder / "onnx/unfinished.onnx"
+    onnx.save(model, unfinished)
+    unfinished.replace(folder / "onnx/model.onnx")
 
 
 def largest_difference(model: Any, path: Path) -> float:

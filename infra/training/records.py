@@ -41,7 +41,10 @@ def record_rows(split: str, facts: list[Fact], count: int, rng: random.Random) -
     rows: list[dict[str, str]] = []
     seen: set[tuple[str, tuple[str, ...]]] = set()
     turn = 0
+    found = 0
     while len(rows) < count:
+        if turn - found > 1_000 * len(entities):
+            raise ValueError(f"The facts give {len(rows)} records, not {count}")
         entity = entities[turn % len(entities)]
         turn += 1
         known = by_entity[entity]
@@ -51,6 +54,7 @@ def record_rows(split: str, facts: list[Fact], count: int, rng: random.Random) -
         if key in seen or len({fact.attribute for fact in chosen}) < len(chosen):
             continue
         seen.add(key)
+        found = turn
         fields = " and ".join(fact.attribute for fact in chosen)
         record = {FIELDS[fact.attribute]: fact.answer.lower() for fact in chosen}
         rows.append(

@@ -24,6 +24,8 @@ export interface PromptCheck {
 export const PROMPT_CHECKS_MAX = 16;
 /** Milliseconds for which a check waits. After the reply of its request has begun it still saves the job a wait for a slot. */
 const CHECK_MS = 60_000;
+/** Checks that wait in a lane; the oldest are dropped. */
+const QUEUE_MAX = 4_000;
 
 /**
  * KEYS: queue of the lane, checks of the tenant. ARGV: lane, tenant, then ids of jobs.
@@ -38,6 +40,7 @@ for i = 3, math.min(#ARGV, 2 + ${PROMPT_CHECKS_MAX} - redis.call('ZCARD', checks
   redis.call('ZADD', checks, untilMs, ARGV[i])
   redis.call('RPUSH', queue, string.format('%.0f', untilMs) .. ' ' .. cjson.encode({job = ARGV[i], tenant = ARGV[2]}))
 end
+redis.call('LTRIM', queue, -${QUEUE_MAX}, -1)
 for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ${2 * CHECK_MS}) end
 redis.call('PUBLISH', '${TOKENIZER_CHANNEL}', ARGV[1])
 return 1

@@ -92,6 +92,19 @@ test("if the thread crashes, formats that wait fail, and the next one gets anoth
   expect(threads).toHaveLength(count + 1);
 });
 
+test("a thread that gives no reply is ended, and the next format gets another one", async () => {
+  const onWarning = vi.fn();
+  const silent = new FormatCompiler(onWarning);
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  const reply = silent.compile(sourceJson({ format: schemaFormat({ type: "null" }) }));
+  vi.advanceTimersByTime(30_000);
+  vi.useRealTimers();
+  await expect(reply).rejects.toThrow("has ended");
+  expect(onWarning.mock.lastCall).toMatchObject([expect.stringContaining("it gave no reply")]);
+  const again = await silent.compile(sourceJson({ format: schemaFormat({ type: "null" }) }));
+  expect(again.result().grammar).not.toBeNull();
+});
+
 test.runIf(process.platform === "linux" && getPriority() < 5)(
   "the thread and those of V8 have a lower priority than that of the requests",
   () => {

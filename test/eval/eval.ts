@@ -5,7 +5,7 @@
 import { existsSync, realpathSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { Command, Option } from "commander";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
 import { readManifest, type EnsembleEntry } from "../../worker/engine/model/manifest.ts";
 import { complete } from "./complete.ts";
@@ -69,7 +69,7 @@ export interface TaskResult {
 const options = new Command("npm run eval --")
   .description("measure the accuracy of the demo models with trimtab's decode loop")
   .option("--json <file>", "also write results and settings to this file")
-  .option("--limit <number>", "use only the first items of each split", Number)
+  .option("--limit <number>", "use only the first items of each split", toNumber)
   .option(
     "--models <folders...>",
     "folders with the models of the family and their ensembles.json; of several, the spread is printed too",
@@ -78,7 +78,7 @@ const options = new Command("npm run eval --")
   .option(
     "--alphas <numbers...>",
     "tried on the dev split",
-    (text, list: readonly number[]) => [...(list === ALPHAS ? [] : list), Number(text)],
+    (text, list: readonly number[]) => [...(list === ALPHAS ? [] : list), toNumber(text)],
     ALPHAS,
   )
   .addOption(
@@ -234,4 +234,10 @@ function summarize(
     ...(base.records && { records: each(({ records }) => records!) }),
     sweep: sweep.map(({ alpha, right }) => ({ alpha, dev: percentTrue(right) })),
   };
+}
+
+function toNumber(text: string): number {
+  const number = Number(text);
+  if (number >= 0) return number;
+  throw new InvalidArgumentError("Expected a number of at least 0.");
 }

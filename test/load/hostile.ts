@@ -57,7 +57,7 @@ const engine = await EngineClient.start(
   },
 );
 const model = engine.cards[0]!.id;
-const compiler = new FormatCompiler(console.warn).start();
+const compiler = new FormatCompiler(console.warn);
 const ANY_OBJECT = compileResponseFormat({ type: "json_object" })!;
 
 let formats = 0;
