@@ -25,7 +25,7 @@ export class CardCache {
   }
 }
 
-/** What the requests of a process share of one Redis. */
+/** The parts of one Redis that all requests of a process share. */
 export interface SharedParts {
   readonly redis: Redis;
   readonly cards: CardCache;

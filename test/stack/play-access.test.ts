@@ -1,4 +1,4 @@
-/** Who may see an answer in the playground; and answers that wait, or whose worker or connection is lost: it says so, and they are whole. */
+/** The keys that may see an answer in the playground; and answers that wait, or whose worker or connection is lost: it says so, and they are whole. */
 import { expect, test } from "vitest";
 import type { JobInput } from "../../infra/cli/job-client.ts";
 import {

@@ -19,7 +19,7 @@ export interface HubOptions {
   readonly token?: string;
 }
 
-/** What the servers do to the next requests for contents, the first entry first. */
+/** The faults of the next requests for contents, the first entry first. */
 export type Trouble =
   | { readonly kind: "status"; readonly status: number; readonly retryAfter?: string }
   /** The connection breaks after so many bytes, once the client has them (`clientHas`): it may lose those that it has not read. */

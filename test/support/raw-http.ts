@@ -8,7 +8,7 @@ export interface RawReply {
 }
 
 export interface RawConnection {
-  /** What has arrived so far. */
+  /** The text that has arrived so far. */
   readonly received: string;
   write(text: string): void;
   /** Resolves when the server has closed the connection, to all that has arrived. */

@@ -67,7 +67,7 @@ export const SSE_PARSERS: Readonly<Record<string, ReadEvents>> = {
   },
 };
 
-/** What a parser has read since the last event. */
+/** The fields that a parser has read since the last event. */
 interface Block {
   readonly data: readonly string[];
   readonly hasType: boolean;

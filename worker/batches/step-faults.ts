@@ -1,5 +1,5 @@
 /**
- * What happens when a step throws, or is lost with its worker or its lock. While Redis or the bucket is out of order it is repeated for as long as that takes. Any other
+ * The handling of a step that throws, or is lost with its worker or its lock. While Redis or the bucket is out of order it is repeated for as long as that takes. Any other
  * error is a bug that would come again: it must not keep a batch open until its deadline.
  */
 import { UnrecoverableError, type Job as QueueJob } from "bullmq";

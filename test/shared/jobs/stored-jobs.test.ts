@@ -1,4 +1,4 @@
-/** What the jobs of one request share, the bytes that a tenant's requests may have, and limits that several keys share. */
+/** The parts that the jobs of one request share, the bytes that a tenant's requests may have, and limits that several keys share. */
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { startRedis, type RedisServer } from "../../../infra/stack/redis.ts";

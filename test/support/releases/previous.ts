@@ -1,5 +1,5 @@
 /**
- * What the release before this one wrote to Redis: jobs that wait and one that ended, an open batch with its file, an API key,
+ * The data that the release before this one wrote to Redis: jobs that wait and one that ended, an open batch with its file, an API key,
  * an endpoint and a pending delivery, all of the tenant "acme". The models of its jobs are those of the demo; its times lie in
  * the future, so that nothing has expired.
  * previous.json was written by the code of commit 39c2bdf: every key with its type and value. Replace it with each release.

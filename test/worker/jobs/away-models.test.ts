@@ -1,4 +1,4 @@
-/** What is logged and kept of bases that cannot be used. */
+/** The log and the state of bases that cannot be used. */
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import { AwayModels } from "../../../worker/jobs/away-models.ts";

@@ -1,4 +1,4 @@
-/** What a worker reports of its engine's last minute. */
+/** A worker's report of its engine's last minute. */
 import { expect, test } from "vitest";
 import {
   emptyDraftCounts,

@@ -200,7 +200,7 @@ test("base_error_action `base`: a token beyond the bound is the base's own, and 
     alphas.push(step.analysis!.trace!.alpha);
     // Proven all the same: the base's likeliest token is known.
     expect(step.analysis!.baseError).toBe(0);
-    // What the local models give here, with this alpha.
+    // The token of the local models here, with this alpha.
     const models = fakeModels(VOCAB);
     const local = { ...options, models, alpha: alphas.at(-1)!, resume: [...tokens] };
     const [expected] = await runTokens({ ...local, maxTokens: tokens.length + 1 });

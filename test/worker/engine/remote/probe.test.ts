@@ -1,4 +1,4 @@
-/** What is found out about a base before it is used, and after it was away. */
+/** The checks of a base before it is used, and after it was away. */
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { BaseApi } from "../../../../worker/engine/remote/api.ts";
 import { llamaCpp } from "../../../../worker/engine/remote/apis/llama-cpp.ts";
