@@ -5,6 +5,8 @@ export interface CheckStep {
   readonly name: string;
   readonly command: string;
   readonly args: readonly string[];
+  /** Whether the last line of its output is printed also when it succeeds. */
+  readonly printsLastLine?: boolean;
 }
 
 /** tsc and oxlint use several threads each, so more steps at once would need more memory and would not be faster. */
@@ -31,13 +33,15 @@ export async function runSteps(
   return failed;
 }
 
-async function succeeds({ name, command, args }: CheckStep, interrupted: AbortSignal) {
+async function succeeds(step: CheckStep, interrupted: AbortSignal) {
+  const { name, command, args, printsLastLine = false } = step;
   const startMs = performance.now();
   const child = new Child({ name, command, args, outputCharsMax: OUTPUT_CHARS_MAX });
   const { code } = await child.exited;
   await neverIfAborted(interrupted);
   const succeeded = code === 0;
-  console.log(`${name.padEnd(20)} ${secondsSince(startMs)}  ${succeeded ? "ok" : "FAILED"}`);
+  const note = succeeded && printsLastLine ? `: ${child.output.trimEnd().split("\n").at(-1)}` : "";
+  console.log(`${name.padEnd(20)} ${secondsSince(startMs)}  ${succeeded ? "ok" : "FAILED"}${note}`);
   if (!succeeded) console.log(`\n${[command, ...args].join(" ")}\n${child.output.trimEnd()}\n`);
   return succeeded;
 }

@@ -1,5 +1,5 @@
 /**
- * `npm test`: all checks of check.ts, then all tests. With arguments, which go to vitest, it runs only the tests that
+ * `npm test`: all checks of check.ts, the images as far as podman is there, then all tests. With arguments, which go to vitest, it runs only the tests that
  * match, without the checks: `npm test -- sampler`, `npm test -- --project unit`, `npm test -- --watch sampler`.
  * The last line is `N passed, N failed`, for programs that read it.
  */
@@ -12,11 +12,17 @@ import { stopOnInterrupt } from "../stack/interrupt.ts";
 import { errorText, UserError } from "../stack/user-error.ts";
 import { Child, stopAllChildren } from "../stack/process.ts";
 import { runChecks } from "./check.ts";
-import { neverIfAborted, secondsSince } from "./steps.ts";
+import { neverIfAborted, runSteps, secondsSince, type CheckStep } from "./steps.ts";
 import { COUNTS_FILE_VARIABLE, TestCounts } from "./test-counts.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const VITEST_CONFIG = "--config=test/vitest.config.ts";
+const IMAGES: CheckStep = {
+  name: "images",
+  command: process.execPath,
+  args: ["test/infra/images/checkout-images.ts"],
+  printsLastLine: true,
+};
 
 const COUNTS_REPORTER = join(import.meta.dirname, "test-counts.ts");
 
@@ -39,6 +45,7 @@ async function main(args: readonly string[]): Promise<boolean> {
     );
   } else {
     const failed = await runChecks([], interrupted);
+    if (failed.length === 0) failed.push(...(await runSteps([IMAGES], interrupted)));
     if (failed.length > 0) {
       console.log(`failed: ${failed.join(", ")}; no test was run\n0 passed, 1 failed`);
       return false;

@@ -21,7 +21,27 @@ COPY package /usr/local/lib/node_modules/npm
 RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
 `;
 
-export const hasPodman = () => spawnSync("podman", ["--version"]).status === 0;
+/** Podman's own format of images has no HEALTHCHECK. */
+export const BUILD_OPTIONS = ["--quiet", "--format", "docker"];
+
+/** Below a machine's default, which a container within a container may not raise. */
+export const ULIMITS = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=2048:2048"];
+
+/** @returns why there is no podman; null if there is one */
+export function podmanProblem(): string | null {
+  const isInstalled = spawnSync("podman", ["--version"]).status === 0;
+  return isInstalled ? null : "podman is not installed";
+}
+
+/** @returns the last line of the error of the first command that fails; null if all succeed */
+export function tryPodman(...commands: readonly (readonly string[])[]): string | null {
+  for (const args of commands) {
+    const { status, stderr } = spawnSync("podman", args, { encoding: "utf8" });
+    if (status !== 0)
+      return `podman ${args[0]} fails here (${stderr.trimEnd().split("\n").at(-1)})`;
+  }
+  return null;
+}
 
 /** @returns what it prints */
 export function podman(args: readonly string[], input?: Buffer): string {
@@ -45,7 +65,7 @@ export function makeBaseImages(): void {
     execFileSync("sh", ["-c", "tar -xf npm-*.tgz"], { cwd: folder });
     writeFileSync(join(folder, "Dockerfile"), NODE_DOCKERFILE);
     writeFileSync(join(folder, ".dockerignore"), "root\nroot.tar\n");
-    podman(["build", "--quiet", "--network", "host", "--tag", NODE, folder]);
+    podman(["build", ...BUILD_OPTIONS, "--network", "host", "--tag", NODE, folder]);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
