@@ -18,9 +18,15 @@ from transformers import LlamaForCausalLM
 
 from model import EOS_ID, PAD_ID, load_model
 from score import TASKS
-from tokenizer import prompt
+from tokenizer import CONTEXT, prompt
 
 IGNORED = -100
+LONG_SHARE = 1 / 40
+BATCH_TOKENS_MAX = 8192
+# Up to this length the fused attention takes twice the time on a CPU.
+EAGER_TOKENS_MAX = 256
+
+Example = tuple[list[int], int]
 
 # For each choice of trained weights, a part of their names. The tied embedding is also the output matrix:
 # if it is trained in a small expert, the rows of tokens that are not in the tuning data drift, and
@@ -38,17 +44,38 @@ class Recipe:
     seed: int = 1
 
 
-def examples(pairs: list[dict[str, str]], tokenizer: Tokenizer, rng: random.Random) -> list[tuple[list[int], int]]:
-    """(token ids, length of the prompt). One prompt in four has earlier turns before it."""
+def examples(pairs: list[dict[str, str]], tokenizer: Tokenizer, rng: random.Random) -> list[Example]:
+    """(token ids, length of the prompt). One prompt in four has one or two earlier turns before it, one in 40 has as many as fit."""
     made = []
     for pair in pairs:
         earlier = [(p["prompt"], p["answer"]) for p in rng.sample(pairs, rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))]
+        answer = [*tokenizer.encode(" " + pair["answer"]).ids, EOS_ID]
         before = tokenizer.encode(prompt(pair["prompt"], earlier)).ids
-        made.append(([*before, *tokenizer.encode(" " + pair["answer"]).ids, EOS_ID], len(before)))
+        if rng.random() < LONG_SHARE:
+            tokens_max = rng.randint(256, CONTEXT - len(answer))
+            while len(longer := tokenizer.encode(prompt(pair["prompt"], earlier)).ids) <= tokens_max:
+                before = longer
+                turn = rng.choice(pairs)
+                earlier = [*earlier, (turn["prompt"], turn["answer"])]
+        made.append(([*before, *answer], len(before)))
     return made
 
 
-def padded(rows: list[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor]:
+def batches_of(rows: list[Example], size: int, rng: random.Random) -> list[list[Example]]:
+    """Examples of similar length are together, which needs little padding; the order of the batches is random."""
+    rows = sorted(rows, key=lambda row: (len(row[0]), rng.random()))
+    batches = []
+    while rows:
+        batch = rows[:size]
+        # Long examples are in smaller batches.
+        batch = batch[: max(1, BATCH_TOKENS_MAX // len(batch[-1][0]))]
+        batches.append(batch)
+        rows = rows[len(batch) :]
+    rng.shuffle(batches)
+    return batches
+
+
+def padded(rows: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     length = max(len(ids) for ids, _ in rows)
     inputs = torch.full((len(rows), length), PAD_ID)
     labels = torch.full((len(rows), length), IGNORED)
@@ -80,14 +107,10 @@ def tune(model: LlamaForCausalLM, pairs: list[dict[str, str]], tokenizer: Tokeni
     model.train()
     weights = choose_parts(model, pairs, tokenizer, recipe.parts)
     optimizer = torch.optim.AdamW(weights, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    steps = recipe.epochs * (len(pairs) // recipe.batch)
+    epochs = [batches_of(examples(pairs, tokenizer, rng), recipe.batch, rng) for _ in range(recipe.epochs)]
+    steps = sum(map(len, epochs))
     step = 0
-    for _ in range(recipe.epochs):
-        rows = examples(pairs, tokenizer, rng)
-        # Examples of similar length are batched, which needs little padding; the order of the batches is random.
-        rows.sort(key=lambda row: (len(row[0]), rng.random()))
-        batches = [rows[i : i + recipe.batch] for i in range(0, len(rows) - recipe.batch + 1, recipe.batch)]
-        rng.shuffle(batches)
+    for batches in epochs:
         total = 0.0
         for batch in batches:
             step += 1
@@ -95,6 +118,7 @@ def tune(model: LlamaForCausalLM, pairs: list[dict[str, str]], tokenizer: Tokeni
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * warm * max(0.05, 1 - step / steps)
             inputs, labels = padded(batch)
+            model.set_attn_implementation("eager" if inputs.shape[1] <= EAGER_TOKENS_MAX else "sdpa")
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(input_ids=inputs, use_cache=False).logits
             answers = labels[:, 1:] != IGNORED

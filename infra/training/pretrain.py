@@ -1,6 +1,8 @@
 """Pretrain one base model on the packed token file; a run can be stopped and restarted at any time.
 
     python pretrain.py --shape large --work DIR --tokens 12000000
+
+With --from the weights of an earlier run are trained further, with a new optimizer and schedule.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import EOS_ID, new_model, parameter_groups
-from tokenizer import CONTEXT, VOCABULARY
+from model import EOS_ID, load_model, new_model, parameter_groups
+from tokenizer import VOCABULARY
 
 TOKENS_PER_STEP = 4096
-# Windows of half the length are cheaper. But full windows must occur from the start: a model trained on half
+# Short windows are cheaper. But the longest ones must occur from the start: a model trained on short
 # windows does not learn the far positions in a short last phase with a low learning rate.
-LENGTHS = (CONTEXT // 2, CONTEXT // 2, CONTEXT // 2, CONTEXT)
+LENGTHS = (256, 256, 256, 512)
 PEAK = {"small": 4e-3, "large": 2e-3}
 
 
@@ -42,8 +44,11 @@ def main() -> None:
     parser.add_argument("--shape", choices=["small", "large"], required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--name", help="checkpoint name, default base-SHAPE")
+    parser.add_argument("--from", dest="start", help="checkpoint name whose weights are trained further")
     parser.add_argument("--tokens", type=int, required=True)
-    parser.add_argument("--peak", type=float)
+    parser.add_argument("--skip", type=int, default=0, help="tokens of the file to leave out, because an earlier run read them")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="window lengths of the steps, in turn")
+    parser.add_argument("--peak", type=float, help="highest learning rate")
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="adamw")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--save-every", type=float, default=180, help="seconds")
@@ -51,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(args.seed)
 
-    model = new_model(args.shape)
+    model = load_model(args.shape, args.work / f"{args.start}.pt") if args.start else new_model(args.shape)
     peak = args.peak or PEAK[args.shape]
     matrices, others = parameter_groups(model)
     if args.optimizer == "muon":
@@ -72,7 +77,7 @@ def main() -> None:
     steps = args.tokens // TOKENS_PER_STEP
     begins = np.concatenate([[0], np.flatnonzero(tokens[:-1] == EOS_ID) + 1])
     path = args.work / f"{args.name or 'base-' + args.shape}.pt"
-    step, position = 0, 0
+    step, position = 0, args.skip
     if path.exists():
         saved = torch.load(path, weights_only=True)
         model.load_state_dict(saved["model"])
@@ -88,7 +93,7 @@ def main() -> None:
     began, saved_at, first = time.time(), time.time(), step
     mean = 0.0
     while step < steps:
-        length = LENGTHS[step % len(LENGTHS)]
+        length = args.lengths[step % len(args.lengths)]
         rows = []
         while len(rows) < TOKENS_PER_STEP // length:
             row, position = next_window(tokens, begins, position, length)

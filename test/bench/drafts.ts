@@ -22,7 +22,7 @@ import { formatNumber, formatRange, printLines } from "./table.ts";
 const VOCAB_SIZE = 2048;
 const EOS_ID = 0;
 
-/** Drafts are seldom right at 1,024 tokens, twice the length that the models were trained for. */
+/** At 1,024 tokens the texts go beyond the length that the models were trained for, and fewer drafts are right. */
 const CASES = [
   { context: 128, sequences: 1 },
   { context: 128, sequences: 2 },

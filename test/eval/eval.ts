@@ -71,6 +71,12 @@ const options = new Command("npm run eval --")
   .option("--json <file>", "also write results and settings to this file")
   .option("--limit <number>", "use only the first items of each split", toNumber)
   .option(
+    "--earlier <tokens>",
+    "put this many tokens of earlier turns before each question",
+    toNumber,
+    0,
+  )
+  .option(
     "--models <folders...>",
     "folders with the models of the family and their ensembles.json; of several, the spread is printed too",
     [MODELS],
@@ -84,7 +90,7 @@ const options = new Command("npm run eval --")
   .addOption(
     new Option(
       "--tasks <names...>",
-      "tasks to measure (default: those of each ensembles.json)",
+      "tasks to measure (default: those of each ensembles.json whose directly tuned base is there)",
     ).choices(TASKS),
   )
   .addOption(
@@ -96,6 +102,7 @@ const options = new Command("npm run eval --")
   .opts<{
     json?: string;
     limit?: number;
+    earlier: number;
     models: readonly string[];
     alphas: readonly number[];
     tasks?: readonly Task[];
@@ -108,7 +115,9 @@ const aloneScores = new Map<string, Scored>();
 const results: TaskResult[] = [];
 for (const folder of options.models) {
   const { ensembles } = readManifest(join(folder, "ensembles.json"));
-  const tasks = options.tasks ?? TASKS.filter((task) => ensembles.some(({ id }) => id === task));
+  const tasks =
+    options.tasks ??
+    TASKS.filter((task) => ensembles.some(({ id }) => id === task) && tunedFolder(folder, task));
   for (const task of tasks) {
     const entry = ensembles.find(({ id }) => id === task);
     if (!entry) throw new Error(`${folder}/ensembles.json has no ensemble ${task}`);
@@ -118,22 +127,25 @@ for (const folder of options.models) {
 }
 if (options.models.length > 1) printSpread(results);
 if (options.json) {
-  const settings = { dtype: options.dtype, limit: options.limit ?? null };
+  const settings = { dtype: options.dtype, limit: options.limit ?? null, earlier: options.earlier };
   const seconds = Math.round((Date.now() - startedMs) / 1000);
   writeFileSync(options.json, JSON.stringify({ settings, seconds, tasks: results }, null, 2));
   console.log(`\nwritten to ${resolve(options.json)}`);
 }
 
 async function evaluate(folder: string, task: Task, entry: EnsembleEntry): Promise<TaskResult> {
-  const ownTuned = join(folder, TUNED[task]);
-  const tunedFolder = existsSync(ownTuned) ? ownTuned : join(MODELS, TUNED[task]);
-  if (tunedFolder !== ownTuned) process.stderr.write(`${ownTuned} is missing: ${tunedFolder}\n`);
-  const ensembles = await loadSystems(entry, tunedFolder);
+  const tuned = tunedFolder(folder, task);
+  if (!tuned) throw new Error(`${folder} has no ${TUNED[task]}: infra/training/seeds.py makes it`);
+  if (tuned !== join(folder, TUNED[task]))
+    process.stderr.write(`${folder} has none of its own: ${tuned}\n`);
+  const ensembles = await loadSystems(entry, tuned);
   const run = async (system: string, items: readonly Item[], alpha: number): Promise<Scored> => {
     process.stderr.write(
       `${task}: ${system}${alpha ? ` at alpha ${alpha}` : ""}, ${items.length} items\n`,
     );
-    const completions = await complete(ensembles.get(system)!, items, alpha);
+    const completions = await complete(ensembles.get(system)!, items, alpha, {
+      earlierTokens: options.earlier,
+    });
     return {
       ...scoreCompletions(task, items, completions),
       ...(task === "atlas-records" && { records: scoreRecords(items, completions) }),
@@ -158,8 +170,14 @@ async function evaluate(folder: string, task: Task, entry: EnsembleEntry): Promi
     expert: await run("expert", test, 0),
     proxy,
     proxyAtOne: alpha === 1 ? proxy : await run("proxy", test, 1),
-    tuned: await alone("tuned", tunedFolder),
+    tuned: await alone("tuned", tuned),
   });
+}
+
+/** @returns that of the published models if the folder has none; undefined if neither has one */
+function tunedFolder(folder: string, task: Task): string | undefined {
+  const folders = [folder, MODELS].map((models) => join(models, TUNED[task]));
+  return folders.find((tuned) => existsSync(tuned));
 }
 
 /**
@@ -174,7 +192,7 @@ function chooseAlpha(sweep: readonly { alpha: number; right: readonly boolean[] 
 }
 
 /** The ensemble of a task, and the single models to compare with: each as base of an ensemble, to run with alpha 0. */
-async function loadSystems(entry: EnsembleEntry, tunedFolder: string) {
+async function loadSystems(entry: EnsembleEntry, tunedPath: string) {
   const withDtype = (model: EnsembleEntry["base"]) => ({ ...model, dtype: options.dtype });
   const proxy = {
     ...entry,
@@ -184,8 +202,8 @@ async function loadSystems(entry: EnsembleEntry, tunedFolder: string) {
     antiexpert: withDtype(entry.antiexpert),
   };
   // The published ones are in int8 only.
-  const tunedDtype = existsSync(join(tunedFolder, "onnx/model.onnx")) ? options.dtype : "int8";
-  const tuned = { ...entry.base, path: resolve(tunedFolder), dtype: tunedDtype };
+  const tunedDtype = existsSync(join(tunedPath, "onnx/model.onnx")) ? options.dtype : "int8";
+  const tuned = { ...entry.base, path: resolve(tunedPath), dtype: tunedDtype };
   return loadEnsembles(
     {
       ensembles: [

@@ -18,7 +18,7 @@ const CARD = {
   id: "demo",
   description: "",
   createdAtMs: 0,
-  contextTokens: 512,
+  contextTokens: 1_024,
   vocabSize: 2_048,
   tokenBytesMax: null,
   alphaDefault: 1,

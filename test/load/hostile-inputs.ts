@@ -16,7 +16,7 @@ export interface HostileInput {
 }
 
 /** Context of the demo models. */
-const CONTEXT_TOKENS = 512;
+const CONTEXT_TOKENS = 1_024;
 const VOCAB_SIZE = 2_048;
 /** Without end tokens, so that an output uses its whole token limit. */
 const NO_END = [0, -100] as const;

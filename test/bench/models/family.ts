@@ -42,7 +42,7 @@ const SOURCES: Family = {
 /** 98.0M and 10.0M parameters, the embedding of 2,048 tokens included. */
 const LARGE = { layers: 12, width: 768, heads: 12, headSize: 64, mlpWidth: 2464 };
 const SMALL = { layers: 6, width: 320, heads: 5, headSize: 64, mlpWidth: 1200 };
-/** The bench needs 4,096 tokens and some more. The demo family was trained for 512; beyond that its output is poor, but costs the same. */
+/** The bench needs 4,096 tokens and some more. The demo family was trained for 1,024; beyond that its output is poor, but costs the same. */
 const CONTEXT_TOKENS = 4608;
 const COPIED = [
   "tokenizer.json",

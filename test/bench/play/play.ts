@@ -16,7 +16,6 @@ import { describeMachine } from "../machine.ts";
 import { runBench } from "../run-bench.ts";
 import { quantile } from "../statistics.ts";
 
-/** The demo models have a context of 512 tokens, so the prompt leaves 498. */
 const TOKENS = 500;
 /** Target: at most this many ms between two frames at the 95th percentile. */
 const FRAME_MS_MAX = 50;

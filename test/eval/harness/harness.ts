@@ -46,12 +46,12 @@ async function evaluate(folder: string): Promise<number> {
   const { url, key } = await startApi(writeManifest(folder, options.table > 0), "harness");
   const api = new Api(url, key);
   const local = (model: string, args: string) =>
-    `model=${model},base_url=${api.url}/v1/completions,max_length=512,${args}`;
+    `model=${model},base_url=${api.url}/v1/completions,max_length=1024,${args}`;
   const tokenizer = `tokenizer=${transformers}`;
   const run = (name: string, model: string, args: string, batch: number, tasks = TASK_NAMES) =>
     runLmEval(programs, { name, model, args, batch, tasks, inputs, folder, apiKey: api.key });
   // The API client leaves room for a generated token, and one more in rolling windows.
-  const hfArgs = `pretrained=${transformers},dtype=float32,max_length=510`;
+  const hfArgs = `pretrained=${transformers},dtype=float32,max_length=1022`;
   const hf = await run("transformers", "hf", hfArgs, 8);
   const base = (args: string) => local("base", args);
   const completions = "local-completions";

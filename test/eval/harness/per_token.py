@@ -11,7 +11,7 @@ import urllib.request
 import torch
 from transformers import AutoModelForCausalLM
 
-LENGTHS = [1, 2, 33, 100, 511, 512]
+LENGTHS = [1, 2, 33, 100, 511, 1023, 1024]
 
 
 def main(folder: str, url: str, key: str) -> None:

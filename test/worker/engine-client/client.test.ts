@@ -110,7 +110,7 @@ describe("a run", () => {
   });
 
   test("ends at the end of the context", async () => {
-    const ids = Array.from({ length: 509 }, () => 5);
+    const ids = Array.from({ length: 1_021 }, () => 5);
     const events = await run(endless({ input: { kind: "tokens", ids }, maxTokens: 100 }));
     expect(tokensOf(events)).toHaveLength(3);
     expect(events.at(-1)).toMatchObject({ finish: "length" });
@@ -157,9 +157,12 @@ describe("scoring a completion", () => {
     ],
     [
       "more than the context",
-      { completion: { kind: "tokens", ids: Array.from({ length: 511 }, () => 5) }, maxTokens: 600 },
+      {
+        completion: { kind: "tokens", ids: Array.from({ length: 1_023 }, () => 5) },
+        maxTokens: 1_100,
+      },
       "context_length_exceeded",
-      /^This model's maximum context length is 512 tokens. However, your completion has 511 tokens and the prompt \d+.$/,
+      /^This model's maximum context length is 1024 tokens. However, your completion has 1023 tokens and the prompt \d+.$/,
     ],
   ])("is refused for a completion with %s", async (_, changes, code, message) => {
     expect(await scored(changes)).toMatchObject([
@@ -257,7 +260,9 @@ describe("a run fails with the reason:", () => {
   });
 
   test("prompt that fills the context, which is known before it runs", async () => {
-    const full = endless({ input: { kind: "tokens", ids: Array.from({ length: 512 }, () => 5) } });
+    const full = endless({
+      input: { kind: "tokens", ids: Array.from({ length: 1_024 }, () => 5) },
+    });
     const refused = [{ code: "context_length_exceeded" }];
     expect(await run(full)).toMatchObject(refused);
     expect([await engine.prepare("acme", full, 0)]).toMatchObject(refused);
@@ -267,12 +272,12 @@ describe("a run fails with the reason:", () => {
     [
       "more bytes",
       1_000_000,
-      /context length is 512 tokens. However, your prompt resulted in \d+ bytes, and that many tokens hold at most \d+.$/,
+      /context length is 1024 tokens. However, your prompt resulted in \d+ bytes, and that many tokens hold at most \d+.$/,
     ],
     [
       "more tokens",
       2_000,
-      /context length is 512 tokens. However, your prompt resulted in at least 513 tokens.$/,
+      /context length is 1024 tokens. However, your prompt resulted in at least 1025 tokens.$/,
     ],
   ])("prompt with %s than the context holds", async (_, length, message) => {
     const text = "İ".repeat(length);
