@@ -36,6 +36,7 @@ const start = (
   );
 const engine = await start(MANIFEST);
 
+const tokens = (count: number) => ({ kind: "tokens", ids: Array<number>(count).fill(5) }) as const;
 /** Without end tokens, so that a run generates all its tokens. */
 const endless = (changes: Partial<Generation> = {}) =>
   generation({ logitBias: [[0, -100]], ...changes });
@@ -110,8 +111,7 @@ describe("a run", () => {
   });
 
   test("ends at the end of the context", async () => {
-    const ids = Array.from({ length: 1_021 }, () => 5);
-    const events = await run(endless({ input: { kind: "tokens", ids }, maxTokens: 100 }));
+    const events = await run(endless({ input: tokens(1_021), maxTokens: 100 }));
     expect(tokensOf(events)).toHaveLength(3);
     expect(events.at(-1)).toMatchObject({ finish: "length" });
   });
@@ -157,10 +157,7 @@ describe("scoring a completion", () => {
     ],
     [
       "more than the context",
-      {
-        completion: { kind: "tokens", ids: Array.from({ length: 1_023 }, () => 5) },
-        maxTokens: 1_100,
-      },
+      { completion: tokens(1_023), maxTokens: 1_100 },
       "context_length_exceeded",
       /^This model's maximum context length is 1024 tokens. However, your completion has 1023 tokens and the prompt \d+.$/,
     ],
@@ -172,11 +169,11 @@ describe("scoring a completion", () => {
 
   test("can fill the context to its last token", async () => {
     const changes = {
-      input: { kind: "tokens", ids: [5] },
-      completion: { kind: "tokens", ids: Array.from({ length: 511 }, () => 5) },
-      maxTokens: 600,
-    } as const;
-    expect(tokensOf(await scored(changes))).toHaveLength(511);
+      input: tokens(1),
+      completion: tokens(1_023),
+      maxTokens: 1_100,
+    };
+    expect(tokensOf(await scored(changes))).toHaveLength(1_023);
   });
 });
 
@@ -260,9 +257,7 @@ describe("a run fails with the reason:", () => {
   });
 
   test("prompt that fills the context, which is known before it runs", async () => {
-    const full = endless({
-      input: { kind: "tokens", ids: Array.from({ length: 1_024 }, () => 5) },
-    });
+    const full = endless({ input: tokens(1_024) });
     const refused = [{ code: "context_length_exceeded" }];
     expect(await run(full)).toMatchObject(refused);
     expect([await engine.prepare("acme", full, 0)]).toMatchObject(refused);
