@@ -14,6 +14,7 @@ import {
   type GraphIo,
   type RunRow,
 } from "./graph-io.ts";
+import { release } from "./free-arrays.ts";
 import { GroupedCache, rangeOf } from "./grouped-cache.ts";
 import type { KvRows, Slot } from "./kv-cache.ts";
 import type { DecodeInput, Decoder, ScoreInput } from "./decoder.ts";
@@ -162,6 +163,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   ): Promise<InferenceSession.ReturnType> {
     const results = await this.#run([slot], [this.#row(slot, ids)], fetches);
     this.#append(slot, results, { row: 0, width: ids.length, count: ids.length });
+    this.#releaseNewKv(results);
     return results;
   }
 
@@ -210,6 +212,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
           wanted.map((i) => logitsRow(results[LOGITS] as Tensor, i)),
         );
       }
+      this.#releaseNewKv(results);
     }
     return inputs.map(({ sequence }) => logits.get(sequence)!);
   }
@@ -242,8 +245,14 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     results: InferenceSession.ReturnType,
     { row, width, count }: { readonly row: number; readonly width: number; readonly count: number },
   ): void {
-    const newValues = (name: string) =>
-      (results[this.#newKvOutputs.get(name)!] as Tensor).data as CacheValues;
+    const newValues = (name: string) => valuesOf(results, this.#newKvOutputs.get(name)!);
     slot.cache.append(slot, newValues, count, rowsOf(row, width));
   }
+
+  #releaseNewKv(results: InferenceSession.ReturnType): void {
+    for (const name of this.#newKvOutputNames) release(valuesOf(results, name));
+  }
 }
+
+const valuesOf = (results: InferenceSession.ReturnType, output: string) =>
+  (results[output] as Tensor).data as CacheValues;

@@ -35,7 +35,11 @@ export class FreeArrays {
   /** Drops arrays until the others have at most this many bytes. */
   trim(bytesMax: number): void {
     let bytes = this.bytes;
-    while (bytes > bytesMax) bytes -= bytesOf(this.#blocks.shift()!);
+    while (bytes > bytesMax) {
+      const block = this.#blocks.shift()!;
+      bytes -= bytesOf(block);
+      for (const values of block) release(values);
+    }
   }
 
   /** Runs a model that reads caches. */
@@ -51,6 +55,15 @@ export class FreeArrays {
 
 export const bytesOf = (block: readonly CacheValues[]) =>
   block.reduce((sum, { byteLength }) => sum + byteLength, 0);
+
+/**
+ * Gives the memory of a whole array back at once. Otherwise the garbage collector has to find it, and such memory makes it run: with
+ * 98M parameters 45 times in 2,000 tokens, each time through the whole heap.
+ */
+export function release({ buffer }: CacheValues): void {
+  // Two inputs of a graph may share an array.
+  if (!buffer.detached) buffer.transfer(0);
+}
 
 export function clear({ buffer, byteOffset, byteLength }: CacheValues): void {
   new Uint8Array(buffer, byteOffset, byteLength).fill(0);

@@ -5,6 +5,7 @@
  */
 import type { InferenceSession, Tensor } from "../onnxruntime/onnxruntime.ts";
 import type { DecodeInput, Decoder } from "./decoder.ts";
+import { release } from "./free-arrays.ts";
 import {
   bytesPerToken,
   cacheTensor,
@@ -66,7 +67,7 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
 
   close(sequence: PassthroughSequence): void {
     this.#open.delete(sequence);
-    for (const tensor of Object.values(sequence.past)) tensor.dispose();
+    for (const tensor of Object.values(sequence.past)) free(tensor);
   }
 
   async prefill(sequence: PassthroughSequence, ids: readonly number[]): Promise<void> {
@@ -100,8 +101,7 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
     sequence.past = Object.fromEntries(
       this.#io.pastInputs.map(({ name, output }) => [name, asInput(results[output] as Tensor)]),
     );
-    // GPU memory is not garbage-collected.
-    for (const tensor of Object.values(past)) tensor.dispose();
+    for (const tensor of Object.values(past)) free(tensor);
     sequence.length += ids.length;
     return results;
   }
@@ -110,4 +110,10 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
 function asInput(present: Tensor): Tensor {
   const isOnDevice = present.location === "gpu-buffer";
   return isOnDevice ? present : cacheTensor(present.data as CacheValues, present.dims);
+}
+
+function free(past: Tensor): void {
+  if (past.location === "cpu") release(past.data as CacheValues);
+  // GPU memory is not garbage-collected.
+  past.dispose();
 }
