@@ -1,7 +1,7 @@
 /**
- * Writes the tokens of one run to the job's event log. While an append waits for Redis's answer, new tokens are collected
- * for the next append. So the log has one event per token if Redis is fast, and fewer, larger events if it is slow. The
- * decode loop never waits for Redis.
+ * Writes the tokens of one run to the job's event log. An append has the tokens that a step of the engine has given (several where
+ * drafts were accepted). While it waits for Redis's answer, new tokens are collected for the next append. So the log has one event per
+ * step if Redis is fast, and fewer, larger events if it is slow. The decode loop never waits for Redis.
  */
 import type { AppendResult, Progress } from "../../shared/jobs/store.ts";
 import {
@@ -95,6 +95,8 @@ export class TokenLog {
   }
 
   async #write(): Promise<void> {
+    // The events of a step arrive in one message, which is handled before this tick.
+    await new Promise<void>((resolve) => process.nextTick(resolve));
     try {
       while (this.#pending.length > 0) {
         const pending = this.#takePending();

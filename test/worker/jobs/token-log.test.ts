@@ -4,6 +4,8 @@ import { TokenLog } from "../../../worker/jobs/token-log.ts";
 
 const NOTHING: Progress = { ids: [], text: "" };
 
+const turnEnd = () => new Promise(setImmediate);
+
 /** A token log whose appends are pending until the test answers them. */
 function slowLog(resume = NOTHING) {
   const appends: Progress[] = [];
@@ -21,47 +23,54 @@ function slowLog(resume = NOTHING) {
   const log = new TokenLog(resume, append, (reason) => refusals.push(reason));
   /** Answers the oldest pending append and lets the log react. */
   const answer = async (reply: AppendResult | Error) => {
+    await turnEnd();
     const oldest = waiting.shift()!;
     if (reply instanceof Error) oldest.reject(reply);
     else oldest.resolve(reply);
-    await new Promise(setImmediate);
+    await turnEnd();
   };
   return { log, places, runs, appends, refusals, answer };
 }
 
-test("a token is appended at once; tokens that come during an append are collected for the next one", async () => {
+test("tokens that come together are appended together; those that come during an append are collected for the next one", async () => {
   const { log, places, appends, answer } = slowLog();
   log.push(1, "a");
+  // The events of a message are handled in microtasks.
+  for (let i = 0; i < 10; i++) await Promise.resolve();
   log.push(2, "b");
+  await turnEnd();
+  expect(appends).toEqual([{ ids: [1, 2], text: "ab" }]);
   log.push(3, "c");
-  expect(appends).toEqual([{ ids: [1], text: "a" }]);
-  await answer("ok");
-  expect(appends[1]).toEqual({ ids: [2, 3], text: "bc" });
-  await answer("ok");
+  await turnEnd();
   log.push(4, "d");
-  expect(appends[2]).toEqual({ ids: [4], text: "d" });
-  expect(places).toEqual([0, 1, 3]);
+  await answer("ok");
+  expect(appends.slice(1)).toEqual([{ ids: [3, 4], text: "cd" }]);
+  await answer("ok");
+  log.push(5, "e");
+  await answer("ok");
+  expect(appends.slice(2)).toEqual([{ ids: [5], text: "e" }]);
+  expect(places).toEqual([0, 2, 4]);
 });
 
 test("each append has the runs of the base since the one before", async () => {
   const { log, runs, answer } = slowLog();
-  for (const [token, calls] of [1, 4, 4, 5].entries()) log.push(token, "x", {}, calls);
+  log.push(0, "x", {}, 1);
+  await turnEnd();
+  for (const [token, calls] of [4, 4, 5].entries()) log.push(token + 1, "x", {}, calls);
   await answer("ok");
   expect(runs).toEqual([1, 4]);
   await answer("ok");
-  log.push(5, "x", {}, 7);
+  log.push(4, "x", {}, 7);
+  await turnEnd();
   expect(runs).toEqual([1, 4, 2]);
 });
 
 test("token details are appended with their tokens, one entry for each", async () => {
   const { log, appends, answer } = slowLog();
   const entry = (id: number) => ({ id, token: "x", logprob: -1, top: [] });
-  for (const id of [1, 2, 3]) log.push(id, "x", { logprobs: entry(id) });
+  for (const id of [1, 2]) log.push(id, "x", { logprobs: entry(id) });
   await answer("ok");
-  expect(appends).toEqual([
-    { ids: [1], text: "x", logprobs: [entry(1)] },
-    { ids: [2, 3], text: "xx", logprobs: [entry(2), entry(3)] },
-  ]);
+  expect(appends).toEqual([{ ids: [1, 2], text: "xx", logprobs: [entry(1), entry(2)] }]);
 });
 
 test("text and tokenCount cover the log, with the tokens of an earlier attempt", async () => {
@@ -75,6 +84,7 @@ test("text and tokenCount cover the log, with the tokens of an earlier attempt",
 test("drained waits for the last append", async () => {
   const { log, answer } = slowLog();
   log.push(1, "a");
+  await turnEnd();
   log.push(2, "b");
   let drained = false;
   const done = log.flush().then(() => (drained = true));
@@ -126,23 +136,23 @@ test("details of the prompt have entries of their own and are no output, and no 
   const entry = { id: 1, token: "x", logprob: -1, rank: 1, top };
   for (let i = 0; i < 300; i++) log.push(1, "", { prompt: entry });
   log.push(2, "z");
-  for (let i = 0; i < 5; i++) await answer("ok");
+  for (let i = 0; i < 4; i++) await answer("ok");
   const counts = appends.map(({ ids, prompt_logprobs = [] }) => [
     ids.length,
     prompt_logprobs.length,
   ]);
   expect(counts).toEqual([
-    [0, 1],
     [0, 97],
     [0, 97],
     [0, 97],
-    [0, 8],
+    [0, 9],
     [1, 0],
   ]);
-  expect(places).toEqual([0, 1, 98, 195, 292, 300]);
+  expect(places).toEqual([0, 97, 194, 291, 300]);
   await answer("ok");
   expect([log.outputCount, log.text]).toEqual([1, "z"]);
   const resumed = slowLog({ ids: [2], text: "z", prompt_logprobs: [entry, entry] });
   resumed.log.push(3, "");
+  await turnEnd();
   expect(resumed.places).toEqual([3]);
 });
