@@ -21,7 +21,8 @@ export class JobRun implements RunningAttempt {
   /** Called when the event log has more tokens of the output: how many before, and how many now. */
   onLogged: (before: number, after: number) => void = () => {};
   readonly #controller = new AbortController();
-  readonly #overdue = Promise.withResolvers<null>();
+  #isOverdue = false;
+  #onOverdue = () => {};
   #reason: StopReason | null = null;
 
   constructor({ id, attempt, claim }: RunningAttempt) {
@@ -45,14 +46,17 @@ export class JobRun implements RunningAttempt {
     if (this.#reason !== null) return;
     this.#reason = reason;
     this.#controller.abort();
-    setTimeout(() => this.#overdue.resolve(null), GRACE_MS);
+    setTimeout(() => {
+      this.#isOverdue = true;
+      this.#onOverdue();
+    }, GRACE_MS);
   }
 
   /** The run's events until it ends, or until it was stopped and has not ended in time. */
   async *until<T>(events: AsyncGenerator<T, void, undefined>): AsyncGenerator<T, void, undefined> {
     try {
       for (;;) {
-        const next = await Promise.race([events.next(), this.#overdue.promise]);
+        const next = await this.#orOverdue(events.next());
         if (next === null || next.done === true) return;
         yield next.value;
       }
@@ -60,5 +64,14 @@ export class JobRun implements RunningAttempt {
       // Not awaited: it resolves when the engine answers.
       events.return().catch(() => {});
     }
+  }
+
+  /** Null if the run is overdue. A race with one promise for all events would keep memory for each of them until the end of the run. */
+  #orOverdue<T>(event: Promise<T>): Promise<T | null> {
+    return new Promise((resolve, reject) => {
+      this.#onOverdue = () => resolve(null);
+      if (this.#isOverdue) resolve(null);
+      event.then(resolve, reject);
+    });
   }
 }

@@ -16,6 +16,11 @@ import { KvCache, roundUpSlots, type Slot } from "./kv-cache.ts";
 /** A copied byte takes as long as this many bytes of a run: it is read and written, mostly into new memory. */
 const COPY_PRICE = 4;
 
+/** A rectangle of which at most this part is needed shrinks when a sequence leaves it. */
+const NEEDED_MIN = 0.25;
+/** With each change of a rectangle, free memory may shrink to this part of the most that was in use. */
+const FREE_DECAY = 0.999;
+
 /** The best groups of sequences that decode together. */
 interface Division {
   readonly slots: readonly Slot[];
@@ -35,6 +40,8 @@ export class GroupedCache {
   readonly #tokenBytes: TokenBytes;
   readonly #roundUp: (tokens: number) => number;
   #bytesMax = Infinity;
+  /** The most that the rectangles had lately. */
+  #recentBytes = 0;
   /** Tokens for which each rectangle has room at least. */
   #tokensMin = 0;
   /** Bytes that runs have read since the last change, beyond those of the best groups. */
@@ -97,7 +104,17 @@ export class GroupedCache {
     cache.close(slot);
     this.#lastDivision = null;
     if (cache.slots.length === 0) this.#remove(cache);
+    else if (this.#neededBytes(cache) <= NEEDED_MIN * cache.bytes) cache.shrink();
     this.#trimFree(0);
+  }
+
+  /**
+   * Bytes of a rectangle for the sequences of this one. Other sequences often join soon after some have left, and then all rows would be
+   * copied again; where a run reads too much meanwhile, `#regroup` shrinks it.
+   */
+  #neededBytes({ slots }: KvCache): number {
+    const longest = Math.max(...slots.map(({ length }) => length));
+    return this.#bytesOf(roundUpSlots(slots.length), this.#tokensFor(longest));
   }
 
   #remove(cache: KvCache): void {
@@ -105,10 +122,12 @@ export class GroupedCache {
     cache.free();
   }
 
-  /** Bounds the free memory: by that of the caches, and by what the limit leaves when they grow by this many bytes. */
+  /** Bounds the free memory: by what the caches had lately, and by what the limit leaves when they grow by this many bytes. */
   #trimFree(addedBytes: number): void {
     const { bytes } = this;
-    this.#freeArrays.trim(Math.max(0, Math.min(bytes, this.#bytesMax - bytes - addedBytes)));
+    this.#recentBytes = bytes === 0 ? 0 : Math.max(bytes, FREE_DECAY * this.#recentBytes);
+    const left = this.#bytesMax - bytes - addedBytes;
+    this.#freeArrays.trim(Math.max(0, Math.min(this.#recentBytes, left)));
   }
 
   /** Makes room for this many tokens: of one sequence, or of all sequences from now on. */
@@ -157,7 +176,8 @@ export class GroupedCache {
   #regroup(slots: readonly Slot[]): void {
     const tokensOf = ({ length }: Slot) => this.#tokensFor(length + 1);
     const used = new Set(slots.map(({ cache }) => cache));
-    if (used.size === 1 && slots.length === 1 && slots[0]!.cache.slots.length === 1) return;
+    const fits = (slot: Slot) => slot.cache.tokenCapacity <= tokensOf(slot);
+    if (slots.length === 1 && slots[0]!.cache.slots.length === 1 && fits(slots[0]!)) return;
     const isHere = new Set(slots);
     const idle = [...this.#caches].flatMap((cache) =>
       used.has(cache) ? cache.slots.filter((slot) => !isHere.has(slot)) : [],

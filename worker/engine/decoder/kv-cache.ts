@@ -124,11 +124,10 @@ export class KvCache {
     return slot;
   }
 
-  /** Frees a slot, and capacity that the others do not need. Its values are cleared for the reason given in free-arrays.ts. */
+  /** Frees a slot. Its values are cleared for the reason given in free-arrays.ts, where the memory of a whole cache is. */
   close(slot: Slot): void {
-    this.#clear(slot);
+    if (this.#slots.length > 1) this.#clear(slot);
     this.#remove(slot);
-    this.shrink();
   }
 
   /** Moves a slot of another cache here, which keeps its capacity. */

@@ -22,9 +22,12 @@ test("arrays are taken only if all have the wanted size", () => {
 
 test("those that were free for the longest time are dropped first", () => {
   const free = new FreeArrays();
-  for (const size of [1, 2, 3]) free.give(block(size));
+  const blocks = [1, 2, 3].map((size) => block(size));
+  for (const each of blocks) free.give(each);
   free.trim(5 * 4);
   expect(free.bytes).toBe(5 * 4);
+  // Their memory does not wait for the garbage collector.
+  expect(blocks.map(([values]) => values!.length)).toEqual([0, 2, 3]);
   expect(free.take([1])).toBeNull();
   expect(free.take([3])).not.toBeNull();
 });
@@ -49,5 +52,6 @@ test("a cache that grows leaves its memory to the next one", () => {
   create().open();
   expect(free.bytes).toBe(0);
   grown.close(grown.slots[0]!);
+  grown.free();
   expect(free.bytes).toBe(2 * bytes);
 });

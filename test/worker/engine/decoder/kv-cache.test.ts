@@ -167,7 +167,7 @@ describe.each([
     );
   });
 
-  test("holds exactly the bytes of its rectangle, as sequences open, grow and close", () => {
+  test("holds exactly the bytes of its rectangle, as sequences open, grow and leave", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
         const cache = new KvCache(pasts, alignment, widthMax);
@@ -176,7 +176,10 @@ describe.each([
           if (action.do === "open") slots.push(cache.open());
           else if (slots.length > 0) {
             const at = action.which % slots.length;
-            if (action.do === "close") cache.close(slots.splice(at, 1)[0]!);
+            if (action.do === "close") {
+              cache.close(slots.splice(at, 1)[0]!);
+              cache.shrink();
+            }
             const tokens = Array.from({ length: action.count }, () => 0);
             if (action.do === "append") {
               cache.append(slots[at]!, newValues(pasts, [tokens]), action.count);
@@ -190,6 +193,7 @@ describe.each([
           );
         }
         for (const slot of slots) cache.close(slot);
+        cache.shrink();
         expect(cache.bytes).toBe(0);
       }),
     );
