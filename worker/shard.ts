@@ -18,13 +18,14 @@ import type { Metrics } from "./telemetry/metrics.ts";
 
 export class WorkerShard {
   readonly number: number;
-  /** Resolves if the first connection fails or breaks. */
+  /** Resolves if the first connection fails or breaks, or if the shard is new and waits for one of which that is true. */
   readonly away: Promise<void>;
   readonly #all: readonly WorkerShard[];
   readonly #url: string;
   readonly #env: WorkerEnv;
   readonly #log: Logger;
   readonly #redis: Redis;
+  readonly #setAway: () => void;
   #clock: WatchedClock | null = null;
   #refusal: string | null = null;
 
@@ -43,7 +44,10 @@ export class WorkerShard {
     this.#env = env;
     this.#log = shardUrls(env.REDIS_URL).length === 1 ? log : log.child({ shard: this.number });
     this.#redis = connectRedis(url, this.#log, env);
-    this.away = new Promise((resolve) => this.#redis.once("close", resolve));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.away = promise;
+    this.#setAway = resolve;
+    this.#redis.once("close", resolve);
   }
 
   /** Why no work is taken from it, in a sentence; null if it is. */
@@ -64,6 +68,7 @@ export class WorkerShard {
     const readyShards = () =>
       Promise.all(
         this.#all.map(async (shard) => {
+          void shard.away.then(this.#setAway);
           await whenReady(shard.#redis);
           return shard.#redis;
         }),

@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from "commander";
 import * as v from "valibot";
 import { parseRequest } from "../../shared/submission/validate.ts";
 import { AppError } from "../../shared/api/errors.ts";
+import { tellCount } from "../../shared/redis/shards.ts";
 import { listModels } from "../../shared/workers/registry.ts";
 import { KeyRequest, KeyRotationRequest, Scope } from "../../shared/api/keys.ts";
 import { WebhookKeyRotationRequest } from "../../shared/api/webhooks.ts";
@@ -97,6 +98,7 @@ program
       const policy = checkedPolicy(name, options);
       const { keys, redis } = await shardForKey(shards, tenant, options.shard);
       const created = await keys.create(name, tenant, policy, outer);
+      await tellCount(shards.map((shard) => shard.redis));
       console.log(`key id          ${created.id}`);
       console.log(`tenant          ${created.tenant}`);
       console.log(`API key         ${created.key}   ${SHOWN_ONCE}`);

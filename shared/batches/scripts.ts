@@ -28,17 +28,17 @@ end
  * Returns {'created'}; {'existing', id}, {'conflict'} or {'full'} if nothing was written.
  */
 export const createBatch = defineScript(`
-local batch, batches, openBatches, allOpenBatches = unpack(KEYS)
+local batch, batches, openBatches, allOpenBatches, claimKey = unpack(KEYS)
 local id, deadlineInMs, openMax, listedMax = unpack(ARGV)
 local time = redis.call('TIME')
 local nowMs = time[1] * 1000 + math.floor(time[2] / 1000)
 ${IDEMPOTENCY_LUA}
 if redis.call('EXISTS', batch) == 1 then return {'created'} end
 local claim = cjson.decode(ARGV[5])
-local known = findClaimed(claim)
+local known = findClaimed(claimKey, claim)
 if known then return known end
 if redis.call('SCARD', openBatches) >= tonumber(openMax) then return {'full'} end
-saveClaim(claim, id)
+saveClaim(claimKey, claim, id)
 redis.call('HSET', batch, 'createdAtMs', nowMs, 'deadlineMs', nowMs + deadlineInMs, unpack(ARGV, 6))
 redis.call('ZADD', batches, nowMs, id)
 redis.call('ZREMRANGEBYRANK', batches, 0, -tonumber(listedMax) - 1)

@@ -1,13 +1,13 @@
 /** Lua that the job scripts share: the keys of a job, logging an event, and writing when Redis is full. */
-import { DUE_KEY, eventChannel, jobKey, logKey } from "../redis/keys.ts";
+import { DUE_KEY, eventChannel, jobKey, logKey, textKey } from "../redis/keys.ts";
 
 /** The names of a job's hash, log and channel. A channel is no key, but it is passed to scripts with the keys. */
 export const jobKeys = (jobId: string) => [jobKey(jobId), logKey(jobId), eventChannel(jobId)];
 
-/** KEYS[1] to KEYS[4] of every script that changes one job; JOB_LOCALS_LUA are their names in Lua. */
-export const jobScriptKeys = (jobId: string) => [...jobKeys(jobId), DUE_KEY];
+/** KEYS[1] to KEYS[5] of every script that changes one job; JOB_LOCALS_LUA are their names in Lua. */
+export const jobScriptKeys = (jobId: string) => [...jobKeys(jobId), DUE_KEY, textKey(jobId)];
 export const JOB_LOCALS_LUA = `
-local job, log, channel, due = unpack(KEYS)
+local job, log, channel, due, textSoFar = unpack(KEYS)
 `;
 
 /**

@@ -25,6 +25,9 @@ const EXPIRED_PER_END = 2;
 /** Milliseconds for which a list still goes on behind a job that has left the index. */
 const PLACE_MS = 600_000;
 
+/** A set of the index. */
+export const jobSetKey = (tenant: string, facet: string) => `${JOB_INDEX_PREFIX}${tenant}:${facet}`;
+
 /** Lua functions. `job` is the key of a job's hash. Each costs O(log n) for each facet of a job, of which there are at most 20. */
 export const JOB_INDEX_LUA = `
 local function jobSet(tenant, facet) return '${JOB_INDEX_PREFIX}' .. tenant .. ':' .. facet end

@@ -1,5 +1,5 @@
 /** The script that finds the jobs of a list in the index, and the one that removes expired jobs from it. */
-import { JOB_INDEX_LUA } from "./job-index-lua.ts";
+import { JOB_INDEX_LUA, jobSetKey } from "./job-index-lua.ts";
 import { LEASE_LUA } from "../queue/lease-lua.ts";
 import { defineScript } from "../redis/script.ts";
 
@@ -29,6 +29,14 @@ export interface ListOrder {
   readonly countMax: number;
 }
 
+/** The sets of the index that the order names. */
+export const listOrderKeys = ({
+  tenant,
+  facets,
+  without,
+}: Pick<ListOrder, "tenant" | "facets" | "without">) =>
+  [...facets, ...without].map((facet) => jobSetKey(tenant, facet));
+
 /** Place of the last entry that was looked at ('' for none), 1 if there may be more behind it, then the ids that were found. */
 export type ListReply = [atMs: string, id: string, hasMore: 0 | 1, ...ids: string[]];
 
@@ -36,7 +44,7 @@ export type ListReply = [atMs: string, id: string, hasMore: 0 | 1, ...ids: strin
  * Finds jobs. It goes through the smallest set of the facets and looks every job up in the others: O(log n) if the filters have one
  * facet, and at most LOOKUPS_MAX lookups if they have several. Entries of jobs that do not exist any more are skipped, and leave
  * the sets that were looked at.
- * KEYS: due jobs, which tell a client of a Redis Cluster the slot. ARGV: ListOrder (JSON). Returns a ListReply.
+ * KEYS: the sets that the order names (listOrderKeys). ARGV: ListOrder (JSON). Returns a ListReply.
  */
 export const listJobs = defineScript(`
 local order = cjson.decode(ARGV[1])

@@ -4,6 +4,7 @@ import type { JobState } from "../api/jobs.ts";
 import { CHAT_FACET, metadataFacets, modelFacet } from "./facets.ts";
 import {
   listJobs,
+  listOrderKeys,
   removeExpiredJobs,
   type ListOrder,
   type ListPlace,
@@ -81,13 +82,14 @@ export class JobLists {
   /** The ids of one page. */
   async ids(tenant: string, filter: JobFilter, page: ListPage): Promise<JobIds> {
     const order = { tenant, ...(await facetsOf(filter)), isDescending: page.isDescending };
+    const keys = listOrderKeys(order);
     const ids: string[] = [];
     let last = page.after;
     let hasMore = true;
     for (let call = 0; call < CALLS_MAX && hasMore && ids.length < page.limit; call++) {
       const countMax = page.limit - ids.length;
       const rest: ListOrder = { ...order, ...(last && { after: last }), countMax };
-      const reply = (await listJobs(this.#redis, [DUE_KEY], [JSON.stringify(rest)])) as ListReply;
+      const reply = (await listJobs(this.#redis, keys, [JSON.stringify(rest)])) as ListReply;
       const [atMs, id, more, ...found] = reply;
       if (id !== "") last = { atMs: Number(atMs), id };
       hasMore = more === 1;

@@ -7,7 +7,7 @@ import { leaveToNewer, releaseLeases, renewLeases, retryLater } from "./lease-sc
 import { requireKnownGrammar } from "./known-grammar.ts";
 import { toJobRecord, type JobRecord } from "./record.ts";
 import { take, type TakeOrder } from "./take-script.ts";
-import { DUE_KEY } from "../redis/keys.ts";
+import { DUE_KEY, jobKey, LAST_CLAIM_PREFIX } from "../redis/keys.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { JOB_VERSION, NewerRecord } from "../redis/version.ts";
 
@@ -101,7 +101,7 @@ export class JobLeases {
       if (!(error instanceof NewerRecord)) throw error;
       const { id = "", attempt = "", claim = "" } = fields;
       const fence = fenceOf({ attempt: Number(attempt), claim });
-      await leaveToNewer(this.#redis, [DUE_KEY], [id, fence, NEWER_PAUSE_MS]);
+      await leaveToNewer(this.#redis, [DUE_KEY, jobKey(id)], [id, fence, NEWER_PAUSE_MS]);
       return { job: null, newer: { id, reason: error.message }, waitMs: 0 };
     }
   }
@@ -112,7 +112,7 @@ export class JobLeases {
     this.#unanswered = null;
     const args = [JSON.stringify({ ...order, worker, claim, version: JOB_VERSION })];
     try {
-      return (await take(this.#redis, [DUE_KEY], args)) as TakeReply;
+      return (await take(this.#redis, [DUE_KEY, LAST_CLAIM_PREFIX + worker], args)) as TakeReply;
     } catch (error) {
       this.#unanswered = claim;
       throw error;
@@ -122,12 +122,12 @@ export class JobLeases {
   /** Renews the leases of all jobs that a worker runs. @returns the state of each, in the same order */
   async renew(attempts: readonly RunningAttempt[], leaseMs: number): Promise<LeaseState[]> {
     const args = [leaseMs, ...toArgs(attempts)];
-    return (await renewLeases(this.#redis, [DUE_KEY], args)) as LeaseState[];
+    return (await renewLeases(this.#redis, toKeys(attempts), args)) as LeaseState[];
   }
 
   /** Gives up jobs that still run: other workers take them over at once. */
   async release(attempts: readonly RunningAttempt[]): Promise<void> {
-    await releaseLeases(this.#redis, [DUE_KEY], toArgs(attempts));
+    await releaseLeases(this.#redis, toKeys(attempts), toArgs(attempts));
   }
 
   /**
@@ -136,10 +136,15 @@ export class JobLeases {
    */
   async retryLater(run: RunningAttempt): Promise<"retried" | "failed" | "lost"> {
     const args = [run.id, fenceOf(run), RETRY_MS, FAILURES_MAX];
-    const reply = await retryLater(this.#redis, [DUE_KEY], args);
+    const reply = await retryLater(this.#redis, toKeys([run]), args);
     return reply === 1 ? "retried" : reply === 0 ? "failed" : "lost";
   }
 }
+
+const toKeys = (attempts: readonly RunningAttempt[]) => [
+  DUE_KEY,
+  ...attempts.map(({ id }) => jobKey(id)),
+];
 
 const toArgs = (attempts: readonly RunningAttempt[]) =>
   attempts.flatMap((run) => [run.id, fenceOf(run)]);

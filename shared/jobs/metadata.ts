@@ -1,29 +1,23 @@
 /** Replaces the metadata of a job, in whichever state it is, and its places in the index. */
 import { EVENT_LOG_LUA } from "./event-log.ts";
 import { metadataFacets, FACET_BYTES } from "./facets.ts";
-import { JOB_INDEX_LUA } from "./job-index-lua.ts";
+import { FACET_SEPARATOR, JOB_INDEX_LUA, jobSetKey } from "./job-index-lua.ts";
 import type { JobRecord } from "./record.ts";
 import { STORED_BYTES_LUA } from "./stored-bytes.ts";
 import { LIMITS } from "../api/limits.ts";
 import { flowOf } from "../queue/fair-queue-lua.ts";
 import { LEASE_LUA } from "../queue/lease-lua.ts";
 import type { RedisClient } from "../redis/client.ts";
-import {
-  DUE_KEY,
-  JOB_EXPIRY_KEY,
-  jobKey,
-  REQUEST_BYTES_KEY,
-  STORED_BYTES_PREFIX,
-} from "../redis/keys.ts";
+import { JOB_EXPIRY_KEY, jobKey, REQUEST_BYTES_KEY, STORED_BYTES_PREFIX } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
 /**
- * KEYS: job hash, due jobs. ARGV: metadata (JSON), its facets in lines, bytes of a facet, bytes at most of the flow's requests and of all
+ * KEYS: job hash, the tenant's stored bytes, the sets of its new facets. ARGV: metadata (JSON), its facets in lines, bytes of a facet, bytes at most of the flow's requests and of all
  * that the tenant stores, then the tenant's flows.
  * Returns 1; 0 if there would be more bytes than allowed; -2 no such job.
  */
 const replaceMetadata = defineScript(`
-local job, due = unpack(KEYS)
+local job = KEYS[1]
 local metadata, newFacets, facetBytes, requestBytesMax, storedBytesMax = unpack(ARGV)
 ${EVENT_LOG_LUA}${LEASE_LUA}${JOB_INDEX_LUA}${STORED_BYTES_LUA}
 local id, state, before, flow, bytes, storedBytes, storedUntilMs =
@@ -77,10 +71,12 @@ export async function setMetadata(
   metadata: Readonly<Record<string, string>>,
   storedBytesMax: number,
 ): Promise<"set" | "full" | "missing"> {
-  const facets = (await metadataFacets(metadata)).join("\n");
+  const facets = await metadataFacets(metadata);
   const bounds = [FACET_BYTES, LIMITS.requestBytesMax, storedBytesMax];
   const flows = [flowOf(tenant, false), flowOf(tenant, true)];
-  const args = [JSON.stringify(metadata), facets, ...bounds, ...flows];
-  const reply = await replaceMetadata(redis, [jobKey(id), DUE_KEY], args);
+  const sets = facets.map((facet) => jobSetKey(tenant, facet));
+  const keys = [jobKey(id), STORED_BYTES_PREFIX + tenant, ...sets];
+  const args = [JSON.stringify(metadata), facets.join(FACET_SEPARATOR), ...bounds, ...flows];
+  const reply = await replaceMetadata(redis, keys, args);
   return reply === 1 ? "set" : reply === 0 ? "full" : "missing";
 }

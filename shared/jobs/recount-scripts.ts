@@ -33,7 +33,7 @@ return cursor
 
 /**
  * Corrects the jobs of a tenant that are listed as not ended: processes of the release before claim and end jobs without the index.
- * KEYS: due jobs. ARGV: tenant, cursor, jobs to look at. Returns the next cursor; '0' after the last job.
+ * KEYS: due jobs, the tenant's open and running jobs. ARGV: tenant, cursor, jobs to look at. Returns the next cursor; '0' after the last job.
  */
 export const correctOpenJobs = defineScript(`
 local due = KEYS[1]

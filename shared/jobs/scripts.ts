@@ -2,7 +2,7 @@
  * The Lua scripts that change one job. Each is one step, so that a job's state, its event log and its channel always agree.
  * Workers pass the fence of their attempt (fence.ts): a worker that has lost its job to another one is refused.
  *
- * KEYS[1] to KEYS[4] of all: job hash, event log, event channel, due jobs (jobScriptKeys).
+ * KEYS[1] to KEYS[5] of all: job hash, event log, event channel, due jobs, text so far (jobScriptKeys).
  */
 import { EVENT_LOG_LUA, JOB_LOCALS_LUA, WRITE_WHEN_FULL_LUA } from "./event-log.ts";
 import { FACET_BYTES } from "./facets.ts";
@@ -19,7 +19,6 @@ import {
   REQUEST_BYTES_KEY,
   SHARED_PREFIX,
   SIGNALS_CHANNEL,
-  textKey,
 } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
@@ -90,7 +89,7 @@ if logged == tonumber(countBefore) then
     removeLease(groupBefore, id)
     setLease(groupOf(job), id, expiresMs)
   end
-  redis.call('APPEND', '${textKey("")}' .. id, text)
+  redis.call('APPEND', textSoFar, text)
   logEntry(log, channel, seq, 'tokens', data)
 end
 if cancelRequested == '1' then return 2 end
@@ -102,8 +101,7 @@ return 1
  * (sooner if the job has `keepMs`), and its place in the due set, so that the sweeper publishes the end. The job leaves the
  * queue, and its bytes count as stored ones (stored-bytes.ts). Its API key gets back one concurrent job, and the difference between
  * the reserved and the used tokens; so does its flow. The difference is negative if the job used more.
- * The job's hash names its lane, its flow and its API key. Their keys are therefore not declared, but made from prefixes; all lie
- * in the same slot.
+ * The job's hash names its lane, its flow and its API key, so their keys are not declared.
  *
  * ARGV[1]: retentionMs.
  */
@@ -192,7 +190,7 @@ local function endJob(state, text, outcome, usedTokens, ended, workedUntilMs)
     'deletedAtMs', string.format('%.0f', nowMs + ttlMs))
   logEvent(job, log, channel, state, outcome)
   redis.call('ZADD', due, nowMs + ${PUBLISH_MS}, id)
-  redis.call('DEL', '${textKey("")}' .. id)
+  redis.call('DEL', textSoFar)
   redis.call('PEXPIRE', job, ttlMs)
   redis.call('PEXPIRE', log, ttlMs)
   -- Last: what a newer release wrote there must not keep readers from the end of a job.
@@ -220,7 +218,7 @@ if isEnded(stateBefore) then return 0 end
 if fenceOf(job) ~= fence then return -1 end
 local ended, workedUntilMs = cjson.decode(outcome), nil
 if isForeign == '1' then
-  text = redis.call('GET', '${textKey("")}' .. redis.call('HGET', job, 'id')) or ''
+  text = redis.call('GET', textSoFar) or ''
   usageSoFar(ended)
   outcome, workedUntilMs = cjson.encode(ended), lastSeenMs()
 end

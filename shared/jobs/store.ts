@@ -27,7 +27,12 @@ import { claimJson } from "../redis/idempotency.ts";
 import type { Script } from "../redis/script.ts";
 import { joinTokenDetails, type TokenDetails } from "../api/token-details.ts";
 import { dueJobs, postponeDue, repairJobs, type LaneAssignment } from "./sweep-script.ts";
-import { submitJobs, type SubmitOrder, type SubmitReply } from "./submit-script.ts";
+import {
+  submitJobs,
+  submitOrderKeys,
+  type SubmitOrder,
+  type SubmitReply,
+} from "./submit-script.ts";
 import {
   DUE_KEY,
   jobKey,
@@ -128,6 +133,7 @@ export class JobStore {
       ...pools.flatMap(({ id }) => [KEY_RATES_PREFIX + id, KEY_JOBS_PREFIX + id]),
       ...jobs.flatMap(({ id }) => jobKeys(id)),
       ...(idempotency ? [idempotency.key] : []),
+      ...submitOrderKeys(order),
     ];
     const values = [...fields, ...shared.map((part) => part.fields)].flat();
     const args = [JSON.stringify(order), claimJson(idempotency), ...values];
@@ -231,11 +237,15 @@ export class JobStore {
 
   /** Puts queued jobs into their lane that are in none, and gives running ones a lease that have none. */
   async repair(ids: readonly string[]): Promise<void> {
-    const orders = JSON.stringify(ids.map((id) => ({ id })));
-    const withoutLane = (await repairJobs(this.#redis, [DUE_KEY], [orders])) as string[];
+    const withoutLane = await this.#repair(ids.map((id) => ({ id })));
     const assignments = await Promise.all(withoutLane.map((id) => this.#laneAssignment(id)));
     const found = assignments.filter((assignment) => assignment !== null);
-    if (found.length > 0) await repairJobs(this.#redis, [DUE_KEY], [JSON.stringify(found)]);
+    if (found.length > 0) await this.#repair(found);
+  }
+
+  async #repair(orders: readonly (LaneAssignment | { readonly id: string })[]): Promise<string[]> {
+    const keys = orders.flatMap(({ id }) => [jobKey(id), textKey(id)]);
+    return (await repairJobs(this.#redis, keys, [JSON.stringify(orders)])) as string[];
   }
 
   async #laneAssignment(id: string): Promise<LaneAssignment | null> {

@@ -1,12 +1,12 @@
 /** The Lua script that creates the jobs of a request in one step, if the request is new and its API key's limits allow them. */
 import type { LimitName } from "./admission.ts";
 import { EVENT_LOG_LUA } from "./event-log.ts";
-import { JOB_INDEX_LUA } from "./job-index-lua.ts";
+import { FACET_SEPARATOR, JOB_INDEX_LUA, jobSetKey } from "./job-index-lua.ts";
 import { STORED_BYTES_LUA } from "./stored-bytes.ts";
-import { FAIR_QUEUE_LUA } from "../queue/fair-queue-lua.ts";
+import { FAIR_QUEUE_LUA, flowQueueKey, laneKeys } from "../queue/fair-queue-lua.ts";
 import { LEASE_LUA } from "../queue/lease-lua.ts";
 import { IDEMPOTENCY_LUA } from "../redis/idempotency.ts";
-import { REQUEST_BYTES_KEY, SHARED_PREFIX } from "../redis/keys.ts";
+import { REQUEST_BYTES_KEY, SHARED_PREFIX, sharedKey, STORED_BYTES_PREFIX } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
 /** Rates that are not used for this long are forgotten: an empty one is full again after a minute. */
@@ -54,6 +54,18 @@ export interface SubmitOrder {
   readonly storedBytesMax: number;
 }
 
+/** The keys of lanes, sets of the index and shared parts that the order names. */
+export function submitOrderKeys({ flow, tenant, jobs, shared }: SubmitOrder): string[] {
+  const facets = jobs.flatMap((job) => ["all", "open", ...job.facets.split(FACET_SEPARATOR)]);
+  const keys = [
+    STORED_BYTES_PREFIX + tenant,
+    ...jobs.flatMap(({ lane }) => [...laneKeys(lane), flowQueueKey(lane, flow)]),
+    ...facets.map((facet) => jobSetKey(tenant, facet)),
+    ...shared.map(({ id }) => sharedKey(id)),
+  ];
+  return [...new Set(keys)];
+}
+
 /** The reply of the script. */
 export type SubmitReply =
   | [
@@ -76,8 +88,8 @@ export type SubmitReply =
 /**
  * A rate limit is a token bucket: it refills continuously, and an empty one is full again after a minute.
  *
- * KEYS: due jobs; of each pool: rates, unended jobs; of each job: hash, log, channel; with an idempotency claim, its key as the
- * last one. The names of a lane's keys and of what jobs share are made from prefixes.
+ * KEYS: due jobs; of each pool: rates, unended jobs; of each job: hash, log, channel; with an idempotency claim, its key; then, declared
+ * only, all that SubmitOrder names (submitOrderKeys).
  * ARGV: SubmitOrder (JSON), idempotency claim (claimJson), then field, value, ... of each job's hash and of what they share.
  * Returns a SubmitReply. Its status is 'created', the name of the limit that is exceeded, 'full' if the requests that wait or
  * run would have more bytes than allowed, or 'stored' if they and the ended jobs would. If it is not 'created', nothing
@@ -88,8 +100,9 @@ local due = KEYS[1]
 ${EVENT_LOG_LUA}${FAIR_QUEUE_LUA}${LEASE_LUA}${IDEMPOTENCY_LUA}${STORED_BYTES_LUA}${JOB_INDEX_LUA}
 local order, claim = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 local FIRST_JOB = 2 + 2 * #order.pools
+local claimKey = KEYS[FIRST_JOB + 3 * #order.jobs]
 local isRepeated = redis.call('EXISTS', KEYS[FIRST_JOB]) == 1
-local known = not isRepeated and findClaimed(claim)
+local known = not isRepeated and findClaimed(claimKey, claim)
 if known then return known end
 
 local nowMs = redisNowMs()
@@ -169,7 +182,7 @@ if status == 'created' and not isRepeated then
     redis.call('HSET', key, 'bytes', argBytes(firstArg, shared.args))
     firstArg = firstArg + shared.args
   end
-  saveClaim(claim, order.jobs[1].id)
+  saveClaim(claimKey, claim, order.jobs[1].id)
 end
 for _, pool in ipairs(order.pools) do
   for name, count in pairs(pool.left) do left[name] = math.min(left[name], math.max(0, count)) end

@@ -2,7 +2,8 @@
 import { FAIR_QUEUE_LUA } from "../queue/fair-queue-lua.ts";
 import { LEASE_LUA } from "../queue/lease-lua.ts";
 import { WRITE_WHEN_FULL_LUA } from "./event-log.ts";
-import { LEASES_PREFIX, SUSPECTS_PREFIX, textKey } from "../redis/keys.ts";
+import { NOW_LUA } from "../redis/clock.ts";
+import { LEASES_PREFIX, SUSPECTS_PREFIX } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
 /** Milliseconds until an overdue job is looked at again whose worker still renews its lease. */
@@ -46,13 +47,13 @@ if dueMs and tonumber(dueMs) <= nowMs then redis.call('ZADD', due, nowMs + pause
 
 /**
  * Running jobs that no worker keeps: their lease has expired, or they are suspects.
- * KEYS: groups of leases. ARGV: group, count at most of each kind. Returns ids.
+ * KEYS: leases and suspects of a group. ARGV: count at most of each kind. Returns ids.
  */
 export const expiredLeases = defineScript(`
-local group, countMax = unpack(ARGV)
-${LEASE_LUA}
-local ids = redis.call('ZRANGEBYSCORE', '${LEASES_PREFIX}' .. group, '-inf', redisNowMs(), 'LIMIT', 0, countMax)
-for _, id in ipairs(redis.call('ZRANGE', '${SUSPECTS_PREFIX}' .. group, 0, countMax - 1)) do ids[#ids + 1] = id end
+local leases, suspects = unpack(KEYS)
+${NOW_LUA}
+local ids = redis.call('ZRANGEBYSCORE', leases, '-inf', nowMs, 'LIMIT', 0, ARGV[1])
+for _, id in ipairs(redis.call('ZRANGE', suspects, 0, ARGV[1] - 1)) do ids[#ids + 1] = id end
 return ids
 `);
 
@@ -71,21 +72,21 @@ export interface LaneAssignment {
 
 /**
  * Puts queued jobs into their lane that are in none, and gives a lease to running ones that have none.
- * KEYS: due jobs, which tell a client of a Redis Cluster the slot. ARGV: LaneAssignment or {id} of each job (JSON). Returns the ids
- * of jobs without a lane: each needs a LaneAssignment.
+ * KEYS: hash and text so far of each job. ARGV: LaneAssignment or {id} of each job (JSON). Returns the ids of jobs without a lane: each
+ * needs a LaneAssignment.
  */
 export const repairJobs = defineScript(`
 ${FAIR_QUEUE_LUA}${LEASE_LUA}
 local withoutLane = {}
-for _, order in ipairs(cjson.decode(ARGV[1])) do
-  local id, job = order.id, jobKey(order.id)
+for i, order in ipairs(cjson.decode(ARGV[1])) do
+  local id, job, textSoFar = order.id, unpack(KEYS, 2 * i - 1, 2 * i)
   local state, name, flow, cost, priority, createdAtMs =
     unpack(redis.call('HMGET', job, 'state', 'lane', 'flow', 'cost', 'priority', 'createdAtMs'), 1, 6)
   local isUnended = state == 'queued' or state == 'running'
   if isUnended and not name and order.lane then
     name, flow, cost = order.lane, order.flow, order.cost
     redis.call('HSET', job, 'lane', name, 'flow', flow, 'cost', cost)
-    redis.call('SET', '${textKey("")}' .. id, order.text)
+    redis.call('SET', textSoFar, order.text)
   end
   if isUnended and not name then
     withoutLane[#withoutLane + 1] = id

@@ -9,7 +9,6 @@ import { LEASE_LUA } from "../queue/lease-lua.ts";
 import { LANE_SEPARATOR, VERSION_SUFFIX } from "../queue/lanes.ts";
 import {
   DRAINING_WORKERS_KEY,
-  LAST_CLAIM_PREFIX,
   LEASES_PREFIX,
   PAUSED_MODELS_KEY,
   SHARED_PREFIX,
@@ -46,7 +45,8 @@ export interface TakeOrder {
 }
 
 /**
- * KEYS: due jobs. ARGV: TakeOrder (JSON). The names of other keys are constants, or made from the lanes and from the ids of jobs.
+ * KEYS: due jobs, the last claim of the worker. ARGV: TakeOrder (JSON). The keys of lanes, flows and jobs are not declared: a worker may
+ * serve many lanes, and only the script knows in which flow and which job it ends.
  * Returns {status, milliseconds until the next lease expires or suspect may be claimed (-1: unknown)}.
  * Status: 'none'; or 'claimed', 'exhausted' (too many attempts were lost) or 'late' (its deadline or `start_by` has passed), and
  * then the reply goes on: when the attempt before was claimed, when it last logged a token ('' for none), 1 if its worker gave it
@@ -57,7 +57,7 @@ export interface TakeOrder {
  * as no other worker has claimed that job.
  */
 export const take = defineScript(`
-local due = KEYS[1]
+local due, lastClaim = unpack(KEYS)
 local order = cjson.decode(ARGV[1])
 ${EVENT_LOG_LUA}${FAIR_QUEUE_LUA}${LEASE_LUA}${CLAIM_LUA}
 ${WRITE_WHEN_FULL_LUA}
@@ -103,7 +103,6 @@ local function moveWaiting(oldLane, job, id)
   local newLane = moveToNewerLane(job)
   addToFlow(openLane(newLane), flow, id, tonumber(cost), tonumber(priority or '0'), nowMs)
 end
-local lastClaim = '${LAST_CLAIM_PREFIX}' .. order.worker
 local function claimed(id, fingerprint)
   local job = jobKey(id)
   local claimedAtMs, lastTokenAtMs, isGivenUp = claim(job, id, order.claim, fingerprint, nowMs, order.leaseMs)

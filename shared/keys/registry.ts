@@ -10,15 +10,7 @@ import * as scripts from "./scripts.ts";
 import { AppError } from "../api/errors.ts";
 import { KeyPolicy, type KeyGrant, type Scope } from "../api/keys.ts";
 import { LIMITS } from "../api/limits.ts";
-import {
-  API_KEY_PREFIX,
-  API_KEYS_KEY,
-  apiKeyKey,
-  keyChannel,
-  KEY_HASH_PREFIX,
-  keyHashKey,
-  tenantKeysKey,
-} from "../redis/keys.ts";
+import { API_KEYS_KEY, apiKeyKey, keyChannel, keyHashKey, tenantKeysKey } from "../redis/keys.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { redisNow } from "../redis/clock.ts";
 import { parseRecord } from "../redis/version.ts";
@@ -99,7 +91,7 @@ export class KeyRegistry {
 
   /** The record of the key with this SHA-256, or null. */
   async authenticate(sha256: string): Promise<ApiKeyRecord | null> {
-    const reply = await scripts.authenticate(this.#redis, [keyHashKey(sha256)], [API_KEY_PREFIX]);
+    const reply = await scripts.authenticate(this.#redis, [keyHashKey(sha256)]);
     return toApiKeyRecord(fromFlatList(reply as string[]));
   }
 
@@ -140,8 +132,7 @@ export class KeyRegistry {
    */
   async revoke(id: string): Promise<boolean> {
     const keys = [apiKeyKey(id), API_KEYS_KEY, keyChannel(id)];
-    const args = [id, KEY_HASH_PREFIX, tenantKeysKey("")];
-    return (await scripts.revoke(this.#redis, keys, args)) === 1;
+    return (await scripts.revoke(this.#redis, keys, [id])) === 1;
   }
 
   /**
@@ -152,7 +143,7 @@ export class KeyRegistry {
     const key = newApiKey(this.#shard);
     const sha256 = await hashApiKey(key);
     const keys = [apiKeyKey(id), keyHashKey(sha256), keyChannel(id)];
-    const args = [id, sha256, overlapSeconds * 1000, KEY_HASH_PREFIX];
+    const args = [id, sha256, overlapSeconds * 1000];
     return (await scripts.rotate(this.#redis, keys, args)) === 1 ? key : null;
   }
 

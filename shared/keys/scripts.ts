@@ -1,17 +1,18 @@
 /** The Lua scripts that look up, create, rotate and revoke API keys. */
+import { API_KEY_PREFIX, KEY_HASH_PREFIX, TENANT_KEYS_PREFIX } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
 /**
  * The record of an API key, by the key's hash. The entry of the hash holds the key's id, so only the script knows the name of
- * the record. It is therefore not among KEYS, but made from a prefix. It lies in the same slot.
+ * the record, which is not declared.
  *
- * KEYS: entry of the hash. ARGV: prefix of records.
+ * KEYS: entry of the hash.
  * Returns field, value, ... of the record; nothing if the key is unknown.
  */
 export const authenticate = defineScript(`
 local id = redis.call('GET', KEYS[1])
 if not id then return {} end
-return redis.call('HGETALL', ARGV[1] .. id)
+return redis.call('HGETALL', '${API_KEY_PREFIX}' .. id)
 `);
 
 /**
@@ -46,21 +47,18 @@ return 1
 
 /**
  * Gives a key a new secret. The old one works until the overlap ends. Both have the same id, so they share its limits.
- * The old hash is in the record, so the name of its entry is not among KEYS, but made from a prefix.
+ * The old hash is in the record, so its entry is not declared.
  *
- * KEYS: record, entry of the new hash, channel of the key. ARGV: id, new hash, overlap in ms, prefix of entries.
+ * KEYS: record, entry of the new hash, channel of the key. ARGV: id, new hash, overlap in ms.
  * Returns 1, or 0 if there is no such key.
  */
 export const rotate = defineScript(`
 local record, newEntry, channel = unpack(KEYS)
-local id, newHash, overlapMs, entryPrefix = unpack(ARGV)
+local id, newHash, overlapMs = unpack(ARGV)
 local oldHash = redis.call('HGET', record, 'sha256')
 if not oldHash then return 0 end
-if overlapMs == '0' then
-  redis.call('DEL', entryPrefix .. oldHash)
-else
-  redis.call('PEXPIRE', entryPrefix .. oldHash, overlapMs)
-end
+local oldEntry = '${KEY_HASH_PREFIX}' .. oldHash
+if overlapMs == '0' then redis.call('DEL', oldEntry) else redis.call('PEXPIRE', oldEntry, overlapMs) end
 redis.call('HSET', record, 'sha256', newHash)
 redis.call('SET', newEntry, id)
 redis.call('PUBLISH', channel, '')
@@ -68,20 +66,19 @@ return 1
 `);
 
 /**
- * Deletes a key in one step: it stops to work, and counts no more. The record has its hash and its tenant, so the names of
- * their entries are not among KEYS, but made from prefixes. An old secret of a rotation finds no record.
+ * Deletes a key in one step: it stops to work, and counts no more. The record has its hash and its tenant, so their entries are not
+ * declared. An old secret of a rotation finds no record.
  *
- * KEYS: record, ids of all keys, channel of the key. ARGV: id, prefixes of entries and of the ids of a tenant's keys.
+ * KEYS: record, ids of all keys, channel of the key. ARGV: id.
  * Returns 1, or 0 if there is no such key.
  */
 export const revoke = defineScript(`
 local record, allKeys, channel = unpack(KEYS)
-local id, entryPrefix, tenantKeysPrefix = unpack(ARGV)
 local tenant, hash = unpack(redis.call('HMGET', record, 'tenant', 'sha256'), 1, 2)
 if not tenant then return 0 end
-redis.call('DEL', record, entryPrefix .. hash)
-redis.call('SREM', allKeys, id)
-redis.call('SREM', tenantKeysPrefix .. tenant, id)
+redis.call('DEL', record, '${KEY_HASH_PREFIX}' .. hash)
+redis.call('SREM', allKeys, ARGV[1])
+redis.call('SREM', '${TENANT_KEYS_PREFIX}' .. tenant, ARGV[1])
 redis.call('PUBLISH', channel, '')
 return 1
 `);

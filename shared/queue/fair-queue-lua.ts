@@ -20,8 +20,8 @@
  * - The tags of batches begin at 2^50, above all others, and have a separate virtual time: jobs of batches are served
  *   when no other job of the lane waits.
  *
- * All keys lie in one slot of a Redis Cluster. A script learns the lane from its arguments or from the job, so the names of a
- * lane's keys are not among KEYS, but made from their prefixes.
+ * The names of a lane's keys are made in Lua: many scripts learn the lane from a job. Those that are called with a lane declare its keys
+ * too (laneKeys).
  */
 import {
   FLOW_QUEUE_PREFIX,
@@ -57,6 +57,16 @@ export function tenantOf(flow: string): { readonly tenant: string; readonly isBa
   const isBatch = flow.startsWith(BATCH_MARK);
   return { tenant: isBatch ? flow.slice(BATCH_MARK.length) : flow, isBatch };
 }
+
+/** The keys of a lane that `openLane` names. */
+export const laneKeys = (lane: string) =>
+  [WAITING_FLOWS_PREFIX, IDLE_FLOWS_PREFIX, LANE_COUNTERS_PREFIX, FLOW_TOKENS_PREFIX].map(
+    (prefix) => prefix + lane,
+  );
+
+/** The key of a flow's jobs in a lane. */
+export const flowQueueKey = (lane: string, flow: string) =>
+  `${FLOW_QUEUE_PREFIX}${lane}${NAME_SEPARATOR}${flow}`;
 
 /**
  * Lua functions of the fair queues. `lane` is the table that `openLane` returns. Each function costs O(log n) in the number

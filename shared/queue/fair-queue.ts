@@ -1,6 +1,5 @@
 /** Estimates the work that starts before a job that waits, or before one that would be submitted now. */
-import { FAIR_QUEUE_LUA, flowOf, PRIORITY_STEP } from "./fair-queue-lua.ts";
-import { LANES_KEY } from "../redis/keys.ts";
+import { FAIR_QUEUE_LUA, flowOf, flowQueueKey, laneKeys, PRIORITY_STEP } from "./fair-queue-lua.ts";
 import type { RedisClient } from "../redis/client.ts";
 import { defineScript } from "../redis/script.ts";
 
@@ -25,7 +24,7 @@ export interface WorkAhead {
 /**
  * Estimates what starts before a job in O(log n) of the jobs and flows that wait. Jobs count with the mean cost of their flow. Of
  * the flows with a lower start tag, at most FLOWS_READ_MAX are read: those at equal distances in the order of tags.
- * KEYS: lanes, which tell a client of a Redis Cluster the slot. ARGV: lane, flow, job id or '' for a new job, priority of a new job.
+ * KEYS: those of the lane, the flow's jobs; those of other flows are not known before. ARGV: lane, flow, job id or '' for a new job, priority of a new job.
  * Returns {jobs, their cost in tokens}, or nil if the job does not wait.
  */
 const locateJob = defineScript(`
@@ -89,8 +88,9 @@ export class FairQueue {
     jobId: string,
     priority: number,
   ): Promise<WorkAhead | null> {
+    const keys = [...laneKeys(lane), flowQueueKey(lane, flow)];
     const args = [lane, flow, jobId, priority];
-    const reply = (await locateJob(this.#redis, [LANES_KEY], args)) as [number, number] | null;
+    const reply = (await locateJob(this.#redis, keys, args)) as [number, number] | null;
     return reply && { jobs: reply[0], tokens: reply[1] };
   }
 }

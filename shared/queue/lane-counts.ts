@@ -2,8 +2,8 @@
  * Counts of the jobs in each lane, for scaling. A lane costs O(log n) for each tenant that waits in it. So one process at a time
  * counts, in scripts that each read a bounded number of tenants, and the other processes use its result.
  */
-import { FAIR_QUEUE_LUA } from "./fair-queue-lua.ts";
-import { LEASE_LUA } from "./lease-lua.ts";
+import { FAIR_QUEUE_LUA, laneKeys } from "./fair-queue-lua.ts";
+import { LEASE_LUA, leaseGroupKeys } from "./lease-lua.ts";
 import { laneOfGroup, modelsOfLane } from "./lanes.ts";
 import type { RedisClient } from "../redis/client.ts";
 import {
@@ -11,8 +11,6 @@ import {
   LANE_COUNTS_LEASE_KEY,
   LANES_KEY,
   LEASE_GROUPS_KEY,
-  LEASES_PREFIX,
-  SUSPECTS_PREFIX,
   WORKERS_KEY,
 } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
@@ -58,7 +56,7 @@ return 1
 `);
 
 /**
- * KEYS: lanes. ARGV: lane, cursor, flows to read. Returns the next cursor ('0' after the last flow), ms that the oldest job has
+ * KEYS: those of the lane; its flows are not known before. ARGV: lane, cursor, flows to read. Returns the next cursor ('0' after the last flow), ms that the oldest job has
  * waited, then of each flow: its name, its waiting jobs.
  */
 const readFlows = defineScript(`
@@ -81,20 +79,17 @@ reply[2] = nowMs - oldestMs
 return reply
 `);
 
-/** KEYS: groups of leases. ARGV: names of groups. Returns of each: running jobs, suspects. */
+/** KEYS: leases and suspects of each group. Returns of each: running jobs, suspects. */
 const countGroups = defineScript(`
 local counts = {}
-for _, group in ipairs(ARGV) do
-  counts[#counts + 1] = redis.call('ZCARD', '${LEASES_PREFIX}' .. group)
-  counts[#counts + 1] = redis.call('ZCARD', '${SUSPECTS_PREFIX}' .. group)
-end
+for i, key in ipairs(KEYS) do counts[i] = redis.call('ZCARD', key) end
 return counts
 `);
 
 /** The jobs of groups of leases. Suspects are jobs whose worker was lost before their first token. */
 export async function runningJobs(redis: RedisClient, groups: readonly string[]) {
   if (groups.length === 0) return { running: 0, suspects: 0 };
-  const counts = (await countGroups(redis, [LEASE_GROUPS_KEY], groups)) as number[];
+  const counts = (await countGroups(redis, groups.flatMap(leaseGroupKeys))) as number[];
   const sumOf = (which: 0 | 1) =>
     counts.filter((_, i) => i % 2 === which).reduce((sum, count) => sum + count, 0);
   return { running: sumOf(0), suspects: sumOf(1) };
@@ -145,7 +140,7 @@ async function waitingJobs(redis: RedisClient, lane: string) {
   let cursor = "0";
   let ageMs = 0;
   do {
-    const reply = await readFlows(redis, [LANES_KEY], [lane, cursor, FLOWS_READ]);
+    const reply = await readFlows(redis, laneKeys(lane), [lane, cursor, FLOWS_READ]);
     const [next, oldestMs, ...flows] = reply as [string, number, ...(string | number)[]];
     for (let i = 0; i < flows.length; i += 2) jobsOf.set(String(flows[i]), Number(flows[i + 1]));
     cursor = next;

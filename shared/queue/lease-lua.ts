@@ -22,6 +22,9 @@ import {
 /** The value of a job's `claimedTokens` after an attempt that ended without the loss of its worker. */
 const NOT_LOST = "-1";
 
+/** The keys of a group: its leases, its suspects. */
+export const leaseGroupKeys = (group: string) => [LEASES_PREFIX + group, SUSPECTS_PREFIX + group];
+
 /**
  * Lua functions. `job` is the key of a job's hash; `group` is the end of the names of its sets of leases and suspects.
  */

@@ -1,7 +1,7 @@
 /** The queues of all tenants, for the operator: which tenants wait in which lane, how long, and when a new job would start. */
 import { estimateStart } from "./eta.ts";
 import { FairQueue } from "./fair-queue.ts";
-import { FAIR_QUEUE_LUA, tenantOf } from "./fair-queue-lua.ts";
+import { FAIR_QUEUE_LUA, laneKeys, tenantOf } from "./fair-queue-lua.ts";
 import { runningJobs } from "./lane-counts.ts";
 import { LEASE_LUA } from "./lease-lua.ts";
 import { laneOfGroup, modelsOfLane } from "./lanes.ts";
@@ -26,7 +26,7 @@ return {redis.call('SRANDMEMBER', KEYS[1], ARGV[1]), redis.call('SRANDMEMBER', K
 `);
 
 /**
- * KEYS: lanes. ARGV: lane, flows at most. Returns Redis' time (ms), the count of flows, then of each: flow, waiting jobs, their tokens, when
+ * KEYS: those of the lane; its flows are not known before. ARGV: lane, flows at most. Returns Redis' time (ms), the count of flows, then of each: flow, waiting jobs, their tokens, when
  * the next of them was submitted.
  */
 const readLane = defineScript(`
@@ -122,7 +122,7 @@ async function waitingTenants(
   lane: string,
   serving: Awaited<ReturnType<typeof liveWorkers>>,
 ) {
-  const reply = await readLane(redis, [LANES_KEY], [lane, FLOWS_MAX]);
+  const reply = await readLane(redis, laneKeys(lane), [lane, FLOWS_MAX]);
   const [nowMs, flows, ...rest] = reply as [number, number, ...(string | number)[]];
   const queue = new FairQueue(redis);
   const throughputs = serving.map(({ throughput }) => throughput);

@@ -4,12 +4,14 @@
  *
  * Each comment gives the type of the value, what it holds and when it expires; without a time it is kept until it is deleted.
  *
- * All names have the hash tag `{trimtab}`: in a Redis Cluster they lie in one slot, so that one script may use all of them.
+ * All names have the hash tag TAG: in a Redis Cluster they lie in one slot, so that one script may use all of them. Further shards of a
+ * cluster have other tags (tags.ts).
  * Times are Unix milliseconds.
  */
 
+export const TAG = "{trimtab}";
 /** Prefix of all keys of BullMQ's queues. */
-export const QUEUE_PREFIX = "{trimtab}";
+export const QUEUE_PREFIX = TAG;
 /** BullMQ queue of webhook deliveries. */
 export const DELIVERY_QUEUE = "deliver";
 /** BullMQ queue of batches that have not ended. */
@@ -19,7 +21,7 @@ export const QUEUES = [DELIVERY_QUEUE, BATCH_QUEUE] as const;
 /** No value: readiness checks delete it, which Redis refuses when it takes no writes. */
 export const READINESS_KEY = "{trimtab}:ready";
 
-/** Hash: `number`, the place of this Redis among several (shards.ts). */
+/** Hash: `number`, the place of this Redis among several; `count` of them, up to the last one with tenants (shards.ts). */
 export const SHARD_KEY = "{trimtab}:shard";
 
 // Jobs
@@ -174,7 +176,8 @@ export const keyChannel = (keyId: string) => `{trimtab}:key-events:${keyId}`;
 /** Set: the ids of all API keys. */
 export const API_KEYS_KEY = "{trimtab}:keys";
 /** Set: the ids of a tenant's API keys. */
-export const tenantKeysKey = (tenant: string) => `{trimtab}:tenant-keys:${tenant}`;
+export const TENANT_KEYS_PREFIX = "{trimtab}:tenant-keys:";
+export const tenantKeysKey = (tenant: string) => `${TENANT_KEYS_PREFIX}${tenant}`;
 /** Hash: the requests and tokens that an API key has left, and when that was computed (`requestsAtMs`, `tokensAtMs`). Expires 2 minutes after it. */
 export const KEY_RATES_PREFIX = "{trimtab}:key-rates:";
 /** Set: the ids of an API key's jobs that have not ended. */
@@ -206,9 +209,11 @@ export const deliveriesKey = (tenant: string) => `{trimtab}:deliveries:${tenant}
 export const deliveriesBeforeEndKey = (tenant: string) =>
   `{trimtab}:deliveries-before-end:${tenant}`;
 /** Hash: a delivery with its body (webhooks/delivery-store.ts). Expires 7 days after it was created or replayed. */
-export const deliveryKey = (tenant: string, id: string) => `{trimtab}:delivery:${tenant}:${id}`;
+export const DELIVERY_PREFIX = "{trimtab}:delivery:";
+export const deliveryKey = (tenant: string, id: string) => `${DELIVERY_PREFIX}${tenant}:${id}`;
 /** List: the latest attempts of a delivery (JSON). Expires with the delivery. */
-export const attemptsKey = (tenant: string, id: string) => `{trimtab}:attempts:${tenant}:${id}`;
+export const ATTEMPTS_PREFIX = "{trimtab}:attempts:";
+export const attemptsKey = (tenant: string, id: string) => `${ATTEMPTS_PREFIX}${tenant}:${id}`;
 /**
  * Sorted set: BullMQ ids of a tenant's deliveries that wait until fewer of its others are being sent, by the time since when.
  * Expires after 7 days.

@@ -7,31 +7,47 @@
 import type { RedisClient } from "./client.ts";
 import { API_KEYS_KEY, SHARD_KEY } from "./keys.ts";
 
-const FIELD = "number";
+const NUMBER = "number";
+const COUNT = "count";
 
-/** The number that a Redis has got. One with API keys and no number is 0. Null: it may become any. */
-async function knownNumber(redis: RedisClient): Promise<number | null> {
-  const [stored, hasKeys] = await Promise.all([
-    redis.hget(SHARD_KEY, FIELD),
+/** The place of a Redis among several. */
+interface ShardPlace {
+  /** One with API keys and no number is 0. Null: it may become any. */
+  readonly number: number | null;
+  /** Of the shards up to the last one that is known to have tenants. */
+  readonly count: number;
+}
+
+async function knownPlace(redis: RedisClient): Promise<ShardPlace> {
+  const [[number, count], hasKeys] = await Promise.all([
+    redis.hmget(SHARD_KEY, NUMBER, COUNT),
     redis.exists(API_KEYS_KEY),
   ]);
-  if (stored !== null) return Number(stored);
-  return hasKeys === 1 ? 0 : null;
+  return {
+    number: number != null ? Number(number) : hasKeys === 1 ? 0 : null,
+    count: Number(count ?? 1),
+  };
 }
 
 /** The number of a Redis, from 0; 0 for one that never was a shard among several. */
 export async function shardNumber(redis: RedisClient): Promise<number> {
-  return (await knownNumber(redis)) ?? 0;
+  return (await knownPlace(redis)).number ?? 0;
 }
 
-function refusalOf(number: number | null, place: number, count: number): string | null {
-  if (number === null || number === place) return null;
-  if (count === 1) {
-    return `REDIS_URL leads to the Redis that was URL ${number + 1} of several: give them all, in the same order`;
+function refusalOf({ number, count: countMax }: ShardPlace, place: number, count: number) {
+  if (number !== null && number !== place) {
+    if (count === 1) {
+      return `REDIS_URL leads to the Redis that was URL ${number + 1} of several: give them all, in the same order`;
+    }
+    return (
+      `URL ${place + 1} of REDIS_URL leads to the Redis that was URL ${number + 1}: the order must not change. ` +
+      `If that Redis has no data, this makes it new: HDEL ${SHARD_KEY} ${NUMBER} ${COUNT}`
+    );
   }
+  if (count >= countMax) return null;
   return (
-    `URL ${place + 1} of REDIS_URL leads to the Redis that was URL ${number + 1}: the order must not change. ` +
-    `If that Redis has no data, this makes it new: HDEL ${SHARD_KEY} ${FIELD}`
+    `REDIS_URL has ${count} of ${countMax} URLs: give them all, in the same order. ` +
+    `To give up the tenants of the others, tell each Redis of the list: HSET ${SHARD_KEY} ${COUNT} ${count}`
   );
 }
 
@@ -46,13 +62,14 @@ export async function shardRefusal(
   place: number,
   count: number,
 ): Promise<string | null> {
-  return refusalOf(await knownNumber(redis), place, count);
+  return refusalOf(await knownPlace(redis), place, count);
 }
 
 /**
  * The same, and gives a new Redis its number. Then its place among the URLs must not change: the keys of its tenants contain it. The first
- * place needs no number, so a Redis that was alone can become one of several.
- * @param readyShards resolves with the Redis of all places. It is called only if a new Redis gets a number: a wrong list must change none
+ * place needs no number, so a Redis that was alone can become one of several. All are told how many have tenants, so that a list without
+ * one of those is noticed. A Redis that knows its place does not wait for that.
+ * @param readyShards resolves with the Redis of all places. It is called only if they are to be told: a wrong list must change none
  */
 export async function checkShard(
   redis: RedisClient,
@@ -61,12 +78,35 @@ export async function checkShard(
   readyShards: () => Promise<readonly RedisClient[]>,
 ): Promise<string | null> {
   // Read first: a Redis that is full would refuse to write.
-  const number = await knownNumber(redis);
-  if (number !== null || place === 0) return refusalOf(number, place, count);
+  const known = await knownPlace(redis);
+  const refusal = refusalOf(known, place, count);
+  if (refusal !== null || known.count === count) return refusal;
+  const telling = tellShards(redis, place, count, readyShards);
+  if (known.number === null && place !== 0) return telling;
+  // The next start tries again.
+  telling.catch(() => {});
+  return null;
+}
+
+async function tellShards(
+  redis: RedisClient,
+  place: number,
+  count: number,
+  readyShards: () => Promise<readonly RedisClient[]>,
+): Promise<string | null> {
   const all = await readyShards();
   const refusals = await Promise.all(all.map((each, i) => shardRefusal(each, i, count)));
   const refusal = refusals.find((each) => each !== null);
   if (refusal !== undefined) return refusal;
-  await redis.hsetnx(SHARD_KEY, FIELD, String(place));
+  await tellCount(all);
+  if (place !== 0) await redis.hsetnx(SHARD_KEY, NUMBER, String(place));
   return shardRefusal(redis, place, count);
+}
+
+/** Tells all shards how many have tenants: from then on, a shorter list is refused. */
+export async function tellCount(all: readonly RedisClient[]): Promise<void> {
+  const haveTenants = await Promise.all(all.map((redis) => redis.exists(API_KEYS_KEY)));
+  const count = haveTenants.lastIndexOf(1) + 1;
+  if (count < 2) return;
+  await Promise.all(all.map((redis) => redis.hset(SHARD_KEY, { [COUNT]: count })));
 }

@@ -99,12 +99,11 @@ export class DeliveryStore {
       this.#redis,
       [deliveryKey(tenant, id), listKey(tenant, message)],
       [
+        tenant,
         id,
         nowMs,
         RETENTION_MS,
         LIMITS.deliveriesListedMax,
-        deliveryKey(tenant, ""),
-        attemptsKey(tenant, ""),
         ...Object.entries({ ...record, body: message.body }).flat(),
       ],
     )) as [DeliveryState, string];

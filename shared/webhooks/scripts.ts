@@ -1,27 +1,28 @@
 /** The Lua scripts that change webhook deliveries, endpoints, inboxes and signing keys. */
+import { ATTEMPTS_PREFIX, DELIVERY_PREFIX } from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
 /**
  * Creates a delivery, unless it exists. A delivery that is no longer among the newest is deleted, unless it is pending.
- * Only the script knows that delivery, so the names of its keys are not among KEYS, but made from prefixes.
+ * Only the script knows that delivery, so its keys are not declared.
  *
  * KEYS: delivery, the tenant's deliveries (one of its two lists).
- * ARGV: id, nowMs, retention in ms, listed deliveries at most, prefixes of the tenant's deliveries and of their attempts, then
- * field, value, ... of the delivery.
+ * ARGV: tenant, id, nowMs, retention in ms, listed deliveries at most, then field, value, ... of the delivery.
  * Returns {state, round} of the new or the existing delivery.
  */
 export const createDelivery = defineScript(`
 local delivery, deliveries = unpack(KEYS)
-local id, nowMs, retentionMs, listedMax, deliveryPrefix, attemptsPrefix = unpack(ARGV)
+local tenant, id, nowMs, retentionMs, listedMax = unpack(ARGV)
 if redis.call('EXISTS', delivery) == 0 then
-  redis.call('HSET', delivery, unpack(ARGV, 7))
+  redis.call('HSET', delivery, unpack(ARGV, 6))
   redis.call('PEXPIRE', delivery, retentionMs)
   redis.call('ZADD', deliveries, nowMs, id)
   redis.call('PEXPIRE', deliveries, retentionMs)
   for _, old in ipairs(redis.call('ZRANGE', deliveries, 0, -tonumber(listedMax) - 1)) do
     redis.call('ZREM', deliveries, old)
-    if redis.call('HGET', deliveryPrefix .. old, 'state') ~= 'pending' then
-      redis.call('DEL', deliveryPrefix .. old, attemptsPrefix .. old)
+    local oldDelivery = '${DELIVERY_PREFIX}' .. tenant .. ':' .. old
+    if redis.call('HGET', oldDelivery, 'state') ~= 'pending' then
+      redis.call('DEL', oldDelivery, '${ATTEMPTS_PREFIX}' .. tenant .. ':' .. old)
     end
   end
 end

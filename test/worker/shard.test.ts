@@ -1,6 +1,6 @@
 /** A worker's connections to its shards. Databases of one server stand for the Redis of several. */
 import { pino } from "pino";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { readEnv } from "../../worker/env.ts";
@@ -38,4 +38,17 @@ test("a worker refuses a Redis with old data in second place, and takes it as th
   right[1]!.close("a reason");
   expect(right[1]!.problem).toBe("Shard 1: a reason");
   for (const each of [...wrong, right[0]!]) each.close("the test ends");
+});
+
+test("a new shard waits for one that does not answer, and counts as away meanwhile", async () => {
+  const env = readEnv({ REDIS_URL: server.url, ROLES: "sweep" });
+  const urls = [`${server.url}/3`, "redis://127.0.0.1:1", `${server.url}/4`];
+  const all = WorkerShard.connectAll({ ...env, REDIS_URL: urls.join(" ") }, log);
+  onTestFinished(() => all.forEach((each) => each.close("the test ends")));
+  const [first, , added] = all;
+  await first!.open(metrics);
+  let isOpen = false;
+  void added!.open(metrics).then(() => (isOpen = true));
+  await added!.away;
+  expect(isOpen).toBe(false);
 });

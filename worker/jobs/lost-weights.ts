@@ -4,6 +4,7 @@
  */
 import type { Redis } from "ioredis";
 import { expiredLeases } from "../../shared/jobs/sweep-script.ts";
+import { leaseGroupKeys } from "../../shared/queue/lease-lua.ts";
 import { laneOfGroup } from "../../shared/queue/lanes.ts";
 import { hasWeights } from "../../shared/queue/lost-lease.ts";
 import { LEASE_GROUPS_KEY, NAME_SEPARATOR } from "../../shared/redis/keys.ts";
@@ -47,7 +48,7 @@ export class LostWeights {
     );
     const lost = missing.filter((group) => nowMs - this.#missingSince.get(group)! >= LOST_AFTER_MS);
     const ids = await Promise.all(
-      lost.map((group) => expiredLeases(this.#redis, [LEASE_GROUPS_KEY], [group, JOBS_MAX])),
+      lost.map((group) => expiredLeases(this.#redis, leaseGroupKeys(group), [JOBS_MAX])),
     );
     return (ids as string[][]).flat();
   }

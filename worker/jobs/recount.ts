@@ -4,6 +4,7 @@
  */
 import type { Redis } from "ioredis";
 import * as v from "valibot";
+import { jobSetKey } from "../../shared/jobs/job-index-lua.ts";
 import {
   correctOpenJobs,
   recountBytes,
@@ -89,7 +90,8 @@ export class Recount {
     const [tenant] = this.#tenants;
     if (tenant === undefined) return;
     const args = [tenant, this.#listCursor, LIST_JOBS_COUNT];
-    this.#listCursor = String(await correctOpenJobs(this.#redis, [DUE_KEY], args));
+    const keys = [DUE_KEY, jobSetKey(tenant, "open"), jobSetKey(tenant, "running")];
+    this.#listCursor = String(await correctOpenJobs(this.#redis, keys, args));
     if (this.#listCursor === "0") this.#tenants.shift();
   }
 

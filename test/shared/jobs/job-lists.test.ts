@@ -2,11 +2,11 @@
 import { Redis } from "ioredis";
 import { afterAll, beforeEach, expect, test } from "vitest";
 import { startRedis } from "../../../infra/stack/redis.ts";
-import { listJobs } from "../../../shared/jobs/job-list-script.ts";
+import { listJobs, listOrderKeys } from "../../../shared/jobs/job-list-script.ts";
 import { JobLists } from "../../../shared/jobs/job-lists.ts";
 import { phaseOf, timingsOf } from "../../../shared/jobs/phase.ts";
 import { JobStore } from "../../../shared/jobs/store.ts";
-import { DUE_KEY, JOB_INDEX_PREFIX, jobKey } from "../../../shared/redis/keys.ts";
+import { JOB_INDEX_PREFIX, jobKey } from "../../../shared/redis/keys.ts";
 import { claimJob } from "../../support/claim.ts";
 import { newJob } from "../../support/generation.ts";
 
@@ -67,11 +67,9 @@ test("one call looks jobs up a limited number of times, however many filters the
     if (i > 0) await redis.zadd(`${JOB_INDEX_PREFIX}acme:${facet}`, 9e9, "last");
   }
   const order = { tenant: "acme", facets, without: [], isDescending: false, countMax: 1 };
-  const [atMs, id, hasMore] = (await listJobs(redis, [DUE_KEY], [JSON.stringify(order)])) as [
-    string,
-    string,
-    number,
-  ];
+  const [atMs, id, hasMore] = (await listJobs(redis, listOrderKeys(order), [
+    JSON.stringify(order),
+  ])) as [string, string, number];
   expect(hasMore).toBe(1);
   expect(id).toBe(`job-${atMs}`);
   // Each job is looked up in 16 sets.

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import type { Redis } from "ioredis";
 import { connectRedis, startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
 import { KeyRegistry } from "../../../shared/keys/registry.ts";
-import { checkShard, shardNumber, shardRefusal } from "../../../shared/redis/shards.ts";
+import { SHARD_KEY } from "../../../shared/redis/keys.ts";
+import { checkShard, shardNumber, shardRefusal, tellCount } from "../../../shared/redis/shards.ts";
 
 let server: RedisServer;
 let a: Redis, b: Redis, c: Redis;
@@ -31,9 +32,10 @@ test("a new Redis gets the number of its place, and keeps it", async () => {
   expect(await check(a, b)).toEqual([null, null]);
   expect(await check(a, b, c)).toEqual([null, null, null]);
   expect(await numbers()).toEqual([0, 1, 2]);
-  expect(await check(a, c)).toEqual([
+  expect(await check(a, c, b)).toEqual([
     null,
     expect.stringContaining("URL 2 of REDIS_URL leads to the Redis that was URL 3: "),
+    expect.stringContaining("URL 3 of REDIS_URL leads to the Redis that was URL 2: "),
   ]);
 });
 
@@ -41,7 +43,7 @@ test("a Redis with API keys that was alone can only be the first, and the right 
   await new KeyRegistry(a).create("old");
   const [, refusal] = await check(b, a);
   expect(refusal).toBe(
-    "URL 2 of REDIS_URL leads to the Redis that was URL 1: the order must not change. If that Redis has no data, this makes it new: HDEL {trimtab}:shard number",
+    "URL 2 of REDIS_URL leads to the Redis that was URL 1: the order must not change. If that Redis has no data, this makes it new: HDEL {trimtab}:shard number count",
   );
   expect(await check(a, b)).toEqual([null, null]);
 });
@@ -54,11 +56,30 @@ test("a wrong list numbers none of its new Redis", async () => {
   expect(await check(a, b, c)).toEqual([null, null, null]);
 });
 
-test("a shard that is given alone is refused", async () => {
-  await check(a, b);
+test("a list without a shard that has tenants is refused, until the others are told that it is given up", async () => {
+  await check(a, b, c);
+  expect(await check(a, b)).toEqual([null, null]);
+  await new KeyRegistry(c, 2).create("new");
+  await tellCount([a, b, c]);
+  const message =
+    "REDIS_URL has 2 of 3 URLs: give them all, in the same order. To give up the tenants of the others, tell each Redis of the list: HSET {trimtab}:shard count 2";
+  expect(await check(a, b)).toEqual([message, message]);
   expect(await check(b)).toEqual([
     "REDIS_URL leads to the Redis that was URL 2 of several: give them all, in the same order",
   ]);
+  await a.hset(SHARD_KEY, "count", 1);
   expect(await check(a)).toEqual([null]);
-  expect(await shardRefusal(b, 1, 2)).toBeNull();
+});
+
+test("shards of a release that did not count them serve at once, and count when all answer", async () => {
+  await new KeyRegistry(a).create("old");
+  await new KeyRegistry(b, 1).create("new");
+  await b.hset(SHARD_KEY, "number", 1);
+  const silent = Promise.withResolvers<readonly Redis[]>();
+  const wait = () => silent.promise;
+  expect(await checkShard(a, 0, 2, wait)).toBeNull();
+  expect(await checkShard(b, 1, 2, wait)).toBeNull();
+  expect(await shardRefusal(a, 0, 1)).toBeNull();
+  silent.resolve([a, b]);
+  await expect.poll(() => shardRefusal(a, 0, 1)).toContain("REDIS_URL has 1 of 2 URLs: ");
 });
