@@ -1,6 +1,7 @@
 /** The role `generate`: the engine, the job consumer, and the heartbeat that tells Redis what this process serves. */
 import packageJson from "../package.json" with { type: "json" };
 import { newId } from "../shared/ids.ts";
+import { commandsOf } from "../shared/redis/tags.ts";
 import { EngineClient } from "./engine-client/client.ts";
 import type { WorkerEnv } from "./env.ts";
 import { startJobConsumer, type JobConsumer } from "./jobs/consumer.ts";
@@ -117,7 +118,7 @@ export class Generation implements Part {
     const { engine, away, engineMeter } = this.#started;
     const stopHeartbeat = await startHeartbeat({
       ...deps,
-      redis: deps.connection,
+      redis: commandsOf(deps.connection),
       workerId: this.#workerId,
       version: packageJson.version,
       cards: engine.cards,

@@ -1,5 +1,6 @@
 /** The roles that need no models: `deliver`, `batch` and `sweep`. */
 import { bucketOf, type Bucket } from "../shared/files/bucket.ts";
+import { commandsOf } from "../shared/redis/tags.ts";
 import { removeLostUploads } from "../shared/files/lost-uploads.ts";
 import { startBatchConsumer } from "./batches/consumer.ts";
 import { keepModels } from "../shared/workers/registry.ts";
@@ -58,7 +59,8 @@ function startSweep(
   keptModels: readonly string[],
   gauges: QueueSums,
 ): Part {
-  const { shard, connection, log } = deps;
+  const { shard, log } = deps;
+  const redis = commandsOf(deps.connection);
   const stops = [
     startSweeper(deps),
     startQueueRepair(deps),
@@ -69,14 +71,14 @@ function startSweep(
     }),
   ];
   if (keptModels.length > 0) {
-    const keeping = repeat(() => keepModels(connection, keptModels), {
+    const keeping = repeat(() => keepModels(redis, keptModels), {
       everyMs: KEEP_INTERVAL_MS,
       onError: (error) => log.warn({ err: error }, "Could not keep models known"),
     });
     stops.push(keeping.stop);
   }
   if (bucket) {
-    const uploads = repeat(() => removeLostUploads(connection, bucket), {
+    const uploads = repeat(() => removeLostUploads(redis, bucket), {
       everyMs: UPLOADS_INTERVAL_MS,
       onError: (error) => log.warn({ err: error }, "Could not remove lost uploads from the bucket"),
     });

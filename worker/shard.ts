@@ -5,9 +5,10 @@ import type { Logger } from "pino";
 import type { JobRecord } from "../shared/jobs/record.ts";
 import { JobStore } from "../shared/jobs/store.ts";
 import { jobSources, readJob } from "../shared/protocols/job-reply.ts";
-import { DELIVERY_QUEUE, QUEUE_PREFIX } from "../shared/redis/keys.ts";
+import { DELIVERY_QUEUE } from "../shared/redis/keys.ts";
 import { checkServer } from "../shared/redis/server-check.ts";
 import { checkShard } from "../shared/redis/shards.ts";
+import { commandsOf, tagOf } from "../shared/redis/tags.ts";
 import { shardUrls } from "../shared/redis/url.ts";
 import { WebhookPublisher } from "../shared/webhooks/publisher.ts";
 import type { WorkerEnv } from "./env.ts";
@@ -61,6 +62,7 @@ export class WorkerShard {
   /** Waits for Redis, checks it, and sets the clock by it. @throws Error if the server cannot hold the data */
   async open(metrics: Metrics): Promise<PartDeps> {
     const redis = this.#redis;
+    const commands = commandsOf(redis);
     const log = this.#log;
     const { RESULT_TTL_SECONDS, STORED_MIB, LOCK_MS } = this.#env;
     await whenReady(redis);
@@ -70,24 +72,24 @@ export class WorkerShard {
         this.#all.map(async (shard) => {
           void shard.away.then(this.#setAway);
           await whenReady(shard.#redis);
-          return shard.#redis;
+          return commandsOf(shard.#redis);
         }),
       );
     const refused =
-      refusal ?? (await checkShard(redis, this.number, this.#all.length, readyShards));
+      refusal ?? (await checkShard(commands, this.number, this.#all.length, readyShards));
     if (refused !== null) throw new Error(refused);
     if (warning !== null) log.warn(warning);
     this.#clock = await startClock(redis, log);
-    const store = new JobStore(redis, RESULT_TTL_SECONDS * 1000, STORED_MIB);
-    const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+    const store = new JobStore(commands, RESULT_TTL_SECONDS * 1000, STORED_MIB);
+    const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: tagOf(redis) });
     deliveries.on("error", (error) => log.warn({ reason: error.message }, "Delivery queue error"));
-    const sources = jobSources(redis, store);
+    const sources = jobSources(commands, store);
     return {
       shard: this.number,
       connection: redis,
       clock: this.#clock,
       store,
-      publisher: new WebhookPublisher(redis, deliveries),
+      publisher: new WebhookPublisher(commands, deliveries),
       readJob: (record: JobRecord) => readJob(record, sources),
       log,
       metrics,

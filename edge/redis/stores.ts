@@ -39,7 +39,9 @@ import { laneOf } from "../../shared/queue/lanes.ts";
 import { queueOverview, type QueueOverview } from "../../shared/queue/queue-overview.ts";
 import { QueueEstimate } from "../../shared/queue/queue-estimate.ts";
 import { redisNow } from "../../shared/redis/clock.ts";
-import { BATCH_QUEUE, DELIVERY_QUEUE, QUEUE_PREFIX } from "../../shared/redis/keys.ts";
+import type { RedisClient } from "../../shared/redis/client.ts";
+import { BATCH_QUEUE, DELIVERY_QUEUE } from "../../shared/redis/keys.ts";
+import { commandsOf, tagOf } from "../../shared/redis/tags.ts";
 import { DeliveryStore, type DeliveryPayload } from "../../shared/webhooks/delivery-store.ts";
 import { EndpointStore } from "../../shared/webhooks/endpoint-store.ts";
 import { InboxStore, type InboxEntry } from "../../shared/webhooks/inbox-store.ts";
@@ -95,8 +97,12 @@ export class RequestStores {
     this.#authority = authority;
   }
 
-  get #redis(): Redis {
+  get #client(): Redis {
     return this.#shared?.redis ?? (this.#connection ??= connect(this.#env));
+  }
+
+  get #redis(): RedisClient {
+    return commandsOf(this.#client);
   }
 
   get jobs(): JobStore {
@@ -301,8 +307,8 @@ export class RequestStores {
     }
     // One reader for all choices of a request: they share the connection's subscriptions.
     if (this.#ownLogs === null) {
-      useToFollow(this.#redis, this.#env);
-      this.#ownLogs = logsOver(this.#redis, this.#env);
+      useToFollow(this.#client, this.#env);
+      this.#ownLogs = logsOver(this.#client, this.#env);
     }
     return this.#ownLogs;
   }
@@ -327,9 +333,10 @@ export class RequestStores {
 
   /** A BullMQ queue to which jobs are added, on this connection. Workers write the queue's metadata. */
   #queue<T = object>(name: string): Queue<T> {
+    const connection = this.#client;
     const queue = new Queue<T>(name, {
-      connection: this.#redis,
-      prefix: QUEUE_PREFIX,
+      connection,
+      prefix: tagOf(connection),
       skipVersionCheck: true,
       skipMetasUpdate: true,
       skipWaitingForReady: true,

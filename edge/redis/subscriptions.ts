@@ -2,6 +2,8 @@
  * Shares the subscriptions of one connection among any number of subscribers: the connection is subscribed to a channel while
  * at least one subscriber is, and a message on the channel is passed to the subscribers of that channel only.
  */
+import { TAG } from "../../shared/redis/keys.ts";
+import { withoutTag, withTag } from "../../shared/redis/tags.ts";
 import type { SubscriberClient } from "./follow.ts";
 
 export interface SubscriberConnection extends SubscriberClient {
@@ -11,11 +13,15 @@ export interface SubscriberConnection extends SubscriberClient {
 
 export class SharedSubscriptions {
   readonly #connection: SubscriberConnection;
+  readonly #tag: string;
   readonly #subscribers = new Map<string, Set<Subscriber>>();
 
-  constructor(connection: SubscriberConnection) {
+  /** @param tag of the channels at the connection; subscribers use the names of keys.ts */
+  constructor(connection: SubscriberConnection, tag = TAG) {
     this.#connection = connection;
-    connection.on("message", (channel, message) => {
+    this.#tag = tag;
+    connection.on("message", (from, message) => {
+      const channel = withoutTag(from);
       for (const subscriber of this.#subscribers.get(channel) ?? []) {
         subscriber.emit("message", channel, message);
       }
@@ -38,14 +44,14 @@ export class SharedSubscriptions {
     const subscribers = this.#subscribers.get(channel) ?? new Set();
     this.#subscribers.set(channel, subscribers.add(subscriber));
     // Also if another one has subscribed: Redis may not have confirmed that subscription yet.
-    await this.#connection.subscribe(channel);
+    await this.#connection.subscribe(withTag(channel, this.#tag));
   }
 
   async unsubscribe(subscriber: Subscriber, channel: string): Promise<void> {
     const subscribers = this.#subscribers.get(channel);
     if (subscribers?.delete(subscriber) !== true || subscribers.size > 0) return;
     this.#subscribers.delete(channel);
-    await this.#connection.unsubscribe(channel);
+    await this.#connection.unsubscribe(withTag(channel, this.#tag));
   }
 }
 

@@ -8,6 +8,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkServer } from "../../shared/redis/server-check.ts";
 import { checkShard } from "../../shared/redis/shards.ts";
+import { commandsOf } from "../../shared/redis/tags.ts";
 import { createApp } from "../app.ts";
 import document from "../docs/openapi.json" with { type: "json" };
 import { CardCache } from "../redis/card-cache.ts";
@@ -62,12 +63,13 @@ export async function start(stop: AbortSignal): Promise<void> {
   };
   const checks = new ShardChecks(log, exitWith);
   const count = shards.length;
-  const allCommands = shards.map(({ commands }) => commands);
+  const allCommands = shards.map(({ commands }) => commandsOf(commands));
   const usable = shards.map(({ commands, env }, shard) => {
     const check = async () => {
       const result = await checkServer(commands, env.REDIS_URL);
       const refusal =
-        result.refusal ?? (await checkShard(commands, shard, count, async () => allCommands));
+        result.refusal ??
+        (await checkShard(commandsOf(commands), shard, count, async () => allCommands));
       return { ...result, refusal };
     };
     const requireWritable = () => openStores(shard).readiness.requireWritable();

@@ -284,6 +284,6 @@ async function withShards(work: (shards: readonly Shard[]) => Promise<void>): Pr
   try {
     await work(shards);
   } finally {
-    for (const { redis } of shards) redis.disconnect();
+    for (const { close } of shards) close();
   }
 }

@@ -1,16 +1,19 @@
 /** The shards of an installation (shared/redis/shards.ts) for commands that use Redis directly. */
 import type { Redis } from "ioredis";
+import type { RedisClient } from "../../shared/redis/client.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { API_KEYS_KEY } from "../../shared/redis/keys.ts";
 import { checkShard, shardNumber } from "../../shared/redis/shards.ts";
+import { commandsOf } from "../../shared/redis/tags.ts";
 import { shardUrls } from "../../shared/redis/url.ts";
 import { connectRedis } from "../stack/redis.ts";
 import { UserError } from "../stack/user-error.ts";
 
 export interface Shard {
   readonly number: number;
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   readonly keys: KeyRegistry;
+  readonly close: () => void;
 }
 
 /**
@@ -23,23 +26,31 @@ export async function connectShards(urls: string): Promise<Shard[]> {
   const clients = connected.flatMap((result) =>
     result.status === "fulfilled" ? result.value : [],
   );
+  const commands = clients.map(commandsOf);
   try {
     for (const result of connected) if (result.status === "rejected") throw result.reason;
-    return await Promise.all(clients.map((redis, place) => openShard(redis, place, clients)));
+    const open = (redis: Redis, place: number) =>
+      openShard(place, commands, () => redis.disconnect());
+    return await Promise.all(clients.map(open));
   } catch (error) {
     for (const redis of clients) redis.disconnect();
     throw error;
   }
 }
 
-async function openShard(redis: Redis, place: number, all: readonly Redis[]): Promise<Shard> {
+async function openShard(
+  place: number,
+  all: readonly RedisClient[],
+  close: () => void,
+): Promise<Shard> {
+  const redis = all[place]!;
   if (all.length === 1) {
     const number = await shardNumber(redis);
-    return { number, redis, keys: new KeyRegistry(redis, number) };
+    return { number, redis, keys: new KeyRegistry(redis, number), close };
   }
   const refusal = await checkShard(redis, place, all.length, async () => all);
   if (refusal !== null) throw new UserError(refusal);
-  return { number: place, redis, keys: new KeyRegistry(redis, place) };
+  return { number: place, redis, keys: new KeyRegistry(redis, place), close };
 }
 
 /** The shard that has an API key; null if none has. */

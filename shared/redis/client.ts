@@ -3,6 +3,8 @@
  * shared/ must not import ioredis.
  */
 export interface RedisClient {
+  /** Those of an ioredis client. */
+  readonly options?: object;
   del(key: string): Promise<number>;
   eval(lua: string, keyCount: number, ...keysAndArgs: (string | number)[]): Promise<unknown>;
   evalsha(sha1: string, keyCount: number, ...keysAndArgs: (string | number)[]): Promise<unknown>;
@@ -10,6 +12,8 @@ export interface RedisClient {
   get(key: string): Promise<string | null>;
   getrangeBuffer(key: string, start: number, end: number): Promise<Uint8Array>;
   hdel(key: string, field: string): Promise<number>;
+  hkeys(key: string): Promise<string[]>;
+  hscan(key: string, cursor: string): Promise<[cursor: string, fields: string[]]>;
   hget(key: string, field: string): Promise<string | null>;
   hgetall(key: string): Promise<Record<string, string>>;
   hmget(key: string, ...fields: string[]): Promise<(string | null)[]>;
@@ -18,11 +22,14 @@ export interface RedisClient {
   info(): Promise<string>;
   lrange(key: string, start: number, stop: number): Promise<string[]>;
   pexpireat(key: string, atMs: number): Promise<number>;
+  scard(key: string): Promise<number>;
   select(database: number): Promise<unknown>;
   smembers(key: string): Promise<string[]>;
   srem(key: string, member: string): Promise<number>;
+  sscan(key: string, cursor: string): Promise<[cursor: string, members: string[]]>;
   time(): Promise<readonly (number | string)[]>;
   set(key: string, value: string, px: "PX", ms: number): Promise<unknown>;
+  strlen(key: string): Promise<number>;
   xdel(key: string, id: string): Promise<number>;
   xrange(key: string, start: string, end: string): Promise<[id: string, fields: string[]][]>;
   xrange(
@@ -34,6 +41,7 @@ export interface RedisClient {
   ): Promise<[id: string, fields: string[]][]>;
   zcard(key: string): Promise<number>;
   zpopmin(key: string): Promise<string[]>;
+  zrange(key: string, start: number, stop: string): Promise<string[]>;
   /** @returns each member followed by its score */
   zrange(key: string, start: number, stop: string, scores: "WITHSCORES"): Promise<string[]>;
   zrangebyscore(

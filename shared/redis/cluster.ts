@@ -1,6 +1,6 @@
 /**
- * Redis in cluster mode. All keys have one hash tag, so one node holds them, and an ordinary connection to that node is all that is
- * needed: it is found by the reply MOVED, and again after a failover or when its slot has moved. Channels work on every node.
+ * Redis in cluster mode. All keys of a shard have one hash tag, so one node holds them, and an ordinary connection to that node is all that
+ * is needed: it is found by the reply MOVED, and again after a failover or when its slot has moved. Channels work on every node.
  */
 
 export interface Address {
@@ -19,8 +19,12 @@ export interface ClientOptions {
   readonly retryStrategy?: (times: number) => number | null;
 }
 
-/** `redis+cluster://[user:password@]host:port,host:port`, with at most NODES_MAX nodes; with TLS `rediss+cluster://…`. */
-const CLUSTER_URL = /^redis(?<tls>s?)\+cluster:\/\/(?<login>(?:[^@/]*@)?)(?<hosts>[^@/?]+)\/?$/;
+/**
+ * `redis+cluster://[user:password@]host:port,host:port`, with at most NODES_MAX nodes; with TLS `rediss+cluster://…`. With `?tag=n` it is the
+ * shard with that tag (tags.ts).
+ */
+const CLUSTER_URL =
+  /^redis(?<tls>s?)\+cluster:\/\/(?<login>(?:[^@/]*@)?)(?<hosts>[^@/?]+)\/?(?:\?tag=(?<tag>\d+))?$/;
 /** All nodes of the URL are tried within the time of one connect, so more would get too little each. */
 export const NODES_MAX = 3;
 /** The slot and the address of its node. Without a host it is that of the node that replies. */
@@ -36,6 +40,9 @@ const RETRY_MS = 50;
 const RETRY_MS_MAX = 2_000;
 
 export const isClusterUrl = (url: string) => CLUSTER_URL.test(url);
+
+/** The number of the tag in the URL of a cluster; 0 for other URLs. */
+export const tagNumber = (url: string) => Number(CLUSTER_URL.exec(url)?.groups?.["tag"] ?? 0);
 
 /** The URLs of the nodes that a cluster's URL names, as those of single servers. */
 export function nodeUrls(clusterUrl: string): string[] {

@@ -6,6 +6,7 @@
  */
 import type { RedisClient } from "./client.ts";
 import { API_KEYS_KEY, SHARD_KEY } from "./keys.ts";
+import { tagOf, withTag } from "./tags.ts";
 
 const NUMBER = "number";
 const COUNT = "count";
@@ -14,6 +15,8 @@ const COUNT = "count";
 interface ShardPlace {
   /** One with API keys and no number is 0. Null: it may become any. */
   readonly number: number | null;
+  /** The name of the hash under the tag of the shard. */
+  readonly key: string;
   /** Of the shards up to the last one that is known to have tenants. */
   readonly count: number;
 }
@@ -25,6 +28,7 @@ async function knownPlace(redis: RedisClient): Promise<ShardPlace> {
   ]);
   return {
     number: number != null ? Number(number) : hasKeys === 1 ? 0 : null,
+    key: withTag(SHARD_KEY, tagOf(redis)),
     count: Number(count ?? 1),
   };
 }
@@ -34,20 +38,24 @@ export async function shardNumber(redis: RedisClient): Promise<number> {
   return (await knownPlace(redis)).number ?? 0;
 }
 
-function refusalOf({ number, count: countMax }: ShardPlace, place: number, count: number) {
+function refusalOf(
+  { number, count: countMax, key }: ShardPlace,
+  place: number,
+  count: number,
+): string | null {
   if (number !== null && number !== place) {
     if (count === 1) {
       return `REDIS_URL leads to the Redis that was URL ${number + 1} of several: give them all, in the same order`;
     }
     return (
       `URL ${place + 1} of REDIS_URL leads to the Redis that was URL ${number + 1}: the order must not change. ` +
-      `If that Redis has no data, this makes it new: HDEL ${SHARD_KEY} ${NUMBER} ${COUNT}`
+      `If that Redis has no data, this makes it new: HDEL ${key} ${NUMBER} ${COUNT}`
     );
   }
   if (count >= countMax) return null;
   return (
     `REDIS_URL has ${count} of ${countMax} URLs: give them all, in the same order. ` +
-    `To give up the tenants of the others, tell each Redis of the list: HSET ${SHARD_KEY} ${COUNT} ${count}`
+    `To give up the tenants of the others, tell each Redis of the list: HSET ${key} ${COUNT} ${count}`
   );
 }
 

@@ -17,25 +17,33 @@ export const withTag = (name: string, tag: string) => tag + name.slice(TAG.lengt
 /** The name of keys.ts that a name under any tag has there. */
 export const withoutTag = (name: string) => TAG + name.slice(name.indexOf("}") + 1);
 
+/** The tag of the shard to which a client is connected: an option of ioredis clients that url.ts makes. */
+export function tagOf({ options }: Pick<RedisClient, "options">): string {
+  return options !== undefined && "tag" in options ? String(options.tag) : TAG;
+}
+
 /** Commands of a RedisClient that have no key. All others but those of scripts have one, which comes first. */
 const WITHOUT_KEY = new Set<PropertyKey>(["info", "select", "time"]);
 const OF_SCRIPTS = new Set<PropertyKey>(["eval", "evalsha"]);
 
 type Args = (string | number)[];
 
-/** A client whose keys, given as in keys.ts, get another tag. */
-export function clientWithTag(redis: RedisClient, tag: string): RedisClient {
+/** The commands of a client, whose keys have the names of keys.ts: they get the tag of its shard. */
+export function commandsOf(redis: RedisClient): RedisClient {
+  const tag = tagOf(redis);
   if (tag === TAG) return redis;
   const tagKeys = (keys: Args) => keys.map((key) => withTag(String(key), tag));
   return new Proxy(redis, {
     get(target, name) {
-      const command = Reflect.get(target, name, target) as (...args: Args) => unknown;
-      if (WITHOUT_KEY.has(name)) return (...args: Args) => command.apply(target, args);
+      const member: unknown = Reflect.get(target, name, target);
+      if (typeof member !== "function") return member;
+      const command = (args: Args) => Reflect.apply(member, target, args) as unknown;
+      if (WITHOUT_KEY.has(name)) return (...args: Args) => command(args);
       if (!OF_SCRIPTS.has(name)) {
-        return (key: string, ...args: Args) => command.call(target, withTag(key, tag), ...args);
+        return (key: string, ...args: Args) => command([withTag(key, tag), ...args]);
       }
       return (script: string, count: number, ...args: Args) =>
-        command.call(target, script, count, ...tagKeys(args.slice(0, count)), ...args.slice(count));
+        command([script, count, ...tagKeys(args.slice(0, count)), ...args.slice(count)]);
     },
   });
 }

@@ -1,6 +1,7 @@
 /** The URL of Redis, of one server, of the master behind Sentinels, or of a cluster, and the ioredis options for it. */
 import * as v from "valibot";
-import { followCluster, isClusterUrl, nodeUrls, NODES_MAX } from "./cluster.ts";
+import { followCluster, isClusterUrl, nodeUrls, NODES_MAX, tagNumber } from "./cluster.ts";
+import { TAGS } from "./tags.ts";
 
 /** Shards of an installation, at most: their numbers have two digits in API keys. */
 const SHARDS_MAX = 100;
@@ -27,6 +28,9 @@ const WITHOUT_SCHEME = /^[A-Za-z\d.-]+(:\d+)?(\/\d+)?$/;
 
 const withScheme = (url: string) => (WITHOUT_SCHEME.test(url) ? `redis://${url}` : url);
 
+/** `redis+cluster://…?shards=n`: the cluster holds n shards, each under a tag of its own. */
+const CLUSTER_OF_SHARDS = /^(?<cluster>rediss?\+cluster:[^?]*)\?shards=(?<count>\d+)$/;
+
 const isRedisUrl = (url: string) =>
   (/^rediss?:\/\/./.test(url) && URL.canParse(url)) ||
   SENTINEL_URL.test(url) ||
@@ -36,28 +40,43 @@ const isRedisUrl = (url: string) =>
 const hasFewNodes = (url: string) => !isClusterUrl(url) || nodeUrls(url).length <= NODES_MAX;
 const FEW_NODES = `Expected at most ${NODES_MAX} nodes of a cluster: each knows the others`;
 
+/** The URLs of the shards, in a text that separates them by white space. */
+export const shardUrls = (urls: string): string[] =>
+  urls.trim().split(/\s+/).flatMap(urlsOfCluster);
+
+/** The URL of each shard of a cluster with several. The first has no tag: a cluster that held one shard can hold more. */
+function urlsOfCluster(url: string): string[] {
+  const { cluster, count = "" } = CLUSTER_OF_SHARDS.exec(url)?.groups ?? {};
+  const shards = Number(count);
+  if (cluster === undefined || shards < 1 || shards > TAGS.length) return [url];
+  return Array.from({ length: shards }, (_, n) => (n === 0 ? cluster : `${cluster}?tag=${n}`));
+}
+
+const hasKnownTag = (url: string) => !CLUSTER_OF_SHARDS.test(url) && tagNumber(url) < TAGS.length;
+const KNOWN_TAG = `Expected ?shards=1 to ?shards=${TAGS.length} at the URL of a cluster`;
+
 /** Output: with a scheme. */
 export const RedisUrl = v.pipe(
   v.string(),
   v.transform(withScheme),
+  v.check(hasKnownTag, KNOWN_TAG),
   v.check(isRedisUrl, EXPECTED),
   v.check(hasFewNodes, FEW_NODES),
 );
 
-/** The URLs of the shards, in a text that separates them by white space. */
-export const shardUrls = (urls: string): string[] => urls.trim().split(/\s+/);
-
-/** The server that a URL names, without login, database and options: channels belong to all databases of a server. */
+/** The server that a URL names, without login, database and options: channels belong to all databases of a server, but to a tag. */
 const serverOf = (url: string) =>
+  `${tagNumber(url)} ` +
   url
     .replace(/^([a-z+]+:\/\/)([^@/]*@)?/, "$1")
     .replace(/\?.*$/, "")
     .replace(/\/\d*$/, "");
 
-/** One URL, or the URLs of several shards (shards.ts) with white space between them. Output: each with a scheme. */
+/** One URL, or the URLs of several shards (shards.ts) with white space between them. Output: each shard's, with a scheme. */
 export const RedisUrls = v.pipe(
   v.string(),
   v.transform((text) => shardUrls(text).map(withScheme)),
+  v.check((urls) => urls.every(hasKnownTag), KNOWN_TAG),
   v.check((urls) => urls.every(isRedisUrl), EXPECTED),
   v.check((urls) => urls.every(hasFewNodes), FEW_NODES),
   v.check((urls) => urls.length <= SHARDS_MAX, `Expected at most ${SHARDS_MAX} URLs`),
@@ -96,6 +115,7 @@ interface OwnOptions {
  * Options of an ioredis client. They leave out its `failoverDetector`: a failover that is announced while the client asks a
  * Sentinel for the master ends the client for good (ioredis 6.0). Sentinel closes the clients' connections to a master that it
  * replaces, and a master that hangs is noticed by its silence.
+ * The option `tag` is not of ioredis: it tells the tag of the keys (tags.ts).
  * @param url a valid RedisUrl
  * @param own options of this client
  * @throws Error for certificates without TLS
@@ -105,7 +125,9 @@ export function redisOptions<Own extends OwnOptions>(
   tls: RedisTls = {},
   own: Own = {} as Own,
 ) {
-  const options = { ...addressOptions(url, tls), ...own };
+  const number = tagNumber(url);
+  const tag = number === 0 ? {} : { tag: TAGS[number]! };
+  const options = { ...addressOptions(url, tls), ...tag, ...own };
   if (!isClusterUrl(url)) return options;
   const nodes = nodeUrls(url).map((node) => hostAndPort(new URL(node), PORT));
   return followCluster(url, nodes, options);

@@ -1,13 +1,17 @@
-/** Two Redis servers among which the tenants are divided, behind one edge, with one worker that has a single slot. */
+/** A Redis Cluster with two shards, each on a node of its own, behind one edge, with one worker that has a single slot. */
 import type { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { JobClient } from "../../infra/cli/job-client.ts";
 import { startEdge, type EdgeProcess } from "../../infra/stack/edge.ts";
 import { stopAllChildren } from "../../infra/stack/process.ts";
-import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
+import { connectRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { startWorker, type WorkerProcess } from "../../infra/stack/worker.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
+import type { RedisClient } from "../../shared/redis/client.ts";
 import { jobKey } from "../../shared/redis/keys.ts";
+import { commandsOf } from "../../shared/redis/tags.ts";
+import { shardUrls } from "../../shared/redis/url.ts";
+import { startRedisCluster } from "../support/redis-cluster.ts";
 import { startReceiver } from "../support/receiver.ts";
 import {
   allEvents,
@@ -23,21 +27,24 @@ import {
 const LOCAL_WEBHOOKS = { WEBHOOK_ALLOW: "127.0.0.1" };
 
 let servers: RedisServer[];
-let redis: Redis[];
+let connections: Redis[];
+let redis: RedisClient[];
 let edge: EdgeProcess;
 let worker: WorkerProcess;
 let clients: JobClient[];
 let operatorKey: string;
 
 beforeAll(async () => {
-  servers = await Promise.all([0, 1].map(() => startRedis({ aof: true })));
-  const redisUrl = servers.map(({ url }) => url).join("\n");
+  const { owner, other, url } = await startRedisCluster();
+  servers = [owner, other];
+  const redisUrl = `${url}?shards=2`;
   const env = { ...LOCAL_WEBHOOKS, LOG_LEVEL: "warn", SLOTS: "1" };
   [edge, worker] = await Promise.all([
     startEdge({ redisUrl, env: LOCAL_WEBHOOKS }),
     startWorker({ redisUrl, env }),
   ]);
-  redis = await Promise.all(servers.map(({ url }) => connectRedis(url)));
+  connections = await Promise.all(shardUrls(redisUrl).map((url) => connectRedis(url)));
+  redis = connections.map(commandsOf);
   const registries = redis.map((each, shard) => new KeyRegistry(each, shard));
   const keys = await Promise.all(registries.map((keys, i) => keys.create("test", `tenant-${i}`)));
   clients = keys.map(({ key }) => new JobClient(edge.url, key));
@@ -46,7 +53,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  for (const each of redis ?? []) each.disconnect();
+  for (const each of connections ?? []) each.disconnect();
   await worker?.stop();
   await stopAllChildren();
 });

@@ -13,7 +13,9 @@ import type { Bucket } from "../../shared/files/bucket.ts";
 import { FileStore } from "../../shared/files/store.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { hasModels, readModel, workersServing } from "../../shared/workers/registry.ts";
-import { BATCH_QUEUE, OPEN_BATCHES_KEY, QUEUE_PREFIX } from "../../shared/redis/keys.ts";
+import { BATCH_QUEUE, OPEN_BATCHES_KEY } from "../../shared/redis/keys.ts";
+import type { RedisClient } from "../../shared/redis/client.ts";
+import { commandsOf, tagOf } from "../../shared/redis/tags.ts";
 import { NewerRecord } from "../../shared/redis/version.ts";
 import type { AddressRanges } from "../../shared/webhooks/url.ts";
 import { giveUpBatch } from "./give-up.ts";
@@ -62,10 +64,10 @@ export function startBatchConsumer(options: BatchConsumerDeps): BatchConsumer {
     (queueJob, token) => runStep(deps, log, queueJob, token),
     { connection, concurrency: CONCURRENCY, lockMs, log, ...(isPaused && { isPaused }) },
   );
-  const queue = new Queue<{ id: string }>(BATCH_QUEUE, { connection, prefix: QUEUE_PREFIX });
+  const queue = new Queue<{ id: string }>(BATCH_QUEUE, { connection, prefix: tagOf(connection) });
   queue.on("error", (error) => log.warn({ reason: error.message }, "Batch queue error"));
   const recover = () => {
-    requeueOpenBatches(connection, queue).catch((error: unknown) =>
+    requeueOpenBatches(commandsOf(connection), queue).catch((error: unknown) =>
       log.warn({ err: error }, "Could not check for open batches that are missing in the queue"),
     );
   };
@@ -88,20 +90,21 @@ function stepDeps({
   ...rest
 }: BatchConsumerDeps): BatchStepDeps {
   const resultBytesMax = bucket === null ? undefined : Number.MAX_SAFE_INTEGER;
-  const batches = new BatchStore(connection, resultBytesMax);
-  const files = new FileStore(connection, bucket);
+  const redis = commandsOf(connection);
+  const batches = new BatchStore(redis, resultBytesMax);
+  const files = new FileStore(redis, bucket);
   return {
     ...rest,
     store,
     batches,
     files,
-    resultFiles: new BatchResultFiles({ redis: connection, batches, files, bucket }),
-    keys: new KeyRegistry(connection),
-    hasModels: () => hasModels(connection),
+    resultFiles: new BatchResultFiles({ redis, batches, files, bucket }),
+    keys: new KeyRegistry(redis),
+    hasModels: () => hasModels(redis),
     requestContext: {
       models: {
-        model: (id) => readModel(connection, id),
-        workersOf: (id) => workersServing(connection, [id]),
+        model: (id) => readModel(redis, id),
+        workersOf: (id) => workersServing(redis, [id]),
       },
       jobs: store,
       webhookAllow,
@@ -138,7 +141,7 @@ async function runStep(
   throw new DelayedError();
 }
 
-async function requeueOpenBatches(connection: Redis, queue: Queue<{ id: string }>): Promise<void> {
-  const ids = await connection.smembers(OPEN_BATCHES_KEY);
+async function requeueOpenBatches(redis: RedisClient, queue: Queue<{ id: string }>): Promise<void> {
+  const ids = await redis.smembers(OPEN_BATCHES_KEY);
   await queue.addBulk(ids.map(batchQueueJob));
 }

@@ -16,6 +16,8 @@ import { fenceOf } from "../../shared/jobs/fence.ts";
 import { JobLeases, type ClaimedJob } from "../../shared/jobs/leases.ts";
 import type { JobRecord } from "../../shared/jobs/record.ts";
 import { LANES_KEY, LEASE_GROUPS_KEY, SIGNALS_CHANNEL } from "../../shared/redis/keys.ts";
+import type { RedisClient } from "../../shared/redis/client.ts";
+import { commandsOf, tagOf, withTag } from "../../shared/redis/tags.ts";
 import { AttemptWatch, type AttemptWatchDeps } from "../telemetry/attempt-watch.ts";
 import { jobLogger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -67,6 +69,7 @@ export function startJobConsumer(deps: JobConsumerDeps): JobConsumer {
 
 export class JobConsumer {
   readonly #deps: JobConsumerDeps;
+  readonly #redis: RedisClient;
   readonly #leases: JobLeases;
   readonly #lanes: LaneRotation;
   readonly #subscriber: Redis;
@@ -91,7 +94,8 @@ export class JobConsumer {
       isAnswering: () => isAnswering(deps.connection),
     };
     deps.slots.join(this.#slotUser);
-    this.#leases = new JobLeases(deps.connection, deps.workerId);
+    this.#redis = commandsOf(deps.connection);
+    this.#leases = new JobLeases(this.#redis, deps.workerId);
     this.#lanes = new LaneRotation(deps.served);
     this.#running = new RunningJobs(this.#leases, deps.leaseMs, deps.log);
     this.#subscriber = duplicateConnection(deps.connection, deps.log);
@@ -105,7 +109,7 @@ export class JobConsumer {
       this.#wake.resolve();
       void this.#running.renew();
     });
-    this.#subscribed = this.#subscriber.subscribe(SIGNALS_CHANNEL);
+    this.#subscribed = this.#subscriber.subscribe(withTag(SIGNALS_CHANNEL, tagOf(deps.connection)));
     this.#subscribed.catch(() => {});
     this.#loop = this.#takeJobs();
   }
@@ -213,10 +217,9 @@ export class JobConsumer {
   async #refreshLanes(): Promise<void> {
     const nowMs = performance.now();
     if (nowMs - this.#refreshedMs < POLL_MS) return;
-    const { connection } = this.#deps;
     const [lanes, groups] = await Promise.all([
-      connection.smembers(LANES_KEY),
-      connection.smembers(LEASE_GROUPS_KEY),
+      this.#redis.smembers(LANES_KEY),
+      this.#redis.smembers(LEASE_GROUPS_KEY),
     ]);
     await this.#lanes.refresh(lanes, groups);
     this.#refreshedMs = nowMs;

@@ -1,6 +1,6 @@
 /** Tells Redis every two seconds that this worker lives, which models it serves and how fast (shared/workers/registry.ts). */
-import type { Redis } from "ioredis";
 import type { Logger } from "pino";
+import type { RedisClient } from "../../shared/redis/client.ts";
 import type { ModelCard } from "../../shared/workers/model-card.ts";
 import {
   HEARTBEAT_MS,
@@ -16,7 +16,7 @@ import type { EngineMeter } from "./engine-meter.ts";
 import type { ThroughputMeter } from "./throughput.ts";
 
 export interface HeartbeatDeps {
-  readonly redis: Redis;
+  readonly redis: RedisClient;
   /** Names this worker in Redis. */
   readonly workerId: string;
   readonly version: string;

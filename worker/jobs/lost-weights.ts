@@ -2,7 +2,7 @@
  * Running jobs that no worker can continue. A job that has a token continues only with the same weights, because others would
  * give another text. After a change of weights, the jobs that the drain gave up would wait for them until their deadline.
  */
-import type { Redis } from "ioredis";
+import type { RedisClient } from "../../shared/redis/client.ts";
 import { expiredLeases } from "../../shared/jobs/sweep-script.ts";
 import { leaseGroupKeys } from "../../shared/queue/lease-lua.ts";
 import { laneOfGroup } from "../../shared/queue/lanes.ts";
@@ -23,12 +23,12 @@ export const WEIGHTS_LOST = {
 } as const;
 
 export class LostWeights {
-  readonly #redis: Redis;
+  readonly #redis: RedisClient;
   /** Since when no worker has the weights of a group of leases, in the time of `performance.now()`. */
   #missingSince = new Map<string, number>();
   #checkedMs = -Infinity;
 
-  constructor(redis: Redis) {
+  constructor(redis: RedisClient) {
     this.#redis = redis;
   }
 

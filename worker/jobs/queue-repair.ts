@@ -8,7 +8,8 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { JobStore } from "../../shared/jobs/store.ts";
 import { Recount } from "./recount.ts";
-import { DUE_KEY, OLD_QUEUE, QUEUE_PREFIX } from "../../shared/redis/keys.ts";
+import { DUE_KEY, OLD_QUEUE, QUEUE_PREFIX, TAG } from "../../shared/redis/keys.ts";
+import { commandsOf, tagOf } from "../../shared/redis/tags.ts";
 
 const INTERVAL_MS = 1_000;
 const PAGE = 200;
@@ -22,7 +23,7 @@ export interface QueueRepairDeps {
 /** Repairs one page a second. @returns a function that stops the repair */
 export function startQueueRepair({ log, ...deps }: QueueRepairDeps): () => void {
   let offset = 0;
-  const recount = new Recount(deps.connection);
+  const recount = new Recount(commandsOf(deps.connection));
   let isRunning = false;
   const timer = setInterval(() => {
     if (isRunning) return;
@@ -50,13 +51,15 @@ async function repairPage(
   { connection, store }: Omit<QueueRepairDeps, "log">,
   offset: number,
 ): Promise<number | null> {
-  const ids = await connection.zrange(DUE_KEY, String(offset), String(offset + PAGE - 1));
+  const ids = await commandsOf(connection).zrange(DUE_KEY, offset, String(offset + PAGE - 1));
   if (ids.length === 0) return null;
   await store.repair(ids);
   return offset + PAGE;
 }
 
+/** That release had one tag. */
 const hasOldQueue = async (connection: Redis) =>
+  tagOf(connection) === TAG &&
   (await connection.exists(OLD_QUEUE.counters, `${QUEUE_PREFIX}:${OLD_QUEUE.queue}:meta`)) > 0;
 
 /** Assigns all jobs to lanes at once, so that they do not wait for their page, and deletes the keys of the old queue. */

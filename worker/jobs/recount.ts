@@ -2,7 +2,7 @@
  * Corrects the jobs of each API key that count as not ended, the lists of each tenant's jobs that have not ended, and the bytes of
  * each tenant's requests. They are wrong after an upgrade in which processes of the release before ended jobs. A step is bounded, so that a large queue does not hold up Redis.
  */
-import type { Redis } from "ioredis";
+import type { RedisClient } from "../../shared/redis/client.ts";
 import * as v from "valibot";
 import { jobSetKey } from "../../shared/jobs/job-index-lua.ts";
 import {
@@ -34,7 +34,7 @@ const FLOW_JOBS_MAX = 2_000;
 const Within = v.pipe(fromJson, v.array(v.object({ id: v.string() })));
 
 export class Recount {
-  readonly #redis: Redis;
+  readonly #redis: RedisClient;
   /** Pools of API keys, tenants with lists, and flows, that the next steps look at. */
   #pools: string[] = [];
   #tenants: string[] = [];
@@ -45,7 +45,7 @@ export class Recount {
   #jobsCursor = "0";
   #listCursor = "0";
 
-  constructor(redis: Redis) {
+  constructor(redis: RedisClient) {
     this.#redis = redis;
   }
 

@@ -6,6 +6,7 @@
  * then its worker is lost.
  */
 import { isTerminal, type Job } from "../../shared/api/jobs.ts";
+import { commandsOf } from "../../shared/redis/tags.ts";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
@@ -62,8 +63,9 @@ class Sweeper {
 
   constructor(deps: SweeperDeps) {
     this.#deps = deps;
-    this.#lostWeights = new LostWeights(deps.connection);
-    this.#lists = new JobLists(deps.connection);
+    const redis = commandsOf(deps.connection);
+    this.#lostWeights = new LostWeights(redis);
+    this.#lists = new JobLists(redis);
   }
 
   /** Sweeps page after page: many due jobs of one tenant delay those of others by no more than their sweep takes. */

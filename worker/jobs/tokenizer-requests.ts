@@ -7,6 +7,8 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import { isNewerLane, modelsOfLane } from "../../shared/queue/lanes.ts";
 import { TOKENIZER_CHANNEL } from "../../shared/redis/keys.ts";
+import type { RedisClient } from "../../shared/redis/client.ts";
+import { commandsOf, tagOf, withTag } from "../../shared/redis/tags.ts";
 import { endPromptCheck, type PromptCheck } from "../../shared/workers/prompt-checks.ts";
 import {
   answerTokenizerRequest,
@@ -31,6 +33,7 @@ export interface TokenizerRequestsDeps {
 
 export class TokenizerRequests {
   readonly #deps: TokenizerRequestsDeps;
+  readonly #redis: RedisClient;
   readonly #models: readonly string[];
   readonly #subscriber: Redis;
   readonly #poll: NodeJS.Timeout;
@@ -42,12 +45,13 @@ export class TokenizerRequests {
 
   constructor(deps: TokenizerRequestsDeps) {
     this.#deps = deps;
+    this.#redis = commandsOf(deps.connection);
     this.#models = deps.engine.cards.map(({ id }) => id);
     this.#subscriber = duplicateConnection(deps.connection, deps.log);
     this.#subscriber.on("message", (_, lane) => {
       if (this.#serves(lane)) this.#look([lane]);
     });
-    this.#subscriber.subscribe(TOKENIZER_CHANNEL).catch(() => {});
+    this.#subscriber.subscribe(withTag(TOKENIZER_CHANNEL, tagOf(deps.connection))).catch(() => {});
     this.#poll = setInterval(() => this.#look(this.#models), POLL_MS);
   }
 
@@ -74,7 +78,7 @@ export class TokenizerRequests {
       for (const lane of this.#waiting) {
         if (this.#isClosed || this.#taken >= TAKEN_MAX) break;
         this.#waiting.delete(lane);
-        const request = await takeTokenizerRequest(this.#deps.connection, lane);
+        const request = await takeTokenizerRequest(this.#redis, lane);
         if (request === null) continue;
         this.#waiting.add(lane);
         this.#taken++;
@@ -88,15 +92,15 @@ export class TokenizerRequests {
   }
 
   async #answer(request: TokenizerRequest | PromptCheck): Promise<void> {
-    const { engine, connection, log, checkPrompt } = this.#deps;
+    const { engine, log, checkPrompt } = this.#deps;
     try {
       if ("job" in request) {
         await checkPrompt(request.job);
-        await endPromptCheck(connection, request);
+        await endPromptCheck(this.#redis, request);
         return;
       }
       const answer = await engine.tokenize(request);
-      await answerTokenizerRequest(connection, request, answer);
+      await answerTokenizerRequest(this.#redis, request, answer);
     } catch (error) {
       log.warn({ err: error }, "Could not answer a request for a tokenizer");
     } finally {

@@ -3,7 +3,7 @@ import { setTimeout } from "node:timers/promises";
 import { Worker, type Processor, type WorkerOptions } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Logger } from "pino";
-import { QUEUE_PREFIX } from "../../shared/redis/keys.ts";
+import { tagOf } from "../../shared/redis/tags.ts";
 
 /** Pause before a worker tries again to take a job after an error, for example while Redis is full. */
 const QUEUE_RETRY_MS = 1_000;
@@ -35,7 +35,7 @@ export function startQueueWorker<Data>(
 ): Worker<Data> {
   const worker = new Worker<Data>(queue, process, {
     connection,
-    prefix: QUEUE_PREFIX,
+    prefix: tagOf(connection),
     concurrency,
     lockDuration: lockMs,
     stalledInterval: Math.ceil(lockMs / 3),

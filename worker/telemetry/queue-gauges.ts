@@ -12,10 +12,11 @@ import {
   LEASES_PREFIX,
   MODELS_KEY,
   QUEUES,
-  QUEUE_PREFIX,
   SUSPECTS_PREFIX,
   WAITING_JOBS_KEY,
 } from "../../shared/redis/keys.ts";
+import type { RedisClient } from "../../shared/redis/client.ts";
+import { commandsOf, tagOf } from "../../shared/redis/tags.ts";
 import { whenReady } from "../redis/connection.ts";
 
 const INTERVAL_MS = 2_000;
@@ -48,16 +49,17 @@ export function watchQueueGauges({
   onGauges,
   onModels,
 }: QueueGaugesDeps): () => void {
-  const queues = QUEUES.map((name) => new Queue(name, { connection, prefix: QUEUE_PREFIX }));
+  const queues = QUEUES.map((name) => new Queue(name, { connection, prefix: tagOf(connection) }));
   for (const queue of queues) {
     queue.on("error", (error) => log.warn({ reason: error.message }, "Queue error"));
   }
+  const redis = commandsOf(connection);
   let isReading = false;
   const read = () => {
     if (isReading) return;
     isReading = true;
-    const all = [readJobGauges(connection), ...queues.map(readQueueGauges)];
-    const models = readModelJobs(connection).then((counts) => counts && onModels(counts));
+    const all = [readJobGauges(connection, redis), ...queues.map(readQueueGauges)];
+    const models = readModelJobs(redis).then((counts) => counts && onModels(counts));
     Promise.all([models, ...all.map(async (gauges) => onGauges(await gauges))])
       .catch((error: unknown) => log.warn({ err: error }, "Could not read the queue lengths"))
       .finally(() => (isReading = false));
@@ -68,16 +70,16 @@ export function watchQueueGauges({
 }
 
 /** It reads a count of each lane, not the jobs. */
-async function readJobGauges(connection: Redis): Promise<QueueGauges> {
+async function readJobGauges(connection: Redis, redis: RedisClient): Promise<QueueGauges> {
   await whenReady(connection);
   const [waiting, [, submittedMs], [seconds], groups] = await Promise.all([
-    connection.zcard(WAITING_JOBS_KEY),
-    connection.zrange(WAITING_JOBS_KEY, "0", "0", "WITHSCORES"),
-    connection.time(),
-    connection.smembers(LEASE_GROUPS_KEY),
+    redis.zcard(WAITING_JOBS_KEY),
+    redis.zrange(WAITING_JOBS_KEY, 0, "0", "WITHSCORES"),
+    redis.time(),
+    redis.smembers(LEASE_GROUPS_KEY),
   ]);
   const total = async (prefix: string) => {
-    const counts = await Promise.all(groups.map((group) => connection.zcard(prefix + group)));
+    const counts = await Promise.all(groups.map((group) => redis.zcard(prefix + group)));
     return counts.reduce((sum, count) => sum + count, 0);
   };
   return {
@@ -91,8 +93,8 @@ async function readJobGauges(connection: Redis): Promise<QueueGauges> {
 }
 
 /** Known models without jobs have zeros: a metric that vanishes is no reason to scale to zero. Null if there are no counts yet. */
-async function readModelJobs(connection: Redis): Promise<ReadonlyMap<string, LaneCounts> | null> {
-  const [ids, lanes] = await Promise.all([connection.hkeys(MODELS_KEY), laneCounts(connection)]);
+async function readModelJobs(redis: RedisClient): Promise<ReadonlyMap<string, LaneCounts> | null> {
+  const [ids, lanes] = await Promise.all([redis.hkeys(MODELS_KEY), laneCounts(redis)]);
   if (lanes === null) return null;
   const models = new Map<string, LaneCounts>(
     ids.map((id) => [id, { waiting: 0, running: 0, ageSeconds: 0 }]),

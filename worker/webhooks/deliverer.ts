@@ -16,6 +16,7 @@ import {
 } from "../../shared/webhooks/delivery-store.ts";
 import { EndpointStore } from "../../shared/webhooks/endpoint-store.ts";
 import { DELIVERY_QUEUE } from "../../shared/redis/keys.ts";
+import { commandsOf } from "../../shared/redis/tags.ts";
 import { NewerRecord } from "../../shared/redis/version.ts";
 import { nextAttemptDelayMs } from "../../shared/webhooks/retry-schedule.ts";
 import { SigningStore } from "../../shared/webhooks/signing-store.ts";
@@ -65,7 +66,7 @@ export interface DelivererDeps {
 export function startDeliverer(deps: DelivererDeps): Worker {
   const { connection, lockMs, log, isPaused } = deps;
   const deliverer = new Deliverer(deps);
-  const deliveries = new DeliveryStore(connection);
+  const deliveries = new DeliveryStore(commandsOf(connection));
   const limits = new SendLimits();
   const deliver = async (queueJob: QueueJob<DeliveryPayload>, token?: string) => {
     const { tenant } = queueJob.data;
@@ -162,9 +163,10 @@ class Deliverer {
   readonly #now: () => number;
 
   constructor({ connection, postOptions, metrics, log, now }: DelivererDeps) {
-    this.#deliveries = new DeliveryStore(connection);
-    this.#endpoints = new EndpointStore(connection);
-    this.#signing = new SigningStore(connection);
+    const redis = commandsOf(connection);
+    this.#deliveries = new DeliveryStore(redis);
+    this.#endpoints = new EndpointStore(redis);
+    this.#signing = new SigningStore(redis);
     this.#postOptions = postOptions;
     this.#metrics = metrics;
     this.#log = log;

@@ -17,7 +17,7 @@ import { FairQueue } from "../../../shared/queue/fair-queue.ts";
 import { laneCounts } from "../../../shared/queue/lane-counts.ts";
 import { queueOverview } from "../../../shared/queue/queue-overview.ts";
 import type { RedisClient } from "../../../shared/redis/client.ts";
-import { clientWithTag, TAGS } from "../../../shared/redis/tags.ts";
+import { commandsOf, TAGS } from "../../../shared/redis/tags.ts";
 import { newJob } from "../../support/generation.ts";
 
 const TAG = TAGS[1]!;
@@ -52,6 +52,7 @@ beforeAll(async () => {
   raw = new Redis(server.url);
   const noting: RedisClient = new Proxy(raw, {
     get(target, name) {
+      if (name === "options") return { tag: TAG };
       if (name === "evalsha") return () => Promise.reject(new Error("NOSCRIPT"));
       if (name === "eval") {
         return (lua: string, ...args: [number, ...string[]]) => raw.eval(NOTING_LUA + lua, ...args);
@@ -60,7 +61,7 @@ beforeAll(async () => {
       return (...args: unknown[]) => command.apply(target, args);
     },
   });
-  redis = clientWithTag(noting, TAG);
+  redis = commandsOf(noting);
   store = new JobStore(redis, 60_000);
   leases = new JobLeases(redis);
 });

@@ -1,6 +1,7 @@
 import * as v from "valibot";
 import { expect, test } from "vitest";
 import type { ClientOptions } from "../../../shared/redis/cluster.ts";
+import { TAGS } from "../../../shared/redis/tags.ts";
 import { RedisUrl, RedisUrls, redisOptions } from "../../../shared/redis/url.ts";
 
 test.each([
@@ -86,7 +87,24 @@ test("several URLs are separated by white space, and each must be a server of it
   expect(v.parse(RedisUrls, two)).toBe(
     "redis://a:1 rediss://me:pw@b:1/2 redis+sentinel://s:3/x redis+sentinel://s:3/y",
   );
-  const refused = ["", "a:1 http://b", "redis://a:1/1 redis://u:p@a:1/2", "a a"];
+  const cluster = "redis+cluster://me:pw@a:1,b:2";
+  const shards = `redis://c ${cluster} ${cluster}?tag=1 ${cluster}?tag=2`;
+  expect(v.parse(RedisUrls, `c ${cluster}?shards=3`)).toBe(shards);
+  expect(redisOptions(`${cluster}?tag=2`)).toMatchObject({
+    tag: TAGS[2],
+    host: "a",
+    password: "pw",
+  });
+  expect(redisOptions(cluster)).not.toHaveProperty("tag");
+  const wrongCounts = ["?shards=0", "?shards=9", "?tag=8", "?shards="].map((end) => cluster + end);
+  const refused = [
+    ...wrongCounts,
+    `${cluster} ${cluster}?shards=2`,
+    "",
+    "a:1 http://b",
+    "redis://a:1/1 redis://u:p@a:1/2",
+    "a a",
+  ];
   expect(refused.filter((urls) => v.is(RedisUrls, urls))).toEqual([]);
 });
 
