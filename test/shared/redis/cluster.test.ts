@@ -107,9 +107,7 @@ test(
 test("the first shards of a cluster lie on different nodes, if these have equal parts of the slots", async () => {
   const redis = await connectOnce(cluster.other.url);
   onTestFinished(() => redis.disconnect());
-  const slots = await Promise.all(
-    TAGS.map(async (tag) => Number(await redis.cluster("KEYSLOT", `${tag}:`))),
-  );
+  const slots = await Promise.all(TAGS.map((tag) => redis.cluster("KEYSLOT", `${tag}:`)));
   const nodeOf = (slot: number, nodes: number) => Math.floor((slot * nodes) / 16_384);
   for (let nodes = 1; nodes <= TAGS.length; nodes++) {
     const first = slots.slice(0, nodes).map((slot) => nodeOf(slot, nodes));

@@ -112,8 +112,15 @@ test("names that only a script can know are those of the jobs, lanes and sets th
   const LANE = ["lane-counters", "lane-flow", "lane-idle"];
   const USE = ["usage", "usage-tenants"];
   expect(await undeclared(takeOne)).toEqual([
-    ...["events", "job", "jobs-by", ...LANE, "lane-tokens", "lane-waiting"],
-    ...["leases", "log", "suspects"],
+    "events",
+    "job",
+    "jobs-by",
+    ...LANE,
+    "lane-tokens",
+    "lane-waiting",
+    "leases",
+    "log",
+    "suspects",
   ]);
   const fence = fenceOf(record);
   const tokens = { ids: [1], text: "a" };
@@ -124,8 +131,14 @@ test("names that only a script can know are those of the jobs, lanes and sets th
   expect(
     await undeclared(() => store.finish(record.id, fence, "succeeded", "a", NEVER_RAN)),
   ).toEqual([
-    ...["activity", "jobs-by", ...LANE, "lane-waiting", "leases"],
-    ...["stored-bytes", "suspects", ...USE],
+    "activity",
+    "jobs-by",
+    ...LANE,
+    "lane-waiting",
+    "leases",
+    "stored-bytes",
+    "suspects",
+    ...USE,
   ]);
   expect(await undeclared(() => store.delete(job.id))).toEqual([
     "jobs-by",
