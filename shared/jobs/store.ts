@@ -10,7 +10,7 @@ import { isTerminal, type TerminalState } from "../api/jobs.ts";
 import type { Outcome, JobEvent } from "../api/job-events.ts";
 import type { Usage } from "../api/job-parts.ts";
 import { keyLimit, type Admission, type AdmissionResult, type LimitPool } from "./admission.ts";
-import { jobKeys, jobScriptKeys } from "./event-log.ts";
+import { jobScriptKeys } from "./event-log.ts";
 import { fenceOf, type Fence } from "./fence.ts";
 import { facetsField } from "./facets.ts";
 import { flowOf } from "../queue/fair-queue-lua.ts";
@@ -27,21 +27,8 @@ import { claimJson } from "../redis/idempotency.ts";
 import type { Script } from "../redis/script.ts";
 import { joinTokenDetails, type TokenDetails } from "../api/token-details.ts";
 import { dueJobs, postponeDue, repairJobs, type LaneAssignment } from "./sweep-script.ts";
-import {
-  submitJobs,
-  submitOrderKeys,
-  type SubmitOrder,
-  type SubmitReply,
-} from "./submit-script.ts";
-import {
-  DUE_KEY,
-  jobKey,
-  KEY_JOBS_PREFIX,
-  KEY_RATES_PREFIX,
-  logKey,
-  sharedKey,
-  textKey,
-} from "../redis/keys.ts";
+import { submitJobs, submitKeys, type SubmitOrder, type SubmitReply } from "./submit-script.ts";
+import { DUE_KEY, jobKey, logKey, sharedKey, textKey } from "../redis/keys.ts";
 
 /** "cancel": logged, and a cancellation was requested. "fenced": not logged; the job has ended or another worker has it. */
 export type AppendResult = "ok" | "cancel" | "fenced";
@@ -128,13 +115,7 @@ export class JobStore {
       bytesMax: LIMITS.requestBytesMax,
       storedBytesMax: this.#storedBytesMax,
     };
-    const keys = [
-      DUE_KEY,
-      ...pools.flatMap(({ id }) => [KEY_RATES_PREFIX + id, KEY_JOBS_PREFIX + id]),
-      ...jobs.flatMap(({ id }) => jobKeys(id)),
-      ...(idempotency ? [idempotency.key] : []),
-      ...submitOrderKeys(order),
-    ];
+    const keys = submitKeys(order, idempotency?.key ?? null);
     const values = [...fields, ...shared.map((part) => part.fields)].flat();
     const args = [JSON.stringify(order), claimJson(idempotency), ...values];
     const replied = submitJobs(this.#redis, keys, args);

@@ -1,6 +1,6 @@
 /** The Lua script that creates the jobs of a request in one step, if the request is new and its API key's limits allow them. */
 import type { LimitName } from "./admission.ts";
-import { EVENT_LOG_LUA } from "./event-log.ts";
+import { EVENT_LOG_LUA, jobKeys } from "./event-log.ts";
 import { FACET_SEPARATOR, JOB_INDEX_LUA, jobSetKey } from "./job-index-lua.ts";
 import { STORED_BYTES_LUA } from "./stored-bytes.ts";
 import { FAIR_QUEUE_LUA, flowQueueKey, laneKeys } from "../queue/fair-queue-lua.ts";
@@ -54,16 +54,23 @@ export interface SubmitOrder {
   readonly storedBytesMax: number;
 }
 
-/** The keys of lanes, sets of the index and shared parts that the order names. */
-export function submitOrderKeys({ flow, tenant, jobs, shared }: SubmitOrder): string[] {
+/** KEYS of the script. @param claimKey of the idempotency claim; null for none */
+export function submitKeys(order: SubmitOrder, claimKey: string | null): string[] {
+  const { flow, tenant, jobs, pools, shared } = order;
   const facets = jobs.flatMap((job) => ["all", "open", ...job.facets.split(FACET_SEPARATOR)]);
-  const keys = [
+  const declaredOnly = [
     STORED_BYTES_PREFIX + tenant,
     ...jobs.flatMap(({ lane }) => [...laneKeys(lane), flowQueueKey(lane, flow)]),
     ...facets.map((facet) => jobSetKey(tenant, facet)),
     ...shared.map(({ id }) => sharedKey(id)),
   ];
-  return [...new Set(keys)];
+  return [
+    DUE_KEY,
+    ...pools.flatMap(({ id }) => [KEY_RATES_PREFIX + id, KEY_JOBS_PREFIX + id]),
+    ...jobs.flatMap(({ id }) => jobKeys(id)),
+    ...(claimKey === null ? [] : [claimKey]),
+    ...new Set(declaredOnly),
+  ];
 }
 
 /** The reply of the script. */
@@ -89,7 +96,7 @@ export type SubmitReply =
  * A rate limit is a token bucket: it refills continuously, and an empty one is full again after a minute.
  *
  * KEYS: due jobs; of each pool: rates, unended jobs; of each job: hash, log, channel; with an idempotency claim, its key; then, declared
- * only, all that SubmitOrder names (submitOrderKeys).
+ * only, those of the lanes, sets of the index and shared parts that the order names (submitKeys).
  * ARGV: SubmitOrder (JSON), idempotency claim (claimJson), then field, value, ... of each job's hash and of what they share.
  * Returns a SubmitReply. Its status is 'created', the name of the limit that is exceeded, 'full' if the requests that wait or
  * run would have more bytes than allowed, or 'stored' if they and the ended jobs would. If it is not 'created', nothing
