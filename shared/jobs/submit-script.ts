@@ -6,7 +6,15 @@ import { STORED_BYTES_LUA } from "./stored-bytes.ts";
 import { FAIR_QUEUE_LUA, flowQueueKey, laneKeys } from "../queue/fair-queue-lua.ts";
 import { LEASE_LUA } from "../queue/lease-lua.ts";
 import { IDEMPOTENCY_LUA } from "../redis/idempotency.ts";
-import { REQUEST_BYTES_KEY, SHARED_PREFIX, sharedKey, STORED_BYTES_PREFIX } from "../redis/keys.ts";
+import {
+  DUE_KEY,
+  KEY_JOBS_PREFIX,
+  KEY_RATES_PREFIX,
+  REQUEST_BYTES_KEY,
+  SHARED_PREFIX,
+  sharedKey,
+  STORED_BYTES_PREFIX,
+} from "../redis/keys.ts";
 import { defineScript } from "../redis/script.ts";
 
 /** Rates that are not used for this long are forgotten: an empty one is full again after a minute. */
