@@ -1,6 +1,6 @@
 /**
- * Shards: several Redis servers (or clusters) among which the tenants are divided, because one server runs commands on one core. All that
- * belongs to a tenant is on one shard: keys, jobs and their queue, limits, files, batches, webhooks. API keys and tickets contain the
+ * Shards: several Redis servers, clusters, or tags of a cluster (tags.ts), among which the tenants are divided, because one server runs
+ * commands on one core. All that belongs to a tenant is on one shard: keys, jobs and their queue, limits, files, batches, webhooks. API keys and tickets contain the
  * number of the shard (keys/secrets.ts), so a request reaches its shard without a lookup. Workers take jobs from all shards and report
  * to each what they serve.
  */
