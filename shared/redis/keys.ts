@@ -9,9 +9,8 @@
  * Times are Unix milliseconds.
  */
 
+/** It is also the prefix of BullMQ's queues. */
 export const TAG = "{trimtab}";
-/** Prefix of all keys of BullMQ's queues. */
-export const QUEUE_PREFIX = TAG;
 /** BullMQ queue of webhook deliveries. */
 export const DELIVERY_QUEUE = "deliver";
 /** BullMQ queue of batches that have not ended. */

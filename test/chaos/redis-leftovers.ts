@@ -10,7 +10,7 @@ import {
   LANES_KEY,
   LEASE_GROUPS_KEY,
   KEY_JOBS_PREFIX,
-  QUEUE_PREFIX,
+  TAG,
   WAITING_JOBS_KEY,
 } from "../../shared/redis/keys.ts";
 import { describeUnendedJobs } from "./unended-jobs.ts";
@@ -49,7 +49,7 @@ async function countAll(redis: Redis): Promise<Record<string, number>> {
 }
 
 async function countTasks(redis: Redis, name: string): Promise<Record<string, number>> {
-  const queue = new Queue(name, { connection: redis, prefix: QUEUE_PREFIX });
+  const queue = new Queue(name, { connection: redis, prefix: TAG });
   const counts = await queue.getJobCounts("wait", "active", "delayed", "prioritized");
   return { [`tasks in the queue ${name}`]: Object.values(counts).reduce((sum, n) => sum + n, 0) };
 }

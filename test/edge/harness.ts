@@ -16,12 +16,7 @@ import type { ModelCard } from "../../shared/workers/model-card.ts";
 import { JobStore } from "../../shared/jobs/store.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
 import { KeyPolicy, type KeyLimits, type Scope } from "../../shared/api/keys.ts";
-import {
-  DELIVERY_QUEUE,
-  KEY_JOBS_PREFIX,
-  MODELS_KEY,
-  QUEUE_PREFIX,
-} from "../../shared/redis/keys.ts";
+import { DELIVERY_QUEUE, KEY_JOBS_PREFIX, MODELS_KEY, TAG } from "../../shared/redis/keys.ts";
 import { Webhooks } from "../support/webhooks.ts";
 import { checkEvent, checkReply } from "./reply-check.ts";
 import { claimJob } from "../support/claim.ts";
@@ -35,7 +30,7 @@ export const store = new JobStore(redis, RETENTION_SECONDS * 1000);
 
 export const webhooks = new Webhooks(
   redis,
-  new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX }),
+  new Queue(DELIVERY_QUEUE, { connection: redis, prefix: TAG }),
 );
 
 export const card: ModelCard = {

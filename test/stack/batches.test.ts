@@ -7,7 +7,7 @@ import { JobClient } from "../../infra/cli/job-client.ts";
 import { startWebhookReceiver } from "../../infra/cli/webhook-receiver.ts";
 import type { BatchResult } from "../../shared/api/batches.ts";
 import { KeyPolicy } from "../../shared/api/keys.ts";
-import { BATCH_QUEUE, QUEUE_PREFIX, WAITING_JOBS_KEY } from "../../shared/redis/keys.ts";
+import { BATCH_QUEUE, TAG, WAITING_JOBS_KEY } from "../../shared/redis/keys.ts";
 import { countingFrom, DEADLINE_MS, runToEnd, SHORT_JOB, useStack } from "./stack.ts";
 
 const stack = useStack(null);
@@ -194,7 +194,7 @@ test("a cancelled batch keeps its results, has an error for every other line, an
 
 test("a batch that was created but never queued is found by the next worker", async () => {
   const batch = await create(lines(1, body));
-  const queue = new Queue(BATCH_QUEUE, { connection: stack.redis, prefix: QUEUE_PREFIX });
+  const queue = new Queue(BATCH_QUEUE, { connection: stack.redis, prefix: TAG });
   await queue.obliterate({ force: true });
   const worker = await stack.startWorker();
   expect(await batchUntil(batch.id, hasEnded)).toMatchObject({ status: "completed" });

@@ -8,7 +8,7 @@ import type { Redis } from "ioredis";
 import type { Logger } from "pino";
 import type { JobStore } from "../../shared/jobs/store.ts";
 import { Recount } from "./recount.ts";
-import { DUE_KEY, OLD_QUEUE, QUEUE_PREFIX, TAG } from "../../shared/redis/keys.ts";
+import { DUE_KEY, OLD_QUEUE, TAG } from "../../shared/redis/keys.ts";
 import { commandsOf, tagOf } from "../../shared/redis/tags.ts";
 
 const INTERVAL_MS = 1_000;
@@ -60,7 +60,7 @@ async function repairPage(
 /** That release had one tag. */
 const hasOldQueue = async (connection: Redis) =>
   tagOf(connection) === TAG &&
-  (await connection.exists(OLD_QUEUE.counters, `${QUEUE_PREFIX}:${OLD_QUEUE.queue}:meta`)) > 0;
+  (await connection.exists(OLD_QUEUE.counters, `${TAG}:${OLD_QUEUE.queue}:meta`)) > 0;
 
 /** Assigns all jobs to lanes at once, so that they do not wait for their page, and deletes the keys of the old queue. */
 async function assignOldQueue(deps: Omit<QueueRepairDeps, "log">): Promise<void> {
@@ -69,7 +69,7 @@ async function assignOldQueue(deps: Omit<QueueRepairDeps, "log">): Promise<void>
   const flows = await connection.zrange(keys.waitingFlows, "0", "-1");
   for (let offset: number | null = 0; offset !== null;) offset = await repairPage(deps, offset);
   await connection.del(...Object.values(keys), ...flows.map((each) => flow + each));
-  const queue = new Queue(name, { connection, prefix: QUEUE_PREFIX, skipMetasUpdate: true });
+  const queue = new Queue(name, { connection, prefix: TAG, skipMetasUpdate: true });
   queue.on("error", () => {});
   await queue.obliterate({ force: true });
 }

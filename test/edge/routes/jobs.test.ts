@@ -2,7 +2,7 @@
 import { Queue } from "bullmq";
 import { expect, test } from "vitest";
 import type { Job } from "../../../shared/api/jobs.ts";
-import { DELIVERY_QUEUE, FLOW_QUEUE_PREFIX, QUEUE_PREFIX } from "../../../shared/redis/keys.ts";
+import { DELIVERY_QUEUE, FLOW_QUEUE_PREFIX, TAG } from "../../../shared/redis/keys.ts";
 import {
   card,
   claim,
@@ -17,7 +17,7 @@ import {
   webhooks,
 } from "../harness.ts";
 
-const queue = (name: string) => new Queue(name, { connection: redis, prefix: QUEUE_PREFIX });
+const queue = (name: string) => new Queue(name, { connection: redis, prefix: TAG });
 
 test("a submitted job is accepted, recorded and queued", async () => {
   const client = await newTenant();

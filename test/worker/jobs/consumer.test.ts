@@ -6,13 +6,7 @@ import { startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
 import type { JobRecord, NewJob } from "../../../shared/jobs/record.ts";
 import { jobSources, readJob } from "../../../shared/protocols/job-reply.ts";
 import { JobStore } from "../../../shared/jobs/store.ts";
-import {
-  DELIVERY_QUEUE,
-  jobKey,
-  LEASES_PREFIX,
-  logKey,
-  QUEUE_PREFIX,
-} from "../../../shared/redis/keys.ts";
+import { DELIVERY_QUEUE, jobKey, LEASES_PREFIX, logKey, TAG } from "../../../shared/redis/keys.ts";
 import { Webhooks } from "../../support/webhooks.ts";
 import {
   startJobConsumer,
@@ -44,7 +38,7 @@ beforeAll(async () => {
   server = await startRedis();
   redis = connectRedis(server.url, log);
   store = new JobStore(redis, 60_000);
-  deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: TAG });
   webhooks = new Webhooks(redis, deliveries);
 });
 

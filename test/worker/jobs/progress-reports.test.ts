@@ -9,7 +9,7 @@ import { LIMITS } from "../../../shared/api/limits.ts";
 import type { WebhookEvent } from "../../../shared/api/webhooks.ts";
 import type { JobRecord, NewJob } from "../../../shared/jobs/record.ts";
 import { JobStore } from "../../../shared/jobs/store.ts";
-import { DELIVERY_QUEUE, jobKey, QUEUE_PREFIX } from "../../../shared/redis/keys.ts";
+import { DELIVERY_QUEUE, jobKey, TAG } from "../../../shared/redis/keys.ts";
 import { JobRun } from "../../../worker/jobs/job-run.ts";
 import { progressStep, reportProgress } from "../../../worker/jobs/progress-reports.ts";
 import { connectRedis } from "../../../worker/redis/connection.ts";
@@ -30,7 +30,7 @@ beforeAll(async () => {
   server = await startRedis();
   redis = connectRedis(server.url, log);
   store = new JobStore(redis, 60_000);
-  queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: TAG });
   webhooks = new Webhooks(redis, queue);
 });
 afterEach(() => redis.flushall());

@@ -7,7 +7,7 @@ import { startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
 import { JobLeases } from "../../../shared/jobs/leases.ts";
 import type { NewJob } from "../../../shared/jobs/record.ts";
 import { JobStore } from "../../../shared/jobs/store.ts";
-import { DUE_KEY, jobKey, logKey, OLD_QUEUE, QUEUE_PREFIX } from "../../../shared/redis/keys.ts";
+import { DUE_KEY, jobKey, logKey, OLD_QUEUE, TAG } from "../../../shared/redis/keys.ts";
 import { startQueueRepair } from "../../../worker/jobs/queue-repair.ts";
 import { newJob } from "../../support/generation.ts";
 
@@ -68,13 +68,13 @@ test("a queued and a running job of the release before lanes are taken, and its 
   await redis.hset(OLD_QUEUE.counters, "arrivals", 1);
   await redis.hset(OLD_QUEUE.tokens, "acme", 10);
   await redis.hset(OLD_QUEUE.permits, running.id, running.id);
-  const permits = new Queue(OLD_QUEUE.queue, { connection: redis, prefix: QUEUE_PREFIX });
+  const permits = new Queue(OLD_QUEUE.queue, { connection: redis, prefix: TAG });
   await permits.add("generate", {}, { jobId: queued.id });
 
   const store = new JobStore(redis, 60_000);
   const stop = startQueueRepair({ connection: redis, store, log: pino({ level: "silent" }) });
   const leftOver = async () => {
-    const keys = await redis.keys(`${QUEUE_PREFIX}:${OLD_QUEUE.queue}:*`);
+    const keys = await redis.keys(`${TAG}:${OLD_QUEUE.queue}:*`);
     const { queue: _, flow, ...fixed } = OLD_QUEUE;
     return keys.length + (await redis.exists(...Object.values(fixed), `${flow}acme`));
   };

@@ -3,7 +3,7 @@ import { Queue } from "bullmq";
 import { pino } from "pino";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { startRedis } from "../../../infra/stack/redis.ts";
-import { QUEUE_PREFIX } from "../../../shared/redis/keys.ts";
+import { TAG } from "../../../shared/redis/keys.ts";
 import { connectRedis } from "../../../worker/redis/connection.ts";
 import { startQueueWorker } from "../../../worker/redis/queue-worker.ts";
 
@@ -13,7 +13,7 @@ test("while Redis is full, a worker asks for work about once a second, and goes 
   onTestFinished(() => server.stop());
   const redis = connectRedis(server.url, log);
   onTestFinished(() => redis.disconnect());
-  const queue = new Queue("test", { connection: redis, prefix: QUEUE_PREFIX });
+  const queue = new Queue("test", { connection: redis, prefix: TAG });
   await queue.add("first", {});
   await redis.config("SET", "maxmemory", 1);
   const done: string[] = [];
@@ -37,7 +37,7 @@ test("a worker takes nothing while it must pause, from its start on", async () =
   onTestFinished(() => server.stop());
   const redis = connectRedis(server.url, log);
   onTestFinished(() => redis.disconnect());
-  const queue = new Queue("test", { connection: redis, prefix: QUEUE_PREFIX });
+  const queue = new Queue("test", { connection: redis, prefix: TAG });
   await queue.add("first", {});
   const takenWhilePaused: boolean[] = [];
   let isPaused = true;

@@ -13,7 +13,7 @@ import {
   LANES_KEY,
   MODELS_KEY,
   NAME_SEPARATOR,
-  QUEUE_PREFIX,
+  TAG,
   WAITING_FLOWS_PREFIX,
   WAITING_JOBS_KEY,
 } from "../../../shared/redis/keys.ts";
@@ -42,7 +42,7 @@ test("the gauges of a queue hold its counts over all lanes and the age of the ol
   await connection.hset(MODELS_KEY, { unused: "{}" });
   await connection.zincrby(WAITING_JOBS_KEY, -90_000, old.id);
   await claimJob(connection, running.id);
-  const deliveries = new Queue(DELIVERY_QUEUE, { connection, prefix: QUEUE_PREFIX });
+  const deliveries = new Queue(DELIVERY_QUEUE, { connection, prefix: TAG });
   await deliveries.add("later", {}, { delay: 60_000 });
 
   const gauges = new Map<string, QueueGauges>();

@@ -8,7 +8,7 @@ import * as v from "valibot";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
 import { newId } from "../../../shared/ids.ts";
-import { DELIVERY_QUEUE, QUEUE_PREFIX, signingKeysKey } from "../../../shared/redis/keys.ts";
+import { DELIVERY_QUEUE, TAG, signingKeysKey } from "../../../shared/redis/keys.ts";
 import { RETRY_DELAYS_MS } from "../../../shared/webhooks/retry-schedule.ts";
 import type { WebhookEvent } from "../../../shared/api/webhooks.ts";
 import { AddressList } from "../../../shared/webhooks/url.ts";
@@ -34,7 +34,7 @@ let tenant: string;
 beforeAll(async () => {
   server = await startRedis();
   redis = connectRedis(server.url, log);
-  queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: TAG });
   webhooks = new Webhooks(redis, queue);
   const sending = { allowed: v.parse(AddressList, "127.0.0.1") };
   deliverer = startDeliverer({

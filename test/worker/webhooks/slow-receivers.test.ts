@@ -9,7 +9,7 @@ import * as v from "valibot";
 import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test, vi } from "vitest";
 import { startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
 import { newId } from "../../../shared/ids.ts";
-import { DELIVERY_QUEUE, QUEUE_PREFIX } from "../../../shared/redis/keys.ts";
+import { DELIVERY_QUEUE, TAG } from "../../../shared/redis/keys.ts";
 import { AddressList } from "../../../shared/webhooks/url.ts";
 import { connectRedis } from "../../../worker/redis/connection.ts";
 import { Metrics } from "../../../worker/telemetry/metrics.ts";
@@ -34,7 +34,7 @@ let flood: { readonly tenant: string; readonly requestOptions: object };
 beforeAll(async () => {
   server = await startRedis();
   redis = connectRedis(server.url, log);
-  queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: QUEUE_PREFIX });
+  queue = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: TAG });
   webhooks = new Webhooks(redis, queue);
   receiver = await startReceiver(204);
   nameServer = await startNameServer((name) => (name === "answered.test" ? ["127.0.0.1"] : null));
