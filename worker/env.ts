@@ -68,7 +68,7 @@ const LIMITS = limitsOf({
 const Env = v.object({
   /**
    * URL of Redis: redis://, redis+sentinel:// or redis+cluster://, with TLS rediss://, rediss+sentinel:// or rediss+cluster://. Several with
-   * white space between them, as at the edge: jobs are taken from all of them in turn. Required.
+   * white space between them or `?shards=n` at that of a cluster, as at the edge: jobs are taken from all of them in turn. Required.
    */
   REDIS_URL: RedisUrls,
   /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Default: none. */

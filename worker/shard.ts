@@ -29,6 +29,8 @@ export class WorkerShard {
   readonly #setAway: () => void;
   #clock: WatchedClock | null = null;
   #refusal: string | null = null;
+  /** Why it is not open yet although it answers. */
+  #waiting: string | null = null;
 
   /** Begins to connect to all shards. */
   static connectAll(env: WorkerEnv, log: Logger): WorkerShard[] {
@@ -54,7 +56,7 @@ export class WorkerShard {
   /** Why no work is taken from it, in a sentence; null if it is. */
   get problem(): string | null {
     const answering = isAnswering(this.#redis) ? this.#clock?.problem : "Redis does not answer";
-    const problem = this.#refusal ?? answering;
+    const problem = this.#refusal ?? answering ?? this.#waiting;
     if (!problem) return null;
     return this.#all.length === 1 ? problem : `Shard ${this.number}: ${problem}`;
   }
@@ -70,7 +72,7 @@ export class WorkerShard {
     const readyShards = () =>
       Promise.all(
         this.#all.map(async (shard) => {
-          void shard.away.then(this.#setAway);
+          if (shard !== this) void shard.away.then(() => this.#waitFor(shard));
           await whenReady(shard.#redis);
           return commandsOf(shard.#redis);
         }),
@@ -80,6 +82,7 @@ export class WorkerShard {
     if (refused !== null) throw new Error(refused);
     if (warning !== null) log.warn(warning);
     this.#clock = await startClock(redis, log);
+    this.#waiting = null;
     const store = new JobStore(commands, RESULT_TTL_SECONDS * 1000, STORED_MIB);
     const deliveries = new Queue(DELIVERY_QUEUE, { connection: redis, prefix: tagOf(redis) });
     deliveries.on("error", (error) => log.warn({ reason: error.message }, "Delivery queue error"));
@@ -95,6 +98,11 @@ export class WorkerShard {
       metrics,
       lockMs: LOCK_MS,
     };
+  }
+
+  #waitFor(shard: WorkerShard): void {
+    this.#setAway();
+    if (this.#clock === null) this.#waiting = `It is new and waits for shard ${shard.number}`;
   }
 
   /** Gives it up: nothing of it has started. */

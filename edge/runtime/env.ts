@@ -26,7 +26,7 @@ export const number = (fallback: number, min: number, max: number) =>
 const Env = v.object({
   /**
    * URL of Redis: `redis://[user:password@]host:port[/db]`, `rediss://` for TLS, Sentinels or a cluster (shared/redis/url.ts). Several with
-   * white space between them: the tenants are divided among these (shared/redis/shards.ts). Required, without default; a secret.
+   * white space between them, or a cluster with `?shards=n`: the tenants are divided among these (shared/redis/shards.ts). Required, without default; a secret.
    */
   REDIS_URL: RedisUrls,
   /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Not on Cloudflare. Default: none. */

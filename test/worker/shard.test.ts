@@ -51,4 +51,5 @@ test("a new shard waits for one that does not answer, and counts as away meanwhi
   void added!.open(metrics).then(() => (isOpen = true));
   await added!.away;
   expect(isOpen).toBe(false);
+  expect(added!.problem).toBe("Shard 2: It is new and waits for shard 1");
 });
