@@ -18,7 +18,14 @@
  * both signs reach it later, because only a partial sum above 2^24 multiples is rounded. Products of queries and keys need no change: each has one order, that of the
  * head's dimensions.
  */
-import { floatConstant, reduceLast, standardNode, type GraphNode } from "./nodes.ts";
+import {
+  floatConstant,
+  integerAttribute,
+  reduceLast,
+  splitRows,
+  standardNode,
+  type GraphNode,
+} from "./nodes.ts";
 
 /** Adding and subtracting this rounds a smaller number to a multiple of 1. */
 const ROUNDING = 1.5 * 2 ** 23;
@@ -29,10 +36,11 @@ const [HIGH, LOW] = ["exact/high", "exact/low"] as const;
 
 /** The nodes from the weights of a split attention (split-attention.ts) to its output. */
 interface WeightedSum {
-  readonly softmax: GraphNode;
-  /** Slices of the weights, and products of these with the values. */
-  readonly between: readonly GraphNode[];
-  /** Adds the products for old and new tokens. */
+  /** The weights of old and new tokens. */
+  readonly slices: readonly GraphNode[];
+  /** Of the slices with the values. */
+  readonly products: readonly GraphNode[];
+  /** Adds the products. */
   readonly sum: GraphNode;
 }
 
@@ -52,9 +60,10 @@ export function exactAttention(
   for (const softmax of softmaxes) {
     const found = weightedSum(softmax, nodes);
     if (!found) return null;
-    for (const node of found.between) replacements.set(node, []);
     replacements.set(softmax, weightNodes(softmax, opset));
-    replacements.set(found.sum, sumNodes(found));
+    for (const slice of found.slices) replacements.set(slice, partNodes(slice, opset));
+    for (const product of found.products) replacements.set(product, [partProduct(product)]);
+    replacements.set(found.sum, sumNodes(found, opset));
   }
   const rounded = new Set<string>();
   for (const node of nodes) {
@@ -88,7 +97,7 @@ function weightedSum(softmax: GraphNode, nodes: readonly GraphNode[]): WeightedS
     sum?.op === "Add" &&
     others.length === 0 &&
     products.every(({ outputs }) => sum.inputs.includes(outputs[0]!));
-  return isSplit ? { softmax, between: [...slices, ...products], sum } : null;
+  return isSplit ? { slices, products, sum } : null;
 }
 
 /** Rounds to multiples of a step. @param shift `ROUNDING` times the step */
@@ -97,39 +106,65 @@ const round = (input: string, shift: string, output: string): GraphNode[] => [
   standardNode("Sub", [`${output}/shifted`, shift], output),
 ];
 
+/** The weights before they are rounded: the largest is 1. */
 function weightNodes({ inputs, outputs }: GraphNode, opset: number): GraphNode[] {
   const [scores] = inputs as [string];
-  const value = (part: string) => `${outputs[0]}/${part}`;
+  const [weights] = outputs as [string];
+  const value = (part: string) => `${weights}/${part}`;
   return [
     ...reduceLast("ReduceMax", scores, value("largest"), opset),
     standardNode("Sub", [scores, value("largest")], value("exponents")),
-    standardNode("Exp", [value("exponents")], value("unrounded")),
-    ...round(value("unrounded"), LOW, value("weights")),
-    ...round(value("weights"), HIGH, value("high")),
-    standardNode("Sub", [value("weights"), value("high")], value("low")),
-    ...reduceLast("ReduceSum", value("high"), value("high total"), opset),
-    ...reduceLast("ReduceSum", value("low"), value("low total"), opset),
-    standardNode("Add", [value("high total"), value("low total")], value("total")),
+    standardNode("Exp", [value("exponents")], weights),
   ];
 }
 
-function sumNodes({ softmax, between, sum }: WeightedSum): GraphNode[] {
-  const [weights] = softmax.outputs as [string];
-  const [output] = sum.outputs as [string];
-  const local = new Set([...between, sum].flatMap(({ outputs }) => outputs));
-  const copies = ["high", "low"].flatMap((part) => {
-    const rename = (name: string) =>
-      name === weights ? `${weights}/${part}` : local.has(name) ? `${name}/${part}` : name;
-    return [...between, sum].map((node) => ({
-      ...node,
-      inputs: node.inputs.map(rename),
-      outputs: node.outputs.map(rename),
-    }));
-  });
+const partsOf = (weights: string) => `${weights}/parts`;
+const totalsOf = (weights: string) => `${weights}/totals`;
+
+/** High and low parts of some weights as rows of one matrix, so that a product reads the values once; and the sum of each row. */
+function partNodes(slice: GraphNode, opset: number): GraphNode[] {
+  const [weights] = slice.outputs as [string];
+  const value = (part: string) => `${weights}/${part}`;
   return [
-    ...copies,
-    standardNode("Add", [`${output}/high`, `${output}/low`], `${output}/sum`),
-    standardNode("Div", [`${output}/sum`, `${weights}/total`], output),
+    slice,
+    ...round(weights, HIGH, value("high")),
+    standardNode("Sub", [weights, value("high")], value("rest")),
+    ...round(value("rest"), LOW, value("low")),
+    standardNode("Concat", [value("high"), value("low")], partsOf(weights), [
+      integerAttribute("axis", -2),
+    ]),
+    ...reduceLast("ReduceSum", partsOf(weights), totalsOf(weights), opset),
+  ];
+}
+
+function partProduct(product: GraphNode): GraphNode {
+  const [weights, values] = product.inputs as [string, string];
+  return {
+    ...product,
+    inputs: [partsOf(weights), values],
+    outputs: product.outputs.map(partsOf),
+  };
+}
+
+function sumNodes({ slices, products, sum }: WeightedSum, opset: number): GraphNode[] {
+  const [output] = sum.outputs as [string];
+  const value = (part: string) => `${output}/${part}`;
+  /** Adds up the parts for old and new tokens, then the high and the low one. */
+  const add = (parts: readonly string[], name: string) => [
+    standardNode("Add", parts, value(`${name} parts`)),
+    splitRows(value(`${name} parts`), [value(`high ${name}`), value(`low ${name}`)], opset),
+    standardNode("Add", [value(`high ${name}`), value(`low ${name}`)], value(name)),
+  ];
+  return [
+    ...add(
+      products.map(({ outputs }) => partsOf(outputs[0]!)),
+      "sum",
+    ),
+    ...add(
+      slices.map(({ outputs }) => totalsOf(outputs[0]!)),
+      "total",
+    ),
+    standardNode("Div", [value("sum"), value("total")], output),
   ];
 }
 

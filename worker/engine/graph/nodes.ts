@@ -128,6 +128,18 @@ export function splitLast(
   ];
 }
 
+/** The two halves of a value along the axis before the last. @param opset version of the standard operators */
+export function splitRows(
+  input: string,
+  outputs: readonly [string, string],
+  opset: number,
+): GraphNode {
+  const axis = integerAttribute("axis", -2);
+  // From this version on the number of parts is an attribute.
+  const attributes = opset < 18 ? [axis] : [axis, integerAttribute("num_outputs", 2)];
+  return { op: "Split", domain: null, inputs: [input], outputs, attributes };
+}
+
 /** An encoded attribute with a list of integers. */
 function integersAttribute(name: string, values: readonly number[]): Uint8Array {
   const writer = Writer.create().uint32(lengthDelimitedTag(ATTRIBUTE_PROTO.name)).string(name);

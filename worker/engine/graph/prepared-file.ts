@@ -21,7 +21,7 @@ import { realNames } from "./real-names.ts";
  * - another rewrite may be chosen (the probe, its tolerances, the order of the rewrites, the reasons not to prepare).
  * A new onnxruntime needs no new version: its own version is part of the key.
  */
-export const PREPARATION_VERSION = 11;
+export const PREPARATION_VERSION = 12;
 /** Key of the metadata entry with the JSON of `PreparedGraphInfo`. */
 const METADATA_KEY = "trimtab";
 

@@ -1,8 +1,9 @@
 /**
  * Gives each row of quantized activations a scale of its own. `DynamicQuantizeLinear` computes one scale over all rows of a run, so
  * the other tokens and sequences of the run change a row's logits (by up to 6% of their range in the demo models). Here a row's
- * scale is its largest magnitude / 127, and the zero point is always 128. The sums of the integer products are exact, so a
- * row's result depends on that row only, and its inputs are rounded less than with a common scale.
+ * scale is its largest magnitude, its levels are 1/127 of that, and the zero point is always 128. The sums of the integer products
+ * are exact, so a row's result depends on that row only, and its inputs are rounded less than with a common scale. The factor
+ * 1/127 is part of the weights' scale: onnxruntime computes that when it loads the graph, not at each token.
  *
  * The nodes after a product are merged into `MatMulIntegerToFloat`, which takes a scale for each row. onnxruntime would do the same
  * when it loads the graph, and would then also merge a bias, which it multiplies by the row's scale.
@@ -19,7 +20,7 @@ import { DATA_TYPE, MICROSOFT_DOMAIN } from "./onnx-proto.ts";
 /** Levels on each side of zero. */
 const LEVELS = 127;
 const ZERO_POINT = 128;
-const [STEP, ONE, MIDDLE] = ["row scales/step", "row scales/one", "row scales/middle"] as const;
+const [STEP, MIDDLE] = ["row scales/step", "row scales/middle"] as const;
 
 /** The outputs of a DynamicQuantizeLinear. */
 type Quantized = Readonly<Record<"values" | "scale" | "zeroPoint", string>>;
@@ -55,13 +56,12 @@ export function scaleRows(nodes: readonly GraphNode[], opset: number): readonly 
     replacements.set(node, quantizeRows(node.inputs[0]!, quantized, opset));
     for (const { scaled, merged, ...product } of products as QuantizedProduct[]) {
       for (const each of merged) replacements.set(each, []);
-      replacements.set(scaled, [mergedProduct({ scaled, ...product }, quantized)]);
+      replacements.set(scaled, mergedProduct({ scaled, ...product }, quantized));
     }
   }
   if (replacements.size === 0) return nodes;
   return [
     floatConstant(STEP, 1 / LEVELS),
-    floatConstant(ONE, 1),
     constantTensor(MIDDLE, DATA_TYPE.uint8, [], Uint8Array.of(ZERO_POINT)),
     ...nodes.flatMap((node) => replacements.get(node) ?? [node]),
   ];
@@ -72,26 +72,29 @@ function quantizeRows(input: string, { values, scale }: Quantized, opset: number
   const value = (part: string) => `${values}/${part}`;
   return [
     standardNode("Abs", [input], value("magnitudes")),
-    ...reduceLast("ReduceMax", value("magnitudes"), value("largest"), opset),
-    standardNode("Mul", [value("largest"), STEP], scale),
-    standardNode("Div", [input, scale], value("levels")),
-    standardNode("QuantizeLinear", [value("levels"), ONE, MIDDLE], values),
+    ...reduceLast("ReduceMax", value("magnitudes"), scale, opset),
+    standardNode("Div", [input, scale], value("parts")),
+    standardNode("QuantizeLinear", [value("parts"), STEP, MIDDLE], values),
   ];
 }
 
 function mergedProduct(
   { product, weightScale, scaled }: Omit<QuantizedProduct, "merged">,
   { values, scale }: Quantized,
-): GraphNode {
+): GraphNode[] {
   const [, weight, , weightZeroPoint] = product.inputs as [string, string, string, string?];
-  const inputs = [values, weight, scale, weightScale, MIDDLE];
-  return {
-    op: "MatMulIntegerToFloat",
-    domain: MICROSOFT_DOMAIN,
-    inputs: weightZeroPoint ? [...inputs, weightZeroPoint] : inputs,
-    outputs: scaled.outputs,
-    attributes: [],
-  };
+  const step = `${scaled.outputs[0]}/step`;
+  const inputs = [values, weight, scale, step, MIDDLE];
+  return [
+    standardNode("Mul", [weightScale, STEP], step),
+    {
+      op: "MatMulIntegerToFloat",
+      domain: MICROSOFT_DOMAIN,
+      inputs: weightZeroPoint ? [...inputs, weightZeroPoint] : inputs,
+      outputs: scaled.outputs,
+      attributes: [],
+    },
+  ];
 }
 
 /** Reads `Mul(Cast(MatMulInteger(values, weight)), Mul(scale, weight scale))`; null for another form. */

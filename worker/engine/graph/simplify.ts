@@ -37,9 +37,14 @@ const SHAPE_INPUTS: Readonly<Record<string, readonly number[]>> = {
   Slice: [1, 2, 3, 4],
 };
 const SUBGRAPH_OPERATORS = new Set(["If", "Loop", "Scan"]);
-/** Operators whose output size depends on the data, and those whose result may be another expression of larger sizes. */
-const UNSTEADY_OPERATORS =
-  /^(NonZero|Compress|Unique|NonMaxSuppression|Min|Max|Clip|Relu|Abs|(Greater|Less)(OrEqual)?)$/;
+/** Operators whose output size depends on the data in their inputs. */
+const SIZE_BY_DATA = /^(NonZero|Compress|Unique|NonMaxSuppression)$/;
+/** Operators whose result may be another expression of larger sizes. */
+const UNSTEADY_OPERATORS = /^(Min|Max|Clip|Relu|Abs|(Greater|Less)(OrEqual)?)$/;
+/** Operators whose output size depends on the values of the inputs after the first one, or of all. */
+const SIZE_BY_VALUES =
+  /^(Reshape|Expand|Slice|Tile|Pad|Resize|Upsample|TopK|OneHot|Split|Squeeze|Unsqueeze|CenterCropPad|Col2Im|MaxUnpool|Reduce.*)$/;
+const SIZE_BY_ALL_VALUES = /^(Range|ConstantOfShape)$/;
 
 /**
  * Names of the values to measure: shape inputs that the graph computes only from the sizes of its inputs.
@@ -54,15 +59,12 @@ export function shapeValueNames(
   const constants = new Set<string>();
   /** Values that depend on the data in the inputs. */
   const data = new Set(inputs);
-  /** Values that come from an unsteady operator. */
-  const unsteady = new Set<string>();
+  const unsteady = unsteadyValues(nodes);
   for (const node of nodes) {
-    const dependsOn = (values: ReadonlySet<string>) => node.inputs.some((name) => values.has(name));
-    const readsSizeOnly = node.op === "Shape" || node.op === "Size";
+    const isData = !READS_SIZE.test(node.op) && node.inputs.some((name) => data.has(name));
     for (const output of node.outputs) {
       if (node.op === "Constant") constants.add(output);
-      if (!readsSizeOnly && dependsOn(data)) data.add(output);
-      if (UNSTEADY_OPERATORS.test(node.op) || dependsOn(unsteady)) unsteady.add(output);
+      if (isData) data.add(output);
     }
   }
   const computed = new Set(nodes.flatMap(({ outputs }) => outputs));
@@ -72,6 +74,34 @@ export function shapeValueNames(
   return [...new Set(shapeInputs)].filter(
     (name) => computed.has(name) && !constants.has(name) && !data.has(name) && !unsteady.has(name),
   );
+}
+
+const READS_SIZE = /^(Shape|Size)$/;
+
+/** Names of the values that come from an unsteady operator. A mask does, but not the sizes of what it is added to. */
+function unsteadyValues(nodes: readonly GraphNode[]): ReadonlySet<string> {
+  const values = new Set<string>();
+  /** Values whose size comes from an unsteady operator. */
+  const sizes = new Set<string>();
+  for (const { op, inputs, outputs } of nodes) {
+    const dependsOn = (found: ReadonlySet<string>, first = 0) =>
+      inputs.some((name, i) => i >= first && found.has(name));
+    const firstSizeOperand = SIZE_BY_ALL_VALUES.test(op)
+      ? 0
+      : SIZE_BY_VALUES.test(op)
+        ? 1
+        : Infinity;
+    const hasUnsteadySize =
+      SIZE_BY_DATA.test(op) || dependsOn(sizes) || dependsOn(values, firstSizeOperand);
+    const isUnsteady = READS_SIZE.test(op)
+      ? dependsOn(sizes)
+      : UNSTEADY_OPERATORS.test(op) || SIZE_BY_DATA.test(op) || dependsOn(values);
+    for (const output of outputs) {
+      if (isUnsteady) values.add(output);
+      if (hasUnsteadySize && !READS_SIZE.test(op)) sizes.add(output);
+    }
+  }
+  return values;
 }
 
 /**
