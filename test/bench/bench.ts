@@ -11,6 +11,7 @@ import { ENGINE_NAMES, type EngineName } from "./engines/engine.ts";
 import { EngineProcess } from "./engines/spawn.ts";
 import { cpuSeconds, describeMachine, readBandwidth } from "./machine.ts";
 import { printDrafts, type DraftsResult } from "./drafts.ts";
+import { measureLarge, printLarge } from "./large/large.ts";
 import { family } from "./models/family.ts";
 import { checkFamily } from "./models/verify.ts";
 import { installPeers } from "./peers/install.ts";
@@ -30,6 +31,7 @@ const options = new Command("npm run bench --")
   .addOption(new Option("--only <dtype>", "measure one weight format").choices(["fp32", "int8"]))
   .option("--uneven", "measure only seven short sequences beside a long one", false)
   .option("--drafts", "measure only sequences that run together, with and without drafts", false)
+  .option("--large", "measure only models of a billion parameters, which take 3 GB of disk", false)
   .option("--soak <jobs>", "run only the soak test, with this number of jobs", Number)
   .parse()
   .opts<{
@@ -38,6 +40,7 @@ const options = new Command("npm run bench --")
     only?: Dtype;
     uneven: boolean;
     drafts: boolean;
+    large: boolean;
     soak?: number;
   }>();
 
@@ -64,6 +67,13 @@ if (options.drafts) {
   const drafts = await runFormats<DraftsResult>("drafts.ts");
   printDrafts(drafts);
   writeJson({ machine: describeMachine(), drafts, seconds: elapsedSeconds() });
+  process.exit();
+}
+
+if (options.large) {
+  const large = await measureLarge(logProgress);
+  printLarge(large);
+  writeJson({ machine: describeMachine(), large, seconds: elapsedSeconds() });
   process.exit();
 }
 

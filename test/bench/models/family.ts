@@ -24,7 +24,7 @@ const BUILD_VERSION = 3;
 
 const here = dirname(fileURLToPath(import.meta.url));
 const DEMO = join(here, "../../../infra/models");
-const CACHE = join(here, "../../../.trimtab/bench");
+export const CACHE = join(here, "../../../.trimtab/bench");
 
 export const ROLES = ["base", "expert", "antiexpert"] as const;
 export type Role = (typeof ROLES)[number];
@@ -34,7 +34,7 @@ export type FamilyName = (typeof FAMILY_NAMES)[number];
 export type Family = Readonly<Record<Role, string>>;
 
 /** The ensemble gsm-mini, whose answers are long enough to measure. */
-const SOURCES: Family = {
+export const SOURCES: Family = {
   base: join(DEMO, "base"),
   expert: join(DEMO, "gsm-expert"),
   antiexpert: join(DEMO, "antiexpert"),
@@ -129,14 +129,14 @@ export function writeManifest(name: FamilyName, dtype: "fp32" | "int8"): string 
   return file;
 }
 
-function readConfig(role: Role): Record<string, unknown> {
+export function readConfig(role: Role): Record<string, unknown> {
   return JSON.parse(readFileSync(join(SOURCES[role], "config.json"), "utf8")) as Record<
     string,
     unknown
   >;
 }
 
-function modelShape(config: Record<string, unknown>): ModelShape {
+export function modelShape(config: Record<string, unknown>): ModelShape {
   return {
     layers: Number(config["num_hidden_layers"]),
     width: Number(config["hidden_size"]),
@@ -147,7 +147,7 @@ function modelShape(config: Record<string, unknown>): ModelShape {
 }
 
 /** Inputs and outputs with the names of Hugging Face exports. */
-function graphIo(
+export function graphIo(
   { layers, heads, headSize }: ModelShape,
   vocabSize: number,
 ): { inputs: ValueInfo[]; outputs: ValueInfo[] } {

@@ -2,12 +2,13 @@
  * Reads and writes the part of the ONNX file format that inflating a decoder needs: nodes, weights, and a file made of them.
  * Nodes are read and written by the worker's code (worker/engine/graph).
  */
-import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
+import { closeSync, openSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { Reader, Writer } from "protobufjs/minimal.js";
 import type { GraphNode } from "../../../worker/engine/graph/nodes.ts";
 import {
   ATTRIBUTE_PROTO,
   ATTRIBUTE_TYPE,
+  DATA_LOCATION_EXTERNAL,
   DATA_TYPE,
   DIMENSION,
   GRAPH_PROTO,
@@ -21,7 +22,12 @@ import {
   VALUE_INFO_PROTO,
   varintTag,
 } from "../../../worker/engine/graph/onnx-proto.ts";
-import { nodeField, readFields, readNode } from "../../../worker/engine/graph/onnx-wire.ts";
+import {
+  externalDataField,
+  nodeField,
+  readFields,
+  readNode,
+} from "../../../worker/engine/graph/onnx-wire.ts";
 
 /** A weight, or the value of a Constant node. */
 export interface Tensor {
@@ -80,13 +86,68 @@ export function constantNode(output: string, value: Tensor): GraphNode {
   return { op: "Constant", domain: null, inputs: [], outputs: [output], attributes: [attribute] };
 }
 
+export interface GraphIo {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+}
+
 /** Writes a model file weight by weight. Protobuf merges a graph that is written in parts, so no part has to be large. */
-export function writeModel(
+export function writeModel(file: string, graph: Graph & GraphIo, opset: number): void {
+  const out = openSync(file, "w");
+  writeSync(out, encodeGraph(graph, opset));
+  for (const [name, tensor] of graph.weights) {
+    for (const part of weightInParts(tensorHead(name, tensor), bytesOf(tensor))) {
+      writeSync(out, part);
+    }
+  }
+  closeSync(out);
+}
+
+/** A weight without its values, which are in another file. */
+export interface ExternalTensor {
+  readonly dims: readonly number[];
+  readonly type: "float" | "int8";
+  readonly file: string;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Writes a model file whose weights are in another file. */
+export function writeExternalModel(
   file: string,
-  graph: Graph & { readonly inputs: readonly ValueInfo[]; readonly outputs: readonly ValueInfo[] },
+  graph: Pick<Graph, "nodes"> & GraphIo,
+  weights: ReadonlyMap<string, ExternalTensor>,
   opset: number,
 ): void {
-  const out = openSync(file, "w");
+  const fields = Array.from(weights, ([name, { dims, type, file, offset, bytes }]) => {
+    const writer = Writer.create();
+    for (const axis of dims) writer.uint32(varintTag(TENSOR_PROTO.dims)).int64(axis);
+    writer.uint32(varintTag(TENSOR_PROTO.dataType)).int32(DATA_TYPE[type]);
+    writer.uint32(lengthDelimitedTag(TENSOR_PROTO.name)).string(name);
+    const entries = { location: file, offset: String(offset), length: String(bytes) };
+    for (const [key, value] of Object.entries(entries)) writer.raw(externalDataField(key, value));
+    writer.uint32(varintTag(TENSOR_PROTO.dataLocation)).int32(DATA_LOCATION_EXTERNAL);
+    return weightInParts(writer.finish(), new Uint8Array());
+  });
+  writeFileSync(file, Buffer.concat([encodeGraph(graph, opset), ...fields.flat()]));
+}
+
+/** A weight as a field of a graph of its own: the parts follow each other. */
+function weightInParts(head: Uint8Array, values: Uint8Array): Uint8Array[] {
+  const tensorBytes = head.length + values.length;
+  const initializerTag = Writer.create()
+    .uint32(lengthDelimitedTag(GRAPH_PROTO.initializer))
+    .uint32(tensorBytes)
+    .finish();
+  const graphTag = Writer.create()
+    .uint32(lengthDelimitedTag(MODEL_PROTO.graph))
+    .uint32(initializerTag.length + tensorBytes)
+    .finish();
+  return [graphTag, initializerTag, head, values];
+}
+
+/** A model without its weights. */
+function encodeGraph(graph: Pick<Graph, "nodes"> & GraphIo, opset: number): Uint8Array {
   const model = Writer.create().uint32(varintTag(MODEL_PROTO.irVersion)).int64(8);
   model
     .uint32(lengthDelimitedTag(MODEL_PROTO.opsetImport))
@@ -101,21 +162,7 @@ export function writeModel(
   body.uint32(lengthDelimitedTag(GRAPH_PROTO.name)).string("inflated");
   for (const input of graph.inputs) writeValueInfo(body, GRAPH_PROTO.input, input);
   for (const output of graph.outputs) writeValueInfo(body, GRAPH_PROTO.output, output);
-  writeSync(out, model.ldelim().finish());
-  for (const [name, tensor] of graph.weights) {
-    const [head, values] = [tensorHead(name, tensor), bytesOf(tensor)];
-    const tensorBytes = head.length + values.length;
-    const initializerTag = Writer.create()
-      .uint32(lengthDelimitedTag(GRAPH_PROTO.initializer))
-      .uint32(tensorBytes)
-      .finish();
-    const graphTag = Writer.create()
-      .uint32(lengthDelimitedTag(MODEL_PROTO.graph))
-      .uint32(initializerTag.length + tensorBytes)
-      .finish();
-    for (const part of [graphTag, initializerTag, head, values]) writeSync(out, part);
-  }
-  closeSync(out);
+  return model.ldelim().finish();
 }
 
 function readTensor(message: Uint8Array): { name: string; tensor: Tensor | null } {

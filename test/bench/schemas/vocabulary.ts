@@ -4,8 +4,8 @@ const SIZE = 151_936;
 /** Longer words are no tokens, as with real vocabularies. One text of 5,000 spaces would make `LongestTokens` try as many lengths at each place. */
 const CHARS_MAX = 64;
 
-/** @param texts whose words become tokens, the most frequent first */
-export function vocabularyOf(texts: Iterable<string>): Uint8Array[] {
+/** @param texts whose words become tokens, the most frequent first; the bytes are before them */
+export function vocabularyOf(texts: Iterable<string>, size = SIZE): Uint8Array[] {
   const counts = new Map<string, number>();
   for (const text of texts) {
     for (const word of text.match(/ ?\p{L}+|\d{1,3}| ?[^\s\p{L}\d]{1,4}|\s+/gu) ?? []) {
@@ -17,8 +17,8 @@ export function vocabularyOf(texts: Iterable<string>): Uint8Array[] {
   const frequent = [...counts].toSorted((a, b) => b[1] - a[1]).map(([word]) => word);
   const bytes = Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte));
   const encoder = new TextEncoder();
-  const words = frequent.slice(0, SIZE / 2).map((word) => encoder.encode(word));
-  const others = Array.from({ length: SIZE - bytes.length - words.length }, (_, i) =>
+  const words = frequent.slice(0, size / 2).map((word) => encoder.encode(word));
+  const others = Array.from({ length: size - bytes.length - words.length }, (_, i) =>
     encoder.encode(madeUp(i)),
   );
   return [...bytes, ...words, ...others];
