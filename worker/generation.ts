@@ -40,8 +40,8 @@ export async function startEngine(
   }: {
     readonly log: Logger;
     readonly metrics: Metrics;
-    /** Called with what says, in words, how far the loading is. */
-    readonly onLoading: (text: () => string) => void;
+    /** Called when the loading begins. */
+    readonly onLoading: (report: LoadingReport) => void;
   },
 ): Promise<StartedEngine> {
   const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
@@ -49,7 +49,7 @@ export async function startEngine(
   const engineMeter = new EngineMeter({ cacheBytesMax, prefixBytesMax });
   metrics.setLimits({ slots: env.SLOTS, cacheBytesMax });
   const loading = new LoadingReport(log);
-  onLoading(() => loading.text());
+  onLoading(loading);
   const engine = await EngineClient.start(
     {
       manifestFile: env.TRIMTAB_MODELS,

@@ -25,6 +25,11 @@ export class LoadingReport {
     this.#write();
   }
 
+  /** Whether files are downloaded, and no model is loaded yet. */
+  get isDownloading(): boolean {
+    return this.#last?.progress.stage === "pull";
+  }
+
   /** Empty before the first report. */
   text(): string {
     if (this.#last === null) return "";

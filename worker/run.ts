@@ -17,6 +17,7 @@ import type { WorkerEnv } from "./env.ts";
 import type { Generation, StartedEngine } from "./generation.ts";
 import type { Part } from "./part.ts";
 import type { GeneratingProcess } from "./processes/generating-process.ts";
+import type { LoadingReport } from "./loading-report.ts";
 import { answerParentProcess, reportStarted } from "./processes/parent-process.ts";
 import { WorkerShard } from "./shard.ts";
 import { startShards } from "./shard-starts.ts";
@@ -46,13 +47,14 @@ export async function run(
   const stopTracing = env.OTEL_EXPORTER_OTLP_ENDPOINT ? startTracing() : async () => {};
   const shards = WorkerShard.connectAll(env, log);
   let isStarted = false;
-  /** How far the loading of models is, in words. */
-  let loading = () => "";
+  let loading: LoadingReport | null = null;
   let started: StartedEngine | null = null;
+  let startingEngine: Promise<StartedEngine> | null = null;
   /** The parts that have started. */
   const parts: Part[] = child === null ? [] : [child];
 
-  endOnStop(stop, parts, { seconds: env.DRAIN_SECONDS, log, stopTracing });
+  const starting = () => (loading?.isDownloading ? null : startingEngine);
+  endOnStop(stop, parts, { seconds: env.DRAIN_SECONDS, log, stopTracing, starting });
 
   const shardProblems = () => shards.flatMap(({ problem }) => problem ?? []);
   /** The problems of some shards, while others are served. */
@@ -64,7 +66,7 @@ export async function run(
     if (stop.aborted) return "The worker drains";
     const ofShards = shardProblems();
     if (ofShards.length === shards.length) return ofShards[0]!;
-    if (!isStarted) return loading() === "" ? STARTING : `${STARTING}. ${loading()}`;
+    if (!isStarted) return [STARTING, loading?.text()].filter(Boolean).join(". ");
     const models = started?.engine.cards.length ?? 0;
     return models > 0 && models === started!.away.reasons.size
       ? "The bases of all models are away"
@@ -97,8 +99,9 @@ export async function run(
   const generates = env.ROLES.has("generate") && child === null;
   // Each process loads only the modules of its roles: they take longer to load than anything else but models.
   const generation = generates ? await import("./generation.ts") : null;
-  const onLoading = (text: () => string) => (loading = text);
-  started = generation ? await generation.startEngine(env, { log, metrics, onLoading }) : null;
+  const onLoading = (report: LoadingReport) => (loading = report);
+  startingEngine = generation?.startEngine(env, { log, metrics, onLoading }) ?? null;
+  started = await startingEngine;
   const hasServices = [...env.ROLES].some((role) => role !== "generate");
   const services = hasServices ? await import("./services.ts") : null;
   const gauges = new QueueSums(metrics);
@@ -130,6 +133,8 @@ interface EndOptions {
   readonly seconds: number;
   readonly log: Logger;
   readonly stopTracing: () => Promise<unknown>;
+  /** Settles when the models are loaded; null if none is loaded now. */
+  readonly starting: () => Promise<unknown> | null;
 }
 
 /** While this process starts, the one that generates says how far it is. */
@@ -138,7 +143,7 @@ const problemOf = (own: string | null, ofChild: string | null) =>
 
 /** Ends the process when `stop` is aborted. @param parts those that have started by then are stopped first */
 function endOnStop(stop: AbortSignal, parts: readonly Part[], options: EndOptions): void {
-  const { seconds, log, stopTracing } = options;
+  const { seconds, log, stopTracing, starting } = options;
   const report = (error: unknown) =>
     log.error({ err: error }, "A part of the worker could not be stopped");
   const drain = async () => {
@@ -153,11 +158,10 @@ function endOnStop(stop: AbortSignal, parts: readonly Part[], options: EndOption
       { signal: stop.reason as string, seconds },
       "Draining: the worker takes no new work, and exits when its running work has ended",
     );
-    // If nothing runs: at once, because the start would go on meanwhile.
-    if (parts.length === 0) process.exit(0);
-    drain()
-      .catch(report)
-      .finally(() => process.exit(0));
+    // With nothing to drain it does not wait for the rest of the start, such as Redis. But onnxruntime aborts a process that exits while
+    // a thread loads a model.
+    const idle = async () => Promise.race([starting(), setTimeout(seconds * 1000)]);
+    (parts.length === 0 ? idle() : drain()).catch(report).finally(() => process.exit(0));
   };
   if (stop.aborted) end();
   else stop.addEventListener("abort", end);

@@ -1,21 +1,15 @@
 # Image of the worker.
 #   for a GPU:               docker build -f infra/deploy/worker.Dockerfile -t trimtab-worker .
 #                            docker run --gpus all -e EXECUTION_PROVIDER=cuda …
-#                            x86-64 only. The host needs NVIDIA's container toolkit and a driver for the CUDA of BASE. The build
-#                            needs api.nuget.org; behind a proxy add --build-arg GLOBAL_AGENT_HTTPS_PROXY=http://proxy:3128
-#   for CPUs, much smaller:  add --build-arg BASE=debian:bookworm-slim --build-arg ONNXRUNTIME=skip
+#                            x86-64 only. The host needs NVIDIA's container toolkit and a driver for CUDA 13 (580 or newer).
+#   for CPUs, much smaller:  add --build-arg EXECUTION_PROVIDER=cpu
 #   without models, for the roles deliver, batch and sweep:  add --target control -t trimtab-control
 #   all: --build-arg COMMIT=$(git rev-parse HEAD)
 # The container runs without root; with a read-only file system it needs a writable /tmp.
-# The images for CPUs and without models have been built and run with podman (`npm run images`); the one for GPUs was built up to the
-# download from NuGet.
-
-# onnxruntime's CUDA 12 build needs CUDA 12 and cuDNN 9. The name has its registry, because podman knows no default one.
-ARG BASE=docker.io/nvidia/cuda:12.8.1-cudnn-runtime-ubuntu24.04
+# All have been built and run with podman; the one for GPUs only without a GPU.
 
 FROM node:24-bookworm-slim AS packages
 WORKDIR /app
-# onnxruntime's install script downloads the CUDA libraries over HTTPS; they are too large for the npm registry.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY package.json package-lock.json ./
 RUN ONNXRUNTIME_NODE_INSTALL=skip npm ci --omit=dev --no-audit --no-fund
@@ -51,26 +45,36 @@ HEALTHCHECK --interval=10s --timeout=6s CMD ["node", "-e", "fetch('http://127.0.
 CMD ["node", "worker/main.ts"]
 
 FROM packages AS worker-packages
-ARG ONNXRUNTIME=cuda12
-# The install script reads this variable, and not HTTPS_PROXY.
-ARG GLOBAL_AGENT_HTTPS_PROXY=
-# The install script runs after `npm ci`, because package.json does not allow it to run inside (allowScripts).
-RUN ONNXRUNTIME_NODE_INSTALL=$ONNXRUNTIME node node_modules/onnxruntime-node/script/install.js \
- # The binaries of other platforms need 245 MB.
- && cd node_modules/onnxruntime-node/bin/napi-v* \
+# The binaries of other platforms need 245 MB.
+RUN cd node_modules/onnxruntime-node/bin/napi-v* \
  && find . -mindepth 2 -maxdepth 2 ! -path "./linux/$(node -p process.arch)" -exec rm -r {} +
 
-FROM $BASE
+FROM packages AS cuda-libraries
+ARG EXECUTION_PROVIDER=cuda
+COPY infra/deploy/cuda-requirements.txt /
+# onnxruntime-node's own install script would take the provider from NuGet, for CUDA 12. Left out are second versions of libraries.
+RUN mkdir /provider /libraries && if [ "$EXECUTION_PROVIDER" = cuda ]; then \
+      apt-get install -y --no-install-recommends python3-pip \
+   && pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: --python-version 3.13 \
+        --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux2014_x86_64 --platform manylinux2010_x86_64 \
+        --target /cuda -r /cuda-requirements.txt \
+   && mv /cuda/onnxruntime/capi/libonnxruntime_providers_cuda.so /cuda/onnxruntime/capi/libonnxruntime_providers_shared.so /provider/ \
+   && mv /cuda/nvidia/*/lib/lib*.so.* /libraries/ && rm -r /cuda /libraries/*.alt.* /libraries/libnvblas.* \
+      # They are loaded by these names.
+   && ln -s libcudnn.so.9 /libraries/libcudnn.so && ln -s libnvrtc.so.13 /libraries/libnvrtc.so; \
+    fi
+
+FROM debian:bookworm-slim
 WORKDIR /app
 COPY --from=packages /usr/local/bin/node /usr/local/bin/node
 COPY --from=packages /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=worker-packages /app ./
-# A library of CUDA that BASE lacks ends the build, and not the worker's start. That of the driver comes from the host, and cuDNN is
-# loaded later than the others.
-RUN provider=$(find node_modules/onnxruntime-node/bin -name libonnxruntime_providers_cuda.so) \
- && if [ -n "$provider" ]; then \
-      ! ldd "$provider" | grep "not found" | grep -v "libcuda\.so\.1" && ldconfig -p | grep libcudnn.so.9; \
-    fi
+COPY --from=cuda-libraries /libraries /usr/local/lib
+COPY --from=cuda-libraries /provider node_modules/onnxruntime-node/bin/napi-v6/linux/x64/
+# A library that is missing ends the build, and not the worker's start. That of the driver comes from the host.
+RUN ldconfig \
+ && provider=node_modules/onnxruntime-node/bin/napi-v6/linux/x64/libonnxruntime_providers_cuda.so \
+ && if [ -e "$provider" ]; then ! ldd "$provider" | grep "not found" | grep -v "libcuda\.so\.1"; fi
 COPY shared shared
 COPY worker worker
 # For `node infra/cli/models.ts pull`; its client of the hub is in worker/.
@@ -78,8 +82,8 @@ COPY infra/cli infra/cli
 COPY infra/stack infra/stack
 # The demo models. For your own, mount a folder and set TRIMTAB_MODELS.
 COPY infra/models infra/models
-# The worker sets it too; here it also covers other programs that are run in the image.
-ENV ORT_DISABLE_TELEMETRY=1
+# ORT_DISABLE_TELEMETRY: the worker sets it too; here it also covers other programs. The other variable is for NVIDIA's container toolkit.
+ENV ORT_DISABLE_TELEMETRY=1 NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG COMMIT=
 ENV BUILD_COMMIT=$COMMIT
 LABEL org.opencontainers.image.title="trimtab worker" \

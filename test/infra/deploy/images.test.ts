@@ -16,3 +16,11 @@ test.for(files.map((file) => [basename(file), file] as const))(
     expect(sources.filter((source) => !existsSync(join(ROOT, source)))).toEqual([]);
   },
 );
+
+test("the image for GPUs takes the CUDA provider of the onnxruntime-node that is installed", () => {
+  const requirements = readFileSync(join(ROOT, "infra/deploy/cuda-requirements.txt"), "utf8");
+  const { dependencies } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+    dependencies: Record<string, string>;
+  };
+  expect(requirements).toContain(`\nonnxruntime-gpu==${dependencies["onnxruntime-node"]} `);
+});

@@ -23,7 +23,7 @@ export const EDGE: Image = {
 export const WORKER: Image = {
   name: "trimtab-worker",
   file: "worker.Dockerfile",
-  buildArgs: ["BASE=docker.io/library/debian:bookworm-slim", "ONNXRUNTIME=skip"],
+  buildArgs: ["EXECUTION_PROVIDER=cpu"],
   portVariable: "HEALTH_PORT",
   runOptions: ["--tmpfs", "/tmp"],
 };
@@ -32,7 +32,7 @@ export const CONTROL: Image = {
   name: "trimtab-control",
   file: "worker.Dockerfile",
   target: "control",
-  buildArgs: ["BASE=docker.io/library/debian:bookworm-slim"],
+  buildArgs: [],
   portVariable: "HEALTH_PORT",
   runOptions: [],
 };

@@ -5,7 +5,7 @@ import { constantModel } from "../graph/onnx-wire.ts";
 
 const REQUIREMENTS: Readonly<Record<Exclude<ExecutionProvider, "cpu">, string>> = {
   cuda:
-    "It needs an NVIDIA GPU, CUDA 12, cuDNN 9, and libraries that are not in the npm package: " +
+    "It needs an NVIDIA GPU with its driver, and libraries that the worker's image for GPUs has. Outside an image: CUDA 12, cuDNN 9 and " +
     "ONNXRUNTIME_NODE_INSTALL=cuda12 node node_modules/onnxruntime-node/script/install.js",
   webgpu: "It needs a GPU with a Vulkan, Metal or Direct3D 12 driver",
 };
