@@ -20,6 +20,7 @@ export function withLogprobs(decoder: Decoder, vocabSize: number): Decoder {
     open: () => decoder.open(),
     close: (sequence) => decoder.close(sequence),
     prefill: (sequence, ids) => decoder.prefill(sequence, ids),
+    prefillAll: async (inputs) => (await decoder.prefillAll(inputs)).map(told),
     decode: async (inputs) => (await decoder.decode(inputs)).map(told),
     score: async (sequence, ids) => (await decoder.score(sequence, ids)).map(told),
     scoreAll: null,

@@ -29,8 +29,10 @@ export class FakeDecoder implements Decoder {
   readonly rewind: ((sequence: unknown, count: number) => void) | null;
   /** Token ids of each prefill, decode (one entry for each sequence) and score, in order. */
   readonly tokenRuns: number[][] = [];
-  /** Token ids of each prefill. */
+  /** Token ids of each prefill (one entry for each sequence). */
   readonly prefilledTokens: number[][] = [];
+  /** Number of sequences in each prefill. */
+  readonly prefillSizes: number[] = [];
   /** Token ids of each score. */
   readonly scoredTokens: number[][] = [];
   /** Number of sequences in each decode. */
@@ -97,8 +99,18 @@ export class FakeDecoder implements Decoder {
 
   async prefill(sequence: unknown, ids: readonly number[]): Promise<void> {
     await this.#run(() => this.#append(sequence, ids));
+    this.prefillSizes.push(1);
     this.prefilledTokens.push([...ids]);
     this.tokenRuns.push([...ids]);
+  }
+
+  async prefillAll(inputs: readonly ScoreInput<unknown>[]): Promise<Float32Array[]> {
+    this.prefillSizes.push(inputs.length);
+    for (const { ids } of inputs) {
+      this.prefilledTokens.push([...ids]);
+      this.tokenRuns.push([...ids]);
+    }
+    return this.#run(() => inputs.map(({ sequence, ids }) => this.#append(sequence, ids).at(-1)!));
   }
 
   async decode(inputs: readonly DecodeInput<unknown>[]): Promise<Float32Array[]> {

@@ -2,7 +2,7 @@
  * A model that is another one with an adapter: its sequences are rows of the other decoder's runs, which hold one set of weights
  * for both. The decode loop runs the sequences of a decoder and of its adapters together (`hostOf`).
  */
-import type { DecodeInput, Decoder } from "./decoder.ts";
+import type { DecodeInput, Decoder, ScoreInput } from "./decoder.ts";
 import type { ExternalCacheDecoder } from "./external-cache-decoder.ts";
 import type { Slot } from "./kv-cache.ts";
 
@@ -49,6 +49,10 @@ export class AdapterDecoder implements Decoder<Slot> {
 
   prefill(slot: Slot, ids: readonly number[]): Promise<void> {
     return this.host.prefill(slot, ids);
+  }
+
+  prefillAll(inputs: readonly ScoreInput<Slot>[]): Promise<Float32Array[]> {
+    return this.host.prefillAll(inputs);
   }
 
   decode(inputs: readonly DecodeInput<Slot>[]): Promise<Float32Array[]> {

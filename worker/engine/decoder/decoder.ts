@@ -58,6 +58,12 @@ export interface Decoder<S = unknown> {
   /** Appends tokens to a sequence without returning their logits. */
   prefill(sequence: S, ids: readonly number[]): Promise<void>;
   /**
+   * Appends tokens to each of several sequences, in one run where the graph can.
+   * @param inputs at most one for each sequence
+   * @returns logits [>= V] after the last token of each, in the order of the inputs
+   */
+  prefillAll(inputs: readonly ScoreInput<S>[]): Promise<Float32Array[]>;
+  /**
    * Appends one token to each sequence.
    * @param inputs at most one for each sequence
    * @returns logits [>= V] after the token, in the order of the inputs

@@ -126,9 +126,27 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   }
 
   async prefill(slot: Slot, ids: readonly number[]): Promise<void> {
-    for (const part of this.#parts(slot, ids)) {
-      await this.#runAlone(slot, part, this.#newKvOutputNames);
+    for (const { part } of this.#parts(slot, ids)) {
+      await this.#runAlone(slot, part, 0);
     }
+  }
+
+  async prefillAll(inputs: readonly ScoreInput<Slot>[]): Promise<Float32Array[]> {
+    const { limitsLogits } = this.#io;
+    if (inputs.length > 1 && limitsLogits && this.scoreAll) {
+      return (await this.#runTogether(inputs, true)).map((rows) => rows[0]!);
+    }
+    const logits: Float32Array[] = [];
+    for (const { sequence, ids } of inputs) {
+      // Where the logits of all tokens would be computed and copied, the last one has a run of its own.
+      const rest = limitsLogits ? ids : ids.slice(-1);
+      if (rest.length < ids.length) await this.prefill(sequence, ids.slice(0, -1));
+      for (const { part, isLast } of this.#parts(sequence, rest)) {
+        const results = await this.#runAlone(sequence, part, isLast ? 1 : 0);
+        if (isLast) logits.push(logitsRows(results[LOGITS] as Tensor).at(-1)!);
+      }
+    }
+    return logits;
   }
 
   async decode(inputs: readonly DecodeInput<Slot>[]): Promise<Float32Array[]> {
@@ -138,20 +156,23 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
 
   async score(slot: Slot, ids: readonly number[]): Promise<Float32Array[]> {
     const logits: Float32Array[] = [];
-    for (const part of this.#parts(slot, ids)) {
-      const results = await this.#runAlone(slot, part, [LOGITS, ...this.#newKvOutputNames]);
+    for (const { part } of this.#parts(slot, ids)) {
+      const results = await this.#runAlone(slot, part, part.length);
       logits.push(...logitsRows(results[LOGITS] as Tensor));
     }
     return logits;
   }
 
   /** Tokens in parts whose attention scores fit: those of 128 tokens behind 32,000 with 32 heads would take 0.5 GiB. */
-  *#parts(slot: Slot, ids: readonly number[]): Generator<readonly number[]> {
+  *#parts(
+    slot: Slot,
+    ids: readonly number[],
+  ): Generator<{ readonly part: readonly number[]; readonly isLast: boolean }> {
     this.#cache.reserve(slot.length + ids.length, slot);
     for (let start = 0; start < ids.length;) {
       const tokenBytes = this.#scoresBytes(slot, ids.length);
       const end = start + Math.max(1, Math.floor(SCORES_BYTES_MAX / tokenBytes));
-      yield ids.slice(start, end);
+      yield { part: ids.slice(start, end), isLast: end >= ids.length };
       start = end;
     }
   }
@@ -159,9 +180,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   async #runAlone(
     slot: Slot,
     ids: readonly number[],
-    fetches: readonly string[],
+    logitsCount: number,
   ): Promise<InferenceSession.ReturnType> {
-    const results = await this.#run([slot], [this.#row(slot, ids)], fetches);
+    const results = await this.#run([slot], [this.#row(slot, ids)], logitsCount);
     this.#append(slot, results, { row: 0, width: ids.length, count: ids.length });
     this.#releaseNewKv(results);
     return results;
@@ -186,8 +207,14 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     return 4 * this.#attentionHeads * (cache.tokenCapacity + newTokens);
   }
 
-  /** Runs sequences of about the same length together. Rows with fewer new tokens than others are padded at their ends. */
-  async #runTogether(inputs: readonly ScoreInput<Slot>[]): Promise<Float32Array[][]> {
+  /**
+   * Runs sequences of about the same length together. Rows with fewer new tokens than others are padded at their ends.
+   * @returns the logits of all tokens of each sequence, or only of its last one
+   */
+  async #runTogether(
+    inputs: readonly ScoreInput<Slot>[],
+    lastOnly = false,
+  ): Promise<Float32Array[][]> {
     const ids = new Map(inputs.map((input) => [input.sequence, input.ids]));
     const countOf = (slot: Slot) => ids.get(slot)!.length;
     const logits = new Map<Slot, Float32Array[]>();
@@ -202,14 +229,21 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
         const row = this.#row(slot, [...ids.get(slot)!, ...padding.slice(countOf(slot))]);
         rows[slot.index - first] = row;
       }
-      const results = await this.#run(slots, rows, [LOGITS, ...this.#newKvOutputNames]);
+      const skippedOf = (slot: Slot) => (lastOnly ? countOf(slot) - 1 : 0);
+      const logitsCount = width - Math.min(...slots.map(skippedOf));
+      const results = await this.#run(slots, rows, logitsCount);
+      const all = results[LOGITS] as Tensor;
+      const positions = all.dims[1]!;
       for (const slot of slots) {
         const row = slot.index - first;
         this.#append(slot, results, { row, width, count: countOf(slot) });
-        const wanted = Array.from({ length: countOf(slot) }, (_, i) => row * width + i);
+        const skipped = skippedOf(slot);
+        // Logits of the first tokens may not have been computed.
+        const start = (row + 1) * positions - width + skipped;
+        const wanted = Array.from({ length: countOf(slot) - skipped }, (_, i) => start + i);
         logits.set(
           slot,
-          wanted.map((i) => logitsRow(results[LOGITS] as Tensor, i)),
+          wanted.map((i) => logitsRow(all, i)),
         );
       }
       this.#releaseNewKv(results);
@@ -226,16 +260,20 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     return { ids, pastTokens: slot.length, adapter: this.#adapters.get(slot) };
   }
 
-  /** @param rows those of neighbouring slots of one cache, from the first of `slots` to the last */
+  /**
+   * @param rows those of neighbouring slots of one cache, from the first of `slots` to the last
+   * @param logitsCount of how many of the last new tokens logits are wanted; with 0 none are fetched
+   */
   #run(
     slots: readonly Slot[],
     rows: readonly RunRow[],
-    fetches: readonly string[],
+    logitsCount: number,
   ): Promise<InferenceSession.ReturnType> {
     const shown = { shown: slots, newTokens: rows[0]!.ids.length };
     const [{ cache }] = slots as [Slot];
     const { tensors, width } = cache.tensors(rangeOf(slots).first, rows.length, shown);
-    const feeds = { ...tensors, ...this.#io.feeds(rows, width, fetches.includes(LOGITS)) };
+    const feeds = { ...tensors, ...this.#io.feeds(rows, width, Math.max(1, logitsCount)) };
+    const fetches = logitsCount > 0 ? [LOGITS, ...this.#newKvOutputNames] : this.#newKvOutputNames;
     return this.#cache.during(() => this.#session.run(feeds, fetches));
   }
 

@@ -125,20 +125,25 @@ export class GraphIo {
     return this.#inputs.has(input);
   }
 
+  /** Whether a run can compute the logits of its last tokens only. */
+  get limitsLogits(): boolean {
+    return this.hasInput(LOGITS_COUNT) || this.hasInput(LOGITS_START);
+  }
+
   /**
    * All inputs except the cache.
    * @param rows the batch; all rows have the same number of new tokens
    * @param tokenCapacity tokens for which the cache tensors have room; all but a row's `pastTokens` are masked
-   * @param wantsLogits false if the logits are not used; those of the last tokens are computed nevertheless
+   * @param logitsCount of how many of the last new tokens the logits are used, 1 at least; where the graph cannot compute so few
+   * (`limitsLogits`), it computes all
    */
   feeds(
     rows: readonly RunRow[],
     tokenCapacity: number,
-    wantsLogits = true,
+    logitsCount = rows[0]!.ids.length,
   ): Record<string, Tensor> {
     const batch = rows.length;
     const count = rows[0]!.ids.length;
-    const logitsCount = wantsLogits ? count : 1;
     const feeds: Record<string, Tensor> = {};
     const feed = (name: string, shape: readonly number[], value: (i: number) => number) => {
       const input = this.#inputs.get(name);

@@ -4,7 +4,7 @@
  * the memory of a GPU.
  */
 import type { InferenceSession, Tensor } from "../onnxruntime/onnxruntime.ts";
-import type { DecodeInput, Decoder } from "./decoder.ts";
+import type { DecodeInput, Decoder, ScoreInput } from "./decoder.ts";
 import { release } from "./free-arrays.ts";
 import {
   bytesPerToken,
@@ -71,16 +71,20 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
   }
 
   async prefill(sequence: PassthroughSequence, ids: readonly number[]): Promise<void> {
-    await this.#run(sequence, ids, false);
+    await this.#run(sequence, ids, 1);
   }
 
-  async decode(inputs: readonly DecodeInput<PassthroughSequence>[]): Promise<Float32Array[]> {
+  async prefillAll(inputs: readonly ScoreInput<PassthroughSequence>[]): Promise<Float32Array[]> {
     const logits: Float32Array[] = [];
-    for (const { sequence, id } of inputs) {
-      const results = await this.#run(sequence, [id]);
-      logits.push(logitsRow(results[LOGITS] as Tensor, 0));
+    for (const { sequence, ids } of inputs) {
+      const results = await this.#run(sequence, ids, 1);
+      logits.push(lastRow(results[LOGITS] as Tensor));
     }
     return logits;
+  }
+
+  decode(inputs: readonly DecodeInput<PassthroughSequence>[]): Promise<Float32Array[]> {
+    return this.prefillAll(inputs.map(({ sequence, id }) => ({ sequence, ids: [id] })));
   }
 
   async score(sequence: PassthroughSequence, ids: readonly number[]): Promise<Float32Array[]> {
@@ -91,11 +95,11 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
   async #run(
     sequence: PassthroughSequence,
     ids: readonly number[],
-    wantsLogits = true,
+    logitsCount = ids.length,
   ): Promise<InferenceSession.ReturnType> {
     const { past, length } = sequence;
     const rows = [{ ids, pastTokens: length }];
-    const feeds = { ...past, ...this.#io.feeds(rows, length, wantsLogits) };
+    const feeds = { ...past, ...this.#io.feeds(rows, length, logitsCount) };
     // All outputs are fetched: onnxruntime-node cannot select outputs if some of them stay in the memory of a GPU.
     const results = await this.#session.run(feeds);
     sequence.past = Object.fromEntries(
@@ -106,6 +110,8 @@ export class PassthroughCacheDecoder implements Decoder<PassthroughSequence> {
     return results;
   }
 }
+
+const lastRow = (logits: Tensor) => logitsRow(logits, logits.dims[1]! - 1);
 
 function asInput(present: Tensor): Tensor {
   const isOnDevice = present.location === "gpu-buffer";

@@ -12,7 +12,7 @@ import type { Decoder } from "./decoder.ts";
 import type { KvRows } from "./kv-cache.ts";
 
 /** Tokens of a block. A shared prefix is found in multiples of this. */
-const BLOCK_TOKENS = 16;
+export const BLOCK_TOKENS = 16;
 
 interface Block {
   readonly key: string;

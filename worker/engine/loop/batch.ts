@@ -36,7 +36,7 @@ import {
   type TokenStep,
 } from "./sequence.ts";
 import { Speculator } from "./speculate.ts";
-import { PromptOrder } from "./prompt-order.ts";
+import { PromptRuns } from "./prompt-runs.ts";
 import { StepBudget, type OtherSequences } from "./step-budget.ts";
 import { verify } from "./verify.ts";
 
@@ -60,12 +60,18 @@ export class Batch {
   readonly #alone = new Set<Sequence>();
   readonly #remote: RemoteRuns;
   readonly #budget = new StepBudget();
-  readonly #promptOrder = new PromptOrder();
+  readonly #prompts: PromptRuns;
   #lastScored: Sequence | undefined;
 
   constructor({ speculate, drafter, prefixCache }: BatchOptions = { speculate: true }) {
     this.#speculate = speculate;
     this.#prefill = new Prefill(prefixCache ?? null);
+    this.#prompts = new PromptRuns(this.#prefill, this.#budget, {
+      // A gated one needs the base's logits first, and given tokens are scored.
+      canStart: (one) => !one.isGated && !one.isForced && !this.#remote.has(one),
+      canShare: (one) => this.#canShare(one),
+      separate: (group, error) => this.#separate(group, error),
+    });
     this.#remote = new RemoteRuns(speculate ? (drafter ?? null) : "none");
   }
 
@@ -129,15 +135,25 @@ export class Batch {
 
   /**
    * Prefills up to one chunk. Then gives every prefilled sequence its next token, or several where tokens are drafted,
-   * and one of those with given tokens its next ones. Removes the sequences that finish or fail.
+   * and one of those with given tokens its next ones. If prompts got their first tokens, the others' next ones are left to the next
+   * step, because the first ones are reported at its end. Removes the sequences that finish or fail.
    *
    * If a model's run fails, the sequence whose run it was ends. After a failed run of several sequences each of them goes on by
    * itself, so that only the one that causes the error ends.
    */
   async step(): Promise<Step[]> {
-    const { steps, ms: spentMs } = await this.#prefillChunk();
-    for (const { sequence } of steps) this.remove(sequence);
-    const prefilled = [...this.#sequences.keys()].filter(isPrefilled);
+    const promptsMs = performance.now();
+    this.#budget.startStep(this.#stateOfOthers());
+    const steps = await this.#prompts.step([...this.#sequences.keys()]);
+    const spentMs = performance.now() - promptsMs;
+    this.#removeEnded(steps);
+    const started = new Set(steps.map(({ sequence }) => sequence));
+    const prefilled = [...this.#sequences.keys()].filter(
+      (sequence) => isPrefilled(sequence) && !started.has(sequence),
+    );
+    // Nothing bounds the time of prompts beside remote bases and given tokens.
+    const canWait = prefilled.every((one) => !this.#remote.has(one) && !this.#isScored(one));
+    if (started.size > 0 && canWait) return steps;
     const hasGenerating = this.#stateOfOthers() !== "none";
     const startedMs = performance.now();
     const local = prefilled.filter((sequence) => !this.#remote.has(sequence));
@@ -148,7 +164,7 @@ export class Batch {
     steps.push(...decoded);
     if (hasGenerating) {
       const tokens = decoded.filter((step) => !("error" in step)).length;
-      const waiting = this.size - prefilled.length;
+      const waiting = [...this.#sequences.keys()].filter((one) => !isPrefilled(one)).length;
       this.#budget.recordDecode(performance.now() - startedMs, { tokens, waiting });
     }
     if (scored) {
@@ -156,13 +172,18 @@ export class Batch {
       const count = this.#budget.scoreTokens(!hasGenerating, vocabSize, spentMs);
       steps.push(...(await orError(scored, () => this.#score(scored, count))));
     }
+    this.#removeEnded(steps);
+    return steps;
+  }
+
+  #removeEnded(steps: readonly Step[]): void {
     for (const step of steps) {
       const { sequence } = step;
+      if (!this.#sequences.has(sequence)) continue;
       if (!("error" in step) && !step.finish) continue;
       if (!("error" in step)) this.#prefill.storeAll(sequence);
       this.remove(sequence);
     }
-    return steps;
   }
 
   /** The sequences that are scored take turns. */
@@ -195,36 +216,12 @@ export class Batch {
     return steps!;
   }
 
-  /** @returns the errors of sequences whose prefill failed, and the time that it took, in ms */
-  async #prefillChunk(): Promise<{ steps: Step[]; ms: number }> {
-    const steps: Step[] = [];
-    const startedMs = performance.now();
-    this.#budget.startStep(this.#stateOfOthers());
-    const behind = [...this.#sequences.keys()].flatMap((sequence) => {
-      const rest = this.#prefill.rest(sequence);
-      return rest ? [{ sequence, ...rest }] : [];
-    });
-    const run = async (sequence: Sequence, count: number) => {
-      await this.#prefill.run(sequence, count).catch((error: unknown) => {
-        steps.push({ sequence, error: asError(error) });
-      });
-    };
-    // A gated pair that catches up is part of generating tokens.
-    for (const { sequence, tokens } of behind) {
-      if (isPrefilled(sequence)) await run(sequence, tokens);
-    }
-    const prompts = behind.filter(({ sequence }) => !isPrefilled(sequence));
-    let isFirst = true;
-    for (const prompt of this.#promptOrder.sort(prompts)) {
-      const count = this.#budget.prefillTokens(prompt);
-      if (count === 0) continue;
-      if (isFirst) this.#promptOrder.recordRun(prompt === prompts[0]);
-      isFirst = false;
-      const runMs = performance.now();
-      await run(prompt.sequence, count);
-      this.#budget.recordPrefill(performance.now() - runMs, count);
-    }
-    return { steps, ms: performance.now() - startedMs };
+  /** Whether several tokens of a sequence can run with those of others. */
+  #canShare(sequence: Sequence): boolean {
+    return (
+      !this.#alone.has(sequence) &&
+      sequence.modelStates.every(({ decoder }) => decoder.scoreAll !== null)
+    );
   }
 
   /**
@@ -238,10 +235,8 @@ export class Batch {
     const [first, ...others] = sequences;
     const hasRemote = prefilled.some((sequence) => this.#remote.has(sequence));
     if (!first || hasRemote || !sequences.every((sequence) => this.canDraft(sequence))) return null;
-    const canShare = (sequence: Sequence) =>
-      !this.#alone.has(sequence) &&
-      sequence.modelStates.every(({ decoder }) => decoder.scoreAll !== null);
-    if (others.length > 0 && !sequences.every(canShare)) return null;
+    const canShare = sequences.every((sequence) => this.#canShare(sequence));
+    if (others.length > 0 && !canShare) return null;
     try {
       return await this.#speculator.step(sequences);
     } catch (error) {

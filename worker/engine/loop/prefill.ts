@@ -1,11 +1,11 @@
 /**
  * Prefill: prompt tokens go into the models' KV caches in chunks, so that sequences that generate wait for one chunk at most
- * (step-budget.ts). Prefixes of earlier prompts come from the prefix cache.
+ * (step-budget.ts). The run with the last chunk gives the logits of the first token. Prefixes of earlier prompts come from the prefix cache.
  */
 import { RunningMean } from "../decode/draft.ts";
-import type { Decoder } from "../decoder/decoder.ts";
+import { hostOf, type Decoder } from "../decoder/decoder.ts";
 import type { PrefixCache } from "../decoder/prefix-cache.ts";
-import type { ModelState, Sequence } from "./sequence.ts";
+import type { ModelState, Sequence, Step } from "./sequence.ts";
 import type { PromptRest } from "./step-budget.ts";
 
 /** Whether the next token can be generated: of each model only the last token has not been run, or few of a gated pair. */
@@ -54,11 +54,46 @@ export class Prefill {
     };
   }
 
-  /** Runs up to `tokensMax` of the next prompt tokens of a sequence in each of its models. */
+  /**
+   * Restores what the prefix cache has of a prompt. To be called just before its first run: an earlier one may have stored the same prefix
+   * meanwhile.
+   */
+  restore(sequence: Sequence): void {
+    for (const model of sequence.modelStates) this.#restore(sequence, model);
+  }
+
+  /**
+   * Runs the rest of prompts, those of all sequences in one run of each model, and gives each sequence its next token. The tokens need
+   * no other run, as they would if the prompts' last tokens were decoded.
+   */
+  async start(sequences: readonly Sequence[]): Promise<Step[]> {
+    const logits = new Map<ModelState, Float32Array>();
+    const models = sequences.flatMap(({ modelStates }) => modelStates);
+    for (const [host, group] of Map.groupBy(models, ({ decoder }) => hostOf(decoder))) {
+      const startedMs = performance.now();
+      const inputs = group.map(({ decoderSequence, pendingTokens }) => ({
+        sequence: decoderSequence,
+        ids: pendingTokens,
+      }));
+      for (const [i, row] of (await host.prefillAll(inputs)).entries()) logits.set(group[i]!, row);
+      const tokens = group.reduce((sum, { pendingTokens }) => sum + pendingTokens.length, 0);
+      const tokenMs = (performance.now() - startedMs) / tokens;
+      for (const decoder of new Set(group.map(({ decoder }) => decoder))) {
+        this.#recordTime(decoder, tokenMs);
+      }
+    }
+    return sequences.map((sequence) => {
+      for (const model of sequence.modelStates) sequence.countRun(model);
+      const isPrompt = sequence.tokens.length === sequence.request.resume.length;
+      const step = sequence.chooseToken(sequence.modelStates.map((model) => logits.get(model)!));
+      if (isPrompt && !("error" in step)) this.storeAll(sequence);
+      return step;
+    });
+  }
+
+  /** Runs up to `tokensMax` of the next prompt tokens of a sequence in each of its models, without the last one. */
   async run(sequence: Sequence, tokensMax: number): Promise<void> {
     for (const model of behindModels(sequence)) {
-      // Restored just before the prefill and not when the sequence starts: an earlier one may have stored the same prefix meanwhile.
-      this.#restore(sequence, model);
       const count = Math.min(tokensMax, model.pendingTokens.length - 1);
       if (count === 0) continue;
       const startedMs = performance.now();

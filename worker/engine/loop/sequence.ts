@@ -65,7 +65,7 @@ export interface ModelState {
   /** The decoder's handle of the sequence's KV cache. */
   decoderSequence: unknown;
   readonly prompt: readonly number[];
-  /** Tokens that are not in the KV cache yet, one or more. The last one is always decoded, never prefilled, to get its logits. */
+  /** Tokens that are not in the KV cache yet, one or more: the run of the last one gives the logits of the next token. */
   pendingTokens: readonly number[];
 }
 

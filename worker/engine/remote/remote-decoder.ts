@@ -32,6 +32,10 @@ export class RemoteDecoder implements Decoder {
 
   async prefill(): Promise<void> {}
 
+  prefillAll(): Promise<never> {
+    return Promise.reject(new Error("A remote base has no logits here"));
+  }
+
   decode(): Promise<never> {
     return Promise.reject(new Error("A remote base decodes nothing here"));
   }

@@ -120,6 +120,14 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
   const open = () =>
     name === "passthrough" ? loadDecoder(passthroughCopyOf("mixed/base"), OPTIONS) : load(name);
   const decoder = await open();
+  /** Sequences of which so many tokens have been run. */
+  const openAll = async (lengths: readonly number[]) => {
+    const sequences = lengths.map(() => decoder.open());
+    for (const [i, length] of lengths.entries()) {
+      if (length > 0) await decoder.prefill(sequences[i], ids(length, i));
+    }
+    return sequences;
+  };
 
   test("has the same logits after a prompt in pieces as after the whole prompt", async () => {
     const tokens = ids(90);
@@ -168,14 +176,7 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
       [3, 1, 5, 2],
       [1, 8, 1, 1],
     ]) {
-      const [together, apart] = [
-        lengths.map(() => decoder.open()),
-        lengths.map(() => decoder.open()),
-      ];
-      for (const sequences of [together, apart]) {
-        for (const [i, length] of lengths.entries())
-          if (length > 0) await decoder.prefill(sequences[i], ids(length, i));
-      }
+      const [together, apart] = [await openAll(lengths), await openAll(lengths)];
       const tokens = counts.map((count, i) => ids(count, 10 + i));
       const inputs = tokens.map((some, i) => ({ sequence: together[i], ids: some }));
       const rows = await scoreAll(inputs);
@@ -188,6 +189,28 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
     }
   });
 
+  test("prefills prompts of different lengths with the logits after the last token of each", async () => {
+    const lengths = [3, 0, 70, 1];
+    const [together, apart] = [await openAll(lengths), await openAll(lengths)];
+    const oneAtATime = await openAll(lengths);
+    const tokens = [9, 6, 1, 8].map((count, i) => ids(count, 10 + i));
+    const rows = await decoder.prefillAll(
+      tokens.map((some, i) => ({ sequence: together[i], ids: some })),
+    );
+    for (const [i, some] of tokens.entries()) {
+      const alone = await decoder.prefillAll([{ sequence: apart[i], ids: some }]);
+      const expected = (await oneByOne(decoder, [...some, 9], oneAtATime[i])).slice(-2);
+      for (const [row, sequence] of [
+        [rows[i]!, together[i]],
+        [alone[0]!, apart[i]],
+      ] as const) {
+        const after = await oneByOne(decoder, [9], sequence);
+        expect(largestDifference([row, ...after], expected)).toBeLessThan(TOLERANCE);
+      }
+    }
+    for (const sequence of [...together, ...apart, ...oneAtATime]) decoder.close(sequence);
+  });
+
   // With the smallest caches, sequences of different lengths are in runs of their own.
   test.each([
     ["one cache", Infinity],
@@ -195,12 +218,9 @@ describe.each([...external, ...fused, "passthrough"])("%s", async (name) => {
   ])("gives a sequence in %s the logits that it has alone", async (_, bytesMax) => {
     decoder.limitCache?.(bytesMax);
     const lengths = [5, 0, 100, 1, 63, 64];
-    const sequences = lengths.map(() => decoder.open());
+    const sequences = await openAll(lengths);
     /** Tokens that each sequence has decoded. */
     const decoded = lengths.map(() => 0);
-    for (const [i, length] of lengths.entries()) {
-      if (length > 0) await decoder.prefill(sequences[i], ids(length, i));
-    }
     // All, the first and the last, in reverse order, and one alone.
     for (const group of [[0, 1, 2, 3, 4, 5], [0, 5], [4, 2, 1], [3]]) {
       const inputs = group.map((i) => ({ sequence: sequences[i], id: 10 + i }));

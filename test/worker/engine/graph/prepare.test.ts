@@ -55,7 +55,7 @@ describe("a prepared graph", () => {
       expect(prepared.outputNames).toEqual(["logits", ...new Set(newKvOutputs.values())]);
       expect(rowsIo.logitsWidth).toBe(io.logitsWidth);
       const results = await prepared.run({ ...feeds, ...rowsIo.feeds(rows, pastTokens) });
-      const unwanted = await prepared.run({ ...feeds, ...rowsIo.feeds(rows, pastTokens, false) });
+      const unwanted = await prepared.run({ ...feeds, ...rowsIo.feeds(rows, pastTokens, 1) });
       // The first one of each variant computes the logits of the wanted tokens only.
       const isLimited = n % 2 === 0;
       expect(rowsIo.hasInput("logits_start")).toBe(isLimited);

@@ -84,8 +84,8 @@ test("sequences of one tenant that share a system prompt prefill it once; anothe
   });
   while (batch.size > 0) await batch.step();
   expect(sequences.map(({ cachedTokens }) => cachedTokens)).toEqual([0, 64, 0, 0]);
-  // The second one prefills the token behind the cached blocks.
-  expect(models.base.prefilledTokens.flat()).toHaveLength(3 * 65 + 1);
+  // The second one prefills the tokens behind the cached blocks.
+  expect(models.base.prefilledTokens.flat()).toHaveLength(3 * 66 + 2);
 });
 
 test("resumed tokens are restored from the cache, but are not counted as cached prompt tokens", async () => {
@@ -96,7 +96,7 @@ test("resumed tokens are restored from the cache, but are not counted as cached 
   const again = await run(batch, { ...options, resume: sequence.tokens.slice(0, 30) }, "acme");
   expect(again.sequence.tokens).toEqual(sequence.tokens);
   expect(again.sequence.cachedTokens).toBe(20);
-  expect(models.base.prefilledTokens.slice(1).flat()).toHaveLength(1);
+  expect(models.base.prefilledTokens.slice(1).flat()).toHaveLength(2);
 });
 
 test("a sequence that fails stores nothing", async () => {
@@ -104,7 +104,7 @@ test("a sequence that fails stores nothing", async () => {
   const prefixes = new PrefixCache(1e6);
   const batch = new Batch({ speculate: false, prefixCache: prefixes });
   const broken: FakeDecoder = Object.assign(fakeModels(20).base, {
-    prefill: () => Promise.reject(new Error("the device is gone")),
+    prefillAll: () => Promise.reject(new Error("the device is gone")),
   });
   const sequence = batch.add({
     ...endless({ models: { ...models, base: broken }, prompts: promptsOf(ids(40)) }),
