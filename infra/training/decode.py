@@ -6,6 +6,7 @@ Runs the same loop over PyTorch checkpoints and over exported ONNX files.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from model import EOS_ID, PAD_ID
 
 class Runner(Protocol):
     def reset(self) -> None: ...
+    def repeat(self, rows: int) -> None: ...
     def __call__(self, ids: np.ndarray, mask: np.ndarray, positions: np.ndarray) -> np.ndarray: ...
 
 
@@ -33,6 +35,9 @@ class TorchRunner:
 
     def reset(self) -> None:
         self.past = None
+
+    def repeat(self, rows: int) -> None:
+        self.past.batch_repeat_interleave(rows)
 
     @torch.inference_mode()
     def __call__(self, ids: np.ndarray, mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -61,6 +66,9 @@ class OnnxRunner:
     def reset(self) -> None:
         self.past = {}
 
+    def repeat(self, rows: int) -> None:
+        self.past = {name: past.repeat(rows, 0) for name, past in self.past.items()}
+
     def __call__(self, ids: np.ndarray, mask: np.ndarray, positions: np.ndarray) -> np.ndarray:
         if not self.past:
             self.past = {name: np.zeros((len(ids), shape[1], 0, shape[3]), np.float32) for name, shape in self.slots.items()}
@@ -78,8 +86,12 @@ def generate(
     alpha: float = 1.0,
     limit: int = 40,
     batch: int = 100,
+    earlier: Sequence[str] = ("",),
 ) -> list[tuple[str, bool]]:
-    """For each prompt: the completion, and whether it ended with the end-of-sequence token."""
+    """For each prompt: the completion, and whether it ended with the end-of-sequence token.
+
+    The prompts of a batch stand after the same text, which is computed once: one of `earlier`, in turns.
+    """
     runners = [base] if pair is None or alpha == 0 else [base, *pair]
     encoded = [tokenizer.encode(text).ids for text in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
@@ -89,11 +101,16 @@ def generate(
         width = max(len(encoded[i]) for i in part)
         ids = np.array([[PAD_ID] * (width - len(encoded[i])) + encoded[i] for i in part], np.int64)
         mask = (np.arange(width) >= np.array([[width - len(encoded[i])] for i in part])).astype(np.int64)
-        positions = np.maximum(mask.cumsum(1) - 1, 0)
+        before = np.array([tokenizer.encode(earlier[at // batch % len(earlier)]).ids], np.int64)
+        positions = np.maximum(mask.cumsum(1) - 1, 0) + before.size
+        mask = np.concatenate([np.ones((len(part), before.size), np.int64), mask], 1)
         written: list[list[int]] = [[] for _ in part]
         stopped = np.zeros(len(part), bool)
         for runner in runners:
             runner.reset()
+            if before.size > 0:
+                runner(before, np.ones_like(before), np.arange(before.size)[None])
+                runner.repeat(len(part))
         for _ in range(limit):
             logits = [runner(ids, mask, positions) for runner in runners]
             scores = logits[0] if len(logits) == 1 else logits[0] + alpha * (logits[1] - logits[2])

@@ -20,6 +20,23 @@ from score import TASKS, Score, interval, load_rows, score
 from tokenizer import prompt
 
 
+BATCH = 50
+
+
+def earlier_turns(tokenizer: Tokenizer, rows: list[dict[str, str]], tokens_max: int) -> list[str]:
+    """Four texts of turns that are answered well, of questions of the dev split; each has at most so many tokens."""
+    texts = []
+    for begin in range(4):
+        text = ""
+        for row in rows[begin::4]:
+            longer = f"{text}{prompt(row['prompt'])} {row['answer']}\n"
+            if len(tokenizer.encode(longer).ids) > tokens_max:
+                break
+            text = longer
+        texts.append(text)
+    return texts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--precision", choices=["fp32", "int8"], required=True)
@@ -29,6 +46,8 @@ def main() -> None:
     parser.add_argument("--split", choices=["dev", "test"], default="test")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--sweep", type=float, nargs="*", default=[], help="further alphas to report")
+    parser.add_argument("--limit", type=int, help="use only the first questions of each task")
+    parser.add_argument("--earlier", type=int, default=0, help="put this many tokens of earlier turns before each question")
     parser.add_argument("--show", type=int, default=0, help="print this many completions of each system")
     args = parser.parse_args()
 
@@ -43,16 +62,17 @@ def main() -> None:
 
     base = load("large", "base-large", "base")
     antiexpert = load("small", "base-small", "antiexpert")
+    earlier = earlier_turns(tokenizer, load_rows(args.eval_data, "atlas-qa", "dev"), args.earlier)
     report = {}
     for task in args.tasks:
         choice = choices[task]
         expert = load("small", choice["expert"], FOLDERS[task]["small"])
         tuned = load("large", choice["tuned"], FOLDERS[task]["large"])
-        rows = load_rows(args.eval_data, task, args.split)
+        rows = load_rows(args.eval_data, task, args.split)[: args.limit]
         prompts = [prompt(row["prompt"]) for row in rows]
 
         def run(*arguments, **options) -> Score:
-            outputs = generate(tokenizer, prompts, *arguments, **options)
+            outputs = generate(tokenizer, prompts, *arguments, **options, batch=BATCH, earlier=earlier)
             for (text, stopped), row in list(zip(outputs, rows))[: args.show]:
                 print(f"   {row['prompt']!r} -> {text!r} {'' if stopped else '...'}")
             return score(task, rows, outputs, rude_words)

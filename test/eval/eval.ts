@@ -71,12 +71,6 @@ const options = new Command("npm run eval --")
   .option("--json <file>", "also write results and settings to this file")
   .option("--limit <number>", "use only the first items of each split", toNumber)
   .option(
-    "--earlier <tokens>",
-    "put this many tokens of earlier turns before each question",
-    toNumber,
-    0,
-  )
-  .option(
     "--models <folders...>",
     "folders with the models of the family and their ensembles.json; of several, the spread is printed too",
     [MODELS],
@@ -102,7 +96,6 @@ const options = new Command("npm run eval --")
   .opts<{
     json?: string;
     limit?: number;
-    earlier: number;
     models: readonly string[];
     alphas: readonly number[];
     tasks?: readonly Task[];
@@ -127,7 +120,7 @@ for (const folder of options.models) {
 }
 if (options.models.length > 1) printSpread(results);
 if (options.json) {
-  const settings = { dtype: options.dtype, limit: options.limit ?? null, earlier: options.earlier };
+  const settings = { dtype: options.dtype, limit: options.limit ?? null };
   const seconds = Math.round((Date.now() - startedMs) / 1000);
   writeFileSync(options.json, JSON.stringify({ settings, seconds, tasks: results }, null, 2));
   console.log(`\nwritten to ${resolve(options.json)}`);
@@ -143,9 +136,7 @@ async function evaluate(folder: string, task: Task, entry: EnsembleEntry): Promi
     process.stderr.write(
       `${task}: ${system}${alpha ? ` at alpha ${alpha}` : ""}, ${items.length} items\n`,
     );
-    const completions = await complete(ensembles.get(system)!, items, alpha, {
-      earlierTokens: options.earlier,
-    });
+    const completions = await complete(ensembles.get(system)!, items, alpha);
     return {
       ...scoreCompletions(task, items, completions),
       ...(task === "atlas-records" && { records: scoreRecords(items, completions) }),
