@@ -89,7 +89,7 @@ const Env = v.object({
     ),
     ROLES.join(","),
   ),
-  /** Path of the manifest, the JSON file that names the ensembles to serve. Default: infra/models/ensembles.json. */
+  /** Path of the manifest, the JSON file that names the ensembles to serve. It is read again when it changes and on SIGHUP. Default: infra/models/ensembles.json. */
   TRIMTAB_MODELS: v.optional(v.string(), "infra/models/ensembles.json"),
   /**
    * Whether the worker gets repositories of the manifest that are not in the Hugging Face cache from the hub when it starts: true or

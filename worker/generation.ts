@@ -13,6 +13,7 @@ import { startHeartbeat } from "./jobs/heartbeat.ts";
 import { Slots } from "./jobs/slots.ts";
 import { ThroughputMeter } from "./jobs/throughput.ts";
 import { LoadingReport } from "./loading-report.ts";
+import { ManifestWatch } from "./manifest-watch.ts";
 import type { Part, PartDeps } from "./part.ts";
 import { killThisProcess } from "./processes/parent-process.ts";
 import type { Logger } from "pino";
@@ -28,6 +29,7 @@ export interface StartedEngine {
   readonly engine: EngineClient;
   readonly away: AwayModels;
   readonly engineMeter: EngineMeter;
+  readonly metrics: Metrics;
 }
 
 /** Loads and checks the models. It needs no Redis. @throws Error with the reason if an ensemble cannot be served */
@@ -80,7 +82,7 @@ export async function startEngine(
   };
   setBases(engine.bases);
   engine.onBases = setBases;
-  return { engine, away, engineMeter };
+  return { engine, away, engineMeter, metrics };
 }
 
 /** Takes jobs of all shards and runs them in one engine. */
@@ -95,6 +97,7 @@ export class Generation implements Part {
   #isClosed = false;
   readonly #consumers: JobConsumer[] = [];
   readonly #stops: (() => void)[] = [];
+  readonly #manifest: ManifestWatch;
 
   constructor(env: WorkerEnv, started: StartedEngine, log: Logger) {
     this.#env = env;
@@ -102,7 +105,15 @@ export class Generation implements Part {
     this.#log = log;
     this.#throughput = new ThroughputMeter(env.SLOTS);
     this.#slots = new Slots(env.SLOTS);
-    started.engine.watchProgress(env.HANG_SECONDS, (thread) => {
+    const { engine, metrics } = started;
+    this.#manifest = new ManifestWatch({
+      file: env.TRIMTAB_MODELS,
+      changes: engine.changes,
+      serve: () => this.#serve(),
+      log,
+      metrics,
+    });
+    engine.watchProgress(env.HANG_SECONDS, (thread) => {
       // The leases are not given up: a job that makes engines hang would hang the next one at once, and would never fail.
       log.fatal(
         { thread, seconds: env.HANG_SECONDS, jobs: this.#standing() },
@@ -121,7 +132,7 @@ export class Generation implements Part {
       redis: commandsOf(deps.connection),
       workerId: this.#workerId,
       version: packageJson.version,
-      cards: engine.cards,
+      engine,
       away,
       throughput: this.#throughput,
       engineMeter,
@@ -135,7 +146,7 @@ export class Generation implements Part {
       throughput: this.#throughput,
       engine,
       away,
-      served: new Map(engine.cards.map(({ id, fingerprint }) => [id, fingerprint])),
+      served: this.#served(),
       isPaused: () => this.#isDraining || deps.clock.problem !== null,
       attemptsMax: this.#env.ATTEMPTS_MAX,
       slots: this.#slots,
@@ -152,6 +163,7 @@ export class Generation implements Part {
 
   close(): Promise<unknown> {
     this.#isClosed = true;
+    this.#manifest.close();
     for (const stop of this.#stops) stop();
     return Promise.all(this.#consumers.map((jobs) => jobs.close()));
   }
@@ -165,6 +177,17 @@ export class Generation implements Part {
     }, ENGINE_CLOSE_MS);
     await this.#started.engine.close();
     clearTimeout(hung);
+  }
+
+  /** Serves the ensembles that the engine has now. Resolves when no job of another one runs. */
+  #serve(): Promise<unknown> {
+    const served = this.#served();
+    this.#started.metrics.setModels(this.#started.engine.cards);
+    return Promise.all(this.#consumers.map((jobs) => jobs.serve(served)));
+  }
+
+  #served(): ReadonlyMap<string, string> {
+    return new Map(this.#started.engine.cards.map(({ id, fingerprint }) => [id, fingerprint]));
   }
 
   #standing() {

@@ -56,6 +56,7 @@ const SIDE_RULES: readonly SideRule[] = [
     allowed: [
       "worker/engine",
       "worker/engine-client/messages.ts",
+      "worker/engine-client/change-messages.ts",
       "worker/engine-client/loading-progress.ts",
     ],
     reason: "the engine's thread shares with the main thread only the messages between them",

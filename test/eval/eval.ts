@@ -6,7 +6,7 @@ import { existsSync, realpathSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../worker/engine/model/load-ensembles.ts";
 import { readManifest, type EnsembleEntry } from "../../worker/engine/model/manifest.ts";
 import { complete } from "./complete.ts";
 import { bootstrapInterval, percentTrue, wilsonInterval, type Interval } from "./statistics.ts";

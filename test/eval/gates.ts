@@ -5,7 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../worker/engine/model/load-ensembles.ts";
 import { readManifest } from "../../worker/engine/model/manifest.ts";
 import { complete } from "./complete.ts";
 import { percentTrue, wilsonInterval, type Interval } from "./statistics.ts";

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../worker/engine/model/load-ensembles.ts";
 import { readManifest } from "../../worker/engine/model/manifest.ts";
 import { answerAll } from "../eval/answer.ts";
 import { measure, measureUnlabelled } from "./measure.ts";

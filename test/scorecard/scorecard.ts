@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { loadEnsembles } from "../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../worker/engine/model/load-ensembles.ts";
 import { DTYPES, type Dtype } from "../../worker/engine/model/graph-files.ts";
 import { isRemote, readManifest, type EnsembleEntry } from "../../worker/engine/model/manifest.ts";
 import { measure, measureUnlabelled, type Systems } from "./measure.ts";

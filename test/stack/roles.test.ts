@@ -1,13 +1,16 @@
 /** Roles of worker processes: without models time still counts, and a crash of the engine ends nothing else. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { freePort } from "../../infra/stack/port.ts";
 import { Child } from "../../infra/stack/process.ts";
 import { startRedis } from "../../infra/stack/redis.ts";
+import type { Model } from "../../shared/api/models.ts";
 import { sendHeartbeat } from "../../shared/workers/registry.ts";
+import { adapterFolder } from "../support/adapters.ts";
 import { startReceiver } from "../support/receiver.ts";
 import { startRedisProxy } from "../support/redis-proxy.ts";
+import { folderOf } from "../support/tokenizers.ts";
 import {
   allEvents,
   countingFrom,
@@ -111,6 +114,56 @@ test("when the generating process crashes, another one continues its jobs, and t
   await expect.poll(() => exists(generating!), { timeout: DEADLINE_MS }).toBe(false);
   expect(tokenIds(tokens.events).length).toBeLessThan(400);
   await client.cancel(next.id);
+});
+
+test("a worker follows its manifest: an adapter appears and goes, while a job runs on as if alone", async () => {
+  const { client } = stack;
+  const models = join(import.meta.dirname, "../../infra/models");
+  const adapter = adapterFolder({ modules: { lm_head: [64, 2_048] } });
+  const path = (name: string) => ({ path: join(models, name) });
+  const entry = (id: string, changes: object = {}) => ({
+    id,
+    base: path("base"),
+    expert: path("atlas-expert"),
+    antiexpert: path("antiexpert"),
+    ...changes,
+  });
+  const file = join(
+    folderOf({ "ensembles.json": { ensembles: [entry("atlas-qa")] } }),
+    "ensembles.json",
+  );
+  const write = (...ensembles: object[]) => writeFileSync(file, JSON.stringify({ ensembles }));
+  const served = async () => {
+    const { data } = (await (await client.request("/v1/models")).json()) as { data: Model[] };
+    return data.filter(({ workers }) => workers > 0).map(({ id }) => id);
+  };
+  const worker = await stack.startWorker({ TRIMTAB_MODELS: file, LOG_LEVEL: "info" });
+  const logs = (text: string) =>
+    expect.poll(() => worker.child.output, { timeout: DEADLINE_MS }).toContain(text);
+  const input = { ...LONG_JOB, max_tokens: 400 };
+  const undisturbed = await runToEnd(client, input);
+  const { id } = await client.submit(input);
+  const reader = new EventReader(client, id);
+  await reader.hasTokens(5);
+  write(entry("atlas-qa"), entry("adapted", { expert: { adapter } }));
+  worker.child.kill("SIGHUP");
+  await logs("The worker follows the changed manifest");
+  await expect.poll(served, { timeout: DEADLINE_MS }).toEqual(["adapted", "atlas-qa"]);
+  const { output } = await runToEnd(client, { ...SHORT_JOB, model: "adapted" });
+  expect(output.text).not.toBe((await runToEnd(client, SHORT_JOB)).output.text);
+  expect(textOf(await reader.ended)).toBe(undisturbed.output.text);
+
+  write(entry("atlas-qa", { alpha: 0.5 }));
+  await logs("Ensemble atlas-qa: restart needed, because alpha changed");
+  expect(await served()).toEqual(["adapted", "atlas-qa"]);
+  // No signal: the change of the file is enough.
+  write(entry("atlas-qa"));
+  await expect.poll(served, { timeout: DEADLINE_MS }).toEqual(["atlas-qa"]);
+  const waiting = await client.submit({ ...SHORT_JOB, model: "adapted" });
+  await runToEnd(client, SHORT_JOB);
+  expect((await client.read(waiting.id)).state).toBe("queued");
+  await client.cancel(waiting.id);
+  await worker.stop();
 });
 
 test("a model that cannot be loaded ends the worker with the reason", async () => {

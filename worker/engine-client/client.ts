@@ -27,6 +27,7 @@ import {
   type ToEngine,
   type ToPrepare,
 } from "./messages.ts";
+import { EnsembleChanges } from "./ensemble-changes.ts";
 import type { LoadingProgress } from "./loading-progress.ts";
 import { ProgressWatch } from "./progress-watch.ts";
 
@@ -55,8 +56,8 @@ export interface RunOptions {
 }
 
 export class EngineClient {
-  /** The ensembles that the engine serves. */
-  readonly cards: readonly ModelCard[];
+  /** Changes which ensembles are served. */
+  readonly changes: EnsembleChanges;
   /** Why a model runs slower than it could; empty if none does. */
   readonly warnings: readonly string[];
   #bases: readonly RemoteBaseState[];
@@ -73,7 +74,7 @@ export class EngineClient {
     { cards, warnings, bases }: FromEngine & { type: "ready" },
   ) {
     this.#threads = threads;
-    this.cards = cards;
+    this.changes = new EnsembleChanges(threads, cards);
     this.warnings = warnings;
     this.#bases = bases;
     threads.prepare.on("message", (message: FromPrepare) => {
@@ -93,6 +94,11 @@ export class EngineClient {
         this.onBases(message.bases);
       }
     });
+  }
+
+  /** The ensembles that the engine serves. */
+  get cards(): readonly ModelCard[] {
+    return this.changes.cards;
   }
 
   /** The bases that other servers run. */

@@ -9,6 +9,7 @@ import type { Generation } from "../../shared/jobs/record.ts";
 import type { ModelCard } from "../../shared/workers/model-card.ts";
 import type { TokenizerAnswer, TokenizerRequest } from "../../shared/workers/tokenizer-requests.ts";
 import type { TokenDetail } from "../../shared/api/token-details.ts";
+import type * as Change from "./change-messages.ts";
 import type { LoadingProgress } from "./loading-progress.ts";
 
 /** The execution provider of onnxruntime that runs the graphs. */
@@ -68,6 +69,8 @@ export type ToPrepare =
   | TokenizeRequest
   /** Drops a generation that is not prepared yet. */
   | { readonly type: "drop"; readonly run: number }
+  | { readonly type: "readManifest" }
+  | Change.RemoveEnsembles
   | { readonly type: "exit" };
 
 /** Token ids in shared memory: they are not copied from thread to thread. */
@@ -104,6 +107,8 @@ export type FromPrepare =
   /** With the reasons why a worker runs slower than it could. */
   | { readonly type: "ready"; readonly warnings: readonly string[] }
   | { readonly type: "startFailed"; readonly reason: string }
+  | Change.ManifestRead
+  | Change.ManifestRefused
   | { readonly type: "prepared"; readonly run: number; readonly prepared: PreparedGeneration }
   | { readonly type: "tokenized"; readonly run: number; readonly answer: TokenizerAnswer }
   | {
@@ -123,6 +128,8 @@ export interface StartRequest extends RunRequest {
 
 export type ToEngine =
   | StartRequest
+  | Change.AddEnsembles
+  | Change.RemoveEnsembles
   | { readonly type: "stop"; readonly run: number }
   | { readonly type: "exit" };
 
@@ -284,6 +291,8 @@ export type FromEngine =
       readonly warnings: readonly string[];
       readonly bases: readonly RemoteBaseState[];
     }
+  | Change.EnsemblesChanged
+  | Change.ChangeFailed
   /** A base can be used again, or cannot any more, or its server has answered an error. */
   | { readonly type: "bases"; readonly bases: readonly RemoteBaseState[] }
   | { readonly type: "startFailed"; readonly reason: string }

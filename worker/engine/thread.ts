@@ -15,8 +15,9 @@ import type { ModelCard } from "../../shared/workers/model-card.ts";
 import { Output } from "./decode/output.ts";
 import { Sampler } from "./decode/sampler.ts";
 import { fitToBudget, jobTokensMax } from "./cache-budget.ts";
-import { loadEnsembles, type Ensemble } from "./model/ensemble.ts";
-import { readManifest } from "./model/manifest.ts";
+import type { Ensemble } from "./model/ensemble.ts";
+import { LoadedEnsembles } from "./model/load-ensembles.ts";
+import { readManifest, type EnsembleEntry } from "./model/manifest.ts";
 import type { SteeredModels } from "./loop/model-set.ts";
 import { PrefixCache } from "./decoder/prefix-cache.ts";
 import { RemoteDecoder } from "./remote/remote-decoder.ts";
@@ -60,17 +61,23 @@ function sendEvent(run: number, event: RunEvent): void {
 }
 
 try {
-  const ensembles = await loadEnsembles(readManifest(manifestFile), {
+  const loaded = await LoadedEnsembles.load(readManifest(manifestFile), {
     ...options,
     onProgress: (progress) => send({ type: "loading", progress }),
   });
+  const { ensembles } = loaded;
   const prefixCache = new PrefixCache(prefixBytesMax);
   const stats = new StatsCollector();
   const scheduler = new Scheduler(cacheBytesMax, prefixCache, (ms) => stats.recordStep(ms));
   const tasks = new Map<number, Task>();
+  let changes = Promise.resolve();
   port.on("message", (message: ToEngine) => {
     // A message is handled between two model runs. Ending the thread during a run would abort the process.
-    if (message.type === "exit") process.exit();
+    if (message.type === "exit") return void loaded.close().finally(() => process.exit());
+    if (message.type === "add" || message.type === "remove") {
+      changes = changes.then(() => change(loaded, message)).then(send);
+      return;
+    }
     const { run } = message;
     if (message.type === "stop") {
       const running = tasks.get(run);
@@ -86,9 +93,10 @@ try {
     tasks.set(run, task);
     scheduler.submit(task);
   });
-  const loaded = [...ensembles.values()];
+  const atStart = [...ensembles.values()];
+  // Ensembles that are added later have no others.
   const decoders = new Set(
-    loaded.flatMap(({ models: { base, expert, antiexpert } }) => [base, expert, antiexpert]),
+    atStart.flatMap(({ models: { base, expert, antiexpert } }) => [base, expert, antiexpert]),
   );
   const sendStats = () =>
     send({
@@ -102,21 +110,40 @@ try {
       },
     });
   setInterval(sendStats, STATS_INTERVAL_MS);
-  for (const { remoteBase } of loaded) {
-    if (remoteBase) remoteBase.onChange = () => send({ type: "bases", bases: remoteBases(loaded) });
+  const bases = () => remoteBases([...ensembles.values()]);
+  for (const { remoteBase } of atStart) {
+    if (remoteBase) remoteBase.onChange = () => send({ type: "bases", bases: bases() });
   }
-  const cards = loaded.map(({ card, models }) => ({
+  send({ type: "ready", ...cardsOf(atStart), bases: bases() });
+} catch (error) {
+  send({ type: "startFailed", reason: errorMessage(error) });
+}
+
+/** Cards of ensembles, and the reasons why a model runs slower or a job is shorter than it could be. */
+function cardsOf(ensembles: readonly Ensemble[]) {
+  const cards = ensembles.map(({ card, models }) => ({
     ...card,
     jobTokensMax: jobTokensMax(models, card.contextTokens, cacheBytesMax),
   }));
-  send({
-    type: "ready",
-    cards,
-    warnings: [...loaded.flatMap(({ warnings }) => warnings), ...cards.flatMap(budgetWarning)],
-    bases: remoteBases(loaded),
-  });
-} catch (error) {
-  send({ type: "startFailed", reason: errorMessage(error) });
+  const warnings = ensembles.flatMap((ensemble) => ensemble.warnings);
+  return { cards, warnings: [...warnings, ...cards.flatMap(budgetWarning)] };
+}
+
+/** Adds or removes ensembles. Sequences go on meanwhile. */
+async function change(
+  loaded: LoadedEnsembles,
+  message: ToEngine & { type: "add" | "remove" },
+): Promise<FromEngine> {
+  try {
+    if (message.type === "remove") {
+      await loaded.remove(message.ids);
+      return { type: "changed", cards: [], warnings: [] };
+    }
+    const entries = JSON.parse(message.entries) as EnsembleEntry[];
+    return { type: "changed", ...cardsOf(await loaded.add(entries)) };
+  } catch (error) {
+    return { type: "changeFailed", reason: errorMessage(error) };
+  }
 }
 
 function budgetWarning({ id, contextTokens, jobTokensMax }: ModelCard): string[] {

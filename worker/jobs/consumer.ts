@@ -15,6 +15,7 @@ import type { WebhookPublisher } from "../../shared/webhooks/publisher.ts";
 import { fenceOf } from "../../shared/jobs/fence.ts";
 import { JobLeases, type ClaimedJob } from "../../shared/jobs/leases.ts";
 import type { JobRecord } from "../../shared/jobs/record.ts";
+import { modelsOfLane } from "../../shared/queue/lanes.ts";
 import { LANES_KEY, LEASE_GROUPS_KEY, SIGNALS_CHANNEL } from "../../shared/redis/keys.ts";
 import type { RedisClient } from "../../shared/redis/client.ts";
 import { commandsOf, tagOf, withTag } from "../../shared/redis/tags.ts";
@@ -75,7 +76,9 @@ export class JobConsumer {
   readonly #subscriber: Redis;
   readonly #subscribed: Promise<unknown>;
   readonly #running: RunningJobs;
-  readonly #ends = new Set<Promise<void>>();
+  /** The ends of the running jobs, and their lanes. */
+  readonly #ends = new Map<Promise<void>, string>();
+  #taking: Promise<unknown> = Promise.resolve();
   /** Jobs of a newer release that were reported. */
   readonly #newerIds = new Set<string>();
   readonly #slotUser: SlotUser;
@@ -129,12 +132,26 @@ export class JobConsumer {
     await this.#subscribed;
   }
 
+  /**
+   * Changes which ensembles are served, and resolves when no job of another one runs here any more.
+   * @param served as `JobConsumerDeps.served`
+   */
+  async serve(served: ReadonlyMap<string, string>): Promise<void> {
+    this.#lanes.serve(served);
+    this.#wake.resolve();
+    // A job may be claimed by an order that is on its way.
+    await this.#taking.catch(() => {});
+    const isServed = (lane: string) => modelsOfLane(lane).every((id) => served.has(id));
+    const others = [...this.#ends].filter(([, lane]) => !isServed(lane));
+    await Promise.all(others.map(([end]) => end));
+  }
+
   /** Takes no more jobs, and resolves when the running ones have ended. */
   async close(): Promise<void> {
     this.#isClosing = true;
     this.#wake.resolve();
     await this.#loop;
-    await Promise.all(this.#ends);
+    await Promise.all(this.#ends.keys());
     this.#running.stopRenewing();
     this.#subscriber.disconnect();
   }
@@ -155,7 +172,9 @@ export class JobConsumer {
   async #takeJobs(): Promise<void> {
     while (!this.#isClosing) {
       this.#wake = Promise.withResolvers();
-      const waitMs = await this.#takeJob().catch((error: unknown) => {
+      const taking = this.#takeJob();
+      this.#taking = taking;
+      const waitMs = await taking.catch((error: unknown) => {
         this.#deps.log.warn({ err: error }, "Could not take a job");
         return RETRY_MS;
       });
@@ -237,7 +256,7 @@ export class JobConsumer {
       this.#ends.delete(end);
       this.#wake.resolve();
     });
-    this.#ends.add(end);
+    this.#ends.set(end, claim.record.lane);
   }
 
   /** Runs an attempt. It never rejects: a job whose run throws is given up, and fails if that happens too often. */

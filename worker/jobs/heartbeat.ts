@@ -9,6 +9,7 @@ import {
   sendHeartbeat,
   type HeartbeatReply,
 } from "../../shared/workers/registry.ts";
+import type { EngineClient } from "../engine-client/client.ts";
 import type { WatchedClock } from "../redis/clock.ts";
 import { repeat } from "../redis/repeat.ts";
 import type { AwayModels } from "./away-models.ts";
@@ -20,7 +21,8 @@ export interface HeartbeatDeps {
   /** Names this worker in Redis. */
   readonly workerId: string;
   readonly version: string;
-  readonly cards: readonly ModelCard[];
+  /** What the worker serves; it may change. */
+  readonly engine: Pick<EngineClient, "cards">;
   readonly away: Pick<AwayModels, "reasons" | "remote">;
   readonly throughput: Pick<ThroughputMeter, "report">;
   readonly engineMeter: Pick<EngineMeter, "report">;
@@ -36,12 +38,15 @@ export interface HeartbeatDeps {
  */
 export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
   const { redis, workerId, version, throughput, log } = deps;
-  let cards: readonly ModelCard[] | null = null;
+  const cards = new Map<ModelCard, ModelCard>();
   let last: HeartbeatReply | null = null;
   const warned = new Set<string>();
   const send = async () => {
-    cards ??= await Promise.all(deps.cards.map((card) => withFirstTime(deps, card)));
-    const models = deps.cards.map(({ id, fingerprint, reproducible, jobTokensMax }) => {
+    const served = deps.engine.cards;
+    for (const card of served) {
+      if (!cards.has(card)) cards.set(card, await withFirstTime(deps, card));
+    }
+    const models = served.map(({ id, fingerprint, reproducible, jobTokensMax }) => {
       const away = deps.away.reasons.get(id);
       const isRemote = deps.away.remote.has(id);
       return {
@@ -62,7 +67,8 @@ export async function startHeartbeat(deps: HeartbeatDeps): Promise<() => void> {
       models,
       ...(problem !== null && { problem }),
     };
-    const reply = await sendHeartbeat(redis, workerId, report, cards, last);
+    const shown = served.map((card) => cards.get(card)!);
+    const reply = await sendHeartbeat(redis, workerId, report, shown, last);
     if (reply.isDraining && last?.isDraining !== true) deps.onDrain();
     last = reply;
     const differing = [

@@ -9,7 +9,7 @@ import { laneOfGroup, modelsOfLane, serveLane, type ServedLane } from "../../sha
 const COMBINED_MAX = 64;
 
 export class LaneRotation {
-  readonly #served: ReadonlyMap<string, string>;
+  #served: ReadonlyMap<string, string>;
   /** Least recently served first. */
   #single: ServedLane[];
   #combined: ServedLane[] = [];
@@ -19,6 +19,18 @@ export class LaneRotation {
   constructor(served: ReadonlyMap<string, string>) {
     this.#served = served;
     this.#single = Array.from(served, ([lane, fingerprint]) => ({ lane, fingerprint }));
+  }
+
+  /** Changes which ensembles are served. Lanes of several ensembles are found again at the next refresh. */
+  serve(served: ReadonlyMap<string, string>): void {
+    const known = new Set(this.#single.map(({ lane }) => lane));
+    const added = [...served].filter(([lane]) => !known.has(lane));
+    this.#served = served;
+    this.#single = [
+      ...added.map(([lane, fingerprint]) => ({ lane, fingerprint })),
+      ...this.#single.filter(({ lane }) => served.has(lane)),
+    ];
+    this.#combined = [];
   }
 
   /** The lanes to take from, in this order. @param away models that cannot be served now */

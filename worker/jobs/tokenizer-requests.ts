@@ -34,7 +34,6 @@ export interface TokenizerRequestsDeps {
 export class TokenizerRequests {
   readonly #deps: TokenizerRequestsDeps;
   readonly #redis: RedisClient;
-  readonly #models: readonly string[];
   readonly #subscriber: Redis;
   readonly #poll: NodeJS.Timeout;
   /** Models and lanes that may have waiting requests. */
@@ -46,13 +45,12 @@ export class TokenizerRequests {
   constructor(deps: TokenizerRequestsDeps) {
     this.#deps = deps;
     this.#redis = commandsOf(deps.connection);
-    this.#models = deps.engine.cards.map(({ id }) => id);
     this.#subscriber = duplicateConnection(deps.connection, deps.log);
     this.#subscriber.on("message", (_, lane) => {
       if (this.#serves(lane)) this.#look([lane]);
     });
     this.#subscriber.subscribe(withTag(TOKENIZER_CHANNEL, tagOf(deps.connection))).catch(() => {});
-    this.#poll = setInterval(() => this.#look(this.#models), POLL_MS);
+    this.#poll = setInterval(() => this.#look(this.#models()), POLL_MS);
   }
 
   /** Takes no more requests. Those that were taken get no answer if the process ends before. */
@@ -63,7 +61,12 @@ export class TokenizerRequests {
   }
 
   #serves(lane: string): boolean {
-    return !isNewerLane(lane) && modelsOfLane(lane).every((id) => this.#models.includes(id));
+    const models = this.#models();
+    return !isNewerLane(lane) && modelsOfLane(lane).every((id) => models.includes(id));
+  }
+
+  #models(): string[] {
+    return this.#deps.engine.cards.map(({ id }) => id);
   }
 
   #look(lanes: readonly string[]): void {

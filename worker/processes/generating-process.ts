@@ -7,6 +7,7 @@ import { fork, type ChildProcess } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
 import { CANNOT_START, type Answer, type ProcessState, type Question } from "./messages.ts";
+import { endsOnHangup } from "./stop-signal.ts";
 
 /** Pause before the second restart in a row; it doubles with each further one, up to the maximum. The first is at once. */
 const RESTART_MS = 1_000;
@@ -58,6 +59,11 @@ export class GeneratingProcess {
   constructor(options: GeneratingProcessOptions) {
     this.#options = options;
     this.#child = this.#start();
+    if (!endsOnHangup()) {
+      process.on("SIGHUP", () => {
+        if (this.#hasAnswered) this.#child.kill("SIGHUP");
+      });
+    }
     this.#watch = setInterval(() => this.#killIfHung(), QUESTION_MS).unref();
   }
 

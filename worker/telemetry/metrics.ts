@@ -25,6 +25,7 @@ const QUEUE_BUCKETS_SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 1_80
  */
 const MODEL = ["model", "base"];
 const BASE_CHARS = 12;
+const MANIFEST_RESULTS = ["applied", "unchanged", "refused", "failed"] as const;
 const DELIVERY_STATES: readonly DeliveryState[] = ["delivered", "pending", "failed"];
 
 /** Shown by `trimtab_build_info`. */
@@ -135,6 +136,11 @@ export class Metrics {
     ...MODEL,
     "role",
   );
+  readonly #manifestReads = this.#counter(
+    "manifest_reads_total",
+    "Times that the manifest was read again while the worker ran, by result: applied, unchanged, refused (it is wrong or needs a restart), failed (an adapter could not be loaded)",
+    "result",
+  );
   readonly #slots = this.#gauge("slots", "Jobs that this worker can run at the same time");
   readonly #cacheBytesMax = this.#gauge(
     "kv_cache_bytes_max",
@@ -190,6 +196,7 @@ export class Metrics {
     });
     buildInfo.set({ version, commit, node: process.versions.node }, 1);
     for (const state of DELIVERY_STATES) this.#webhookAttempts.inc({ state }, 0);
+    for (const result of MANIFEST_RESULTS) this.#manifestReads.inc({ result }, 0);
   }
 
   /** Sets the models that this worker serves. Their counters exist from then on, so that the first increase is seen. */
@@ -212,6 +219,11 @@ export class Metrics {
         histogram.zero(labels);
       }
     }
+  }
+
+  /** The manifest was read again while the worker ran. */
+  manifestRead(result: (typeof MANIFEST_RESULTS)[number]): void {
+    this.#manifestReads.inc({ result });
   }
 
   /** Sets which of the models with a remote base can be used now. */

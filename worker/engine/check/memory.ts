@@ -4,8 +4,9 @@ import { stackedValues } from "../graph/adapter-columns.ts";
 import type { AdapterSizes } from "../graph/adapter-targets.ts";
 import { checkAdapters } from "../model/lora-adapter.ts";
 import { ROLES, type PerRole } from "../model/ensemble-tokenizers.ts";
+import { adapterMemory, graphMemory } from "../model/memory-need.ts";
 import type { SharedTokenizers } from "../model/tokenizer.ts";
-import type { EnsembleReport, GraphReport, MemoryReport, ModelReport, Problem } from "./report.ts";
+import type { EnsembleReport, MemoryReport, ModelReport, Problem } from "./report.ts";
 
 /** A worker's settings, and the machine. */
 export interface Resources {
@@ -21,16 +22,6 @@ export interface Resources {
 }
 
 const MIB = 2 ** 20;
-/** Resident memory of a model by the size of its files: 1,310 MiB for 739 MiB of 4-bit weights. */
-const WEIGHTS_FACTOR = 1.8;
-/** Peak memory of weights in bfloat16 by their bytes: while a graph loads, the file is mapped, and they are there as float32. */
-const BFLOAT16_FACTOR = 3;
-/**
- * Peak memory of adapters by the values of their stacked matrices as float32: 4.4 to 4.9 times while a worker starts (its matrices, the stacked ones, the
- * encoded graph, onnxruntime's copy and its packed one), 1.1 to 1.5 times afterwards.
- */
-const ADAPTER_FACTOR = 5;
-const FLOAT_BYTES = 4;
 /** Heap of a tokenizer for each token of its vocabulary: 142 MiB for 262,144. The engine and the prepare thread have one each. */
 const TOKENIZER_BYTES = 2 * 568;
 /** Tokens of a cache are allocated in blocks of this many (decoder/kv-cache.ts). */
@@ -45,14 +36,14 @@ export function checkMemory(
   let caches = 0;
   for (const { models, contextTokens } of ensembles) {
     for (const { graph } of ROLES.map((role) => models[role])) {
-      if (graph) graphs.set(graph.file, memoryOf(graph));
+      if (graph) graphs.set(graph.file, graphMemory(graph));
     }
     const perToken = bytesPerToken(models) ?? 0;
     const tokens = contextTokens ?? Number.MAX_SAFE_INTEGER;
     caches = Math.max(caches, slots * tokens * perToken);
   }
   const { values, problems } = adapterValues(ensembles);
-  const adapters = values * FLOAT_BYTES * ADAPTER_FACTOR;
+  const adapters = adapterMemory(values);
   const weights = Math.ceil([...graphs.values()].reduce((sum, each) => sum + each, adapters));
   const vocabularies = [...shared.values()].map((tokenizer) => tokenizer.get_vocab(true).size);
   const tokenizers = vocabularies.reduce((sum, size) => sum + size * TOKENIZER_BYTES, 0);
@@ -65,9 +56,6 @@ export function checkMemory(
   problems.push({ severity: "error", ensemble: null, role: null, message });
   return { memory, problems };
 }
-
-const memoryOf = ({ bytes, bfloat16Bytes }: GraphReport) =>
-  (bytes - bfloat16Bytes) * WEIGHTS_FACTOR + bfloat16Bytes * BFLOAT16_FACTOR;
 
 /** The values in the stacked matrices of all adapters, each once in each graph, and the adapters with which a graph has too many. */
 function adapterValues(ensembles: readonly EnsembleReport[]): {

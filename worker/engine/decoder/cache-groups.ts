@@ -95,3 +95,6 @@ function cheapest(rows: readonly EqualRows[], bytes: TokenBytes, passBytes: numb
   for (let end = rows.length; end > 0; end = best[end]!.first) sizes.push(best[end]!.size);
   return sizes.toReversed();
 }
+
+/** Slot capacity doubles, because each growth copies all slots. */
+export const roundUpSlots = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));

@@ -5,6 +5,7 @@
  * needs a prepared graph (../graph).
  */
 import type { InferenceSession, Tensor } from "../onnxruntime/onnxruntime.ts";
+import type { GraphSession } from "./session.ts";
 import {
   bytesPerToken,
   LOGITS,
@@ -44,8 +45,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly hasExactRows: boolean;
   readonly kvRows;
   readonly scoreAll: Decoder<Slot>["scoreAll"];
-  readonly #session: InferenceSession;
-  readonly #io: GraphIo;
+  #session: GraphSession;
+  #io: GraphIo;
+  #lastRun: Promise<unknown> = Promise.resolve();
   /** `past_key_values.*` input -> output with the new tokens' keys or values. */
   readonly #newKvOutputs: ReadonlyMap<string, string>;
   readonly #newKvOutputNames: readonly string[];
@@ -54,6 +56,8 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly #contextTokens: number;
   /** The adapters of open sequences that use one. */
   readonly #adapters = new Map<Slot, number>();
+  /** Number of an adapter -> its index in the graph. */
+  #adapterIndexes: ReadonlyMap<number, number> | null = null;
 
   /**
    * @param session of a prepared graph
@@ -61,7 +65,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
    * @param weightBytes of the graph's files
    */
   constructor(
-    session: InferenceSession,
+    session: GraphSession,
     io: GraphIo,
     { hasExactRows, contextTokens, weightBytes, attentionHeads }: DecoderFacts,
   ) {
@@ -113,7 +117,33 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     this.#cache.reserve(tokens, slot);
   }
 
-  /** @param adapter index of one of the graph's adapters; absent for none */
+  /**
+   * Goes on with another session of the same graph, which has other adapters. Open sequences keep their caches and adapters, and a run that
+   * has begun ends with the session before.
+   * @param session on another thread
+   * @param adapterIndexes number of each adapter -> its index in the graph; those of open sequences are among them
+   */
+  async replaceSession(
+    session: GraphSession,
+    adapterIndexes: ReadonlyMap<number, number>,
+  ): Promise<void> {
+    const before = this.#session;
+    this.#io = this.#io.withSession(session);
+    this.#session = session;
+    this.#adapterIndexes = adapterIndexes;
+    this.#cache.share();
+    await this.#lastRun.catch(() => {});
+    await before.release();
+  }
+
+  /** Ends the thread of a session that has one. */
+  async closeThread(): Promise<void> {
+    if (this.#adapterIndexes === null) return;
+    await this.#lastRun.catch(() => {});
+    await this.#session.release();
+  }
+
+  /** @param adapter number of one of the graph's adapters: its index when the graph was loaded; absent for none */
   open(adapter?: number): Slot {
     const slot = this.#cache.open();
     if (adapter !== undefined) this.#adapters.set(slot, adapter);
@@ -257,7 +287,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   };
 
   #row(slot: Slot, ids: readonly number[]): RunRow {
-    return { ids, pastTokens: slot.length, adapter: this.#adapters.get(slot) };
+    const adapter = this.#adapters.get(slot);
+    const index = adapter === undefined ? adapter : (this.#adapterIndexes?.get(adapter) ?? adapter);
+    return { ids, pastTokens: slot.length, adapter: index };
   }
 
   /**
@@ -274,7 +306,9 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     const { tensors, width } = cache.tensors(rangeOf(slots).first, rows.length, shown);
     const feeds = { ...tensors, ...this.#io.feeds(rows, width, Math.max(1, logitsCount)) };
     const fetches = logitsCount > 0 ? [LOGITS, ...this.#newKvOutputNames] : this.#newKvOutputNames;
-    return this.#cache.during(() => this.#session.run(feeds, fetches));
+    const run = this.#cache.during(() => this.#session.run(feeds, fetches));
+    this.#lastRun = run;
+    return run;
   }
 
   /** @param from the slot's row in a batch with `width` new tokens, of which it has `count` */

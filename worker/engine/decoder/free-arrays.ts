@@ -9,6 +9,17 @@ export class FreeArrays {
   /** The arrays of one cache each, those that have been free for the longest time first. */
   readonly #blocks: (readonly CacheValues[])[] = [];
   #runs = 0;
+  #isShared = false;
+
+  /** Whether the caches have memory that other threads can use too. Copies between such arrays take twice as long. */
+  get isShared(): boolean {
+    return this.#isShared;
+  }
+
+  share(): void {
+    this.#isShared = true;
+    this.#blocks.length = 0;
+  }
 
   get bytes(): number {
     return this.#blocks.reduce((sum, block) => sum + bytesOf(block), 0);
@@ -28,8 +39,11 @@ export class FreeArrays {
 
   /** Takes over the arrays of a cache, in order of the graph's inputs. */
   give(block: readonly CacheValues[]): void {
+    const isShared = block[0]?.buffer instanceof SharedArrayBuffer;
     // A run that has begun may still read them.
-    if (this.#runs === 0 && bytesOf(block) > 0) this.#blocks.push(block);
+    if (this.#runs === 0 && bytesOf(block) > 0 && isShared === this.#isShared) {
+      this.#blocks.push(block);
+    }
   }
 
   /** Drops arrays until the others have at most this many bytes. */

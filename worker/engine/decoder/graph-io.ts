@@ -37,7 +37,7 @@ export function hasStandardLayout({ emptyShape }: PastInput): boolean {
 }
 
 /** Keys or values in a cache. */
-export type CacheValues = Float32Array<ArrayBuffer> | Float16Array<ArrayBuffer>;
+export type CacheValues = Float32Array | Float16Array;
 
 /** Differences between the KV cache of a prepared graph and that of the exported graph. */
 export interface PreparedLayout {
@@ -79,20 +79,31 @@ export const SUPPORTED_INPUTS = new Set([
 ]);
 const SUPPORTED_TYPES = new Set<string>(["int64", "int32", "bool", "float32"]);
 
+/** What of a session says how its graph is fed. */
+export type SessionMetadata = Pick<
+  InferenceSession,
+  "inputMetadata" | "outputMetadata" | "outputNames"
+>;
+
 export class GraphIo {
   readonly pastInputs: readonly PastInput[];
   readonly alignment: Alignment;
   /** Number of logits for each token; null if the graph does not declare it. */
   readonly logitsWidth: number | null;
   readonly #inputs: ReadonlyMap<string, Metadata>;
+  readonly #cacheShape: CacheShape;
+  readonly #layout: PreparedLayout;
 
   /** @throws Error with the reason if the graph is not a decoder with a KV cache and known inputs */
   constructor(
-    session: InferenceSession,
+    session: SessionMetadata,
     cacheShape: CacheShape,
-    { newKvOutputs, alignment }: PreparedLayout = EXPORTED_LAYOUT,
+    layout: PreparedLayout = EXPORTED_LAYOUT,
   ) {
+    const { newKvOutputs, alignment } = layout;
     this.alignment = alignment;
+    this.#cacheShape = cacheShape;
+    this.#layout = layout;
     const inputs = session.inputMetadata.filter((input) => input.isTensor);
     this.#inputs = new Map(inputs.map((input) => [input.name, input]));
     this.pastInputs = inputs
@@ -119,6 +130,11 @@ export class GraphIo {
       const list = unknown.map(({ name, type }) => `${name} (${type})`).join(", ");
       throw new Error(`The graph has inputs that are not supported: ${list}`);
     }
+  }
+
+  /** The same for a session of this graph with other adapters. */
+  withSession(session: SessionMetadata): GraphIo {
+    return new GraphIo(session, this.#cacheShape, this.#layout);
   }
 
   hasInput(input: string): boolean {
@@ -214,7 +230,11 @@ export function bytesPerToken(pastInputs: readonly PastInput[]): number {
  */
 export function cacheTensor(data: CacheValues, shape: readonly number[]): Tensor {
   if (data instanceof Float32Array) return new Tensor("float32", data, shape);
-  const bits = new Uint16Array(data.buffer, data.byteOffset, data.length);
+  return float16Tensor(new Uint16Array(data.buffer, data.byteOffset, data.length), shape);
+}
+
+/** @param bits the values as 16-bit integers */
+export function float16Tensor(bits: Uint16Array, shape: readonly number[]): Tensor {
   return Object.defineProperty(new Tensor("float16", bits, shape), "data", { value: bits });
 }
 
@@ -237,7 +257,7 @@ export function logitsRow(logits: Tensor, row: number): Float32Array {
   throw new Error(`Logits of type ${logits.type} are not supported`);
 }
 
-function presentOutputName(name: string, session: InferenceSession): string {
+function presentOutputName(name: string, session: SessionMetadata): string {
   const suffix = name.slice(PAST.length);
   const present = [`present.${suffix}`, `present_key_values.${suffix}`].find((candidate) =>
     session.outputNames.includes(candidate),

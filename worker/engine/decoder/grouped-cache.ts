@@ -8,10 +8,16 @@
  * Rectangles hold more than the tokens of their sequences. `limit` bounds that: sequences are admitted for the smallest rectangles
  * (`bytesFor`), and as long as others have not grown to their limits, what is left is used for fewer runs.
  */
-import { bytesOfGroups, divideRows, rectangleBytes, type TokenBytes } from "./cache-groups.ts";
+import {
+  bytesOfGroups,
+  divideRows,
+  rectangleBytes,
+  roundUpSlots,
+  type TokenBytes,
+} from "./cache-groups.ts";
 import { FreeArrays } from "./free-arrays.ts";
 import type { Alignment, PastInput } from "./graph-io.ts";
-import { KvCache, roundUpSlots, type Slot } from "./kv-cache.ts";
+import { KvCache, type Slot } from "./kv-cache.ts";
 
 /** A copied byte takes as long as this many bytes of a run: it is read and written, mostly into new memory. */
 const COPY_PRICE = 4;
@@ -71,6 +77,13 @@ export class GroupedCache {
 
   get freeBytes(): number {
     return this.#freeArrays.bytes;
+  }
+
+  /** From now on the caches are in memory that other threads can use too. */
+  share(): void {
+    if (this.#freeArrays.isShared) return;
+    this.#freeArrays.share();
+    for (const cache of this.#caches) cache.fit(cache.slotCapacity, cache.tokenCapacity, true);
   }
 
   /** Runs the model with the rows of `runs` or of one sequence. */

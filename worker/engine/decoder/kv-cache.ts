@@ -11,7 +11,7 @@
  * or after a rewind) are moved to the same column, which copies all their tokens; so other graphs are not aligned in this way.
  */
 import type { Tensor } from "../onnxruntime/onnxruntime.ts";
-import type { TokenBytes } from "./cache-groups.ts";
+import { roundUpSlots, type TokenBytes } from "./cache-groups.ts";
 import {
   bytesPerToken,
   cacheTensor,
@@ -43,9 +43,6 @@ export interface Slot {
   /** Tokens in the cache. */
   length: number;
 }
-
-/** Slot capacity doubles, because each growth copies all slots. */
-export const roundUpSlots = (count: number) => (count === 0 ? 0 : 2 ** Math.ceil(Math.log2(count)));
 
 export class KvCache {
   readonly tokenBytes: TokenBytes;
@@ -213,7 +210,7 @@ export class KvCache {
   ): { tensors: Record<string, Tensor>; width: number } {
     const tensors = this.#pastInputs.map(({ name, type, emptyShape }, i) => {
       const [, heads, , size] = emptyShape as [number, number, number, number];
-      const values = allocateValues(type, count * heads * width * size);
+      const values = allocateValues(type, count * heads * width * size, this.#isShared);
       for (const slot of shown) {
         const start = this.#alignment === "end" ? width - slot.length : 0;
         copyTokens(this.#pastInputs[i]!, slot.length, {
@@ -256,9 +253,10 @@ export class KvCache {
     if (tokens > this.#tokenCapacity) this.#resize(this.#slotCapacity, this.roundUpTokens(tokens));
   }
 
-  /** Changes the capacity to exactly this, which its slots must fit. */
-  fit(slots: number, tokens: number): void {
-    if (slots !== this.#slotCapacity || tokens !== this.#tokenCapacity) this.#resize(slots, tokens);
+  /** Changes the capacity to exactly this, which its slots must fit. @param isMoved whether it takes new memory in any case */
+  fit(slots: number, tokens: number, isMoved = false): void {
+    const isSame = slots === this.#slotCapacity && tokens === this.#tokenCapacity;
+    if (isMoved || !isSame) this.#resize(slots, tokens);
   }
 
   /**
@@ -288,16 +286,14 @@ export class KvCache {
   /** Copies the keys and values of `count` tokens of a slot, from token `start` on. */
   read(slot: Slot, start: number, count: number): KvRows {
     const place = this.#tokensOf({ ...slot, start: slot.start + start });
-    return new Map(
-      this.#pastInputs.map(({ name, type, emptyShape }, i) => {
-        const values = allocateValues(type, emptyShape[1]! * count * emptyShape[3]!);
-        copyTokens(this.#pastInputs[i]!, count, {
-          from: { values: this.#values[i]!, ...place },
-          to: { values, ...rowsOf(0, count) },
-        });
-        return [name, values];
-      }),
-    );
+    const copy = (past: PastInput, i: number) => {
+      const { name, type, emptyShape } = past;
+      const values = allocateValues(type, emptyShape[1]! * count * emptyShape[3]!);
+      const from = { values: this.#values[i]!, ...place };
+      copyTokens(past, count, { from, to: { values, ...rowsOf(0, count) } });
+      return [name, values] as const;
+    };
+    return new Map(this.#pastInputs.map(copy));
   }
 
   /** Gives the memory away: the cache has no slots and is not used again. */
@@ -328,15 +324,19 @@ export class KvCache {
     const sizes = this.#pastInputs.map(({ emptyShape }) =>
       this.#valueCount(emptyShape, this.#slotCapacity, this.#tokenCapacity),
     );
-    return (
-      this.#freeArrays?.take(sizes) ??
-      sizes.map((size, i) => allocateValues(this.#pastInputs[i]!.type, size))
-    );
+    const values = this.#freeArrays?.take(sizes);
+    const allocate = (size: number, i: number) =>
+      allocateValues(this.#pastInputs[i]!.type, size, this.#isShared);
+    return values ?? sizes.map(allocate);
   }
 
   #valueCount(emptyShape: readonly number[], slots: number, tokens: number): number {
     const rows = slots === 0 ? 0 : this.#spareRows + slots * emptyShape[1]!;
     return rows * tokens * emptyShape[3]!;
+  }
+
+  get #isShared(): boolean {
+    return this.#freeArrays?.isShared ?? false;
   }
 
   get #spareRows(): number {

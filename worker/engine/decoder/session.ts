@@ -11,6 +11,17 @@ export interface SessionOptions {
   readonly deviceOutputs?: readonly string[];
 }
 
+/** What decoders need of a session: one of onnxruntime, or one on another thread (thread-session.ts). */
+export interface GraphSession extends Pick<
+  InferenceSession,
+  "inputMetadata" | "outputMetadata" | "outputNames" | "release"
+> {
+  run(
+    feeds: InferenceSession.FeedsType,
+    fetches: readonly string[],
+  ): Promise<InferenceSession.ReturnType>;
+}
+
 /** The bytes of a model file, and the folder that the paths of its external weights are relative to. */
 export interface GraphInMemory {
   readonly bytes: Uint8Array;

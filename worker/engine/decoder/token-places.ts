@@ -29,8 +29,15 @@ export const rowsOf = (slot: number, capacity: number): TokenPlace => ({
   token: 0,
 });
 
-export function allocateValues(type: PastInput["type"], size: number): CacheValues {
-  return type === "float16" ? new Float16Array(size) : new Float32Array(size);
+/** @param isShared whether other threads can use the memory too */
+export function allocateValues(
+  type: PastInput["type"],
+  size: number,
+  isShared = false,
+): CacheValues {
+  const bytes = size * (type === "float16" ? 2 : 4);
+  const memory = isShared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes);
+  return type === "float16" ? new Float16Array(memory) : new Float32Array(memory);
 }
 
 /** Copies `count` tokens of each head of an input. Overlapping places are allowed. */

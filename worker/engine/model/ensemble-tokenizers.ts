@@ -7,7 +7,7 @@ import { contextLengthExceeded } from "../../../shared/api/context-length.ts";
 import { AppError } from "../../../shared/api/errors.ts";
 import type { PromptForm } from "../remote/api.ts";
 import { contextOf, type Context } from "./context.ts";
-import { isRemote, type EnsembleEntry, type Manifest } from "./manifest.ts";
+import { isRemote, type EnsembleEntry } from "./manifest.ts";
 import { readConfig } from "./model-config.ts";
 import {
   ModelTokenizer,
@@ -72,20 +72,6 @@ export interface EnsembleTokenizers {
   readonly tokenText: (id: number) => TokenText;
   /** Bytes that a token adds to the output; null for special tokens and for unused ids. */
   readonly tokenBytes: (id: number) => Uint8Array | null;
-}
-
-/** The tokenizers of every ensemble of a manifest, by id. @throws Error with the ensemble's id and the reason */
-export function loadAllTokenizers(manifest: Manifest): Map<string, EnsembleTokenizers> {
-  const shared: SharedTokenizers = new Map();
-  return new Map(
-    manifest.ensembles.map((entry) => {
-      try {
-        return [entry.id, loadTokenizers(entry, shared)];
-      } catch (error) {
-        throw ensembleError(entry.id, error);
-      }
-    }),
-  );
 }
 
 /** An error with the id of the ensemble that it is about. */

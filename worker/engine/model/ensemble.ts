@@ -1,6 +1,6 @@
 /**
- * Loads ensembles: three models, their tokenizers, and the values that the engine needs from them. This is the folder's main
- * file. The folder turns model folders into decoders, tokenizers and checked ensembles. It knows nothing of queues,
+ * An ensemble: three models, their tokenizers, and the values that the engine needs from them; load-ensembles.ts loads them. This is
+ * the folder's main file. The folder turns model folders into decoders, tokenizers and checked ensembles. It knows nothing of queues,
  * scheduling or the decode loop. An ensemble whose models do not fit together is refused when the worker starts, with the
  * reason, and not in the middle of a generation.
  */
@@ -9,12 +9,9 @@ import type { Constraint } from "../decode/sampler.ts";
 import type { PreparedGrammar } from "../../engine-client/messages.ts";
 import { GrammarCache } from "../grammar/grammar-cache.ts";
 import type { Decoder } from "../decoder/decoder.ts";
-import { AdapterHosts } from "./adapter-hosts.ts";
-import { ensembleFingerprint, modelFingerprint } from "./fingerprint.ts";
+import { ensembleFingerprint } from "./fingerprint.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
-import { inspectModel, loadDecoder } from "./model-folder.ts";
 import {
-  ensembleError,
   loadTokenizers,
   perRole,
   ROLES,
@@ -22,20 +19,8 @@ import {
   type PerRole,
 } from "./ensemble-tokenizers.ts";
 import type { RemoteBase } from "../remote/remote-base.ts";
-import {
-  isRemote,
-  type EnsembleEntry,
-  type Manifest,
-  type ModelEntry,
-  type RemoteEntry,
-} from "./manifest.ts";
-import { readAdapters } from "./lora-adapter.ts";
-import { checkProvider } from "./provider.ts";
-import type { LoadingProgress } from "../../engine-client/loading-progress.ts";
+import { isRemote, type EnsembleEntry, type ModelEntry, type RemoteEntry } from "./manifest.ts";
 import type { ExecutionProvider } from "../../engine-client/messages.ts";
-import type { GraphSource } from "./load-graph.ts";
-import { LoadingMeter } from "./loading-progress.ts";
-import type { SessionOptions } from "../decoder/session.ts";
 import type { SharedTokenizers } from "./tokenizer.ts";
 
 /** The three models of an ensemble. */
@@ -44,7 +29,7 @@ export interface Models extends PerRole<Decoder> {
   readonly vocabSize: number;
 }
 
-interface LoadedModel extends Pick<GraphFacts, "quantizesActivations"> {
+export interface LoadedModel extends Pick<GraphFacts, "quantizesActivations"> {
   readonly decoder: Decoder;
   readonly fingerprint: string;
   readonly remote?: RemoteBase;
@@ -59,95 +44,6 @@ export interface Ensemble extends EnsembleTokenizers {
   readonly constrain: (grammar: PreparedGrammar, eosIds: ReadonlySet<number>) => Constraint;
 }
 
-export interface LoadOptions extends SessionOptions, Pick<GraphSource, "preparedFolder"> {
-  readonly onProgress?: (progress: LoadingProgress) => void;
-}
-
-/**
- * Loads every ensemble of a manifest, by id. A model that several ensembles share is loaded once.
- * @throws Error with the ensemble's id and the reason if its models do not fit together or cannot be loaded
- */
-export async function loadEnsembles(
-  manifest: Manifest,
-  { onProgress = () => {}, ...options }: LoadOptions,
-): Promise<Map<string, Ensemble>> {
-  await checkProvider(options.executionProvider ?? "cpu");
-  const meter = new LoadingMeter(manifest, onProgress);
-  const loaded = new Map<string, Promise<LoadedModel>>();
-  const loadBase = (entry: RemoteEntry, tokenizers: EnsembleTokenizers): Promise<LoadedModel> => {
-    const key = JSON.stringify(entry);
-    const model = loaded.get(key) ?? loadRemoteBase(entry, tokenizers);
-    loaded.set(key, model);
-    return model;
-  };
-  const hosts = new AdapterHosts(manifest);
-  const load = async (entry: ModelEntry): Promise<LoadedModel> => {
-    if (entry.adapter !== undefined) {
-      const { adapter: _, ...own } = entry;
-      const host = await load(own);
-      const fingerprint = hosts.fingerprintOf(entry, host.fingerprint);
-      const key = [fingerprint, ...hosts.foldersOf(entry)].join("\n");
-      const adapt = async () => {
-        const decoder = await hosts.adapt(host.decoder, entry);
-        return { ...host, decoder, fingerprint };
-      };
-      const model = loaded.get(key) ?? adapt();
-      loaded.set(key, model);
-      return model;
-    }
-    const facts = await inspectModel(entry);
-    const fingerprint = modelFingerprint(entry, facts);
-    const adapters = hosts.foldersOf(entry);
-    const key = [fingerprint, ...adapters].join("\n");
-    const known = { ...facts, fingerprint, adapters };
-    meter.begin(entry);
-    const onPrepare = () => meter.prepare(entry);
-    const model = loaded.get(key) ?? loadModel(entry, { ...options, onPrepare }, known);
-    loaded.set(key, model);
-    await model;
-    meter.end(entry);
-    return model;
-  };
-  const shared: SharedTokenizers = new Map();
-  const ensembles = new Map<string, Ensemble>();
-  for (const entry of manifest.ensembles) {
-    try {
-      ensembles.set(
-        entry.id,
-        await assembleEnsemble(entry, { load, loadBase, shared, ...options }),
-      );
-    } catch (error) {
-      throw ensembleError(entry.id, error);
-    }
-  }
-  return ensembles;
-}
-
-async function loadModel(
-  { path, dtype, file }: ModelEntry,
-  options: Omit<LoadOptions, "onProgress"> & Pick<GraphSource, "onPrepare">,
-  {
-    fingerprint,
-    quantizesActivations,
-    adapters: folders,
-  }: Omit<LoadedModel, "decoder"> & { readonly adapters: readonly string[] },
-): Promise<LoadedModel> {
-  const adapters = readAdapters(folders).map(({ modules }) => modules);
-  const decoder = await loadDecoder(path, { dtype, file, adapters, ...options });
-  return { decoder, fingerprint, quantizesActivations };
-}
-
-async function loadRemoteBase(
-  entry: RemoteEntry,
-  tokenizers: EnsembleTokenizers,
-): Promise<LoadedModel> {
-  // Its HTTP client takes 0.1 s of processor time to load, which most workers do not need.
-  const { loadRemote, remoteFingerprint } = await import("./load-remote.ts");
-  const decoder = await loadRemote(entry, tokenizers);
-  const fingerprint = remoteFingerprint(entry);
-  return { decoder, fingerprint, quantizesActivations: false, remote: decoder.base };
-}
-
 interface LoadContext {
   readonly load: (model: ModelEntry) => Promise<LoadedModel>;
   readonly loadBase: (model: RemoteEntry, tokenizers: EnsembleTokenizers) => Promise<LoadedModel>;
@@ -155,7 +51,8 @@ interface LoadContext {
   readonly executionProvider?: ExecutionProvider | undefined;
 }
 
-async function assembleEnsemble(
+/** @throws Error with the reason if its models do not fit together or cannot be loaded */
+export async function assembleEnsemble(
   entry: EnsembleEntry,
   { load, loadBase, shared, executionProvider = "cpu" }: LoadContext,
 ): Promise<Ensemble> {

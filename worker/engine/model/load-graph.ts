@@ -3,23 +3,19 @@
  * only after a comparison of its logits with the original's (graph/probe.ts). The result is stored beside the graph
  * or in a cache folder (graph/prepared-file.ts), so a graph is compared only once. Other graphs run as exported, with a PassthroughCacheDecoder.
  */
-import { realpathSync } from "node:fs";
-import { dirname } from "node:path";
 import type { InferenceSession } from "../onnxruntime/onnxruntime.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
 import { GraphIo, hasStandardLayout, LOGITS, type CacheShape } from "../decoder/graph-io.ts";
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
-import { createSession, type GraphInMemory, type SessionOptions } from "../decoder/session.ts";
+import { createSession, type GraphSession, type SessionOptions } from "../decoder/session.ts";
 import { addAdapters } from "../graph/adapter-branches.ts";
-import { inFloat32 } from "../graph/bfloat16.ts";
 import type { LoraModules } from "../graph/adapter-targets.ts";
 import { inspectGraph } from "../graph/inspect.ts";
 import { exactAttention } from "../graph/exact-attention.ts";
 import type { GraphNode } from "../graph/nodes.ts";
-import { readModelFile } from "../graph/model-file.ts";
 import { outputNames } from "../graph/onnx-wire.ts";
-import { rewriteGraph, wholeCacheModel, type GraphRewrite } from "../graph/prepare.ts";
+import { rewriteGraph, type GraphRewrite } from "../graph/prepare.ts";
 import {
   preparationKey,
   readPrepared,
@@ -45,6 +41,7 @@ import {
   NO_STANDARD_CACHE,
 } from "./graph-form.ts";
 import { keepsCacheOnDevice } from "./provider.ts";
+import { folderOf, readModel, type ReadModel } from "./read-model.ts";
 
 /** Values from config.json that decide how a graph can run. */
 export interface DecoderConfig extends CacheShape {
@@ -71,8 +68,13 @@ export interface GraphSource {
   readonly onPrepare?: (() => void) | undefined;
 }
 
+interface LoadedGraph {
+  readonly session: GraphSession;
+  readonly decoder: Decoder;
+}
+
 /** Loads a graph. @throws Error with the reason if it is not a decoder that can run here */
-export async function loadGraph(source: GraphSource): Promise<Decoder> {
+export async function loadGraph(source: GraphSource): Promise<LoadedGraph> {
   const { file, preparedFolder = null, adapters = [], options } = source;
   if (adapters.length > 0) {
     checkHoldsAdapters(expectedForm(inspectGraph(file), source.config), options.executionProvider);
@@ -83,12 +85,12 @@ export async function loadGraph(source: GraphSource): Promise<Decoder> {
   const stored = found && withAdapters(found, adapters);
   // A stored graph that does not open is prepared again. If the original does not open either, that throws the reason.
   const opened = stored && (await openPrepared(source, stored).catch(() => null));
-  if (opened) return opened.decoder;
+  if (opened) return opened;
   source.onPrepare?.();
   const prepared = await prepare(source);
   // If nothing can be written, the graph is prepared at every load.
   await writePrepared(file, key, prepared, preparedFolder).catch(() => {});
-  return (await openPrepared(source, withAdapters(prepared, adapters))).decoder;
+  return openPrepared(source, withAdapters(prepared, adapters));
 }
 
 /** @throws Error with the reason if the graph cannot have these adapters */
@@ -100,45 +102,15 @@ function withAdapters(prepared: PreparedGraph, adapters: readonly LoraModules[])
 }
 
 /** Loads a graph as it was exported, with the KV cache in the memory of the execution provider. */
-export async function loadOnDevice({ file, config, options }: GraphSource): Promise<Decoder> {
+export async function loadOnDevice({ file, config, options }: GraphSource): Promise<LoadedGraph> {
   const model = readModel(file);
   const deviceOutputs = outputNames(model.bytes).filter((name) => name !== LOGITS);
   const session = await createSession(model.runs, { ...options, deviceOutputs });
   const reason = `with execution provider ${options.executionProvider ?? "cpu"} each sequence runs alone`;
-  return orRelease(
-    session,
-    () => new PassthroughCacheDecoder(session, new GraphIo(session, config), reason),
-  );
-}
-
-const folderOf = (file: string) => dirname(realpathSync(file));
-
-/** The model of a file in a form that can be rewritten. */
-interface ReadModel {
-  readonly bytes: Uint8Array;
-  /** The graph that runs: the exported one, or a form that onnxruntime and the decoders support. */
-  readonly runs: string | GraphInMemory;
-  /** Why the exported one does not run; null if it does. */
-  readonly problem: string | null;
-}
-
-function readModel(file: string): ReadModel {
-  const exported = readModelFile(file);
-  const float32 = inFloat32(exported);
-  const bytes = float32 ?? exported;
-  const whole = wholeCacheModel(bytes);
-  // Weights inside the file are mapped too if the model refers to them: onnxruntime reads a file as a whole.
-  const isWhole = inspectGraph(file).externalFiles.length === 0;
-  const runs = whole ?? float32 ?? (isWhole ? exported : null);
-  return {
-    bytes,
-    runs: runs ? { bytes: runs, folder: folderOf(file) } : file,
-    problem: whole
-      ? "its caches of a window cannot be replaced"
-      : float32
-        ? "it is in bfloat16 and cannot be prepared, so export it in float32 or float16"
-        : null,
-  };
+  return orRelease(session, () => {
+    const io = new GraphIo(session, config);
+    return { session, decoder: new PassthroughCacheDecoder(session, io, reason) };
+  });
 }
 
 /** Releases the session if no decoder can be made of it. */
@@ -163,7 +135,7 @@ export async function prepareAndSave(source: GraphSource): Promise<PreparedGraph
 async function openPrepared(
   { file, config, options }: GraphSource,
   { variant, fallbackReason, newKvOutputs, countsEntries, hasExactRows, bytes }: PreparedGraph,
-): Promise<{ session: InferenceSession; decoder: Decoder }> {
+): Promise<LoadedGraph> {
   if (variant === "original") {
     const session = await createSession(file, options);
     return orRelease(session, () => {

@@ -1,4 +1,7 @@
-/** The manifest: the ensembles that a worker serves, and their model folders. */
+/**
+ * The manifest: the ensembles that a worker serves, and their model folders. A running worker follows changes of adapters
+ * (manifest-change.ts).
+ */
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import * as v from "valibot";
@@ -166,6 +169,12 @@ export interface EnsembleEntry extends Omit<
 }
 export interface Manifest {
   readonly ensembles: readonly EnsembleEntry[];
+}
+
+/** The model that an adapter changes. */
+export function withoutAdapter(entry: ModelEntry): ModelEntry {
+  const { adapter: _, ...own } = entry;
+  return own;
 }
 
 export const isRemote = (entry: ModelEntry | RemoteEntry): entry is RemoteEntry => "url" in entry;

@@ -14,10 +14,15 @@ export type GraphOptions = SessionOptions &
   Pick<GraphSource, "preparedFolder" | "adapters" | "onPrepare">;
 
 /** @throws Error with file and reason */
-export function loadDecoder(
+export async function loadDecoder(path: string, options: GraphOptions): Promise<Decoder> {
+  return (await loadSession(path, options)).decoder;
+}
+
+/** The decoder, and its session. @throws Error with file and reason */
+export function loadSession(
   path: string,
   { dtype, file, preparedFolder, adapters, onPrepare, ...options }: GraphOptions,
-): Promise<Decoder> {
+): ReturnType<typeof loadGraph> {
   return withGraphFile({ path, dtype, file }, (found) => {
     const config = readConfig(path);
     return loadGraph({ file: found, config, options, preparedFolder, adapters, onPrepare });

@@ -22,9 +22,9 @@ import type {
   TokenizeRequest,
   ToPrepare,
 } from "../../engine-client/messages.ts";
-import { loadAllTokenizers } from "../model/ensemble-tokenizers.ts";
 import { readManifest } from "../model/manifest.ts";
 import { CompiledGrammars } from "./compiled-grammars.ts";
+import { ServedEnsembles } from "./served-ensembles.ts";
 import { prepare } from "./prepare.ts";
 import { PromptCache } from "./prompt-cache.ts";
 import { answerQuestion } from "./tokenize.ts";
@@ -39,8 +39,9 @@ const { manifestFile } = workerData as EngineOptions;
 
 try {
   const warnings = lowerThreadPriority("prepare", { fs, os });
+  const served = new ServedEnsembles(readManifest(manifestFile));
   const preparing = {
-    ensembles: loadAllTokenizers(readManifest(manifestFile)),
+    ensembles: served.tokenizers,
     prompts: new PromptCache(PROMPT_CACHE_BYTES_MAX),
     grammars: new CompiledGrammars(),
   };
@@ -71,6 +72,8 @@ try {
   port.on("message", (message: ToPrepare) => {
     if (message.type === "exit") process.exit();
     if (message.type === "drop") turns.remove(({ run }) => run === message.run);
+    else if (message.type === "readManifest") send(readAgain(served));
+    else if (message.type === "remove") served.remove(message.ids);
     else {
       turns.add(message.tenant, message);
       if (!working) void work();
@@ -79,6 +82,20 @@ try {
   send({ type: "ready", warnings });
 } catch (error) {
   send({ type: "startFailed", reason: errorMessage(error) });
+}
+
+function readAgain(served: ServedEnsembles): FromPrepare {
+  try {
+    const { ids, added, removed } = served.follow(readManifest(manifestFile));
+    return {
+      type: "manifestRead",
+      ids,
+      added: { ids: added.map(({ id }) => id), entries: JSON.stringify(added) },
+      removed,
+    };
+  } catch (error) {
+    return { type: "manifestRefused", reason: errorMessage(error) };
+  }
 }
 
 function errorMessage(error: unknown): string {

@@ -8,8 +8,8 @@ import {
   type CacheValues,
   type PastInput,
 } from "../../../../worker/engine/decoder/graph-io.ts";
-import { rectangleBytes } from "../../../../worker/engine/decoder/cache-groups.ts";
-import { KvCache, roundUpSlots, type Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
+import { rectangleBytes, roundUpSlots } from "../../../../worker/engine/decoder/cache-groups.ts";
+import { KvCache, type Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
 import { rowsOf } from "../../../../worker/engine/decoder/token-places.ts";
 
 /** Keys and values of different sizes, several heads. */

@@ -136,7 +136,10 @@ test("GroupQueryAttention whose caches are as long as the window gets whole ones
   const prepared = [await load(folder), await load(join(VECTORS, "gqa/window"))];
   expect(prepared.map(({ fallbackReason }) => fallbackReason)).toEqual([null, null]);
   const rows = [];
-  for (const decoder of [...prepared, await loadOnDevice({ ...source, options: OPTIONS })]) {
+  for (const decoder of [
+    ...prepared,
+    (await loadOnDevice({ ...source, options: OPTIONS })).decoder,
+  ]) {
     const sequence = decoder.open();
     rows.push([
       ...(await decoder.score(sequence, ids(20))),

@@ -6,7 +6,7 @@ import { compileResponseFormat } from "../../../../shared/grammar/format.ts";
 import { Output } from "../../../../worker/engine/decode/output.ts";
 import { Sampler } from "../../../../worker/engine/decode/sampler.ts";
 import { Batch } from "../../../../worker/engine/loop/batch.ts";
-import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../../../worker/engine/model/load-ensembles.ts";
 import { readManifest } from "../../../../worker/engine/model/manifest.ts";
 import type { Sequence } from "../../../../worker/engine/loop/sequence.ts";
 import { CompiledGrammars } from "../../../../worker/engine/prepare/compiled-grammars.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Input } from "../../../../shared/jobs/record.ts";
-import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../../../worker/engine/model/load-ensembles.ts";
 import type { EnsembleEntry } from "../../../../worker/engine/model/manifest.ts";
 import { adapterFolder } from "../../../support/adapters.ts";
 import { ensembleEntry, LOGITS_WIDTH, modelFolder, words } from "../../../support/model-folder.ts";

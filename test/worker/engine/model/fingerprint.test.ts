@@ -12,7 +12,7 @@ import { findGraph } from "../../../../worker/engine/model/graph-files.ts";
 import { AdapterHosts } from "../../../../worker/engine/model/adapter-hosts.ts";
 import { modelFingerprint } from "../../../../worker/engine/model/fingerprint.ts";
 import { adapterFolder, LLAMA_MODULES } from "../../../support/adapters.ts";
-import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../../../worker/engine/model/load-ensembles.ts";
 import { ensembleEntry, modelFolder, VECTORS } from "../../../support/model-folder.ts";
 import type { EnsembleEntry } from "../../../../worker/engine/model/manifest.ts";
 
@@ -102,7 +102,7 @@ test("adding another adapter to an antiexpert leaves the fingerprints of its ada
     return { ...entry, expert: { ...entry.expert, adapter } };
   });
   const [one, two] = [ensembles.slice(0, 1), ensembles].map(
-    (all) => new AdapterHosts({ ensembles: all }),
+    (all) => new AdapterHosts(all, { intraOpThreads: 1 }),
   );
   const [first, second] = ensembles.map(({ expert }) => expert);
   expect(two!.fingerprintOf(first!, "host")).toBe(one!.fingerprintOf(first!, "host"));

@@ -3,7 +3,7 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import type { LoadingProgress } from "../../../../worker/engine-client/loading-progress.ts";
-import { loadEnsembles } from "../../../../worker/engine/model/ensemble.ts";
+import { loadEnsembles } from "../../../../worker/engine/model/load-ensembles.ts";
 import type { EnsembleEntry } from "../../../../worker/engine/model/manifest.ts";
 import { ensembleEntry, modelFolder } from "../../../support/model-folder.ts";
 

@@ -42,7 +42,7 @@ test("a KV cache on the device is passed to the next run, and disposed of", asyn
     config: readConfig(FOLDER),
     options: OPTIONS,
   };
-  const onDevice = await loadOnDevice(source);
+  const { decoder: onDevice } = await loadOnDevice(source);
   const external = await loadDecoder(FOLDER, { ...OPTIONS, dtype: "fp32" });
   const rows = [];
   for (const decoder of [onDevice, external]) {
