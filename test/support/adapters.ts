@@ -50,13 +50,15 @@ export interface AdapterOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Ranks of modules that are not `r`. */
   readonly ranks?: Readonly<Record<string, number>>;
+  /** Whether each module has magnitudes. */
+  readonly dora?: boolean;
   /** Further tensors, one number each. */
   readonly tensors?: Readonly<Record<string, number>>;
 }
 
 /** A folder with an adapter whose weights are random, and large enough to change tokens. */
 export function adapterFolder(options: AdapterOptions): string {
-  const { modules, seed = 1, config = {}, ranks = {}, tensors = {} } = options;
+  const { modules, seed = 1, config = {}, ranks = {}, tensors = {}, dora = false } = options;
   const r = typeof config["r"] === "number" ? config["r"] : 4;
   let state = seed;
   const random = () => {
@@ -71,6 +73,11 @@ export function adapterFolder(options: AdapterOptions): string {
       { name: name("B"), shape: [outputs, rank] },
     ];
   });
+  const magnitudes = (dora ? Object.entries(modules) : []).map(([path, [, outputs]]) => ({
+    name: `base_model.model.${path}.lora_magnitude_vector.weight`,
+    shape: [outputs],
+    data: Float32Array.from({ length: outputs }, () => 1 + 0.5 * random()),
+  }));
   const folder = folderOf({
     "adapter_config.json": {
       peft_type: "LORA",
@@ -78,7 +85,7 @@ export function adapterFolder(options: AdapterOptions): string {
       lora_alpha: 8,
       target_modules: [...new Set(Object.keys(modules).map((path) => path.split(".").at(-1)!))],
       bias: "none",
-      use_dora: false,
+      use_dora: dora,
       use_rslora: false,
       modules_to_save: null,
       rank_pattern: {},
@@ -93,6 +100,7 @@ export function adapterFolder(options: AdapterOptions): string {
       shape,
       data: Float32Array.from({ length: shape[0]! * shape[1]! }, () => 0.25 * random()),
     })),
+    ...magnitudes,
     ...Object.entries(tensors).map(([name, value]) => ({
       name,
       shape: [1, 1],
@@ -155,8 +163,9 @@ function merge(model: Uint8Array, modules: LoraModules): Uint8Array {
   );
 }
 
-/** The fields of a weight [inputs, outputs] with `scale * (B A)^T` added. */
-function addTo(weight: Uint8Array, { rank, inputs, outputs, scale, a, b }: LoraModule) {
+/** The fields of a weight [inputs, outputs] with `scale * (B A)^T` added, and its columns scaled to the magnitudes. */
+function addTo(weight: Uint8Array, module: LoraModule) {
+  const { rank, inputs, outputs, scale, a, b, magnitude } = module;
   return Array.from(rawFields(weight), ({ field, raw, content }) => {
     if (field !== TENSOR_PROTO.rawData) return raw;
     const values = new Float32Array(Uint8Array.from(content).buffer);
@@ -166,6 +175,12 @@ function addTo(weight: Uint8Array, { rank, inputs, outputs, scale, a, b }: LoraM
         for (let r = 0; r < rank; r++) sum += b[o * rank + r]! * a[r * inputs + i]!;
         values[i * outputs + o]! += scale * sum;
       }
+    }
+    for (const [o, norm] of (magnitude ?? []).entries()) {
+      let squares = 0;
+      for (let i = 0; i < inputs; i++) squares += values[i * outputs + o]! ** 2;
+      const gain = norm / Math.sqrt(squares);
+      for (let i = 0; i < inputs; i++) values[i * outputs + o]! *= gain;
     }
     return messageField(TENSOR_PROTO.rawData, [new Uint8Array(values.buffer)]);
   });

@@ -75,8 +75,8 @@ export const bytesOf = (block: readonly CacheValues[]) =>
  * 98M parameters 45 times in 2,000 tokens, each time through the whole heap.
  */
 export function release({ buffer }: CacheValues): void {
-  // Two inputs of a graph may share an array.
-  if (!buffer.detached) buffer.transfer(0);
+  // Two inputs of a graph may share an array; memory that other threads can use cannot be given back.
+  if (buffer instanceof ArrayBuffer && !buffer.detached) buffer.transfer(0);
 }
 
 export function clear({ buffer, byteOffset, byteLength }: CacheValues): void {

@@ -5,18 +5,16 @@
  * A and B are those of all adapters side by side (adapter-columns.ts). The mask is 0 but for the row's adapter, where it is that adapter's scale. So a row
  * without an adapter adds zeros: it has the logits of the graph without adapters, to the last bit.
  *
+ * With DoRA (dora.ts) it is `y = (x W) * gain + ((x A) * mask) B`, where B has the gains of its outputs; the gain of a row without DoRA is 1.
+ *
  * Products of the same input (queries, keys and values) share `(x A) * mask`, because small models pay for each node.
  */
 import { ADAPTERS } from "../decoder/graph-io.ts";
+import { readAdaptedGraph } from "./adapted-graph.ts";
 import { columnsOf } from "./adapter-columns.ts";
+import { findTargets, type Block, type LoraModules, type Target } from "./adapter-targets.ts";
 import {
-  findTargets,
-  type AdaptedGraph,
-  type Block,
-  type LoraModules,
-  type Target,
-} from "./adapter-targets.ts";
-import {
+  floatConstant,
   int64Constant,
   integerAttribute,
   splitLast,
@@ -24,16 +22,16 @@ import {
   type GraphNode,
 } from "./nodes.ts";
 import { DATA_TYPE, GRAPH_PROTO, MODEL_PROTO } from "./onnx-proto.ts";
-import { nodeField, rawFields, readNode, standardOpset } from "./onnx-wire.ts";
+import { nodeField, rawFields } from "./onnx-wire.ts";
 import { inputField } from "./value-info.ts";
-import { floatInitializerParts, inField, readWeightInfo, type WeightInfo } from "./weights.ts";
+import { floatInitializerParts, inField } from "./weights.ts";
 
 /**
  * The graph of a model with adapters, and with the input `ADAPTERS`.
  * @throws Error with the module and the reason if an adapter does not fit
  */
 export function addAdapters(model: Uint8Array, adapters: readonly LoraModules[]): Uint8Array {
-  const graph = readGraph(model);
+  const graph = readAdaptedGraph(model);
   const { nodes, opset } = graph;
   const targets = findTargets(graph, adapters);
   const shared = new SharedNodes(adapters.length);
@@ -53,21 +51,6 @@ export function addAdapters(model: Uint8Array, adapters: readonly LoraModules[])
   ].map(nodeField);
   const input = inputField(ADAPTERS, DATA_TYPE.float, [null, 1, adapters.length]);
   return withGraphFields(model, [...rewritten, ...shared.fields, ...fields, input]);
-}
-
-function readGraph(model: Uint8Array): AdaptedGraph {
-  const nodes: GraphNode[] = [];
-  const weights = new Map<string, WeightInfo>();
-  for (const { field, content } of rawFields(model)) {
-    if (field !== MODEL_PROTO.graph) continue;
-    for (const part of rawFields(content)) {
-      if (part.field === GRAPH_PROTO.node) nodes.push(readNode(part.content));
-      if (part.field !== GRAPH_PROTO.initializer) continue;
-      const weight = readWeightInfo(part.content);
-      weights.set(weight.name, weight);
-    }
-  }
-  return { nodes, weights, opset: standardOpset(model) };
 }
 
 /** The model with these fields of the graph instead of its nodes; a field may be in several parts. */
@@ -117,15 +100,38 @@ class SharedNodes {
     this.fields.push(
       ...floatInitializerParts(`${name}/scales`, [this.#adapterCount, total], scales),
     );
+    this.nodes.push(standardNode("MatMul", [ADAPTERS, `${name}/scales`], name), ...anyTokens(name));
+    return name;
+  }
+
+  /** The gains [batch, 1, outputs] of a product; null if no adapter has DoRA there. `/rows` as in `mask`. */
+  gain({ path, blocks }: Target): string | null {
+    if (blocks.every(({ module }) => !module.gain)) return null;
+    const name = `adapters/${path}/gain`;
+    const { outputs } = blocks[0]!.module;
+    const changes = new Float32Array(this.#adapterCount * outputs);
+    for (const { adapter, module } of blocks) {
+      changes.set(module.gain?.map((gain) => gain - 1) ?? [], adapter * outputs);
+    }
+    this.fields.push(
+      ...floatInitializerParts(`${name}/changes`, [this.#adapterCount, outputs], changes),
+    );
     this.nodes.push(
-      standardNode("MatMul", [ADAPTERS, `${name}/scales`], name),
-      standardNode("Shape", [name], `${name}/shape`),
-      int64Constant(`${name}/any tokens`, [1n, -1n, 1n]),
-      standardNode("Mul", [`${name}/shape`, `${name}/any tokens`], `${name}/rows`),
+      standardNode("MatMul", [ADAPTERS, `${name}/changes`], `${name}/change`),
+      floatConstant(`${name}/one`, 1),
+      standardNode("Add", [`${name}/change`, `${name}/one`], name),
+      ...anyTokens(name),
     );
     return name;
   }
 }
+
+/** `/rows` of a value's name is its shape with any number of tokens. */
+const anyTokens = (name: string): GraphNode[] => [
+  standardNode("Shape", [name], `${name}/shape`),
+  int64Constant(`${name}/any tokens`, [1n, -1n, 1n]),
+  standardNode("Mul", [`${name}/shape`, `${name}/any tokens`], `${name}/rows`),
+];
 
 /** Adds the adapters to products with the same input. */
 function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number) {
@@ -151,24 +157,54 @@ function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number
   }));
   if (group.length > 1) before.push(...splitLast(`${name}/masked`, parts, opset));
   const changed = new Map<GraphNode, readonly GraphNode[]>();
-  for (const [i, { path: own, product, blocks: of }] of group.entries()) {
+  for (const [i, target] of group.entries()) {
+    const { path: own, product, blocks: of } = target;
     const { output: part, size } = parts[i]!;
     const [result] = product.outputs as [string];
     const value = (name: string) => `adapters/${own}/${name}`;
     fields.push(...floatInitializerParts(value("B"), [size, of[0]!.module.outputs], stackedB(of)));
-    const delta = standardNode("MatMul", [part, value("B")], value("delta"));
-    const cast =
-      type === null
-        ? standardNode("CastLike", [value("delta"), value("product")], value("cast"))
-        : standardNode("Cast", [value("delta")], value("cast"), [integerAttribute("to", type)]);
     changed.set(product, [
       { ...product, outputs: [value("product")] },
-      delta,
-      ...(isFloat32 ? [] : [cast]),
-      standardNode("Add", [value("product"), value(isFloat32 ? "delta" : "cast")], result),
+      standardNode("MatMul", [part, value("B")], value("delta")),
+      ...sumNodes(value, { type, gain: shared.gain(target), hasTokenAxis, result }),
     ]);
   }
   return { before, fields, changed };
+}
+
+/** The product, with its gain if it has one, and the delta. Sums in another type than float32 are those of the values in it, except with a gain. */
+function sumNodes(
+  value: (name: string) => string,
+  {
+    type,
+    gain,
+    hasTokenAxis,
+    result,
+  }: Pick<Target, "type" | "hasTokenAxis"> & {
+    readonly gain: string | null;
+    readonly result: string;
+  },
+): GraphNode[] {
+  const [product, delta] = [value("product"), value("delta")];
+  const isFloat32 = type === DATA_TYPE.float;
+  const cast = (from: string, to: string) =>
+    type === null
+      ? standardNode("CastLike", [from, product], to)
+      : standardNode("Cast", [from], to, [integerAttribute("to", type)]);
+  if (gain === null) {
+    if (isFloat32) return [standardNode("Add", [product, delta], result)];
+    const own = value("cast");
+    return [cast(delta, own), standardNode("Add", [product, own], result)];
+  }
+  const float = isFloat32 ? product : value("float");
+  const sum = isFloat32 ? result : value("sum");
+  const toFloat = integerAttribute("to", DATA_TYPE.float);
+  return [
+    ...(isFloat32 ? [] : [standardNode("Cast", [product], float, [toFloat])]),
+    ...maskedNodes(float, gain, value("scaled"), hasTokenAxis),
+    standardNode("Add", [value("scaled"), delta], sum),
+    ...(isFloat32 ? [] : [cast(sum, result)]),
+  ];
 }
 
 /** `value * mask`, where the value's rows are those of the batch with one or several tokens each. */
@@ -216,7 +252,7 @@ function stackedA(products: readonly (readonly Block[])[], inputs: number): Floa
   return stacked;
 }
 
-/** [columns, outputs]: the transposed B of each block, one below the other. */
+/** [columns, outputs]: the transposed B of each block, one below the other, with its gains. */
 function stackedB(blocks: readonly Block[]): Float32Array {
   const { outputs } = blocks[0]!.module;
   const { starts, width } = columnsOf(blocks);
@@ -224,7 +260,9 @@ function stackedB(blocks: readonly Block[]): Float32Array {
   for (const [n, { module }] of blocks.entries()) {
     for (let r = 0; r < module.rank; r++) {
       const row = starts[n]! + r;
-      for (let o = 0; o < outputs; o++) stacked[row * outputs + o] = module.b[o * module.rank + r]!;
+      for (let o = 0; o < outputs; o++) {
+        stacked[row * outputs + o] = module.b[o * module.rank + r]! * (module.gain?.[o] ?? 1);
+      }
     }
   }
   return stacked;

@@ -24,6 +24,10 @@ export interface LoraModule extends ModuleSizes {
   readonly a: Float32Array;
   /** [outputs, rank] */
   readonly b: Float32Array;
+  /** With DoRA: the norm of each output's weights, [outputs] (dora.ts). */
+  readonly magnitude?: Float32Array;
+  /** With DoRA, when the weights are known: a factor of each output, [outputs]. */
+  readonly gain?: Float32Array;
 }
 
 /** By module path in the PyTorch model, such as `model.layers.0.self_attn.q_proj`. */
@@ -78,6 +82,7 @@ export function findTargets(
     });
     const sizes = sizesOf(product, weights.get(product.inputs[1]!));
     for (const { module } of blocks) checkSizes(path, module, sizes);
+    if (blocks.some(({ module }) => module.magnitude)) checkTakesGain(path, product);
     const input = isPlain(product, weights) ? floatInput(product, producers) : null;
     const type = typeOf(product, weights);
     if (input === null || (type === null && opset < CAST_LIKE_OPSET)) {
@@ -139,6 +144,19 @@ function sizesOf(
   if (weight?.dims.length !== 2) return null;
   const [rows, columns] = weight.dims as [number, number];
   return readIntegerAttribute(attributes, "transB") ? [columns, rows] : [rows, columns];
+}
+
+/** @throws Error if the norm of the product's weights is not known, or if the product has a bias, which DoRA does not scale */
+function checkTakesGain(path: string, { op, inputs }: GraphNode): void {
+  const problem = hasBlocks(op)
+    ? "weights in blocks"
+    : op === "Gemm" && inputs[2]
+      ? "a bias in the product"
+      : null;
+  if (problem === null) return;
+  throw new Error(
+    `use_dora is not supported with ${problem}, as the module ${path} has: merge the adapter with \`npm run models -- export … --adapter\``,
+  );
 }
 
 function checkSizes(

@@ -57,18 +57,21 @@ export function retypedField(field: number, message: Uint8Array, type: number): 
 }
 
 /** An input as a field of the graph; axes of any size are null. */
-export function inputField(
-  name: string,
-  type: number,
-  shape: readonly (number | null)[],
-): Uint8Array {
+export const inputField = (name: string, type: number, shape: readonly (number | null)[]) =>
+  valueField(GRAPH_PROTO.input, name, type, encodedShape(shape));
+
+/** An output as a field of the graph. */
+export const outputField = (name: string, type: number, shape: readonly (number | null)[]) =>
+  valueField(GRAPH_PROTO.output, name, type, encodedShape(shape));
+
+function encodedShape(shape: readonly (number | null)[]): Uint8Array {
   const axes = Writer.create();
   for (const size of shape) {
     const axis = axes.uint32(lengthDelimitedTag(TENSOR_SHAPE_PROTO.dim)).fork();
     if (size !== null) axis.uint32(varintTag(DIMENSION.dimValue)).int64(size);
     axis.ldelim();
   }
-  return valueField(GRAPH_PROTO.input, name, type, axes.finish());
+  return axes.finish();
 }
 
 /** @param shape an encoded TensorShapeProto */

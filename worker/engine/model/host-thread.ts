@@ -4,6 +4,7 @@
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { AdapterDecoder } from "../decoder/adapter-decoder.ts";
+import type { Decoder } from "../decoder/decoder.ts";
 import { ExternalCacheDecoder } from "../decoder/external-cache-decoder.ts";
 import { serveSession } from "../decoder/session-server.ts";
 import { stackedValues } from "../graph/adapter-columns.ts";
@@ -58,7 +59,8 @@ async function load({ entry, folders, known, options }: HostRequest) {
     const isExact = known.find((each) => each.folder === folder)?.exactRows;
     // The products with A and B have activations that are not rounded, and whose sums may depend on the run.
     const exactRows =
-      isExact ?? (decoder.hasExactRows && (await hasExactRows(new AdapterDecoder(decoder, index))));
+      isExact ??
+      (decoder.hasExactRows && (await hasExactRows(new AdapterDecoder(decoder, index) as Decoder)));
     adapters.push({ folder, fingerprint: place(folder), exactRows });
   }
   return { session, adapters };

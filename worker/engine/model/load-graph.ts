@@ -10,6 +10,7 @@ import { GraphIo, hasStandardLayout, LOGITS, type CacheShape } from "../decoder/
 import { PassthroughCacheDecoder } from "../decoder/passthrough-cache-decoder.ts";
 import { createSession, type GraphSession, type SessionOptions } from "../decoder/session.ts";
 import { addAdapters } from "../graph/adapter-branches.ts";
+import { withGains } from "../graph/dora.ts";
 import type { LoraModules } from "../graph/adapter-targets.ts";
 import { inspectGraph } from "../graph/inspect.ts";
 import { exactAttention } from "../graph/exact-attention.ts";
@@ -82,7 +83,7 @@ export async function loadGraph(source: GraphSource): Promise<LoadedGraph> {
   if (keepsCacheOnDevice(options.executionProvider)) return loadOnDevice(source);
   const key = await preparationKey(file, source.config);
   const found = await readPrepared(file, key, preparedFolder);
-  const stored = found && withAdapters(found, adapters);
+  const stored = found && (await withAdapters(found, source));
   // A stored graph that does not open is prepared again. If the original does not open either, that throws the reason.
   const opened = stored && (await openPrepared(source, stored).catch(() => null));
   if (opened) return opened;
@@ -90,15 +91,19 @@ export async function loadGraph(source: GraphSource): Promise<LoadedGraph> {
   const prepared = await prepare(source);
   // If nothing can be written, the graph is prepared at every load.
   await writePrepared(file, key, prepared, preparedFolder).catch(() => {});
-  return openPrepared(source, withAdapters(prepared, adapters));
+  return openPrepared(source, await withAdapters(prepared, source));
 }
 
 /** @throws Error with the reason if the graph cannot have these adapters */
-function withAdapters(prepared: PreparedGraph, adapters: readonly LoraModules[]): PreparedGraph {
+async function withAdapters(
+  prepared: PreparedGraph,
+  { file, adapters = [], options }: GraphSource,
+): Promise<PreparedGraph> {
   if (adapters.length === 0) return prepared;
   const { variant, fallbackReason, bytes } = prepared;
   checkHoldsAdapters({ variant, reason: fallbackReason });
-  return { ...prepared, bytes: addAdapters(bytes, adapters) };
+  const gained = await withGains({ bytes, folder: folderOf(file) }, adapters, options);
+  return { ...prepared, bytes: addAdapters(bytes, gained) };
 }
 
 /** Loads a graph as it was exported, with the KV cache in the memory of the execution provider. */

@@ -28,6 +28,7 @@ const alpha = v.pipe(v.number(), v.gtValue(0, "must be above 0"));
 const rank = v.pipe(v.number(), v.integer(), v.minValue(1));
 
 const AdapterConfig = v.object({
+  use_dora: v.nullish(v.boolean(), false),
   r: rank,
   lora_alpha: alpha,
   use_rslora: v.nullish(v.boolean(), false),
@@ -55,7 +56,6 @@ const SUPPORTED: Readonly<Record<string, (value: unknown) => boolean>> = {
   init_lora_weights: (value) => typeof value !== "string" || !CHANGES_BASE.test(value),
   ...Object.fromEntries(
     [
-      "use_dora",
       "modules_to_save",
       "lora_bias",
       "ensure_weight_tying",
@@ -160,14 +160,20 @@ function readAdapterConfig(file: string): AdapterConfig {
   throw new Error(`${file}: ${v.getDotPath(issue) ?? "(root)"}: ${issue.message}`);
 }
 
-/** `base_model.model.` stands before each path; `default` is the adapter's name in older files. */
-const TENSOR_NAME = /^base_model\.model\.(.{1,512})\.lora_([AB])(?:\.default)?\.weight$/;
+/** `base_model.model.` stands before each path; `default` is the adapter's name in older files, and magnitudes have no `weight` there. */
+const TENSOR_NAME =
+  /^base_model\.model\.(.{1,512})\.lora_(?:([AB])(?:\.default)?\.weight|(magnitude_vector)(?:\.default)?(?:\.weight)?)$/;
+
+/** The matrices of a module, and with DoRA its magnitudes. */
+type Side = "A" | "B" | "magnitude";
+type Sides = Partial<Record<Side, Tensor | undefined>>;
 
 /** @throws Error that names a tensor which is no matrix of LoRA */
 function sizesOf(shapes: readonly TensorShape[]): AdapterSizes {
   const sizes = new Map<string, ModuleSizes>();
   for (const tensor of shapes) {
     const { path, side } = readName(tensor);
+    if (side === "magnitude") continue;
     const [rows, columns] = tensor.shape as [number, number];
     const { rank, inputs, outputs } = sizes.get(path) ?? { rank: 0, inputs: 0, outputs: 0 };
     // The larger one, should a file have two matrices of one name.
@@ -184,16 +190,16 @@ function sizesOf(shapes: readonly TensorShape[]): AdapterSizes {
   return sizes;
 }
 
-function readName({ name, shape }: TensorShape): { path: string; side: "A" | "B" } {
-  const [, path, side] = TENSOR_NAME.exec(name) ?? [];
-  if (path === undefined || shape.length !== 2) {
+function readName({ name, shape }: TensorShape): { path: string; side: Side } {
+  const [, path, matrix] = TENSOR_NAME.exec(name) ?? [];
+  if (path === undefined || shape.length !== (matrix ? 2 : 1)) {
     throw new Error(`${name} [${shape.join(", ")}] is no matrix of LoRA: ${MERGE}`);
   }
-  return { path, side: side as "A" | "B" };
+  return { path, side: matrix ? (matrix as "A" | "B") : "magnitude" };
 }
 
 function modulesOf(tensors: readonly Tensor[], settings: Settings): LoraModules {
-  const matrices = new Map<string, Partial<Record<"A" | "B", Tensor>>>();
+  const matrices = new Map<string, Sides>();
   for (const tensor of tensors) {
     const { path, side } = readName(tensor);
     if (!tensor.values.every(Number.isFinite)) {
@@ -203,13 +209,13 @@ function modulesOf(tensors: readonly Tensor[], settings: Settings): LoraModules 
   }
   if (matrices.size === 0) throw new Error("it has no tensors");
   return new Map(
-    Array.from(matrices, ([path, { A, B }]) => [path, toModule(path, { A, B }, settings)] as const),
+    Array.from(matrices, ([path, sides]) => [path, toModule(path, sides, settings)] as const),
   );
 }
 
 function toModule(
   path: string,
-  { A, B }: Partial<Record<"A" | "B", Tensor | undefined>>,
+  { A, B, magnitude }: Sides,
   { config, ranks, alphas }: Settings,
 ): LoraModule {
   if (!A || !B) throw new Error(`${path} has only one of lora_A and lora_B`);
@@ -229,5 +235,16 @@ function toModule(
       `${path} has the scale ${scale} by ${field} of ${ADAPTER_FILES.config}, more than ${SCALE_MAX}`,
     );
   }
-  return { rank: r, inputs, outputs, scale, a: A.values, b: B.values };
+  checkMagnitude(path, magnitude, config.use_dora ? outputs : 0);
+  const matrices = { rank: r, inputs, outputs, scale, a: A.values, b: B.values };
+  return magnitude ? { ...matrices, magnitude: magnitude.values } : matrices;
+}
+
+/** @param count of magnitudes that the module must have */
+function checkMagnitude(path: string, magnitude: Tensor | undefined, count: number): void {
+  const own = magnitude?.values.length ?? 0;
+  if (own === count) return;
+  throw new Error(
+    `${path} has ${own} magnitudes, but by use_dora of ${ADAPTER_FILES.config} it has ${count}`,
+  );
 }

@@ -15,51 +15,11 @@ import {
   type AdapterOptions,
 } from "../../../support/adapters.ts";
 import { roundedGraph } from "../../../support/bfloat16-graph.ts";
+import { loadAdapters, loadViews, logitsOf, OPTIONS } from "../../../support/adapted-decoders.ts";
 import { largestDifference } from "../../../support/logits.ts";
 import { copyOf, passthroughCopyOf, VECTORS } from "../../../support/model-folder.ts";
 
 const TOLERANCE = 1e-4;
-const OPTIONS = { dtype: "fp32", intraOpThreads: 1 } as const;
-
-/** An antiexpert of test/vectors that holds adapters, the views of these, and the models into which each is merged. */
-async function loadAdapters(name: string, adapters: readonly AdapterOptions[]) {
-  const source = join(VECTORS, name, "antiexpert");
-  const folders = adapters.map(adapterFolder);
-  const modules = folders.map((folder) => readAdapter(folder).modules);
-  const host = (await loadDecoder(source, {
-    ...OPTIONS,
-    adapters: modules,
-  })) as ExternalCacheDecoder;
-  return {
-    host: host as Decoder,
-    plain: await loadDecoder(source, OPTIONS),
-    adapted: folders.map((_, i) => new AdapterDecoder(host, i) as Decoder),
-    merged: await Promise.all(
-      folders.map((folder) => loadDecoder(mergedFolder(source, folder), OPTIONS)),
-    ),
-  };
-}
-
-/** The adapters of an antiexpert of test/vectors that holds all of them. */
-async function loadViews(adapters: readonly AdapterOptions[]): Promise<Decoder[]> {
-  const modules = adapters.map((options) => readAdapter(adapterFolder(options)).modules);
-  const host = await loadDecoder(join(VECTORS, "llama/antiexpert"), {
-    ...OPTIONS,
-    adapters: modules,
-  });
-  return modules.map((_, i) => new AdapterDecoder(host as ExternalCacheDecoder, i) as Decoder);
-}
-
-/** Logits of a prompt, decoded tokens and several tokens of one run. */
-async function logitsOf(decoder: Decoder): Promise<Float32Array[]> {
-  const sequence = decoder.open();
-  await decoder.prefill(sequence, [1, 2, 3, 4, 5]);
-  const logits: Float32Array[] = [];
-  for (const id of [6, 7]) logits.push(...(await decoder.decode([{ sequence, id }])));
-  logits.push(...(await decoder.score(sequence, [3, 2, 1])));
-  decoder.close(sequence);
-  return logits;
-}
 
 describe.each([
   ["llama", LLAMA_MODULES],
@@ -150,7 +110,16 @@ describe("an adapter is refused, with file, field and reason, if", () => {
   const q = { "model.layers.0.self_attn.q_proj": [16, 16] } as const;
   test.each<[string, Partial<AdapterOptions>, string]>([
     ["it is no LoRA", { config: { peft_type: "IA3" } }, 'adapter_config.json: peft_type is "IA3"'],
-    ["it has DoRA", { config: { use_dora: true } }, "adapter_config.json: use_dora is true"],
+    [
+      "it lacks the magnitudes of DoRA",
+      { config: { use_dora: true } },
+      "q_proj has 0 magnitudes, but by use_dora of adapter_config.json it has 16",
+    ],
+    [
+      "it has magnitudes without DoRA",
+      { dora: true, config: { use_dora: false } },
+      "q_proj has 16 magnitudes, but by use_dora of adapter_config.json it has 0",
+    ],
     ["it has biases", { config: { bias: "all" } }, 'adapter_config.json: bias is "all"'],
     [
       "it replaces modules",

@@ -1,0 +1,99 @@
+/** When a worker follows its manifest, and in which order; the threads are replaced. */
+import { join } from "node:path";
+import { pino } from "pino";
+import { afterEach, expect, test } from "vitest";
+import { ManifestNotFollowed } from "../../worker/engine-client/ensemble-changes.ts";
+import { ManifestWatch } from "../../worker/manifest-watch.ts";
+import { folderOf } from "../support/tokenizers.ts";
+
+const watches: ManifestWatch[] = [];
+afterEach(() => {
+  for (const watch of watches.splice(0)) watch.close();
+});
+
+/** A watch of a manifest with these ids. */
+function watchOf(served: readonly string[]) {
+  const state = { manifest: [...served], loaded: [...served], failure: null as Error | null };
+  const calls: string[] = [];
+  const results: string[] = [];
+  const lines: { level: number; msg: string; reason?: string }[] = [];
+  const jobs = Promise.withResolvers<void>();
+  const watch = new ManifestWatch({
+    file: join(folderOf({ "ensembles.json": {} }), "ensembles.json"),
+    changes: {
+      readManifest: () => {
+        const { manifest: ids, loaded, failure } = state;
+        if (failure) return Promise.reject(failure);
+        const added = ids.filter((id) => !loaded.includes(id));
+        const removed = loaded.filter((id) => !ids.includes(id));
+        return Promise.resolve({
+          type: "manifestRead",
+          ids,
+          added: { ids: added, entries: JSON.stringify(added) },
+          removed,
+        });
+      },
+      add: ({ ids }) => {
+        calls.push(`add ${ids.join()}`);
+        state.loaded.push(...ids);
+        return Promise.resolve([]);
+      },
+      hide: (ids) => calls.push(`hide ${ids.join()}`),
+      remove: (ids) => {
+        calls.push(`remove ${ids.join()}`);
+        state.loaded = state.loaded.filter((id) => !ids.includes(id));
+        return Promise.resolve();
+      },
+    },
+    serve: () => {
+      calls.push("serve");
+      return jobs.promise;
+    },
+    log: pino({}, { write: (line) => lines.push(JSON.parse(line) as (typeof lines)[number]) }),
+    metrics: { manifestRead: (result) => results.push(result) },
+  });
+  watches.push(watch);
+  return { watch, state, calls, results, lines, endJobs: jobs.resolve };
+}
+
+test("what is new is added before what is gone is hidden, and that is removed when its jobs have ended", async () => {
+  const { watch, state, calls, results, endJobs } = watchOf(["a", "b"]);
+  state.manifest = ["b", "c"];
+  await watch.read();
+  expect(calls).toEqual(["add c", "hide a", "serve"]);
+  // The last jobs of "a" still run.
+  await watch.read();
+  expect(calls).toHaveLength(3);
+  endJobs();
+  await expect.poll(() => calls.at(-1)).toBe("remove a");
+  expect(results).toEqual(["applied", "unchanged"]);
+});
+
+test("an ensemble that comes back while its last jobs run is added when they have ended", async () => {
+  const { watch, state, calls, endJobs } = watchOf(["a", "b"]);
+  state.manifest = ["b"];
+  await watch.read();
+  state.manifest = ["a", "b"];
+  const read = watch.read();
+  endJobs();
+  await read;
+  expect(calls).toEqual(["hide a", "serve", "remove a", "add a", "hide ", "serve"]);
+});
+
+test.runIf(!process.stdin.isTTY && !process.stdout.isTTY)(
+  "a signal has it read; what is refused and what fails is logged, counted and changes nothing",
+  async () => {
+    const { state, calls, results, lines } = watchOf(["a"]);
+    state.failure = new ManifestNotFollowed("restart needed", true);
+    process.emit("SIGHUP");
+    await expect.poll(() => results).toEqual(["refused"]);
+    state.failure = new ManifestNotFollowed("it is truncated", false);
+    process.emit("SIGHUP");
+    await expect.poll(() => results).toEqual(["refused", "failed"]);
+    expect(calls).toEqual([]);
+    expect(lines.map(({ level, reason }) => [level, reason])).toEqual([
+      [50, "restart needed"],
+      [50, "it is truncated"],
+    ]);
+  },
+);
