@@ -9,10 +9,10 @@
  *
  * The main thread must never block on the engine: it renews the leases of running jobs.
  */
-import { setTimeout } from "node:timers/promises";
 import type { Logger } from "pino";
 import { AggregatorRegistry } from "prom-client";
 import packageJson from "../package.json" with { type: "json" };
+import { endOnStop } from "./end-on-stop.ts";
 import type { WorkerEnv } from "./env.ts";
 import type { Generation, StartedEngine } from "./generation.ts";
 import type { Part } from "./part.ts";
@@ -26,8 +26,6 @@ import { Metrics } from "./telemetry/metrics.ts";
 import { QueueSums } from "./telemetry/queue-sums.ts";
 import { startTracing } from "./telemetry/tracing.ts";
 
-/** Longest wait at exit for the last spans to be sent: the trace collector may not answer. */
-const TRACING_STOP_MS = 2_000;
 const STARTING = "The worker starts";
 
 /**
@@ -128,41 +126,6 @@ export async function run(
   log.info({ roles, ...(models && { models, slots: env.SLOTS }), ms }, "Worker ready");
 }
 
-interface EndOptions {
-  /** Time for the drain. */
-  readonly seconds: number;
-  readonly log: Logger;
-  readonly stopTracing: () => Promise<unknown>;
-  /** Settles when the models are loaded; null if none is loaded now. */
-  readonly starting: () => Promise<unknown> | null;
-}
-
 /** While this process starts, the one that generates says how far it is. */
 const problemOf = (own: string | null, ofChild: string | null) =>
   own === null || (own === STARTING && ofChild !== null) ? ofChild : own;
-
-/** Ends the process when `stop` is aborted. @param parts those that have started by then are stopped first */
-function endOnStop(stop: AbortSignal, parts: readonly Part[], options: EndOptions): void {
-  const { seconds, log, stopTracing, starting } = options;
-  const report = (error: unknown) =>
-    log.error({ err: error }, "A part of the worker could not be stopped");
-  const drain = async () => {
-    const drained = Promise.all(parts.map((part) => part.close())).catch(report);
-    // Another worker continues the jobs that still run then, from their event logs.
-    await Promise.race([drained, setTimeout(seconds * 1000)]);
-    for (const part of parts) await part.end?.().catch(report);
-    await Promise.race([stopTracing(), setTimeout(TRACING_STOP_MS)]);
-  };
-  const end = () => {
-    log.info(
-      { signal: stop.reason as string, seconds },
-      "Draining: the worker takes no new work, and exits when its running work has ended",
-    );
-    // With nothing to drain it does not wait for the rest of the start, such as Redis. But onnxruntime aborts a process that exits while
-    // a thread loads a model.
-    const idle = async () => Promise.race([starting(), setTimeout(seconds * 1000)]);
-    (parts.length === 0 ? idle() : drain()).catch(report).finally(() => process.exit(0));
-  };
-  if (stop.aborted) end();
-  else stop.addEventListener("abort", end);
-}

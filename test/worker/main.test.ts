@@ -1,6 +1,5 @@
-/** The worker as a program: what it prints when it cannot start, and its end on SIGTERM during the start. */
-import { execFile, spawn } from "node:child_process";
-import { once } from "node:events";
+/** The worker as a program: what it prints when it cannot start. */
+import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 
@@ -28,25 +27,4 @@ test.for([
   expect(lines).toEqual([
     expect.objectContaining({ level: 60, msg: expect.stringContaining(message) }),
   ]);
-});
-
-test("SIGTERM while a model is loaded ends it with 0, without Redis", async () => {
-  // Port 1: nothing listens there.
-  const env = {
-    ...process.env,
-    ROLES: "generate",
-    REDIS_URL: "redis://127.0.0.1:1",
-    DRAIN_SECONDS: "60",
-  };
-  const child = spawn(process.execPath, [MAIN], { env, stdio: ["ignore", "pipe", "inherit"] });
-  let output = "";
-  let isStopped = false;
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    output += text;
-    // About when onnxruntime loads a model. A process that exits meanwhile is aborted in one run of three.
-    if (!isStopped && output.split('"stage":"load"').length > 2) isStopped = child.kill();
-  });
-  const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
-  expect({ code, signal }).toEqual({ code: 0, signal: null });
-  expect(output).toContain("Draining");
 });
