@@ -1,6 +1,6 @@
 /**
- * `npm test`: all checks of check.ts, the images as far as podman is there, then all tests. With arguments, which go to vitest, it runs only the tests that
- * match, without the checks: `npm test -- sampler`, `npm test -- --project unit`, `npm test -- --watch sampler`.
+ * `npm test`: all checks of check.ts, the images, then all tests. With arguments, which go to vitest, it runs only the tests that match,
+ * without the checks: `npm test -- sampler`, `npm test -- --project unit`, `npm test -- --watch sampler`.
  * The last line is `N passed, N failed`, for programs that read it.
  */
 import { existsSync } from "node:fs";

@@ -1,13 +1,26 @@
 /** Builds the last stage of an image with the packages of this checkout, on a base with nothing but this machine's C library. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { dirname, join, matchesGlob } from "node:path";
+import { dirname, join, matchesGlob, resolve } from "node:path";
 import { writePages } from "../../../infra/pages/write.ts";
 import type { Image } from "./image-list.ts";
-import { BUILD_OPTIONS, podman, tryPodman, ULIMITS } from "./podman.ts";
+import { BUILD_OPTIONS, podman, RUN_OPTIONS, tryPodman } from "./podman.ts";
 
-export const BASE = "localhost/trimtab-checkout-base";
+/** Part of all names, because other checkouts on this machine may run this too. */
+const RUN = process.pid;
+export const BASE = `localhost/trimtab-checkout-base-${RUN}`;
 const CERTIFICATES = "etc/ssl/certs/ca-certificates.crt";
+
+const MOUNT_NODE = [
+  "--volume",
+  `${process.execPath}:/usr/local/bin/node:ro`,
+  // Otherwise SELinux forbids the container to read files of a home directory.
+  "--security-opt",
+  "label=disable",
+];
+/** With a umask such as 077 the image's user could not read the checkout. */
+const PROBE =
+  'try { fs.readFileSync("/package.json") } catch ({ message }) { console.error(message); process.exit(1) }';
 
 interface Lock {
   readonly packages: Readonly<
@@ -15,22 +28,32 @@ interface Lock {
   >;
 }
 
-/** @returns why podman cannot build and run images on this machine, such as within a container that forbids it; null if it can */
+/**
+ * Makes the image BASE.
+ * @returns why the images of this checkout cannot be built and run on this machine, such as within a container that forbids it; null if
+ *   they can
+ */
 export function makeBase(folder: string): string | null {
-  const libraries = execFileSync("ldd", [process.execPath], { encoding: "utf8" });
-  const files = libraries.match(/\/\S+(?= \(0x)/g) ?? [];
+  const { status, stdout } = spawnSync("ldd", [process.execPath], { encoding: "utf8" });
+  // As on macOS, where podman runs another system than Node.
+  if (status !== 0) return "ldd does not list the libraries of Node here";
+  const files = stdout.match(/\/\S+(?= \(0x)/g) ?? [];
   const root = join(folder, "base");
   for (const file of files) {
     mkdirSync(dirname(join(root, file)), { recursive: true });
     copyFileSync(file, join(root, file));
   }
   writeFileSync(join(folder, "Dockerfile"), "FROM scratch\nCOPY --from=libraries / /\n");
-  const loader = files.find((file) => /\/ld-[^/]*$/.test(file))!;
+  const probeMount = ["--volume", `${resolve("package.json")}:/package.json:ro`];
+  const probe = ["--user", "10001", ...MOUNT_NODE, ...probeMount, BASE, "/usr/local/bin/node"];
   return tryPodman(
     ["build", ...BUILD_OPTIONS, "--build-context", `libraries=${root}`, "--tag", BASE, folder],
-    ["run", "--rm", ...ULIMITS, "--network", "none", BASE, loader, "--version"],
+    ["run", ...RUN_OPTIONS, ...probe, "--eval", PROBE],
   );
 }
+
+/** The name of an image that is built from this checkout. */
+export const checkoutName = (image: Image): string => `${image.name}-of-checkout-${RUN}`;
 
 /**
  * Node and the packages are mounted when the image runs: their copies would take most of the time.
@@ -55,15 +78,12 @@ export function buildFromCheckout(image: Image, folder: string): Image {
     file,
     stage.replace(/^FROM .*/, `FROM ${BASE}`).replaceAll(/--from=\S+/g, "--from=staging"),
   );
-  const name = `${image.name}-of-checkout`;
+  const name = checkoutName(image);
   const context = ["--layers=false", "--build-context", `staging=${staging}`];
   podman(["build", ...BUILD_OPTIONS, ...context, "--file", file, "--tag", name, "."]);
-  const mounts = [
-    `${process.execPath}:/usr/local/bin/node:ro`,
-    `${copyPackages(dockerfile, `${staging}-packages`)}:/app/node_modules:ro`,
-  ];
-  const runOptions = [...image.runOptions, ...mounts.flatMap((mount) => ["--volume", mount])];
-  return { ...image, name, runOptions };
+  const packages = copyPackages(dockerfile, `${staging}-packages`);
+  const mounts = [...MOUNT_NODE, "--volume", `${packages}:/app/node_modules:ro`];
+  return { ...image, name, runOptions: [...image.runOptions, ...mounts] };
 }
 
 /** @param target the stage's name; absent: the last one of the file */

@@ -25,6 +25,7 @@ export const WORKER: Image = {
   file: "worker.Dockerfile",
   buildArgs: ["EXECUTION_PROVIDER=cpu"],
   portVariable: "HEALTH_PORT",
+  // The chart mounts it too.
   runOptions: ["--tmpfs", "/tmp"],
 };
 

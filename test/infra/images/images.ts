@@ -10,7 +10,7 @@ import { stopAllChildren } from "../../../infra/stack/process.ts";
 import { errorText } from "../../../infra/stack/user-error.ts";
 import { printLines } from "../../bench/table.ts";
 import { CONTROL, EDGE, WORKER, type Image } from "./image-list.ts";
-import { BUILD_OPTIONS, makeBaseImages, podman, podmanProblem } from "./podman.ts";
+import { BUILD_MS, BUILD_OPTIONS, makeBaseImages, podman, podmanProblem } from "./podman.ts";
 import { runImage, type ImageReport } from "./run-image.ts";
 
 const EDGE_BYTES_MAX = 250_000_000;
@@ -61,7 +61,8 @@ function build(image: Image): void {
     ...options.volume.flatMap((mount) => ["--volume", mount]),
   ];
   const tag = ["--tag", name, "."];
-  podman(["build", ...BUILD_OPTIONS, "--network", "host", "--file", file, ...extra, ...tag]);
+  const args = ["build", ...BUILD_OPTIONS, "--network", "host", "--file", file, ...extra, ...tag];
+  podman(args, BUILD_MS);
 }
 
 function edgeProblems({ bytes, memoryMiB }: ImageReport): string[] {

@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { UserError } from "../../../infra/stack/user-error.ts";
 
 const DEBIAN = "docker.io/library/debian:bookworm-slim";
 const NODE = "docker.io/library/node:24-bookworm-slim";
@@ -24,29 +25,51 @@ RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm
 /** Podman's own format of images has no HEALTHCHECK. */
 export const BUILD_OPTIONS = ["--quiet", "--format", "docker"];
 
-/** Below a machine's default, which a container within a container may not raise. */
-export const ULIMITS = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=2048:2048"];
+/** For calls without a download, also on a busy machine. */
+const CALL_MS = 300_000;
+export const BUILD_MS = 3_600_000;
+
+/**
+ * As in the chart: nothing can be written. The timeout (in seconds) ends a container that an interrupted check has left. The ulimits are
+ * below a machine's default, which a container within a container may not raise.
+ */
+export const RUN_OPTIONS =
+  "--rm --no-healthcheck --timeout 300 --network host --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges --ulimit nofile=4096:4096 --ulimit nproc=2048:2048".split(
+    " ",
+  );
 
 /** @returns why there is no podman; null if there is one */
 export function podmanProblem(): string | null {
-  const isInstalled = spawnSync("podman", ["--version"]).status === 0;
+  const isInstalled = spawnSync("podman", ["--version"], { timeout: CALL_MS }).status === 0;
   return isInstalled ? null : "podman is not installed";
 }
 
 /** @returns the last line of the error of the first command that fails; null if all succeed */
 export function tryPodman(...commands: readonly (readonly string[])[]): string | null {
   for (const args of commands) {
-    const { status, stderr } = spawnSync("podman", args, { encoding: "utf8" });
+    const { status, stderr } = call(args, "pipe", CALL_MS);
     if (status !== 0)
       return `podman ${args[0]} fails here (${stderr.trimEnd().split("\n").at(-1)})`;
   }
   return null;
 }
 
-/** @returns what it prints */
-export function podman(args: readonly string[], input?: Buffer): string {
-  const stdio = [input ? "pipe" : "ignore", "pipe", "inherit"] as const;
-  return execFileSync("podman", args, { encoding: "utf8", stdio: [...stdio], input }).trim();
+/** @returns what it prints. @throws UserError if it fails; the reason is then on this program's stderr */
+export function podman(args: readonly string[], timeoutMs = CALL_MS): string {
+  const { status, stdout } = call(args, "inherit", timeoutMs);
+  if (status !== 0) throw new UserError(`podman ${args[0]} ended with ${status}`);
+  return stdout.trim();
+}
+
+function call(args: readonly string[], stderr: "pipe" | "inherit", timeoutMs: number) {
+  const result = spawnSync("podman", args, {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", stderr],
+    timeout: timeoutMs,
+    killSignal: "SIGKILL",
+  });
+  if (result.error) throw new UserError(`podman ${args[0]}: ${result.error.message}`);
+  return result;
 }
 
 /** Makes Debian with debootstrap, and from it the image with the Node that runs this program and npm. */

@@ -8,17 +8,11 @@ import { Child } from "../../../infra/stack/process.ts";
 import { startRedis } from "../../../infra/stack/redis.ts";
 import { startNameServer } from "../../support/name-server.ts";
 import type { Image } from "./image-list.ts";
-import { podman, ULIMITS } from "./podman.ts";
+import { podman, RUN_OPTIONS } from "./podman.ts";
 
 const READY_MS = 120_000;
-/** Only root may listen here. */
 const NAME_SERVER = { host: "127.0.0.9", port: 53 };
 const HOST = "127.0.0.1";
-/** As in the chart: nothing can be written but the worker's /tmp. The timeout (in seconds) ends a container that an interrupted check has left. */
-const LIMITS =
-  "--rm --no-healthcheck --timeout 300 --network host --read-only --read-only-tmpfs=false --cap-drop all --security-opt no-new-privileges".split(
-    " ",
-  );
 
 export interface ImageReport {
   readonly image: string;
@@ -30,7 +24,7 @@ export interface ImageReport {
   readonly healthyMs: number;
   /** From SIGTERM to the end, without work. */
   readonly stopMs: number;
-  /** Null: not checked, which needs root. */
+  /** Null: not checked, because only root may listen at NAME_SERVER, or another program does. */
   readonly namesLookedUp: readonly string[] | null;
   readonly problems: readonly string[];
 }
@@ -39,10 +33,9 @@ export async function runImage(
   { name, portVariable, runOptions }: Image,
   idleMs: number,
 ): Promise<ImageReport> {
-  const folder = mkdtempSync(join(tmpdir(), "trimtab-images-"));
-  const isRoot = process.getuid?.() === 0;
-  const names = isRoot ? await startNameServer(() => "absent", 0, NAME_SERVER) : null;
+  const names = await startNameServer(() => "absent", 0, NAME_SERVER).catch(() => null);
   const [port, redisPort] = [await freePort(), await freePort()];
+  const folder = mkdtempSync(join(tmpdir(), "trimtab-images-"));
   const resolv = join(folder, "resolv.conf");
   writeFileSync(resolv, `nameserver ${NAME_SERVER.host}\n`);
   const problems: string[] = [];
@@ -54,12 +47,11 @@ export async function runImage(
     command: "podman",
     args: [
       "run",
-      ...LIMITS,
-      ...ULIMITS,
+      ...RUN_OPTIONS,
       "--name",
       container,
       ...runOptions,
-      ...(isRoot ? ["--volume", `${resolv}:/etc/resolv.conf:ro`] : []),
+      ...(names ? ["--volume", `${resolv}:/etc/resolv.conf:ro`] : []),
       ...Object.entries(env).flatMap(([variable, value]) => ["--env", `${variable}=${value}`]),
       name,
     ],
@@ -78,7 +70,7 @@ export async function runImage(
     if (field("Uid") === "0") problems.push("runs as root");
     if (field("CapEff") !== "0000000000000000") problems.push("has capabilities");
     const stopStart = performance.now();
-    child.kill("SIGTERM");
+    await child.stop();
     const { code: exitCode } = await child.exited;
     const stopMs = performance.now() - stopStart;
     if (exitCode !== 0) problems.push(`ended with ${exitCode}`);
