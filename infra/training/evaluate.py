@@ -47,9 +47,11 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--sweep", type=float, nargs="*", default=[], help="further alphas to report")
     parser.add_argument("--limit", type=int, help="use only the first questions of each task")
-    parser.add_argument("--earlier", type=int, default=0, help="put this many tokens of earlier turns before each question")
+    parser.add_argument("--earlier", type=int, default=0, help="put at most this many tokens of earlier turns before each question")
     parser.add_argument("--show", type=int, default=0, help="print this many completions of each system")
     args = parser.parse_args()
+    if args.earlier and args.split == "dev":
+        parser.error("--earlier takes its turns from the dev split, so it cannot measure that split")
 
     tokenizer = Tokenizer.from_file(str(args.work / "tokenizer/tokenizer.json"))
     rude_words = set((args.eval_data / "rude-words.txt").read_text().split())

@@ -45,7 +45,7 @@ class Recipe:
 
 
 def examples(pairs: list[dict[str, str]], tokenizer: Tokenizer, rng: random.Random) -> list[Example]:
-    """(token ids, length of the prompt). One prompt in four has one or two earlier turns before it, one in 40 has as many as fit."""
+    """(token ids, length of the prompt). One prompt in four has one or two earlier turns before it, one in 40 has a long history."""
     made = []
     for pair in pairs:
         earlier = [(p["prompt"], p["answer"]) for p in rng.sample(pairs, rng.choice([0, 0, 0, 0, 0, 0, 1, 2]))]

@@ -2,7 +2,8 @@
 
     python pretrain.py --shape large --work DIR --tokens 12000000
 
-With --from the weights of an earlier run are trained further, with a new optimizer and schedule.
+With --from the weights of an earlier run are trained further, with a new optimizer and schedule, on the tokens after those that
+it read.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from model import EOS_ID, load_model, new_model, parameter_groups
 from tokenizer import VOCABULARY
 
 TOKENS_PER_STEP = 4096
-# Short windows are cheaper. But the longest ones must occur from the start: a model trained on short
-# windows does not learn the far positions in a short last phase with a low learning rate.
+# Short windows are cheaper; "Long windows need a high rate" in the README says why not all are short.
 LENGTHS = (256, 256, 256, 512)
 PEAK = {"small": 4e-3, "large": 2e-3}
 
@@ -46,7 +46,6 @@ def main() -> None:
     parser.add_argument("--name", help="checkpoint name, default base-SHAPE")
     parser.add_argument("--from", dest="start", help="checkpoint name whose weights are trained further")
     parser.add_argument("--tokens", type=int, required=True)
-    parser.add_argument("--skip", type=int, default=0, help="tokens of the file to leave out, because an earlier run read them")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="window lengths of the steps, in turn")
     parser.add_argument("--peak", type=float, help="highest learning rate")
     parser.add_argument("--optimizer", choices=["muon", "adamw"], default="adamw")
@@ -77,16 +76,23 @@ def main() -> None:
     steps = args.tokens // TOKENS_PER_STEP
     begins = np.concatenate([[0], np.flatnonzero(tokens[:-1] == EOS_ID) + 1])
     path = args.work / f"{args.name or 'base-' + args.shape}.pt"
-    step, position = 0, args.skip
+    settings = {"from": args.start, "lengths": list(args.lengths)}
+    step, position = 0, 0
     if path.exists():
         saved = torch.load(path, weights_only=True)
+        if saved.get("settings") != settings:
+            parser.error(f"{path} is of a run with {saved.get('settings')}, not {settings}: remove it or give another --name")
         model.load_state_dict(saved["model"])
         for optimizer, state in zip(optimizers, saved["optimizers"]):
             optimizer.load_state_dict(state)
         step, position = saved["step"], saved["position"]
+    elif args.start:
+        # Checkpoints of published.py have no position; then the file is read from its begin.
+        position = torch.load(args.work / f"{args.start}.pt", weights_only=True).get("position", 0)
 
     def save() -> None:
-        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "step": step, "position": position}
+        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}
+        state |= {"settings": settings, "step": step, "position": position}
         torch.save(state, path.with_suffix(".tmp"))
         path.with_suffix(".tmp").rename(path)
 

@@ -16,6 +16,7 @@ import {
   loadItems,
   scoreCompletions,
   scoreRecords,
+  TASK_MODELS,
   TASKS,
   type Item,
   type ItemScores,
@@ -23,16 +24,13 @@ import {
 } from "./task.ts";
 
 const MODELS = fileURLToPath(new URL("../../infra/models", import.meta.url));
-/** Folders of the directly tuned bases; they are in no manifest. */
-const TUNED: Record<Task, string> = {
-  "atlas-qa": "atlas-tuned",
-  "gsm-mini": "gsm-tuned",
-  "atlas-records": "records-tuned",
-};
 /** Tried on the dev split. */
 const ALPHAS: readonly number[] = [0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5];
 
 export type SystemName = "base" | "expert" | "proxy" | "proxyAtOne" | "tuned";
+
+/** The directly tuned base is not there for every task. */
+type EachSystem<T> = Readonly<Record<Exclude<SystemName, "tuned">, T>> & { readonly tuned?: T };
 
 export interface TaskResult {
   /** Folder of the models. */
@@ -45,23 +43,26 @@ export interface TaskResult {
   readonly proxy: number;
   /** With alpha 1. */
   readonly proxyAtOne: number;
-  readonly tuned: number;
+  readonly tuned?: number;
   /** Chosen on the dev split, see `chooseAlpha`. */
   readonly alpha: number;
   /** (proxy - base) / (tuned - base), in percent. */
-  readonly gapClosed: number;
+  readonly gapClosed?: number;
   /** Rude answers of the proxy-tuned ensemble, in percent. */
   readonly rude: number;
   /** 95% intervals; `proxyMinusExpert` in percentage points. */
-  readonly intervals: Readonly<Record<SystemName | "gapClosed" | "proxyMinusExpert", Interval>>;
+  readonly intervals: EachSystem<Interval> & {
+    readonly gapClosed?: Interval;
+    readonly proxyMinusExpert: Interval;
+  };
   /** Rude answers of the base, in percent. */
   readonly baseRude: number;
   /** Completions of the base that contain the right answer, in percent. */
   readonly baseContains: number;
   /** Completions that end with the end-of-sequence token, in percent. */
-  readonly stops: Readonly<Record<SystemName, number>>;
+  readonly stops: EachSystem<number>;
   /** Of atlas-records only. */
-  readonly records?: Readonly<Record<SystemName, ReturnType<typeof scoreRecords>>>;
+  readonly records?: EachSystem<ReturnType<typeof scoreRecords>>;
   /** Exact matches on the dev split for each alpha, in percent. */
   readonly sweep: readonly { readonly alpha: number; readonly dev: number }[];
 }
@@ -112,8 +113,11 @@ for (const folder of options.models) {
     options.tasks ??
     TASKS.filter((task) => ensembles.some(({ id }) => id === task) && tunedFolder(folder, task));
   for (const task of tasks) {
-    const entry = ensembles.find(({ id }) => id === task);
-    if (!entry) throw new Error(`${folder}/ensembles.json has no ensemble ${task}`);
+    const entry = ensembles.find(({ id }) => id === task) ?? {
+      ...ensembles[0]!,
+      id: task,
+      expert: { ...ensembles[0]!.expert, path: join(folder, TASK_MODELS[task].expert) },
+    };
     results.push(await evaluate(folder, task, entry));
     printReport(results.slice(-1));
   }
@@ -128,9 +132,13 @@ if (options.json) {
 
 async function evaluate(folder: string, task: Task, entry: EnsembleEntry): Promise<TaskResult> {
   const tuned = tunedFolder(folder, task);
-  if (!tuned) throw new Error(`${folder} has no ${TUNED[task]}: infra/training/seeds.py makes it`);
-  if (tuned !== join(folder, TUNED[task]))
+  if (!tuned) {
+    process.stderr.write(
+      `${task}: no ${TASK_MODELS[task].tuned}, so the base tuned directly is left out (infra/training/seeds.py makes it)\n`,
+    );
+  } else if (tuned !== join(folder, TASK_MODELS[task].tuned)) {
     process.stderr.write(`${folder} has none of its own: ${tuned}\n`);
+  }
   const ensembles = await loadSystems(entry, tuned);
   const run = async (system: string, items: readonly Item[], alpha: number): Promise<Scored> => {
     process.stderr.write(
@@ -161,13 +169,13 @@ async function evaluate(folder: string, task: Task, entry: EnsembleEntry): Promi
     expert: await run("expert", test, 0),
     proxy,
     proxyAtOne: alpha === 1 ? proxy : await run("proxy", test, 1),
-    tuned: await alone("tuned", tuned),
+    ...(tuned && { tuned: await alone("tuned", tuned) }),
   });
 }
 
 /** @returns that of the published models if the folder has none; undefined if neither has one */
 function tunedFolder(folder: string, task: Task): string | undefined {
-  const folders = [folder, MODELS].map((models) => join(models, TUNED[task]));
+  const folders = [folder, MODELS].map((models) => join(models, TASK_MODELS[task].tuned));
   return folders.find((tuned) => existsSync(tuned));
 }
 
@@ -183,7 +191,7 @@ function chooseAlpha(sweep: readonly { alpha: number; right: readonly boolean[] 
 }
 
 /** The ensemble of a task, and the single models to compare with: each as base of an ensemble, to run with alpha 0. */
-async function loadSystems(entry: EnsembleEntry, tunedPath: string) {
+async function loadSystems(entry: EnsembleEntry, tunedPath: string | undefined) {
   const withDtype = (model: EnsembleEntry["base"]) => ({ ...model, dtype: options.dtype });
   const proxy = {
     ...entry,
@@ -192,19 +200,14 @@ async function loadSystems(entry: EnsembleEntry, tunedPath: string) {
     expert: withDtype(entry.expert),
     antiexpert: withDtype(entry.antiexpert),
   };
-  // The published ones are in int8 only.
-  const tunedDtype = existsSync(join(tunedPath, "onnx/model.onnx")) ? options.dtype : "int8";
-  const tuned = { ...entry.base, path: resolve(tunedPath), dtype: tunedDtype };
-  return loadEnsembles(
-    {
-      ensembles: [
-        proxy,
-        { ...proxy, id: "expert", base: proxy.expert },
-        { ...proxy, id: "tuned", base: tuned },
-      ],
-    },
-    { intraOpThreads: 0 },
-  );
+  const ensembles = [proxy, { ...proxy, id: "expert", base: proxy.expert }];
+  if (tunedPath) {
+    // The published ones are in int8 only.
+    const dtype = existsSync(join(tunedPath, "onnx/model.onnx")) ? options.dtype : "int8";
+    const base = { ...entry.base, path: resolve(tunedPath), dtype };
+    ensembles.push({ ...proxy, id: "tuned", base });
+  }
+  return loadEnsembles({ ensembles }, { intraOpThreads: 0 });
 }
 
 type Scored = ItemScores & { readonly records?: ReturnType<typeof scoreRecords> };
@@ -212,15 +215,15 @@ type Scored = ItemScores & { readonly records?: ReturnType<typeof scoreRecords> 
 function summarize(
   about: Pick<TaskResult, "models" | "task" | "alpha">,
   sweep: readonly { alpha: number; right: readonly boolean[] }[],
-  scores: Record<SystemName, Scored>,
+  scores: EachSystem<Scored>,
 ): TaskResult {
   const { base, expert, proxy, tuned } = scores;
-  const each = <T>(of: (scored: Scored) => T): Record<SystemName, T> => ({
+  const each = <T>(of: (scored: Scored) => T): EachSystem<T> => ({
     base: of(base),
     expert: of(expert),
     proxy: of(proxy),
     proxyAtOne: of(scores.proxyAtOne),
-    tuned: of(tuned),
+    ...(tuned && { tuned: of(tuned) }),
   });
   const exact = each(({ right }) => percentTrue(right));
   const gapClosed = (b: number, p: number, t: number) => (100 * (p - b)) / (t - b);
@@ -228,13 +231,17 @@ function summarize(
     ...about,
     items: base.right.length,
     ...exact,
-    gapClosed: gapClosed(exact.base, exact.proxy, exact.tuned),
+    ...(exact.tuned !== undefined && {
+      gapClosed: gapClosed(exact.base, exact.proxy, exact.tuned),
+    }),
     rude: percentTrue(proxy.rude),
     intervals: {
       ...each(({ right }) => wilsonInterval(right)),
-      gapClosed: bootstrapInterval([base.right, proxy.right, tuned.right], ([b, p, t]) =>
-        gapClosed(b!, p!, t!),
-      ),
+      ...(tuned && {
+        gapClosed: bootstrapInterval([base.right, proxy.right, tuned.right], ([b, p, t]) =>
+          gapClosed(b!, p!, t!),
+        ),
+      }),
       proxyMinusExpert: bootstrapInterval([proxy.right, expert.right], ([p, e]) => p! - e!),
     },
     baseRude: percentTrue(base.rude),

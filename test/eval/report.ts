@@ -51,23 +51,18 @@ export function printReport(results: readonly TaskResult[]): void {
       ...(result.alpha === 1
         ? []
         : [["proxy-tuned, alpha 1", ...cells(result, "proxyAtOne"), ""] as Row]),
-      ["base tuned directly", ...cells(result, "tuned"), paper.tuned],
-      [
-        "gap closed",
-        formatNumber(result.gapClosed),
-        formatInterval(result.intervals.gapClosed),
-        "",
-        paper.gapClosed,
-      ],
+      ...tunedRows(result),
     ]);
     const { proxyMinusExpert } = result.intervals;
     console.log(
       `\n  ${verdict(proxyMinusExpert)} (proxy-tuned - expert: ${formatInterval(proxyMinusExpert)} points)`,
     );
-    console.log(
-      `  proxy-tuned - tuned directly: ${formatNumber(result.proxy - result.tuned)} points` +
-        (result.proxy < result.tuned ? ": direct tuning is better" : ""),
-    );
+    if (result.tuned !== undefined) {
+      console.log(
+        `  proxy-tuned - tuned directly: ${formatNumber(result.proxy - result.tuned)} points` +
+          (result.proxy < result.tuned ? ": direct tuning is better" : ""),
+      );
+    }
     console.log(
       `  rude answers: base ${formatNumber(result.baseRude)}%, proxy-tuned ${formatNumber(result.rude)}%`,
     );
@@ -95,11 +90,21 @@ function printRecords(records: NonNullable<TaskResult["records"]>): void {
   }
 }
 
+function tunedRows(result: TaskResult): Row[] {
+  const { gapClosed } = result.intervals;
+  if (result.gapClosed === undefined || !gapClosed) return [];
+  const paper = PAPER[result.task];
+  return [
+    ["base tuned directly", ...cells(result, "tuned"), paper.tuned],
+    ["gap closed", formatNumber(result.gapClosed), formatInterval(gapClosed), "", paper.gapClosed],
+  ];
+}
+
 function cells(result: TaskResult, system: SystemName): string[] {
   return [
-    formatNumber(result[system]),
-    formatInterval(result.intervals[system]),
-    formatNumber(result.stops[system]),
+    formatNumber(result[system]!),
+    formatInterval(result.intervals[system]!),
+    formatNumber(result.stops[system]!),
   ];
 }
 

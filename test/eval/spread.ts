@@ -16,18 +16,21 @@ export function printSpread(results: readonly TaskResult[]): void {
     const runs = results.filter((result) => result.task === task);
     if (runs.length < 2) continue;
     console.log(`\n${task}: mean, smallest and largest of ${runs.length} runs, in %\n`);
-    const row = (label: string, of: (result: TaskResult) => number): Row => {
-      const values = runs.map(of);
+    const row = (label: string, of: (result: TaskResult) => number | undefined): Row[] => {
+      const values = runs.map(of).filter((value) => value !== undefined);
+      if (values.length < runs.length) return [];
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-      return [label, ...[mean, Math.min(...values), Math.max(...values)].map(formatNumber)];
+      return [[label, ...[mean, Math.min(...values), Math.max(...values)].map(formatNumber)]];
     };
     printRows([
       ["system", "mean", "smallest", "largest"],
-      ...Object.entries(SYSTEMS).map(([name, label]) => row(label, (r) => r[name as SystemName])),
-      row("gap closed", ({ gapClosed }) => gapClosed),
-      row("proxy-tuned - expert", ({ proxy, expert }) => proxy - expert),
-      row("rude answers, proxy-tuned", ({ rude }) => rude),
-      row("alpha", ({ alpha }) => alpha),
+      ...Object.entries(SYSTEMS).flatMap(([name, label]) =>
+        row(label, (r) => r[name as SystemName]),
+      ),
+      ...row("gap closed", ({ gapClosed }) => gapClosed),
+      ...row("proxy-tuned - expert", ({ proxy, expert }) => proxy - expert),
+      ...row("rude answers, proxy-tuned", ({ rude }) => rude),
+      ...row("alpha", ({ alpha }) => alpha),
     ]);
   }
 }

@@ -6,11 +6,16 @@ import { percentTrue } from "./statistics.ts";
 export const TASKS = ["atlas-qa", "gsm-mini", "atlas-records"] as const;
 export type Task = (typeof TASKS)[number];
 
-/** The tasks whose models are in this repository, with the alpha that `npm run eval` chooses on the dev split. */
-export const PUBLISHED = [
-  { task: "atlas-qa", alpha: 0.8, expert: "atlas-expert", tuned: "atlas-tuned" },
-  { task: "gsm-mini", alpha: 1.2, expert: "gsm-expert", tuned: "gsm-tuned" },
-] as const;
+/** Folders of each task's expert and of its directly tuned base, among the demo models. */
+export const TASK_MODELS: Readonly<
+  Record<Task, { readonly expert: string; readonly tuned: string }>
+> = {
+  "atlas-qa": { expert: "atlas-expert", tuned: "atlas-tuned" },
+  "gsm-mini": { expert: "gsm-expert", tuned: "gsm-tuned" },
+  "atlas-records": { expert: "records-expert", tuned: "records-tuned" },
+};
+/** The tasks that the demo serves. */
+export const DEMO_TASKS = ["atlas-qa", "gsm-mini"] as const satisfies readonly Task[];
 
 export interface Item {
   readonly id: string;

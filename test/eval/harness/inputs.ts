@@ -1,7 +1,7 @@
 /** The inputs of the harness, in a temporary folder: tasks with their questions, and the manifest of the models. */
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadItems, PUBLISHED } from "../task.ts";
+import { DEMO_TASKS, loadItems, TASK_MODELS } from "../task.ts";
 
 const DATA = join(import.meta.dirname, "../data/atlas-qa.test.jsonl");
 /** Tasks of the comparison, and those of the table. */
@@ -46,7 +46,7 @@ export function writeInputs(folder: string, count: number, tableCount: number): 
     const content = lines.map((line) => JSON.stringify(line)).join("\n");
     writeFileSync(join(data, `${name}.jsonl`), content);
   }
-  for (const { task } of PUBLISHED) {
+  for (const task of DEMO_TASKS) {
     const lines = loadItems(task, "test").slice(0, tableCount);
     writeFileSync(
       join(data, `${task}.jsonl`),
@@ -72,11 +72,14 @@ export function writeManifest(folder: string, withTable: boolean): string {
     const models = { base, expert, antiexpert: path("antiexpert") };
     return { id, description: `${id}, alpha ${alpha}`, alpha, alphaMax: 2, ...models };
   };
-  const ensembles = (withTable ? PUBLISHED : []).flatMap(({ task, alpha, expert, tuned }) => [
-    ensemble(task, alpha, path("base"), path(expert)),
-    ensemble(expert, 0, path(expert), path(expert)),
-    ensemble(tuned, 0, { ...path(tuned), dtype: "int8" }, path(expert)),
-  ]);
+  const ensembles = (withTable ? DEMO_TASKS : []).flatMap((task) => {
+    const { expert, tuned } = TASK_MODELS[task];
+    return [
+      ensemble(task, 1, path("base"), path(expert)),
+      ensemble(expert, 0, path(expert), path(expert)),
+      ensemble(tuned, 0, { ...path(tuned), dtype: "int8" }, path(expert)),
+    ];
+  });
   const file = join(folder, "ensembles.json");
   const [base, expert] = [path("base"), path("atlas-expert")];
   ensembles.push(ensemble("base", 0, base, expert), ensemble("steered", 1, base, expert));
