@@ -55,6 +55,8 @@ export async function runImage(
       ...Object.entries(env).flatMap(([variable, value]) => ["--env", `${variable}=${value}`]),
       name,
     ],
+    // Called also after an interrupt.
+    cleanUp: async () => rmSync(folder, { recursive: true, force: true }),
   });
   try {
     const url = `http://127.0.0.1:${port}`;
@@ -92,6 +94,5 @@ export async function runImage(
   } finally {
     await child.stop();
     names?.close();
-    rmSync(folder, { recursive: true, force: true });
   }
 }
