@@ -4,7 +4,7 @@
  */
 import { toBase64Url } from "../../shared/ids.ts";
 
-/** The size of an event as JSON is a multiple of this many bytes: most tokens are shorter. */
+/** The size of an event as JSON is a multiple of this many bytes: the text of most events is shorter. */
 const BLOCK_BYTES = 64;
 const EMPTY_BYTES = `,"obfuscation":""`.length;
 

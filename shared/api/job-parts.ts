@@ -122,7 +122,7 @@ export const Timings = v.strictObject({
   ),
   tokens_per_second: field(
     v.nullable(v.number()),
-    "Speed of the last attempt in tokens per second, from its first tokens to its last. Null until it has logged tokens twice.",
+    "Speed of the last attempt in tokens per second, from its first tokens to its last. Null until it has logged tokens twice: also at the end of a short output whose tokens came in one step (accepted drafts).",
     { examples: [38.5] },
   ),
 });

@@ -71,7 +71,9 @@ const EngineLoad = v.strictObject({
     "The share of the prompts' tokens that came from the prefix cache, of the jobs that ended in the last minute. Null without one.",
   ),
   waiting: field(count, "Jobs that it has taken and that wait until its KV cache has room."),
-  kv_cache_bytes: bytes("Bytes of the KV caches of all models and jobs."),
+  kv_cache_bytes: bytes(
+    "Bytes of the KV caches of all models and jobs. Not with them: memory of earlier caches that is kept for the next ones. Both together stay below `kv_cache_bytes_max`.",
+  ),
   kv_cache_bytes_max: bytes("The limit of these bytes."),
   prefix_cache_bytes: bytes("Bytes of the prefix cache: KV caches of earlier prompts."),
   prefix_cache_bytes_max: bytes("The limit of these bytes."),

@@ -65,7 +65,7 @@ export const append = defineScript(`${JOB_LOCALS_LUA}
 local fence, countBefore, countAfter, data, text, id, promptCount, baseCalls = unpack(ARGV)
 ${EVENT_LOG_LUA}${LEASE_LUA}${FENCE_LUA}
 ${WRITE_WHEN_FULL_LUA}
--- It runs for each token, so it reads the hash once and writes it once: each command takes 2 to 4 µs of Redis.
+-- It runs for each step of a job, so it reads the hash once and writes it once: each command takes 2 to 4 µs of Redis.
 local state, cancelRequested, tokens, decodeAtMs, attempt, claim, seq, runs, logBytes = unpack(redis.call('HMGET', job, 'state',
   'cancelRequested', 'tokens', 'decodeAtMs', 'attempt', 'claim', 'seq', 'baseCalls', 'logBytes'), 1, 9)
 if state ~= 'running' or fenceOfFields(attempt, claim) ~= fence then return -1 end

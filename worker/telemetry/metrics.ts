@@ -153,7 +153,7 @@ export class Metrics {
   );
   readonly #cacheBytes = this.#gauge(
     "kv_cache_bytes",
-    "Memory of the KV caches of all models and running jobs, in bytes",
+    "Memory of the KV caches of all models and running jobs, in bytes, without memory of earlier caches that is kept for the next ones",
   );
   readonly #prefixBytes = this.#gauge(
     "prefix_cache_bytes",

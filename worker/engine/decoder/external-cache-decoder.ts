@@ -186,6 +186,8 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
 
   async score(slot: Slot, ids: readonly number[]): Promise<Float32Array[]> {
     const logits: Float32Array[] = [];
+    // A sequence that drafts alone has only such runs: they too make a rectangle smaller that has become too wide.
+    this.#cache.runs([slot], () => ids.length);
     for (const { part } of this.#parts(slot, ids)) {
       const results = await this.#runAlone(slot, part, part.length);
       logits.push(...logitsRows(results[LOGITS] as Tensor));

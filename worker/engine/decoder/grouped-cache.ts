@@ -24,7 +24,7 @@ const COPY_PRICE = 4;
 
 /** A rectangle of which at most this part is needed shrinks when a sequence leaves it. */
 const NEEDED_MIN = 0.25;
-/** With each change of a rectangle, free memory may shrink to this part of the most that was in use. */
+/** Each time that free memory is trimmed, at least twice a step, it may have this part of what it might have before. */
 const FREE_DECAY = 0.999;
 
 /** The best groups of sequences that decode together. */
@@ -152,7 +152,7 @@ export class GroupedCache {
 
   /** The runs of a step: sequences that run together, and have room for their new tokens. */
   runs(slots: readonly Slot[], countOf: (slot: Slot) => number): Slot[][] {
-    this.#regroup(slots);
+    this.#regroup(slots, countOf);
     this.#makeRoom(slots, countOf);
     return [...Map.groupBy(slots, ({ cache }) => cache).values()];
   }
@@ -185,9 +185,9 @@ export class GroupedCache {
     return this.#roundUp(Math.max(length, this.#tokensMin));
   }
 
-  /** Changes the groups of sequences that decode a token together, if keeping them has cost as much as the change. */
-  #regroup(slots: readonly Slot[]): void {
-    const tokensOf = ({ length }: Slot) => this.#tokensFor(length + 1);
+  /** Changes the groups of sequences that have their next tokens in this step, if keeping them has cost as much as the change. */
+  #regroup(slots: readonly Slot[], countOf: (slot: Slot) => number): void {
+    const tokensOf = (slot: Slot) => this.#tokensFor(slot.length + countOf(slot));
     const used = new Set(slots.map(({ cache }) => cache));
     const fits = (slot: Slot) => slot.cache.tokenCapacity <= tokensOf(slot);
     if (slots.length === 1 && slots[0]!.cache.slots.length === 1 && fits(slots[0]!)) return;

@@ -121,10 +121,18 @@ export class KvCache {
     return slot;
   }
 
-  /** Frees a slot. Its values are cleared for the reason given in free-arrays.ts, where the memory of a whole cache is. */
+  /**
+   * Frees a slot; the last slot moves into its place. Unused slots hold zeros (free-arrays.ts says why). The values of the last slot
+   * are not cleared: its cache is freed, and FreeArrays clears memory before it is used again.
+   */
   close(slot: Slot): void {
-    if (this.#slots.length > 1) this.#clear(slot);
-    this.#remove(slot);
+    const last = this.#slots.pop()!;
+    if (this.#slots.length === 0) return;
+    this.#clear(slot.index);
+    if (last === slot) return;
+    this.#moveTo(last, { ...last, index: slot.index });
+    this.#clear(this.#slots.length);
+    this.#slots[slot.index] = last;
   }
 
   /** Moves a slot of another cache here, which keeps its capacity. */
@@ -143,24 +151,16 @@ export class KvCache {
       values: this.#values,
       place: this.#tokensOf(place),
     });
-    source.#remove(slot);
+    source.close(slot);
     this.#slots[place.index] = Object.assign(slot, place, { length });
   }
 
-  #clear({ index }: Slot): void {
+  #clear(index: number): void {
     for (const [i, { emptyShape }] of this.#pastInputs.entries()) {
       const size = this.#tokenCapacity * emptyShape[3]!;
       const first = (this.#spareRows + index * emptyShape[1]!) * size;
       clear(this.#values[i]!.subarray(first, first + emptyShape[1]! * size));
     }
-  }
-
-  /** Takes a slot out; the last slot moves into its place. */
-  #remove(slot: Slot): void {
-    const last = this.#slots.pop()!;
-    if (last === slot) return;
-    this.#moveTo(last, { ...last, index: slot.index });
-    this.#slots[slot.index] = last;
   }
 
   /** Frees capacity that the open slots do not need. */

@@ -4,7 +4,7 @@ import { describe, expect, test, vi } from "vitest";
 import { divideRows } from "../../../../worker/engine/decoder/cache-groups.ts";
 import type { Alignment, PastInput } from "../../../../worker/engine/decoder/graph-io.ts";
 import { GroupedCache, rangeOf } from "../../../../worker/engine/decoder/grouped-cache.ts";
-import type { Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
+import { KvCache, type Slot } from "../../../../worker/engine/decoder/kv-cache.ts";
 
 vi.mock("../../../../worker/engine/decoder/cache-groups.ts", { spy: true });
 
@@ -285,6 +285,19 @@ test("one that is left alone in a wide rectangle gets a narrower one, once the p
   });
   // 896 masked tokens in each run; about 1,100 are copied at four times their size.
   expect(widths).toEqual([2_048, 2_048, 2_048, 2_048, 1_152, 1_152, 1_152, 1_152]);
+});
+
+test("room for rejected drafts is not given back before the next ones", () => {
+  const cache = create();
+  const [slot] = openAll(cache, [60]) as [Slot];
+  const changes = vi.spyOn(KvCache.prototype, "fit");
+  for (let i = 0; i < 50; i++) {
+    cache.runs([slot], () => 8);
+    append(cache, slot, Array<number>(8).fill(3));
+    slot.length -= 8;
+  }
+  expect(changes).not.toHaveBeenCalled();
+  changes.mockRestore();
 });
 
 test("free memory stays within the limit and what caches had lately, and none is kept without sequences", () => {

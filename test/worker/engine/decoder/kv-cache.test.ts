@@ -250,22 +250,38 @@ describe.each([
     expect(starts).toEqual(starts.map(() => expected));
   });
 
-  test("values that are not finite end with their slot: a mask would not hide them", () => {
-    const cache = new KvCache(pasts, alignment, widthMax);
-    const [broken, ...others] = Array.from({ length: 4 }, () => cache.open());
-    cache.append(broken!, newValues(pasts, [[1, 2, NaN, NaN]]), 4);
-    for (const slot of others) cache.append(slot, newValues(pasts, [[3]]), 1);
-    cache.close(broken!);
-    const { tensors } = cache.tensors(0, 3, { shown: others, newTokens: 1 });
-    for (const { type, data } of Object.values(tensors)) {
-      const bits = data as Uint16Array<ArrayBuffer>;
-      const values =
-        type === "float16"
-          ? new Float16Array(bits.buffer, bits.byteOffset, bits.length)
-          : (data as Float32Array);
-      expect(values.every((value) => Number.isFinite(value))).toBe(true);
-    }
-  });
+  // The last slot moves into the place of one that leaves; the next sequences use the places that are left.
+  test.each([
+    { leaves: [1], how: "closes" },
+    { leaves: [0, 3], how: "closes, moved" },
+    { leaves: [1], how: "goes to another cache" },
+  ])(
+    "values that are not finite end with their slot ($how): a mask would not hide them",
+    ({ leaves, how }) => {
+      const cache = new KvCache(pasts, alignment, widthMax);
+      const slots = Array.from({ length: 4 }, () => cache.open());
+      const broken = leaves.at(-1)!;
+      for (const [i, slot] of slots.entries()) {
+        const tokens = i === broken ? [1, 2, NaN, NaN] : [3];
+        cache.append(slot, newValues(pasts, [tokens]), tokens.length);
+      }
+      for (const at of leaves) {
+        if (how === "goes to another cache")
+          new KvCache(pasts, alignment, widthMax).adopt(slots[at]!);
+        else cache.close(slots[at]!);
+      }
+      for (const _ of leaves) cache.append(cache.open(), newValues(pasts, [[3]]), 1);
+      const { tensors } = cache.tensors(0, 4, { shown: cache.slots, newTokens: 1 });
+      for (const { type, data } of Object.values(tensors)) {
+        const bits = data as Uint16Array<ArrayBuffer>;
+        const values =
+          type === "float16"
+            ? new Float16Array(bits.buffer, bits.byteOffset, bits.length)
+            : (data as Float32Array);
+        expect(values.every((value) => Number.isFinite(value))).toBe(true);
+      }
+    },
+  );
 });
 
 test("the standard layout has the tokens on the third of four axes", () => {

@@ -1,9 +1,13 @@
-/** A sequence's tokens do not depend on the other sequences of the batch. */
+/** A sequence's tokens do not depend on the other sequences of the batch. With real models, also that its memory is freed in time. */
 import * as fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { Batch, type BatchOptions } from "../../../../worker/engine/loop/batch.ts";
 import { generate } from "../../../../worker/engine/loop/generate.ts";
 import type { Sequence } from "../../../../worker/engine/loop/sequence.ts";
+import {
+  InferenceSession,
+  type Tensor,
+} from "../../../../worker/engine/onnxruntime/onnxruntime.ts";
 import { fakeModels } from "../../../support/fake-decoder.ts";
 import { largestDifference } from "../../../support/logits.ts";
 import {
@@ -172,3 +176,41 @@ describe("a sequence gives the same tokens alone and beside others that join and
     }
   });
 });
+
+test("one that a longer neighbour has left gets a narrower cache, also if all its runs verify drafts", async () => {
+  const { base: decoder } = llama;
+  const [long, short] = [decoder.open(), decoder.open()];
+  await decoder.prefill(long, Array<number>(100).fill(1));
+  await decoder.prefill(short, Array<number>(40).fill(1));
+  await decoder.decode([long, short].map((sequence) => ({ sequence, id: 1 })));
+  decoder.close(long);
+  const needed = decoder.cacheBytesFor([44]);
+  expect(decoder.cacheBytes).toBeGreaterThan(needed);
+  for (let i = 0; i < 4; i++) {
+    await decoder.score(short, [1, 2, 3]);
+    decoder.rewind!(short, 3);
+  }
+  expect(decoder.cacheBytes).toBe(needed);
+  decoder.close(short);
+});
+
+test.each([
+  { cache: "external", decoder: llama.base, isKept: false },
+  { cache: "passthrough", decoder: gemma.base, isKept: true },
+])(
+  "outputs of a run are freed when no run needs them ($cache cache)",
+  async ({ decoder, isKept }) => {
+    const { prototype } = InferenceSession as unknown as { readonly prototype: InferenceSession };
+    using run = vi.spyOn(prototype, "run");
+    const sequence = decoder.open();
+    await decoder.prefill(sequence, [1, 2]);
+    await decoder.decode([{ sequence, id: 3 }]);
+    await decoder.score(sequence, [4, 5]);
+    const areHeld = run.mock.settledResults.map(({ value }) => {
+      const { logits: _, ...keysAndValues } = value as Record<string, Tensor>;
+      return Object.values(keysAndValues).some(({ data }) => data.length > 0);
+    });
+    expect(areHeld).toEqual([false, false, isKept]);
+    decoder.close(sequence);
+  },
+);
