@@ -6,9 +6,19 @@ interface Schema {
   description?: string;
   enum?: readonly string[];
   minimum?: number;
+  maximum?: number;
+  items?: Schema;
+  minItems?: number;
   properties?: Record<string, Schema>;
   additionalProperties?: boolean | Schema;
 }
+
+/** A rule of a NetworkPolicy without ports allows all of them. */
+const PORTS: Schema = {
+  type: "array",
+  items: { type: "integer", minimum: 1, maximum: 65_535 },
+  minItems: 1,
+};
 
 /** Maps whose names the user chooses. */
 const FREE = new Set(["resources", "labels"]);
@@ -99,7 +109,7 @@ function propertySchema({ key, value }: Pair, path: string, commentBefore?: stri
 
 function typeOf(name: string, value: unknown, path: string): Schema {
   if (isMap(value)) return mapSchema(value, path);
-  if (isSeq(value)) return { type: "array" };
+  if (isSeq(value)) return name === "redisPorts" ? PORTS : { type: "array" };
   const scalar = isScalar(value) ? value.value : value;
   if (name === "minAvailable" || name === "maxUnavailable") return { type: ["integer", "string"] };
   if (typeof scalar === "number") return { type: "integer", minimum: 0 };

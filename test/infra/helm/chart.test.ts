@@ -57,6 +57,9 @@ test.for([
   [{ pools: { gpu: { modelSource: "s3" } } }],
   [{ pools: { gpu: { scaling: { minReplica: 0 } } } }],
   [{ edge: { replicas: "two" } }],
+  // The rule would allow all ports.
+  [{ networkPolicy: { redisPorts: [] } }],
+  [{ networkPolicy: { redisPorts: [0] } }],
 ])("the schema refuses %j", ([values]) => {
   expect(validate(values)).toBe(false);
 });
