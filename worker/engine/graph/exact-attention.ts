@@ -84,8 +84,10 @@ export function exactAttention(
 function weightedSum(softmax: GraphNode, nodes: readonly GraphNode[]): WeightedSum | null {
   const usersOf = (values: readonly GraphNode[]) => {
     const names = new Set(values.map(({ outputs }) => outputs[0]!));
-    return nodes.filter(({ inputs }) => inputs[0] !== undefined && names.has(inputs[0]));
+    return nodes.filter(({ inputs }) => inputs.some((name) => names.has(name)));
   };
+  const readFirst = (values: readonly GraphNode[], users: readonly GraphNode[]) =>
+    users.every(({ inputs }) => values.some(({ outputs }) => outputs[0] === inputs[0]));
   const slices = usersOf([softmax]);
   const products = usersOf(slices);
   const [sum, ...others] = usersOf(products);
@@ -94,6 +96,8 @@ function weightedSum(softmax: GraphNode, nodes: readonly GraphNode[]): WeightedS
     slices.every(({ op }) => op === "Slice") &&
     products.length === 2 &&
     products.every(({ op }) => op === "MatMul") &&
+    readFirst([softmax], slices) &&
+    readFirst(slices, products) &&
     sum?.op === "Add" &&
     others.length === 0 &&
     products.every(({ outputs }) => sum.inputs.includes(outputs[0]!));
@@ -106,6 +110,9 @@ const round = (input: string, shift: string, output: string): GraphNode[] => [
   standardNode("Sub", [`${output}/shifted`, shift], output),
 ];
 
+/** Not the name of the softmax's output: if that is an output of the graph too, the graph must not load. */
+const exponentialsOf = (weights: string) => `${weights}/exp`;
+
 /** The weights before they are rounded: the largest is 1. */
 function weightNodes({ inputs, outputs }: GraphNode, opset: number): GraphNode[] {
   const [scores] = inputs as [string];
@@ -114,7 +121,7 @@ function weightNodes({ inputs, outputs }: GraphNode, opset: number): GraphNode[]
   return [
     ...reduceLast("ReduceMax", scores, value("largest"), opset),
     standardNode("Sub", [scores, value("largest")], value("exponents")),
-    standardNode("Exp", [value("exponents")], weights),
+    standardNode("Exp", [value("exponents")], exponentialsOf(weights)),
   ];
 }
 
@@ -124,9 +131,10 @@ const totalsOf = (weights: string) => `${weights}/totals`;
 /** High and low parts of some weights as rows of one matrix, so that a product reads the values once; and the sum of each row. */
 function partNodes(slice: GraphNode, opset: number): GraphNode[] {
   const [weights] = slice.outputs as [string];
+  const [all, ...bounds] = slice.inputs as [string, ...string[]];
   const value = (part: string) => `${weights}/${part}`;
   return [
-    slice,
+    { ...slice, inputs: [exponentialsOf(all), ...bounds] },
     ...round(weights, HIGH, value("high")),
     standardNode("Sub", [weights, value("high")], value("rest")),
     ...round(value("rest"), LOW, value("low")),

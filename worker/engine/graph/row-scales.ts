@@ -3,7 +3,8 @@
  * the other tokens and sequences of the run change a row's logits (by up to 6% of their range in the demo models). Here a row's
  * scale is its largest magnitude, its levels are 1/127 of that, and the zero point is always 128. The sums of the integer products
  * are exact, so a row's result depends on that row only, and its inputs are rounded less than with a common scale. The factor
- * 1/127 is part of the weights' scale: onnxruntime computes that when it loads the graph, not at each token.
+ * 1/127 is part of the weights' scale: onnxruntime computes that when it loads the graph, not at each token (unless the graph lists its
+ * weights as inputs).
  *
  * The nodes after a product are merged into `MatMulIntegerToFloat`, which takes a scale for each row. onnxruntime would do the same
  * when it loads the graph, and would then also merge a bias, which it multiplies by the row's scale.
@@ -33,7 +34,7 @@ interface QuantizedProduct {
   /** The node with the result. */
   readonly scaled: GraphNode;
   /** Nodes that are merged into it. */
-  readonly merged: readonly GraphNode[];
+  readonly merged: readonly [product: GraphNode, cast: GraphNode, scales: GraphNode];
 }
 
 /**
@@ -53,6 +54,7 @@ export function scaleRows(nodes: readonly GraphNode[], opset: number): readonly 
     );
     // Zero products: the quantized values are an output of the graph, or unused.
     if (products.length === 0 || products.includes(null)) continue;
+    if (hasOtherReader(quantized, products as QuantizedProduct[], consumers)) continue;
     replacements.set(node, quantizeRows(node.inputs[0]!, quantized, opset));
     for (const { scaled, merged, ...product } of products as QuantizedProduct[]) {
       for (const each of merged) replacements.set(each, []);
@@ -116,9 +118,18 @@ function quantizedProduct(
   const scales = (consumers.get(scale) ?? []).find(({ outputs }) => outputs[0] === factor);
   const weightScale = scales?.inputs.find((input) => input !== scale);
   if (scales?.op !== "Mul" || weightScale === undefined) return null;
-  const isScalesOnly = onlyConsumer(scales) !== undefined;
-  const merged = [product, cast!, ...(isScalesOnly ? [scales] : [])];
-  return { product, weightScale, scaled, merged };
+  return { product, weightScale, scaled, merged: [product, cast!, scales] };
+}
+
+/** Whether a node that stays reads a scale or zero point: its meaning changes. */
+function hasOtherReader(
+  { scale, zeroPoint }: Quantized,
+  products: readonly QuantizedProduct[],
+  consumers: Consumers,
+): boolean {
+  const replaced = new Set(products.flatMap(({ merged, scaled }) => [...merged, scaled]));
+  const changed = [scale, zeroPoint, ...products.map(({ merged }) => merged[2].outputs[0]!)];
+  return changed.some((name) => consumers.get(name)?.some((node) => !replaced.has(node)));
 }
 
 function consumersByValue(nodes: readonly GraphNode[]): Consumers {

@@ -87,3 +87,25 @@ test("another form of attention stays as it is", () => {
   expect(exactAttention([softmax, product], new Map(), 18)).toBeNull();
   expect(exactAttention([product], new Map(), 18)).toBeNull();
 });
+
+test("attention whose weights are read elsewhere stays as it is, and its weights lose their name", () => {
+  const slices = ["old", "new"].map((part) =>
+    standardNode("Slice", ["weights", `${part} bounds`], part),
+  );
+  const products = ["old", "new"].map((part) =>
+    standardNode("MatMul", [part, `${part} values`], `${part} sum`),
+  );
+  const nodes = [
+    standardNode("Softmax", ["scores"], "weights"),
+    ...slices,
+    ...products,
+    standardNode("Add", ["old sum", "new sum"], "output"),
+  ];
+  const exact = exactAttention(nodes, new Map(), 18)!;
+  // As an output of the graph it is missing then, so that the graph does not load.
+  expect(exact.flatMap(({ outputs }) => outputs)).not.toContain("weights");
+  for (const inputs of [["weights"], ["mask", "weights"], ["mask", "old"]]) {
+    const read = [...nodes, standardNode("Mul", inputs, "read")];
+    expect(exactAttention(read, new Map(), 18)).toBeNull();
+  }
+});

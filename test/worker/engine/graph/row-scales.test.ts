@@ -139,6 +139,23 @@ test("another form stays as it is", () => {
   expect(scaleRows([...nodes, standardNode("Cast", ["q"], "levels")], 18)).toHaveLength(
     nodes.length + 1,
   );
+  for (const name of ["scale", "zero point", "scales"]) {
+    // Its value has another meaning after the replacement.
+    const read = [...nodes, standardNode("Identity", [name], "read")];
+    expect(scaleRows(read, 18)).toBe(read);
+  }
   const others = nodes.filter(({ op }) => op !== "DynamicQuantizeLinear");
   expect(scaleRows(others, 18)).toBe(others);
+});
+
+test("two products with one factor are both replaced", () => {
+  const nodes = quantizedNodes({ opset: 18, weights: "int8", hasZeroPoints: false });
+  const second = [
+    standardNode("MatMulInteger", ["q", "w", "zero point"], "second i32"),
+    standardNode("Cast", ["second i32"], "second f32", [integerAttribute("to", DATA_TYPE.float)]),
+    standardNode("Mul", ["second f32", "scales"], "second product"),
+  ];
+  const ops = scaleRows([...nodes, ...second], 18).map(({ op }) => op);
+  expect(ops.filter((op) => op === "MatMulIntegerToFloat")).toHaveLength(2);
+  expect(ops).not.toContain("Cast");
 });
