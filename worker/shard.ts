@@ -72,13 +72,17 @@ export class WorkerShard {
     const readyShards = () =>
       Promise.all(
         this.#all.map(async (shard) => {
-          if (shard !== this) void shard.away.then(() => this.#waitFor(shard));
           await whenReady(shard.#redis);
           return commandsOf(shard.#redis);
         }),
       );
+    const onWait = () => {
+      for (const shard of this.#all) {
+        if (shard !== this) void shard.away.then(() => this.#waitFor(shard));
+      }
+    };
     const refused =
-      refusal ?? (await checkShard(commands, this.number, this.#all.length, readyShards));
+      refusal ?? (await checkShard(commands, this.number, this.#all.length, readyShards, onWait));
     if (refused !== null) throw new Error(refused);
     if (warning !== null) log.warn(warning);
     this.#clock = await startClock(redis, log);

@@ -1,7 +1,7 @@
 /** Whether a Redis can be used now: the questions of `/readyz`. */
 import type { RedisClient } from "../../shared/redis/client.ts";
 import { READINESS_KEY } from "../../shared/redis/keys.ts";
-import { shardRefusal } from "../../shared/redis/shards.ts";
+import { listProblems } from "../../shared/redis/shards.ts";
 
 export class Readiness {
   readonly #redis: RedisClient;
@@ -20,8 +20,8 @@ export class Readiness {
     await this.#redis.del(READINESS_KEY);
   }
 
-  /** Why this Redis may not have its place among the URLs; null if it may. @param count of shards */
-  shardRefusal(count: number): Promise<string | null> {
-    return shardRefusal(this.#redis, this.#shard, count);
+  /** Whether this Redis may have its place among the URLs. @param count of shards */
+  listProblems(count: number) {
+    return listProblems(this.#redis, this.#shard, count);
   }
 }

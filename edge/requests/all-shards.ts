@@ -90,24 +90,25 @@ export async function shardOfJob(
 
 /**
  * Resolves if a shard can be used: the tenants of the others get 503 meanwhile. It can if it takes writes, and has its place in REDIS_URL.
- * @param onRefusal called for each that has another place, with what is wrong
+ * @param onProblem called with each problem of the list of URLs. One that lacks shards is used: the tenants of the others are served
  * @throws the error of the first
  */
 export async function requireUsableShard(
   shards: RequestShards,
-  onRefusal: (refusal: string) => void,
+  onProblem: (problem: string) => void,
 ): Promise<void> {
   const all = shards.all();
   const ask = async ({ readiness }: RequestStores) => {
-    const [refusal] = await Promise.all([
-      readiness.shardRefusal(all.length),
+    const [{ order, length }] = await Promise.all([
+      readiness.listProblems(all.length),
       readiness.requireWritable(),
     ]);
-    if (refusal === null) return;
-    onRefusal(refusal);
+    if (length !== null) onProblem(length);
+    if (order === null) return;
+    onProblem(order);
     throw new AppError("queue_unavailable", "The URLs of the queues are in a wrong order");
   };
-  // All in any case: a shard that can be used hides no refusal.
+  // All in any case: a shard that can be used hides no problem.
   const replies = await Promise.allSettled(all.map(ask));
   const [first] = replies;
   if (first?.status === "rejected" && replies.every(({ status }) => status === "rejected")) {

@@ -91,10 +91,10 @@ export function healthRoutes({ document, log }: Pick<RouteSettings, "document" |
       },
       async (c, { json }) => {
         if (c.var.isStopping()) throw new AppError("queue_unavailable", "The edge is stopping");
-        await requireUsableShard(c.var.shards, (refusal) => {
-          if (logged.has(refusal)) return;
-          logged.add(refusal);
-          log({ event: refusal });
+        await requireUsableShard(c.var.shards, (problem) => {
+          if (logged.has(problem)) return;
+          logged.add(problem);
+          log({ event: problem });
         });
         return json(200, { status: "ok" });
       },

@@ -98,11 +98,15 @@ program
       const policy = checkedPolicy(name, options);
       const { keys, redis } = await shardForKey(shards, tenant, options.shard);
       const created = await keys.create(name, tenant, policy, outer);
-      await tellCount(shards.map((shard) => shard.redis));
       console.log(`key id          ${created.id}`);
       console.log(`tenant          ${created.tenant}`);
       console.log(`API key         ${created.key}   ${SHOWN_ONCE}`);
       if (created.webhookSecret !== null) console.log(`webhook secret  ${created.webhookSecret}`);
+      if (!(await tellCount(shards.map((shard) => shard.redis)))) {
+        console.log(
+          "note            not all shards know that this one has tenants: they learn it later",
+        );
+      }
       const models = await listModels(redis);
       const served = models.filter(({ workers }) => workers.length > 0);
       for (const model of options.models ?? []) {

@@ -13,12 +13,13 @@ import { printLabelled } from "./terminal.ts";
 export async function redisForCommand(): Promise<{ redisUrl: string; child: Child | null }> {
   const url = process.env["REDIS_URL"];
   if (url !== undefined && url !== "") {
-    if (shardUrls(url).length > 1) {
+    const [redisUrl, ...others] = shardUrls(url) as [string, ...string[]];
+    if (others.length > 0) {
       throw new UserError("REDIS_URL: this command works with one Redis; give it one URL");
     }
-    (await connectRedis(url)).disconnect();
+    (await connectRedis(redisUrl)).disconnect();
     printLabelled("redis", `${withoutPassword(url)} (REDIS_URL)`);
-    return { redisUrl: url, child: null };
+    return { redisUrl, child: null };
   }
   const server = await startRedis();
   printLabelled("redis", `${server.url}, deleted with its data at the end`);

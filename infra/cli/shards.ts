@@ -17,7 +17,7 @@ export interface Shard {
 }
 
 /**
- * @param urls as in REDIS_URL; the URL of one shard alone leads to that shard
+ * @param urls as in REDIS_URL; the URL of one shard alone leads to that shard (of a cluster: `?tag=n`)
  * @throws UserError if a Redis does not answer, or has another place among the URLs
  */
 export async function connectShards(urls: string): Promise<Shard[]> {

@@ -24,7 +24,7 @@ export interface WorkAhead {
 /**
  * Estimates what starts before a job in O(log n) of the jobs and flows that wait. Jobs count with the mean cost of their flow. Of
  * the flows with a lower start tag, at most FLOWS_READ_MAX are read: those at equal distances in the order of tags.
- * KEYS: those of the lane, the flow's jobs; those of other flows are not known before. ARGV: lane, flow, job id or '' for a new job, priority of a new job.
+ * KEYS: laneKeys(lane), the flow's jobs; the script finds the keys of other flows. ARGV: lane, flow, job id or '' for a new job, priority of a new job.
  * Returns {jobs, their cost in tokens}, or nil if the job does not wait.
  */
 const locateJob = defineScript(`

@@ -56,7 +56,7 @@ return 1
 `);
 
 /**
- * KEYS: those of the lane; its flows are not known before. ARGV: lane, cursor, flows to read. Returns the next cursor ('0' after the last flow), ms that the oldest job has
+ * KEYS: laneKeys(lane); the script finds the keys of its flows. ARGV: lane, cursor, flows to read. Returns the next cursor ('0' after the last flow), ms that the oldest job has
  * waited, then of each flow: its name, its waiting jobs.
  */
 const readFlows = defineScript(`

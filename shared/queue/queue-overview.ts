@@ -26,7 +26,7 @@ return {redis.call('SRANDMEMBER', KEYS[1], ARGV[1]), redis.call('SRANDMEMBER', K
 `);
 
 /**
- * KEYS: those of the lane; its flows are not known before. ARGV: lane, flows at most. Returns Redis' time (ms), the count of flows, then of each: flow, waiting jobs, their tokens, when
+ * KEYS: laneKeys(lane); the script finds the keys of its flows. ARGV: lane, flows at most. Returns Redis' time (ms), the count of flows, then of each: flow, waiting jobs, their tokens, when
  * the next of them was submitted.
  */
 const readLane = defineScript(`

@@ -3,7 +3,7 @@
  * shared/ must not import ioredis.
  */
 export interface RedisClient {
-  /** Those of an ioredis client. */
+  /** The options of the client: ioredis clients have them. */
   readonly options?: object;
   del(key: string): Promise<number>;
   eval(lua: string, keyCount: number, ...keysAndArgs: (string | number)[]): Promise<unknown>;

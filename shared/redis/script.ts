@@ -52,6 +52,11 @@ function declareNames(text: string): { readonly lua: string; readonly fixed: rea
     if (!fixed.includes(TAG + name)) fixed.push(TAG + name);
     return `FIXED[${fixed.indexOf(TAG + name) + 1}]`;
   });
+  if (body.includes(TAG)) {
+    throw new Error(
+      `A script has a name that is not in the form '${TAG}:…' and would keep its tag`,
+    );
+  }
   if (body === text) return { lua: text, fixed };
   const split = `{unpack(KEYS, 1, ${fixed.length})}, {unpack(KEYS, ${fixed.length + 1})}`;
   const head = `local TAG, FIXED, KEYS = string.match(KEYS[1], '^{[^}]*}'), ${split}`;

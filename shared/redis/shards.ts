@@ -17,7 +17,7 @@ interface ShardPlace {
   readonly number: number | null;
   /** The name of the hash under the tag of the shard. */
   readonly key: string;
-  /** Of the shards up to the last one that is known to have tenants. */
+  /** Of the shards up to the last one that is known to have had tenants. */
   readonly count: number;
 }
 
@@ -38,83 +38,106 @@ export async function shardNumber(redis: RedisClient): Promise<number> {
   return (await knownPlace(redis)).number ?? 0;
 }
 
-function refusalOf(
+/** Reasons against a list of URLs; null for none. */
+interface ListProblems {
+  /** The Redis has another place. Data would be written to a wrong shard. */
+  readonly order: string | null;
+  /** The list lacks shards that had tenants. The tenants of the others can be served. */
+  readonly length: string | null;
+}
+
+const RIGHT: ListProblems = { order: null, length: null };
+
+const refusalOf = ({ order, length }: ListProblems) => order ?? length;
+
+function problemsOf(
   { number, count: countMax, key }: ShardPlace,
   place: number,
   count: number,
-): string | null {
+): ListProblems {
   if (number !== null && number !== place) {
-    if (count === 1) {
-      return `REDIS_URL leads to the Redis that was URL ${number + 1} of several: give them all, in the same order`;
-    }
-    return (
-      `URL ${place + 1} of REDIS_URL leads to the Redis that was URL ${number + 1}: the order must not change. ` +
-      `If that Redis has no data, this makes it new: HDEL ${key} ${NUMBER} ${COUNT}`
-    );
+    const was = `the Redis that was URL ${number + 1}`;
+    const order =
+      count === 1
+        ? `REDIS_URL leads to ${was} of several: give them all, in the same order`
+        : `URL ${place + 1} of REDIS_URL leads to ${was}: the order must not change. ` +
+          `If that Redis has no data, this makes it new: HDEL ${key} ${NUMBER} ${COUNT}`;
+    return { ...RIGHT, order };
   }
-  if (count >= countMax) return null;
-  return (
-    `REDIS_URL has ${count} of ${countMax} URLs: give them all, in the same order. ` +
-    `To give up the tenants of the others, tell each Redis of the list: HSET ${key} ${COUNT} ${count}`
-  );
+  if (count >= countMax) return RIGHT;
+  const length =
+    `REDIS_URL has ${count} of ${countMax} URLs that had tenants: give them all, in the same order. ` +
+    "If the others have none any more, or to give these up: stop all processes with a longer list, " +
+    `then tell each Redis of the list: HSET ${key} ${COUNT} ${count}`;
+  return { ...RIGHT, length };
 }
 
 /**
  * Whether a Redis may have this place among the URLs. It changes nothing.
  * @param place from 0
  * @param count of URLs
- * @returns why it may not; null if it may
  */
-export async function shardRefusal(
+export async function listProblems(
   redis: RedisClient,
   place: number,
   count: number,
-): Promise<string | null> {
-  return refusalOf(await knownPlace(redis), place, count);
+): Promise<ListProblems> {
+  return problemsOf(await knownPlace(redis), place, count);
 }
 
 /**
  * The same, and gives a new Redis its number. Then its place among the URLs must not change: the keys of its tenants contain it. The first
- * place needs no number, so a Redis that was alone can become one of several. All are told how many have tenants, so that a list without
- * one of those is noticed. A Redis that knows its place does not wait for that.
- * @param readyShards resolves with the Redis of all places. It is called only if they are to be told: a wrong list must change none
+ * place needs no number, so a Redis that was alone can become one of several. A Redis that knows its place waits for no other.
+ * @param readyShards resolves with the Redis of all places
+ * @param onWait called if a new Redis waits for them: a wrong list must number none
+ * @returns why the Redis may not have this place; null if it may
  */
 export async function checkShard(
   redis: RedisClient,
   place: number,
   count: number,
   readyShards: () => Promise<readonly RedisClient[]>,
+  onWait: () => void = () => {},
 ): Promise<string | null> {
-  // Read first: a Redis that is full would refuse to write.
   const known = await knownPlace(redis);
-  const refusal = refusalOf(known, place, count);
-  if (refusal !== null || known.count === count) return refusal;
-  const telling = tellShards(redis, place, count, readyShards);
-  if (known.number === null && place !== 0) return telling;
-  // The next start tries again.
-  telling.catch(() => {});
-  return null;
+  const refusal = refusalOf(problemsOf(known, place, count));
+  const isNew = known.number === null && place !== 0;
+  if (refusal !== null || (!isNew && known.count === count)) return refusal;
+  const checked = checkAll(readyShards);
+  if (!isNew) {
+    // It is told by the next start.
+    checked.catch(() => {});
+    return null;
+  }
+  onWait();
+  const refusalOfAll = await checked;
+  if (refusalOfAll !== null) return refusalOfAll;
+  await redis.hsetnx(SHARD_KEY, NUMBER, String(place));
+  return refusalOf(await listProblems(redis, place, count));
 }
 
-async function tellShards(
-  redis: RedisClient,
-  place: number,
-  count: number,
-  readyShards: () => Promise<readonly RedisClient[]>,
-): Promise<string | null> {
+/** Checks all places, and tells the count if no place is refused. */
+async function checkAll(readyShards: () => Promise<readonly RedisClient[]>) {
   const all = await readyShards();
-  const refusals = await Promise.all(all.map((each, i) => shardRefusal(each, i, count)));
-  const refusal = refusals.find((each) => each !== null);
-  if (refusal !== undefined) return refusal;
-  await tellCount(all);
-  if (place !== 0) await redis.hsetnx(SHARD_KEY, NUMBER, String(place));
-  return shardRefusal(redis, place, count);
+  const problems = await Promise.all(all.map((each, i) => listProblems(each, i, all.length)));
+  const refusal = problems.map(refusalOf).find((each) => each !== null) ?? null;
+  if (refusal === null) void tellCount(all);
+  return refusal;
 }
 
-/** Tells all shards how many have tenants: from then on, a shorter list is refused. */
-export async function tellCount(all: readonly RedisClient[]): Promise<void> {
-  const haveTenants = await Promise.all(all.map((redis) => redis.exists(API_KEYS_KEY)));
-  const count = haveTenants.lastIndexOf(1) + 1;
-  if (count < 2) return;
-  await Promise.all(all.map((redis) => redis.hset(SHARD_KEY, { [COUNT]: count })));
+/**
+ * Tells the shards how many have tenants: from then on, a shorter list is refused. It is a help against a forgotten URL, so nothing waits
+ * for it or fails by it: a shard that is silent or takes no writes is told by the next start. The count never goes down by itself, because
+ * a shard without API keys can still have jobs, or be empty until its copy is restored.
+ * @returns whether all know it
+ */
+export async function tellCount(all: readonly RedisClient[]): Promise<boolean> {
+  const tenants = await Promise.allSettled(all.map((redis) => redis.exists(API_KEYS_KEY)));
+  const count = tenants.findLastIndex((has) => has.status === "fulfilled" && has.value === 1) + 1;
+  const told = await Promise.allSettled(
+    all.map(async (redis) => {
+      if ((await knownPlace(redis)).count < count) await redis.hset(SHARD_KEY, { [COUNT]: count });
+    }),
+  );
+  return [...tenants, ...told].every(({ status }) => status === "fulfilled");
 }

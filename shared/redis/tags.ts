@@ -11,8 +11,11 @@ import { TAG } from "./keys.ts";
  */
 export const TAGS = [TAG, ...[98, 55, 52, 28, 35, 34, 10].map((n) => `{trimtab-${n}}`)];
 
-/** A name of keys.ts under another tag. */
-export const withTag = (name: string, tag: string) => tag + name.slice(TAG.length);
+/** A name of keys.ts under another tag. @throws Error for another name, which would become the name of another key */
+export function withTag(name: string, tag: string): string {
+  if (!name.startsWith(TAG)) throw new Error(`The name ${name} does not begin with ${TAG}`);
+  return tag + name.slice(TAG.length);
+}
 
 /** The name of keys.ts that a name under any tag has there. */
 export const withoutTag = (name: string) => TAG + name.slice(name.indexOf("}") + 1);

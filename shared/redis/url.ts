@@ -52,7 +52,7 @@ function urlsOfCluster(url: string): string[] {
   return Array.from({ length: shards }, (_, n) => (n === 0 ? cluster : `${cluster}?tag=${n}`));
 }
 
-const hasKnownTag = (url: string) => !CLUSTER_OF_SHARDS.test(url) && tagNumber(url) < TAGS.length;
+const hasKnownTag = (url: string) => !/[?&]shards=/.test(url) && tagNumber(url) < TAGS.length;
 const KNOWN_TAG = `Expected ?shards=1 to ?shards=${TAGS.length} at the URL of a cluster`;
 
 /** Output: with a scheme. */
@@ -75,6 +75,10 @@ const serverOf = (url: string) =>
 /** One URL, or the URLs of several shards (shards.ts) with white space between them. Output: each shard's, with a scheme. */
 export const RedisUrls = v.pipe(
   v.string(),
+  v.check(
+    (text) => !/[?&]tag=/.test(text),
+    `${KNOWN_TAG}, and no ?tag, which leads to one shard alone`,
+  ),
   v.transform((text) => shardUrls(text).map(withScheme)),
   v.check((urls) => urls.every(hasKnownTag), KNOWN_TAG),
   v.check((urls) => urls.every(isRedisUrl), EXPECTED),

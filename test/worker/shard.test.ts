@@ -3,6 +3,7 @@ import { pino } from "pino";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { connectRedis, startRedis, type RedisServer } from "../../infra/stack/redis.ts";
 import { KeyRegistry } from "../../shared/keys/registry.ts";
+import { SHARD_KEY } from "../../shared/redis/keys.ts";
 import { readEnv } from "../../worker/env.ts";
 import { WorkerShard } from "../../worker/shard.ts";
 import { Metrics } from "../../worker/telemetry/metrics.ts";
@@ -52,4 +53,19 @@ test("a new shard waits for one that does not answer, and counts as away meanwhi
   await added!.away;
   expect(isOpen).toBe(false);
   expect(added!.problem).toBe("Shard 2: It is new and waits for shard 1");
+});
+
+test("a shard that knows its place neither waits for one that does not answer nor counts as away", async () => {
+  const redis = await connectRedis(`${server.url}/5`);
+  await redis.hset(SHARD_KEY, "number", 2);
+  redis.disconnect();
+  const env = readEnv({ REDIS_URL: server.url, ROLES: "sweep" });
+  const urls = [`${server.url}/6`, "redis://127.0.0.1:1", `${server.url}/5`];
+  const all = WorkerShard.connectAll({ ...env, REDIS_URL: urls.join(" ") }, log);
+  onTestFinished(() => all.forEach((each) => each.close("the test ends")));
+  const [first, silent, known] = all;
+  await Promise.all([first!.open(metrics), known!.open(metrics), silent!.away]);
+  const later = new Promise((resolve) => setImmediate(resolve, "later"));
+  const isAway = [first!, known!].map((shard) => shard.away.then(() => "away"));
+  expect(await Promise.race([...isAway, later])).toBe("later");
 });

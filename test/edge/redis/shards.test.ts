@@ -116,6 +116,15 @@ test("with Redis in a wrong order the edge is not ready, and the log says which"
   );
 });
 
+test("an edge whose list lacks a shard with tenants serves the others, and the log says so", async () => {
+  await databases[0]!.hset(SHARD_KEY, "count", 3);
+  const logged: string[] = [];
+  const edge = edgeOf(urls, ({ event }) => void logged.push(event));
+  expect((await edge.request("/readyz")).status).toBe(200);
+  expect(logged).toContainEqual(expect.stringContaining("REDIS_URL has 2 of 3 URLs "));
+  await databases[0]!.hdel(SHARD_KEY, "count");
+});
+
 test("the operator sees what is known on one shard alone", async () => {
   const [first, second] = databases;
   const grant = { scopes: ["operator" as const], limits: {} };

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { Webhook } from "standardwebhooks";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { hashApiKey } from "../../../shared/keys/secrets.ts";
 import { KeyRegistry } from "../../../shared/keys/registry.ts";
 import { keyHashKey } from "../../../shared/redis/keys.ts";
@@ -68,6 +68,23 @@ test("a tenant gets its webhook secret with its first key; it can be shown again
   const rotated = (await keys(["secret", "--tenant", "acme", "--rotate"])).out.trim();
   expect(rotated).not.toBe(secret);
   expect((await keys(["secret", "--tenant", "acme"])).out.trim()).toBe(rotated);
+});
+
+test("the secret of a new key is printed although another shard takes no writes", async () => {
+  const redis = await connectRedis(server.url);
+  onTestFinished(() => redis.disconnect());
+  await redis.call("ACL", "SETUSER", "full", "on", "nopass", "~*", "&*", "+@all", "-hset");
+  const [first, second] = [5, 6].map((db) => `${server.url}/${db}`);
+  const full = first!.replace("redis://", "redis://full:any@");
+  // Databases of one server stand for two shards.
+  const { code, out } = await keys(
+    ["create", "--name", "new", "--shard", "1"],
+    `${full} ${second}`,
+  );
+  expect(labelledValue(out, "API key")).toMatch(/^tt1_/);
+  expect(labelledValue(out, "webhook secret")).not.toBe("");
+  expect(out).toContain("not all shards know");
+  expect(code).toBe(0);
 });
 
 test("keys created without a tenant do not share one", async () => {

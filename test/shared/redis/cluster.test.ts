@@ -113,4 +113,11 @@ test("the first shards of a cluster lie on different nodes, if these have equal 
     const first = slots.slice(0, nodes).map((slot) => nodeOf(slot, nodes));
     expect(first.toSorted((a, b) => a - b)).toEqual([...first.keys()]);
   }
+  for (const nodes of [2, 3, 4]) {
+    for (let count = 1; count <= TAGS.length; count++) {
+      const shards = Array.from({ length: nodes }, () => 0);
+      for (const slot of slots.slice(0, count)) shards[nodeOf(slot, nodes)]! += 1;
+      expect(Math.max(...shards) - Math.min(...shards)).toBeLessThan(2);
+    }
+  }
 });

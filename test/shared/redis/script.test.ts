@@ -2,6 +2,7 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
 import { defineScript } from "../../../shared/redis/script.ts";
+import { TAGS, withTag } from "../../../shared/redis/tags.ts";
 
 let server: RedisServer;
 let redis: Redis;
@@ -34,4 +35,11 @@ test("an error of a script is thrown, and the script does not run a second time"
   await expect(fail(redis, ["n"])).rejects.toThrow("WRONGTYPE");
   await expect(fail(redis, ["n"])).rejects.toThrow("WRONGTYPE");
   expect(await redis.get("n")).toBe("2");
+});
+
+test("a name that would keep its tag on another shard is refused", () => {
+  for (const name of ['"{trimtab}:due"', "[[{trimtab}:due]]", "'{trimtab}'"]) {
+    expect(() => defineScript(`return redis.call('ZCARD', ${name})`)).toThrow("keep its tag");
+  }
+  expect(() => withTag("trimtab:due", TAGS[1]!)).toThrow("does not begin with {trimtab}");
 });

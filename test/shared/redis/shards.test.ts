@@ -1,10 +1,10 @@
 /** The numbers of shards. Databases of one server stand for the Redis of several. */
-import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, expect, onTestFinished, test } from "vitest";
 import type { Redis } from "ioredis";
 import { connectRedis, startRedis, type RedisServer } from "../../../infra/stack/redis.ts";
 import { KeyRegistry } from "../../../shared/keys/registry.ts";
 import { SHARD_KEY } from "../../../shared/redis/keys.ts";
-import { checkShard, shardNumber, shardRefusal, tellCount } from "../../../shared/redis/shards.ts";
+import { checkShard, listProblems, shardNumber, tellCount } from "../../../shared/redis/shards.ts";
 
 let server: RedisServer;
 let a: Redis, b: Redis, c: Redis;
@@ -62,7 +62,8 @@ test("a list without a shard that has tenants is refused, until the others are t
   await new KeyRegistry(c, 2).create("new");
   await tellCount([a, b, c]);
   const message =
-    "REDIS_URL has 2 of 3 URLs: give them all, in the same order. To give up the tenants of the others, tell each Redis of the list: HSET {trimtab}:shard count 2";
+    "REDIS_URL has 2 of 3 URLs that had tenants: give them all, in the same order. If the others have none any more, or to give these up: " +
+    "stop all processes with a longer list, then tell each Redis of the list: HSET {trimtab}:shard count 2";
   expect(await check(a, b)).toEqual([message, message]);
   expect(await check(b)).toEqual([
     "REDIS_URL leads to the Redis that was URL 2 of several: give them all, in the same order",
@@ -79,7 +80,39 @@ test("shards of a release that did not count them serve at once, and count when 
   const wait = () => silent.promise;
   expect(await checkShard(a, 0, 2, wait)).toBeNull();
   expect(await checkShard(b, 1, 2, wait)).toBeNull();
-  expect(await shardRefusal(a, 0, 1)).toBeNull();
+  const missing = async () => (await listProblems(a, 0, 1)).length;
+  expect(await missing()).toBeNull();
   silent.resolve([a, b]);
-  await expect.poll(() => shardRefusal(a, 0, 1)).toContain("REDIS_URL has 1 of 2 URLs: ");
+  await expect.poll(missing).toContain("REDIS_URL has 1 of 2 URLs ");
+});
+
+test("a shard is added while another one takes no writes, and the others learn of tenants", async () => {
+  await a.call("ACL", "SETUSER", "full", "on", "nopass", "~*", "&*", "+@all", "-hset");
+  const url = new URL(`${server.url}/1`);
+  url.username = "full";
+  url.password = "any";
+  const full = await connectRedis(url.href);
+  onTestFinished(() => full.disconnect());
+  await new KeyRegistry(a).create("old");
+  await new KeyRegistry(b, 1).create("old");
+  await b.hset(SHARD_KEY, "number", 1);
+  expect(await check(a, full, c)).toEqual([null, null, null]);
+  expect(await numbers()).toEqual([0, 1, 2]);
+  expect(await tellCount([a, full, c])).toBe(false);
+  expect((await listProblems(a, 0, 1)).length).toContain("REDIS_URL has 1 of 2 URLs ");
+});
+
+test("the last shard is taken away when its keys are revoked and the others are told", async () => {
+  await check(a, b);
+  const keys = new KeyRegistry(b, 1);
+  const { id } = await keys.create("new");
+  await tellCount([a, b]);
+  await keys.revoke(id);
+  // A shard without keys can still have jobs: the count stays.
+  expect(await tellCount([a, b])).toBe(true);
+  expect(await check(a)).toEqual([expect.stringContaining("If the others have none any more")]);
+  for (const redis of [a, b]) await redis.hset(SHARD_KEY, "count", 1);
+  expect(await check(a, b)).toEqual([null, null]);
+  await tellCount([a, b]);
+  expect(await check(a)).toEqual([null]);
 });

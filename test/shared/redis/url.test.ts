@@ -77,6 +77,8 @@ test.each([
   "redis+cluster://a:1,",
   "redis+cluster://me:pw@a:1,,b:2",
   "redis+cluster://a:1,b:2,c:3,d:4",
+  "redis://h?shards=3",
+  "redis+sentinel://a/main?shards=3",
 ])("%s is refused", (url) => {
   expect(v.is(RedisUrl, url)).toBe(false);
 });
@@ -100,6 +102,8 @@ test("several URLs are separated by white space, and each must be a server of it
   const refused = [
     ...wrongCounts,
     `${cluster} ${cluster}?shards=2`,
+    `${cluster}?tag=1 ${cluster}`,
+    "redis://h?shards=3",
     "",
     "a:1 http://b",
     "redis://a:1/1 redis://u:p@a:1/2",
