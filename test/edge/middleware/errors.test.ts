@@ -67,7 +67,8 @@ test.each([
     close.mockClear();
     const hub = { fetch: () => Promise.reject(new Error("Network connection lost.")) };
     const hubs = { getByName: () => hub } as unknown as DurableObjectNamespace;
-    const edge = edgeOn(redisUrl, {}, new HubLogs(hubs, 1));
+    // This Redis answers, on a busy machine also later than in 200 ms.
+    const edge = edgeOn(redisUrl, { REDIS_TIMEOUT_MS: 5_000 }, new HubLogs(hubs, 1));
     const chat = { model: card.id, stream: true, messages: [{ role: "user", content: "Hi" }] };
     const authorization = `Bearer ${client.key}`;
     const reply = path.includes("chat")
