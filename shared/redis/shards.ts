@@ -72,6 +72,15 @@ function problemsOf(
   return { ...RIGHT, length };
 }
 
+/** A Redis without a number cannot be the one that had tenants at this place: its data is lost, or the URL is wrong. */
+function lossOf({ number, key }: ShardPlace, place: number, countMax: number): string | null {
+  if (number !== null || place === 0 || place >= countMax) return null;
+  return (
+    `URL ${place + 1} of REDIS_URL leads to a Redis without data, but its place had tenants: correct the URL, or restore the data. ` +
+    `To give these tenants up, tell that Redis: HSET ${key} ${NUMBER} ${place}`
+  );
+}
+
 /**
  * Whether a Redis may have this place among the URLs. It changes nothing.
  * @param place from 0
@@ -119,8 +128,12 @@ export async function checkShard(
 /** Checks all places, and tells the count if no place is refused. */
 async function checkAll(readyShards: () => Promise<readonly RedisClient[]>) {
   const all = await readyShards();
-  const problems = await Promise.all(all.map((each, i) => listProblems(each, i, all.length)));
-  const refusal = problems.map(refusalOf).find((each) => each !== null) ?? null;
+  const known = await Promise.all(all.map(knownPlace));
+  const countMax = Math.max(...known.map(({ count }) => count));
+  const refusals = known.map(
+    (each, i) => refusalOf(problemsOf(each, i, all.length)) ?? lossOf(each, i, countMax),
+  );
+  const refusal = refusals.find((each) => each !== null) ?? null;
   if (refusal === null) void tellCount(all);
   return refusal;
 }

@@ -116,3 +116,16 @@ test("the last shard is taken away when its keys are revoked and the others are 
   await tellCount([a, b]);
   expect(await check(a)).toEqual([null]);
 });
+
+test("a Redis without data in the place of a shard with tenants is refused, until these are given up", async () => {
+  await check(a, b);
+  await new KeyRegistry(b, 1).create("lost");
+  await tellCount([a, b]);
+  expect(await check(a, c)).toEqual([
+    null,
+    "URL 2 of REDIS_URL leads to a Redis without data, but its place had tenants: correct the URL, or restore the data. " +
+      "To give these tenants up, tell that Redis: HSET {trimtab}:shard number 1",
+  ]);
+  await c.hset(SHARD_KEY, "number", 1);
+  expect(await check(a, c)).toEqual([null, null]);
+});
