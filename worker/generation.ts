@@ -113,6 +113,8 @@ export class Generation implements Part {
       log,
       metrics,
     });
+    // It may have changed while the models were loaded.
+    void this.#manifest.read();
     engine.watchProgress(env.HANG_SECONDS, (thread) => {
       // The leases are not given up: a job that makes engines hang would hang the next one at once, and would never fail.
       log.fatal(

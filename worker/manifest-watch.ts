@@ -67,13 +67,12 @@ export class ManifestWatch {
   async #follow(): Promise<"unchanged" | "applied"> {
     const { changes, serve, log } = this.#deps;
     const { ids, added, removed } = await changes.readManifest();
-    const back = ids.flatMap((id) => this.#ending.get(id) ?? []);
+    const back = ids.filter((id) => this.#ending.has(id));
     if (back.length > 0) {
       log.info(
-        "The manifest has ensembles again whose last jobs run: it is followed when they have ended",
+        { models: back },
+        "The manifest has ensembles again whose last jobs run: they are added when these have ended",
       );
-      await Promise.all(back);
-      return this.#follow();
     }
     const ended = removed.filter((id) => !this.#ending.has(id));
     if (added.ids.length === 0 && ended.length === 0) return "unchanged";
@@ -87,16 +86,22 @@ export class ManifestWatch {
     return "applied";
   }
 
-  /** Removes ensembles from the engine when their jobs have ended. */
+  /**
+   * Removes ensembles from the engine when their jobs have ended. Then the manifest is read again: it may have these ensembles again, or may
+   * have been refused because they were still there.
+   */
   async #end(ids: readonly string[], jobsEnded: Promise<unknown>): Promise<void> {
     const { changes, log } = this.#deps;
+    let isRemoved = false;
     try {
       await jobsEnded;
-      if (ids.length > 0) await changes.remove(ids);
+      isRemoved = ids.length > 0;
+      if (isRemoved) await changes.remove(ids);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       log.error({ reason, models: ids }, "Adapters of removed ensembles stay in memory");
     }
     for (const id of ids) this.#ending.delete(id);
+    if (isRemoved) void this.read();
   }
 }

@@ -14,6 +14,8 @@ afterEach(() => {
 /** A watch of a manifest with these ids. */
 function watchOf(served: readonly string[]) {
   const state = { manifest: [...served], loaded: [...served], failure: null as Error | null };
+  /** The ensembles of the prepare thread, which has new ones from when it reads the manifest. */
+  let prepared = [...served];
   const calls: string[] = [];
   const results: string[] = [];
   const lines: { level: number; msg: string; reason?: string }[] = [];
@@ -22,10 +24,11 @@ function watchOf(served: readonly string[]) {
     file: join(folderOf({ "ensembles.json": {} }), "ensembles.json"),
     changes: {
       readManifest: () => {
-        const { manifest: ids, loaded, failure } = state;
+        const { manifest: ids, failure } = state;
         if (failure) return Promise.reject(failure);
-        const added = ids.filter((id) => !loaded.includes(id));
-        const removed = loaded.filter((id) => !ids.includes(id));
+        const added = ids.filter((id) => !prepared.includes(id));
+        const removed = prepared.filter((id) => !ids.includes(id));
+        prepared.push(...added);
         return Promise.resolve({
           type: "manifestRead",
           ids,
@@ -42,6 +45,7 @@ function watchOf(served: readonly string[]) {
       remove: (ids) => {
         calls.push(`remove ${ids.join()}`);
         state.loaded = state.loaded.filter((id) => !ids.includes(id));
+        prepared = prepared.filter((id) => !ids.includes(id));
         return Promise.resolve();
       },
     },
@@ -66,18 +70,33 @@ test("what is new is added before what is gone is hidden, and that is removed wh
   expect(calls).toHaveLength(3);
   endJobs();
   await expect.poll(() => calls.at(-1)).toBe("remove a");
-  expect(results).toEqual(["applied", "unchanged"]);
+  await expect.poll(() => results).toEqual(["applied", "unchanged", "unchanged"]);
 });
 
-test("an ensemble that comes back while its last jobs run is added when they have ended", async () => {
-  const { watch, state, calls, endJobs } = watchOf(["a", "b"]);
-  state.manifest = ["b"];
+test("an ensemble that comes back while its last jobs run is added when they have ended, and others at once", async () => {
+  const { watch, state, calls, results, endJobs } = watchOf(["a", "b"]);
+  state.manifest = ["a"];
   await watch.read();
-  state.manifest = ["a", "b"];
-  const read = watch.read();
+  state.manifest = ["a", "b", "c"];
+  await watch.read();
+  expect(calls).toEqual(["hide b", "serve", "add c", "hide ", "serve"]);
   endJobs();
-  await read;
-  expect(calls).toEqual(["hide a", "serve", "remove a", "add a", "hide ", "serve"]);
+  await expect.poll(() => calls.slice(5)).toEqual(["remove b", "add b", "hide ", "serve"]);
+  expect(state.loaded).toEqual(["a", "c", "b"]);
+  expect(results).toEqual(["applied", "applied", "applied"]);
+});
+
+test("a manifest that is refused while last jobs run is read again when they have ended", async () => {
+  const { watch, state, calls, results, endJobs } = watchOf(["a", "b"]);
+  state.manifest = ["a"];
+  await watch.read();
+  state.failure = new ManifestNotFollowed("restart needed", true);
+  await watch.read();
+  state.failure = null;
+  state.manifest = ["a", "b"];
+  endJobs();
+  await expect.poll(() => results).toEqual(["applied", "refused", "applied"]);
+  expect(calls.slice(2)).toEqual(["remove b", "add b", "hide ", "serve"]);
 });
 
 test.runIf(!process.stdin.isTTY && !process.stdout.isTTY)(

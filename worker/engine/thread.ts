@@ -70,12 +70,18 @@ try {
   const stats = new StatsCollector();
   const scheduler = new Scheduler(cacheBytesMax, prefixCache, (ms) => stats.recordStep(ms));
   const tasks = new Map<number, Task>();
+  const bases = () => remoteBases([...ensembles.values()]);
   let changes = Promise.resolve();
   port.on("message", (message: ToEngine) => {
     // A message is handled between two model runs. Ending the thread during a run would abort the process.
     if (message.type === "exit") return void loaded.close().finally(() => process.exit());
     if (message.type === "add" || message.type === "remove") {
-      changes = changes.then(() => change(loaded, message)).then(send);
+      changes = changes
+        .then(() => change(loaded, message))
+        .then((reply) => {
+          send(reply);
+          send({ type: "bases", bases: bases() });
+        });
       return;
     }
     const { run } = message;
@@ -110,7 +116,6 @@ try {
       },
     });
   setInterval(sendStats, STATS_INTERVAL_MS);
-  const bases = () => remoteBases([...ensembles.values()]);
   for (const { remoteBase } of atStart) {
     if (remoteBase) remoteBase.onChange = () => send({ type: "bases", bases: bases() });
   }

@@ -230,6 +230,7 @@ export class Metrics {
   setRemoteBases(
     bases: readonly { readonly model: string; readonly problem: string | null }[],
   ): void {
+    this.#remoteBaseUp.reset();
     for (const { model, problem } of bases) {
       this.#remoteBaseUp.set(this.#labelsOf(model), problem === null ? 1 : 0);
     }

@@ -5,6 +5,7 @@
  * needs a prepared graph (../graph).
  */
 import type { InferenceSession, Tensor } from "../onnxruntime/onnxruntime.ts";
+import { AdapterPlaces } from "./adapter-places.ts";
 import type { GraphSession } from "./session.ts";
 import {
   bytesPerToken,
@@ -54,10 +55,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   readonly #cache: GroupedCache;
   readonly #attentionHeads: number;
   readonly #contextTokens: number;
-  /** The adapters of open sequences that use one. */
-  readonly #adapters = new Map<Slot, number>();
-  /** Number of an adapter -> its index in the graph. */
-  #adapterIndexes: ReadonlyMap<number, number> | null = null;
+  readonly #adapters = new AdapterPlaces();
 
   /**
    * @param session of a prepared graph
@@ -130,7 +128,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     const before = this.#session;
     this.#io = this.#io.withSession(session);
     this.#session = session;
-    this.#adapterIndexes = adapterIndexes;
+    this.#adapters.move(adapterIndexes);
     this.#cache.share();
     await this.#lastRun.catch(() => {});
     await before.release();
@@ -138,24 +136,30 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
 
   /** Ends the thread of a session that has one. */
   async closeThread(): Promise<void> {
-    if (this.#adapterIndexes === null) return;
+    if (!this.#adapters.isMoved) return;
     await this.#lastRun.catch(() => {});
     await this.#session.release();
+  }
+
+  /** Bytes of open caches that the first other session copies: runs on its thread need them in shared memory. */
+  get cacheBytesToMove(): number {
+    return this.#adapters.isMoved ? 0 : this.#cache.bytes;
   }
 
   /** @param adapter number of one of the graph's adapters: its index when the graph was loaded; absent for none */
   open(adapter?: number): Slot {
     const slot = this.#cache.open();
-    if (adapter !== undefined) this.#adapters.set(slot, adapter);
+    this.#adapters.open(slot, adapter);
     return slot;
   }
 
   close(slot: Slot): void {
-    this.#adapters.delete(slot);
+    this.#adapters.close(slot);
     this.#cache.close(slot);
   }
 
   async prefill(slot: Slot, ids: readonly number[]): Promise<void> {
+    this.#cache.reserve(slot.length + ids.length, slot);
     for (const { part } of this.#parts(slot, ids)) {
       await this.#runAlone(slot, part, 0);
     }
@@ -171,12 +175,19 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
       // Where the logits of all tokens would be computed and copied, the last one has a run of its own.
       const rest = limitsLogits ? ids : ids.slice(-1);
       if (rest.length < ids.length) await this.prefill(sequence, ids.slice(0, -1));
-      for (const { part, isLast } of this.#parts(sequence, rest)) {
-        const results = await this.#runAlone(sequence, part, isLast ? 1 : 0);
-        if (isLast) logits.push(logitsRows(results[LOGITS] as Tensor).at(-1)!);
-      }
+      this.#cache.reserve(sequence.length + rest.length, sequence);
+      logits.push(await this.#lastLogits(sequence, rest));
     }
     return logits;
+  }
+
+  /** The logits after the last of new tokens, for which there is room. */
+  async #lastLogits(slot: Slot, ids: readonly number[]): Promise<Float32Array> {
+    for (const { part, isLast } of this.#parts(slot, ids)) {
+      const results = await this.#runAlone(slot, part, isLast ? 1 : 0);
+      if (isLast) return logitsRows(results[LOGITS] as Tensor).at(-1)!;
+    }
+    throw new Error("A prompt without tokens has no logits");
   }
 
   async decode(inputs: readonly DecodeInput<Slot>[]): Promise<Float32Array[]> {
@@ -195,12 +206,11 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     return logits;
   }
 
-  /** Tokens in parts whose attention scores fit: those of 128 tokens behind 32,000 with 32 heads would take 0.5 GiB. */
+  /** Tokens, for which there is room, in parts whose attention scores fit: those of 128 tokens behind 32,000 with 32 heads would take 0.5 GiB. */
   *#parts(
     slot: Slot,
     ids: readonly number[],
   ): Generator<{ readonly part: readonly number[]; readonly isLast: boolean }> {
-    this.#cache.reserve(slot.length + ids.length, slot);
     for (let start = 0; start < ids.length;) {
       const tokenBytes = this.#scoresBytes(slot, ids.length);
       const end = start + Math.max(1, Math.floor(SCORES_BYTES_MAX / tokenBytes));
@@ -251,6 +261,11 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
     const countOf = (slot: Slot) => ids.get(slot)!.length;
     const logits = new Map<Slot, Float32Array[]>();
     for (const slots of this.#runsOf([...ids.keys()], countOf)) {
+      if (lastOnly && slots.length === 1) {
+        const [slot] = slots as [Slot];
+        logits.set(slot, [await this.#lastLogits(slot, ids.get(slot)!)]);
+        continue;
+      }
       const width = Math.max(...slots.map(countOf));
       const { first, count } = rangeOf(slots);
       // A batch is a range of slots. A slot in the range without an input (of a pair that waits for its gate) costs an idle row,
@@ -289,9 +304,7 @@ export class ExternalCacheDecoder implements Decoder<Slot> {
   };
 
   #row(slot: Slot, ids: readonly number[]): RunRow {
-    const adapter = this.#adapters.get(slot);
-    const index = adapter === undefined ? adapter : (this.#adapterIndexes?.get(adapter) ?? adapter);
-    return { ids, pastTokens: slot.length, adapter: index };
+    return { ids, pastTokens: slot.length, adapter: this.#adapters.indexOf(slot) };
   }
 
   /**

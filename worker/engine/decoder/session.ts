@@ -9,6 +9,8 @@ export interface SessionOptions {
   readonly executionProvider?: ExecutionProvider;
   /** Names of the outputs that stay in the provider's memory; none if absent. */
   readonly deviceOutputs?: readonly string[];
+  /** Whether onnxruntime leaves the graph as it is; absent: it rewrites it, and keeps all that it can compute from weights alone. */
+  readonly isUnchanged?: boolean;
 }
 
 /** What decoders need of a session: one of onnxruntime, or one on another thread (thread-session.ts). */
@@ -40,12 +42,13 @@ export function createSession(
 
 /** @param entries further `session.*` entries of onnxruntime's configuration */
 export function onnxruntimeOptions(
-  { intraOpThreads, executionProvider = "cpu", deviceOutputs = [] }: SessionOptions,
+  { intraOpThreads, executionProvider = "cpu", deviceOutputs = [], isUnchanged }: SessionOptions,
   entries: Readonly<Record<string, string>> = {},
 ): InferenceSession.SessionOptions {
   return {
     executionProviders: [executionProvider],
     ...(intraOpThreads > 0 && { intraOpNumThreads: intraOpThreads }),
+    ...(isUnchanged && { graphOptimizationLevel: "disabled" }),
     ...(deviceOutputs.length > 0 && {
       preferredOutputLocation: Object.fromEntries(
         deviceOutputs.map((name) => [name, "gpu-buffer"]),

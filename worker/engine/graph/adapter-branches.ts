@@ -172,7 +172,7 @@ function addToGroup(group: readonly Target[], shared: SharedNodes, opset: number
   return { before, fields, changed };
 }
 
-/** The product, with its gain if it has one, and the delta. Sums in another type than float32 are those of the values in it, except with a gain. */
+/** The product, with its gain if it has one, and the delta. Each is rounded to the graph's type before the sum, so that a gain of 1 changes no bit. */
 function sumNodes(
   value: (name: string) => string,
   {
@@ -191,20 +191,23 @@ function sumNodes(
     type === null
       ? standardNode("CastLike", [from, product], to)
       : standardNode("Cast", [from], to, [integerAttribute("to", type)]);
-  if (gain === null) {
-    if (isFloat32) return [standardNode("Add", [product, delta], result)];
-    const own = value("cast");
-    return [cast(delta, own), standardNode("Add", [product, own], result)];
-  }
-  const float = isFloat32 ? product : value("float");
-  const sum = isFloat32 ? result : value("sum");
-  const toFloat = integerAttribute("to", DATA_TYPE.float);
+  const own = isFloat32 ? delta : value("cast");
+  const scaled = gain === null ? product : value("scaled");
   return [
-    ...(isFloat32 ? [] : [standardNode("Cast", [product], float, [toFloat])]),
-    ...maskedNodes(float, gain, value("scaled"), hasTokenAxis),
-    standardNode("Add", [value("scaled"), delta], sum),
-    ...(isFloat32 ? [] : [cast(sum, result)]),
+    ...(gain === null ? [] : scaledNodes(gain)),
+    ...(isFloat32 ? [] : [cast(delta, own)]),
+    standardNode("Add", [scaled, own], result),
   ];
+
+  function scaledNodes(mask: string): GraphNode[] {
+    if (isFloat32) return maskedNodes(product, mask, scaled, hasTokenAxis);
+    const [float, inFloat] = [value("float"), value("float-scaled")];
+    return [
+      standardNode("Cast", [product], float, [integerAttribute("to", DATA_TYPE.float)]),
+      ...maskedNodes(float, mask, inFloat, hasTokenAxis),
+      cast(inFloat, scaled),
+    ];
+  }
 }
 
 /** `value * mask`, where the value's rows are those of the batch with one or several tokens each. */

@@ -1,7 +1,7 @@
 /**
  * DoRA (arXiv 2402.09353): the weights of an output, W + s B A, are scaled to a learned norm, its magnitude m. So a module computes
  *     g * (x W + s (x A) B)    with g = m / |W + s B A| for each output
- * The norms are computed once, when a graph gets the adapter, by a graph of their own over the same weights.
+ * The norms are computed whenever a graph is loaded with the adapter, by a graph of their own over the same weights.
  */
 import { createSession, type GraphInMemory, type SessionOptions } from "../decoder/session.ts";
 import {
@@ -91,7 +91,12 @@ async function normsOf(
     }
   }
   const ofNorms = { bytes: withOnlyWeights(bytes, [...nodes.map(nodeField), ...fields]), folder };
-  const session = await createSession(ofNorms, { ...options, executionProvider: "cpu" });
+  // This graph has no inputs: onnxruntime would compute it while it loads, with the sums of all modules in memory at once.
+  const session = await createSession(ofNorms, {
+    ...options,
+    executionProvider: "cpu",
+    isUnchanged: true,
+  });
   try {
     const results = await session.run({}, names);
     return new Map(names.map((name) => [name, results[name]!.data as Float32Array]));

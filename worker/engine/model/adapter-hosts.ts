@@ -120,46 +120,54 @@ export class AdapterHosts {
     if (folders.length > now.length) await this.#prepare(host, folders);
   }
 
-  /** Loads graphs without the adapters that no entry has any more. @throws Error with the reason */
-  async prepareWithout(entries: readonly ModelEntry[]): Promise<void> {
-    const used = new Set(entries.flatMap((entry) => keyOf(entry) ?? []));
+  /**
+   * Loads graphs without the adapters that no ensemble has any more, one after the other, and changes to each.
+   * @param used decoder of a model -> folders of the adapters that it keeps
+   * @throws Error with the reason; graphs that are not loaded yet keep their adapters then
+   */
+  async dropUnused(used: ReadonlyMap<Decoder, ReadonlySet<string>>): Promise<void> {
     for (const host of this.#hosts.values()) {
       const folders = host.adapters.map(({ folder }) => folder);
-      const kept = folders.filter((adapter) => used.has(keyOf({ ...host.entry, adapter })!));
-      if (kept.length < folders.length) await this.#prepare(host, kept);
+      const kept = folders.filter((folder) => used.get(host.decoder as Decoder)?.has(folder));
+      if (kept.length === folders.length) continue;
+      await this.#prepare(host, kept);
+      await this.#use(host);
     }
   }
 
   async #prepare(host: Host, folders: readonly string[]): Promise<void> {
-    const { entry, adapters } = host;
+    const { entry, adapters, decoder } = host;
     const known = adapters.map(({ folder, fingerprint, exactRows }) => ({
       folder,
       fingerprint,
       exactRows,
     }));
-    const request = { entry, folders, known, options: this.#options };
+    const { cacheBytesToMove } = decoder;
+    const request = { entry, folders, known, cacheBytesToMove, options: this.#options };
     const { session, adapters: loaded } = await startHostSession(request);
     const numbered = loaded.map((adapter) => {
       this.#fingerprints.set(adapter.folder, adapter.fingerprint);
       const before = adapters.find(({ folder }) => folder === adapter.folder);
       if (before) return before;
       const number = host.nextNumber++;
-      const decoder = new AdapterDecoder(host.decoder, number, adapter.exactRows) as Decoder;
-      return { ...adapter, number, decoder };
+      const view = new AdapterDecoder(decoder, number, adapter.exactRows) as Decoder;
+      return { ...adapter, number, decoder: view };
     });
     host.prepared = { session, adapters: numbered };
   }
 
   /** Lets decoders run the graphs that were prepared for them. Their sequences go on. */
   async usePrepared(): Promise<void> {
-    for (const host of this.#hosts.values()) {
-      if (host.prepared === null) continue;
-      const { session, adapters } = host.prepared;
-      host.adapters = adapters;
-      host.prepared = null;
-      const indexes = new Map(adapters.map(({ number }, index) => [number, index]));
-      await host.decoder.replaceSession(session, indexes);
-    }
+    for (const host of this.#hosts.values()) await this.#use(host);
+  }
+
+  async #use(host: Host): Promise<void> {
+    if (host.prepared === null) return;
+    const { session, adapters } = host.prepared;
+    host.adapters = adapters;
+    host.prepared = null;
+    const indexes = new Map(adapters.map(({ number }, index) => [number, index]));
+    await host.decoder.replaceSession(session, indexes);
   }
 
   /** Drops graphs that were prepared and will not be used. */
@@ -176,7 +184,3 @@ export class AdapterHosts {
     await Promise.all([...this.#hosts.values()].map(({ decoder }) => decoder.closeThread()));
   }
 }
-
-/** Identifies an adapter in a graph; null for an entry without one. */
-const keyOf = (entry: ModelEntry) =>
-  entry.adapter === undefined ? null : `${findGraph(entry)}\n${entry.adapter}`;

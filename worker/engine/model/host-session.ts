@@ -20,6 +20,8 @@ export interface HostRequest {
   readonly folders: readonly string[];
   /** Those that it has now. */
   readonly known: readonly HostAdapter[];
+  /** Of KV caches that are copied once when the graph takes the place of the one before. */
+  readonly cacheBytesToMove: number;
   readonly options: SessionOptions & Pick<GraphSource, "preparedFolder">;
 }
 

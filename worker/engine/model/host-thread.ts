@@ -29,7 +29,7 @@ try {
   send({ type: "failed", reason: error instanceof Error ? error.message : String(error) });
 }
 
-async function load({ entry, folders, known, options }: HostRequest) {
+async function load({ entry, folders, known, cacheBytesToMove, options }: HostRequest) {
   const fingerprints = new Map(folders.map((folder) => [folder, adapterFingerprint(folder)]));
   for (const { folder, fingerprint } of known) {
     if (fingerprints.has(folder) && fingerprints.get(folder) !== fingerprint) {
@@ -43,7 +43,8 @@ async function load({ entry, folders, known, options }: HostRequest) {
   const read = readAdapters(sorted).map(({ modules }) => modules);
   const facts = await inspectModel(entry);
   const bytes = graphBytes(findGraph(entry), facts);
-  const needed = graphMemory({ ...facts, bytes }) + adapterMemory(stackedValues(read));
+  const needed =
+    graphMemory({ ...facts, bytes }) + adapterMemory(stackedValues(read)) + cacheBytesToMove;
   const available = availableMemory();
   if (needed > available) {
     const [need, have] = [needed, available].map((all) => Math.ceil(all / MIB));

@@ -1,4 +1,5 @@
 /** Loads the ensembles of a manifest, and changes which are there while the engine runs. */
+import { setImmediate } from "node:timers/promises";
 import type { LoadingProgress } from "../../engine-client/loading-progress.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import type { SessionOptions } from "../decoder/session.ts";
@@ -91,6 +92,8 @@ export class LoadedEnsembles {
       for (const entry of entries) {
         const load = async (model: ModelEntry) => this.#adapted(entry.id, model);
         ensembles.push(await this.#assemble(entry, load));
+        // Reading tokenizers takes up to a second for each ensemble: steps of running sequences come between.
+        await setImmediate();
       }
     } catch (error) {
       await this.#hosts.dropPrepared();
@@ -107,9 +110,21 @@ export class LoadedEnsembles {
       this.#ensembles.delete(id);
       this.#entries.delete(id);
     }
-    const experts = [...this.#entries.values()].map(({ expert }) => expert);
-    await this.#hosts.prepareWithout(experts);
-    await this.#hosts.usePrepared();
+    const adapted = [...this.#entries.values()].flatMap(({ id, expert }) =>
+      expert.adapter === undefined
+        ? []
+        : [{ decoder: this.#knownOf(id, expert).decoder, folder: expert.adapter }],
+    );
+    // By decoder, because copies of a model in several folders share one.
+    const used = Map.groupBy(adapted, ({ decoder }) => decoder);
+    await this.#hosts.dropUnused(
+      new Map(
+        Array.from(
+          used,
+          ([decoder, group]) => [decoder, new Set(group.map(({ folder }) => folder))] as const,
+        ),
+      ),
+    );
   }
 
   /** Ends the threads of graphs, when no more sequences run. */

@@ -10,6 +10,7 @@ import type { EnsembleEntry, ModelEntry } from "../../../../worker/engine/model/
 import { adapterFolder } from "../../../support/adapters.ts";
 import { generateRequest, NO_EOS } from "../../../support/decode-loop.ts";
 import { ensembleEntry, modelFolder, VECTORS } from "../../../support/model-folder.ts";
+import { folderOf } from "../../../support/tokenizers.ts";
 
 const folder = modelFolder();
 const graph = findGraph({ path: join(VECTORS, "llama/base"), dtype: "fp16" });
@@ -78,7 +79,10 @@ test("adapters come and go while sequences run, whose tokens stay", async () => 
   const [alone] = await tokensOf(loaded, ["plain"], () => loaded.add([a]));
   expect(alone).toEqual(expected[0]);
   expect(await tokensOf(loaded, ["plain", "a"], () => loaded.add([b]))).toEqual(expected);
+  const { expert } = loaded.ensembles.get("a")!.models;
   expect(await tokensOf(loaded, ["b"], () => loaded.remove(["a"]))).toEqual([expectedOfB[0]]);
+  // The adapter of "b" has the first place now, which that of "a" had.
+  await expect(expert.prefill(expert.open(), [1])).rejects.toThrow("does not have the adapter 0");
   for (const id of ["plain", "b"]) {
     expect(loaded.ensembles.get(id)!.card).toEqual({
       ...both.ensembles.get(id)!.card,
@@ -86,6 +90,25 @@ test("adapters come and go while sequences run, whose tokens stay", async () => 
     });
   }
   expect([...loaded.ensembles.keys()]).toEqual(["plain", "b"]);
+});
+
+test("an adapter stays while an ensemble has it over a copy of the model in another folder", async () => {
+  const copy = join(folderOf({}), "copy");
+  cpSync(folder, copy, { recursive: true });
+  const [a, b] = ["a", "b"].map((id) => entryOf(id, "fp32", adapters[0])) as [
+    EnsembleEntry,
+    EnsembleEntry,
+  ];
+  const ofCopy = {
+    ...b,
+    expert: { ...b.expert, path: copy },
+    antiexpert: { ...b.antiexpert, path: copy },
+  };
+  const loaded = await load(a, ofCopy);
+  expect(loaded.ensembles.get("b")!.models).toEqual(loaded.ensembles.get("a")!.models);
+  const before = await tokensOf(loaded, ["b"]);
+  await loaded.remove(["a"]);
+  expect(await tokensOf(loaded, ["b"])).toEqual(before);
 });
 
 test("what cannot be loaded changes nothing", async () => {

@@ -32,6 +32,20 @@ test("DoRA gives the logits of the merged model, and leaves the bits of rows wit
   expect(largestDifference(dora, await logitsOf(plain))).toBeGreaterThan(0.1);
 });
 
+test("in fp16 too, another adapter has the same bits beside DoRA", async () => {
+  const modules = { "model.layers.0.mlp.down_proj": [64, 32] } as const;
+  const [lora, dora] = [
+    { modules, seed: 3 },
+    { modules, seed: 2, dora: true },
+  ].map((options) => readAdapter(adapterFolder(options)).modules);
+  const logitsBeside = async (adapters: NonNullable<typeof lora>[]) => {
+    const options = { ...OPTIONS, dtype: "fp16", adapters } as const;
+    const host = await loadDecoder(join(VECTORS, "llama/base"), options);
+    return logitsOf(new AdapterDecoder(host as ExternalCacheDecoder, 0) as Decoder);
+  };
+  expect(await logitsBeside([lora!, dora!])).toEqual(await logitsBeside([lora!]));
+});
+
 test.each(["int8", "fp16"] as const)("DoRA takes the norm of the weights of %s", async (dtype) => {
   const source = join(VECTORS, "llama/base");
   const modules = { "model.layers.0.mlp.down_proj": [64, 32] } as const;
