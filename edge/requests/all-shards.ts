@@ -88,10 +88,13 @@ export async function shardOfJob(
   return found.find((stores) => stores !== null) ?? null;
 }
 
+/** Readiness waits this much longer for the other shards than for the first that can be used. Probes often wait a second or less in all. */
+const OTHERS_MS = 200;
+
 /**
  * Resolves if a shard can be used: the tenants of the others get 503 meanwhile. It can if it takes writes, and has its place in REDIS_URL.
  * @param onProblem called with each problem of the list of URLs. One that lacks shards is used: the tenants of the others are served
- * @throws the error of the first
+ * @throws the error of the first shard
  */
 export async function requireUsableShard(
   shards: RequestShards,
@@ -108,12 +111,17 @@ export async function requireUsableShard(
     onProblem(order);
     throw new AppError("queue_unavailable", "The URLs of the queues are in a wrong order");
   };
-  // All in any case: a shard that can be used hides no problem.
-  const replies = await Promise.allSettled(all.map(ask));
-  const [first] = replies;
-  if (first?.status === "rejected" && replies.every(({ status }) => status === "rejected")) {
-    throw first.reason;
+  const asked = all.map(ask);
+  try {
+    await Promise.any(asked);
+  } catch (error) {
+    throw (error as AggregateError).errors[0];
   }
+  // A shard that can be used hides no problem of the others, and one that is silent does not hold the reply.
+  const late = Promise.withResolvers<void>();
+  const timer = setTimeout(late.resolve, OTHERS_MS);
+  await Promise.race([Promise.allSettled(asked), late.promise]);
+  clearTimeout(timer);
 }
 
 /** Pauses or resumes a model for all tenants. */

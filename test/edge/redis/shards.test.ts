@@ -7,7 +7,7 @@ import { Hub } from "../../../edge/redis/hub.ts";
 import { envsOfShards, type RequestShards } from "../../../edge/redis/request-shards.ts";
 import { RequestStores } from "../../../edge/redis/stores.ts";
 import { parseEnv } from "../../../edge/runtime/env.ts";
-import { allRunningJobs } from "../../../edge/requests/all-shards.ts";
+import { allRunningJobs, requireUsableShard } from "../../../edge/requests/all-shards.ts";
 import type { Log } from "../../../edge/runtime/log.ts";
 import type { Job } from "../../../shared/api/jobs.ts";
 import type { Ticket } from "../../../shared/api/tickets.ts";
@@ -80,6 +80,17 @@ test("a tenant of a shard that does not answer gets 503, and the edge is ready",
   const reply = await app.request("/v1/jobs", { headers: { authorization: "Bearer tt_first" } });
   expect(await errorOf(reply)).toMatchObject({ status: 503, code: "queue_unavailable" });
   expect((await edgeOf([SILENT, urls[1]!]).request("/readyz")).status).toBe(200);
+});
+
+test("a shard that never answers does not hold the answer of /readyz", async () => {
+  const storesOf = (reply: Promise<object>) =>
+    ({
+      readiness: { listProblems: () => reply, requireWritable: () => reply },
+    }) as unknown as RequestStores;
+  const right = storesOf(Promise.resolve({ order: null, length: null }));
+  const all = [storesOf(new Promise(() => {})), right];
+  const usable = requireUsableShard({ all: () => all } as RequestShards, () => {});
+  await expect(usable).resolves.toBeUndefined();
 });
 
 test("the public keys of a tenant are read from the shard that their URL names, and no other", async () => {
