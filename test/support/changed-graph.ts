@@ -9,7 +9,7 @@ import {
   NODE_PROTO,
   varintTag,
 } from "../../worker/engine/graph/onnx-proto.ts";
-import type { GraphNode } from "../../worker/engine/graph/nodes.ts";
+import { standardNode, type GraphNode } from "../../worker/engine/graph/nodes.ts";
 import {
   messageField,
   nodeField,
@@ -22,17 +22,30 @@ import { valueInfo } from "./tiny-graph.ts";
 /** AttributeProto.AttributeType of a graph. */
 const GRAPH_ATTRIBUTE = 5;
 
-/** A model with changes to the nodes of its graph. */
-export function changeNodes(model: Uint8Array, change: (node: GraphNode) => GraphNode): Uint8Array {
+/** A model with changes to the nodes of its graph. @param change what stands in the place of a node */
+export function changeNodes(
+  model: Uint8Array,
+  change: (node: GraphNode) => GraphNode | readonly GraphNode[],
+): Uint8Array {
   const fields = Array.from(rawFields(model), ({ field, raw, content }) => {
     if (field !== MODEL_PROTO.graph) return raw;
-    const parts = Array.from(rawFields(content), (part) =>
-      part.field === GRAPH_PROTO.node ? nodeField(change(readNode(part.content))) : part.raw,
+    const parts = Array.from(rawFields(content)).flatMap((part) =>
+      part.field === GRAPH_PROTO.node
+        ? [change(readNode(part.content))].flat().map(nodeField)
+        : [part.raw],
     );
     return messageField(MODEL_PROTO.graph, parts);
   });
   return Buffer.concat(fields);
 }
+
+/** A llama of test/vectors whose logits are computed with its transposed embeddings. */
+export const tiedGraph = (model: Uint8Array) =>
+  changeNodes(model, (node) => {
+    if (!node.outputs.includes("logits")) return node;
+    const transposed = standardNode("Transpose", ["model.embed_tokens.weight"], "transposed");
+    return [transposed, { ...node, inputs: [node.inputs[0]!, "transposed"] }];
+  });
 
 /** A model whose two branches are the graph of the given model. */
 export function mergedGraph(model: Uint8Array): Uint8Array {

@@ -36,7 +36,7 @@ export function randomAdapter(folder: string): LoraModules {
     Array.from({ length: num_hidden_layers }).flatMap((_, layer) =>
       Object.entries(sizes).map(([role, [inputs, outputs]]) => {
         const [a, b] = [random(RANK * inputs), random(outputs * RANK)];
-        const module: LoraModule = { rank: RANK, inputs, outputs, scale: 1, a, b };
+        const module: LoraModule = { folder, rank: RANK, inputs, outputs, scale: 1, a, b };
         return [`layer.${layer}.${role}`, module] as const;
       }),
     ),

@@ -1,9 +1,11 @@
 /** Finds the products of a graph that adapters change, and checks that each has a form to which LoRA can be added. */
+import { ofAdapter } from "./adapter-error.ts";
 import { productsOf } from "./adapter-modules.ts";
 import { axesByValue } from "./axes.ts";
 import { producersByValue, type GraphNode, type Producers } from "./nodes.ts";
 import { ATTRIBUTE_PROTO, DATA_TYPE } from "./onnx-proto.ts";
 import { attributeNamed, readFloat, readIntegerAttribute } from "./onnx-wire.ts";
+import { withTransposed } from "./tied-weights.ts";
 import { withCasts, type WeightInfo } from "./weights.ts";
 
 /** Sizes of the two matrices of one module. */
@@ -18,6 +20,8 @@ export type AdapterSizes = ReadonlyMap<string, ModuleSizes>;
 
 /** The two matrices of one module. */
 export interface LoraModule extends ModuleSizes {
+  /** The adapter's, for errors. */
+  readonly folder: string;
   /** Factor of the product with both matrices. */
   readonly scale: number;
   /** [rank, inputs] */
@@ -65,7 +69,7 @@ type Weights = AdaptedGraph["weights"];
 /** CastLike is a standard operator from this version on. */
 const CAST_LIKE_OPSET = 15;
 
-/** @throws Error with the module and the reason if an adapter does not fit */
+/** @throws AdapterError with the module and the reason if an adapter does not fit */
 export function findTargets(
   { nodes, weights: stored, opset }: AdaptedGraph,
   adapters: readonly LoraModules[],
@@ -74,22 +78,35 @@ export function findTargets(
   const weights = withCasts(nodes, stored);
   const producers = producersByValue(nodes);
   const axes = axesByValue(nodes, weights);
-  const paths = new Set(adapters.flatMap((modules) => [...modules.keys()]));
-  return Array.from(productsOf(paths, nodes, producers), ([path, product]) => {
+  const matrices = withTransposed(nodes, weights);
+  const products = adapters.flatMap((modules) =>
+    ofModules(modules.values(), () => [...productsOf(modules.keys(), nodes, producers)]),
+  );
+  return Array.from(new Map(products), ([path, product]) => {
     const blocks = adapters.flatMap((modules, adapter) => {
       const module = modules.get(path);
       return module ? [{ adapter, module }] : [];
     });
-    const sizes = sizesOf(product, weights.get(product.inputs[1]!));
-    for (const { module } of blocks) checkSizes(path, module, sizes);
-    if (blocks.some(({ module }) => module.magnitude)) checkTakesGain(path, product);
+    const sizes = sizesOf(product, matrices.get(product.inputs[1]!));
     const input = isPlain(product, weights) ? floatInput(product, producers) : null;
     const type = typeOf(product, weights);
-    if (input === null || (type === null && opset < CAST_LIKE_OPSET)) {
-      throw new Error(`the product of the adapter's module ${path} has an unknown form`);
+    const isKnown = input !== null && (type !== null || opset >= CAST_LIKE_OPSET);
+    for (const { module } of blocks) {
+      ofAdapter(module.folder, () => {
+        checkSizes(path, module, sizes);
+        if (module.magnitude) checkTakesGain(path, product);
+        if (isKnown) return;
+        throw new Error(`the product of the adapter's module ${path} has an unknown form`);
+      });
     }
-    return { path, product, input, type, hasTokenAxis: axes.get(input) === 3, blocks };
+    return { path, product, input: input!, type, hasTokenAxis: axes.get(input!) === 3, blocks };
   });
+}
+
+/** @throws AdapterError with the folder of these modules */
+function ofModules<T>(modules: Iterable<LoraModule>, use: () => T): T {
+  const [first] = modules;
+  return first ? ofAdapter(first.folder, use) : use();
 }
 
 /** Whether a product is `x W`, without a factor and with x as it is. */

@@ -4,6 +4,7 @@
  * The norms are computed whenever a graph is loaded with the adapter, by a graph of their own over the same weights.
  */
 import { createSession, type GraphInMemory, type SessionOptions } from "../decoder/session.ts";
+import { AdapterError } from "./adapter-error.ts";
 import {
   findTargets,
   type AdaptedGraph,
@@ -45,7 +46,8 @@ export async function withGains(
           if (!squares || !magnitude) return [path, module] as const;
           const gain = magnitude.map((m, output) => m / Math.sqrt(squares[output]!));
           if (!gain.every(Number.isFinite)) {
-            throw new Error(`the weights of the adapter's module ${path} have a norm of 0`);
+            const reason = `the weights of the adapter's module ${path} have a norm of 0`;
+            throw new AdapterError(module.folder, new Error(reason));
           }
           return [path, { ...module, gain }] as const;
         }),

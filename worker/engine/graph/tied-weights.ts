@@ -35,6 +35,23 @@ export function multiplyTransposed(
   return changed.filter(({ outputs: [name] }) => used.has(name!) || !transposed.has(name!));
 }
 
+/** Weights by name, also the matrices that the graph transposes. */
+export function withTransposed<W extends Pick<WeightInfo, "dims">>(
+  nodes: readonly GraphNode[],
+  weights: ReadonlyMap<string, W>,
+): ReadonlyMap<string, W> {
+  const matrices = new Set(
+    Array.from(weights, ([name, { dims }]) => (dims.length === 2 ? name : "")),
+  );
+  const all = new Map(weights);
+  for (const node of nodes) {
+    if (!isTranspose(node, matrices)) continue;
+    const weight = weights.get(node.inputs[0]!)!;
+    all.set(node.outputs[0]!, { ...weight, dims: weight.dims.toReversed() });
+  }
+  return all;
+}
+
 /** Names of the matrices of weights in float32, also of those that are cast to it. */
 function float32Matrices(
   nodes: readonly GraphNode[],

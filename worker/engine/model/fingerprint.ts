@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
 import { join } from "node:path";
+import { ofAdapter } from "../graph/adapter-error.ts";
 import type { GraphFacts } from "../graph/inspect.ts";
 import { PREPARATION_VERSION } from "../graph/prepared-file.ts";
 import { findGraph, type GraphChoice } from "./graph-files.ts";
@@ -48,10 +49,12 @@ export function modelFingerprint(
   return sha256([dtype, ...hashes, ...(quantizesActivations ? [`prepared:${version}`] : [])]);
 }
 
-/** Fingerprint of an adapter's files. @throws Error if one cannot be read */
+/** Fingerprint of an adapter's files. @throws AdapterError if one cannot be read */
 export function adapterFingerprint(folder: string): string {
   const { config, weights } = ADAPTER_FILES;
-  return sha256([config, weights].map((name) => fileFingerprint(join(folder, name))));
+  return ofAdapter(folder, () =>
+    sha256([config, weights].map((name) => fileFingerprint(join(folder, name)))),
+  );
 }
 
 /**

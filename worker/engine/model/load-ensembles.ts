@@ -3,6 +3,7 @@ import { setImmediate } from "node:timers/promises";
 import type { LoadingProgress } from "../../engine-client/loading-progress.ts";
 import type { Decoder } from "../decoder/decoder.ts";
 import type { SessionOptions } from "../decoder/session.ts";
+import { adapterFolderOf } from "../graph/adapter-error.ts";
 import { AdapterHosts } from "./adapter-hosts.ts";
 import { assembleEnsemble, type Ensemble, type LoadedModel } from "./ensemble.ts";
 import { ensembleError, type EnsembleTokenizers } from "./ensemble-tokenizers.ts";
@@ -41,6 +42,8 @@ export class LoadedEnsembles {
   readonly #ensembles = new Map<string, Ensemble>();
   readonly #entries = new Map<string, EnsembleEntry>();
   readonly #options: Omit<LoadOptions, "onProgress">;
+  /** That of the start. */
+  readonly #manifest: Manifest;
   readonly #hosts: AdapterHosts;
   readonly #meter: LoadingMeter;
   /** By what a model is, so that the same one in two folders is loaded once. */
@@ -51,7 +54,12 @@ export class LoadedEnsembles {
 
   private constructor(manifest: Manifest, { onProgress = () => {}, ...options }: LoadOptions) {
     this.#options = options;
-    this.#hosts = new AdapterHosts(manifest.ensembles, options);
+    this.#manifest = manifest;
+    try {
+      this.#hosts = new AdapterHosts(manifest.ensembles, options);
+    } catch (error) {
+      throw this.#errorOf(error);
+    }
     this.#meter = new LoadingMeter(manifest, onProgress);
   }
 
@@ -61,7 +69,11 @@ export class LoadedEnsembles {
     const loaded = new LoadedEnsembles(manifest, options);
     const load = (model: ModelEntry) => loaded.#load(model);
     for (const entry of manifest.ensembles) {
-      loaded.#set(entry, await loaded.#assemble(entry, load));
+      try {
+        loaded.#set(entry, await loaded.#assemble(entry, load));
+      } catch (error) {
+        throw loaded.#errorOf(error, entry.id);
+      }
     }
     return loaded;
   }
@@ -91,7 +103,7 @@ export class LoadedEnsembles {
       }
       for (const entry of entries) {
         const load = async (model: ModelEntry) => this.#adapted(entry.id, model);
-        ensembles.push(await this.#assemble(entry, load));
+        ensembles.push(await orEnsembleError(entry.id, () => this.#assemble(entry, load)));
         // Reading tokenizers takes up to a second for each ensemble: steps of running sequences come between.
         await setImmediate();
       }
@@ -145,9 +157,17 @@ export class LoadedEnsembles {
     const shared = this.#shared;
     const loadBase = (base: RemoteEntry, tokenizers: EnsembleTokenizers) =>
       this.#loadBase(base, tokenizers);
-    return orEnsembleError(entry.id, () =>
-      assembleEnsemble(entry, { load, loadBase, shared, executionProvider }),
+    return assembleEnsemble(entry, { load, loadBase, shared, executionProvider });
+  }
+
+  /** With the ids of the ensembles that have the adapter of the error: the ensemble that loads its graph may be another one. */
+  #errorOf(error: unknown, id = ""): unknown {
+    const folder = adapterFolderOf(error);
+    const ids = this.#manifest.ensembles.flatMap((entry) =>
+      folder !== null && entry.expert.adapter === folder ? [entry.id] : [],
     );
+    const named = ids.join(", ") || id;
+    return named === "" ? error : ensembleError(named, error);
   }
 
   #loadBase(entry: RemoteEntry, tokenizers: EnsembleTokenizers): Promise<LoadedModel> {

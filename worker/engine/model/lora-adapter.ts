@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import * as v from "valibot";
+import { ofAdapter } from "../graph/adapter-error.ts";
 import { stackedValues } from "../graph/adapter-columns.ts";
 import type {
   AdapterSizes,
@@ -41,6 +42,8 @@ type AdapterConfig = v.InferOutput<typeof AdapterConfig>;
 
 /** An adapter's configuration, with its patterns ready to be matched. */
 interface Settings {
+  /** The adapter's. */
+  readonly folder: string;
   readonly config: AdapterConfig;
   readonly ranks: ModulePatterns;
   readonly alphas: ModulePatterns;
@@ -85,14 +88,16 @@ export interface Adapter {
   readonly config: AdapterConfig;
 }
 
-/** The adapters of one graph. @throws Error as `readAdapter`, also if they have more than `valuesMax` values together */
+/** The adapters of one graph. @throws AdapterError as `readAdapter`, also if they have more than `valuesMax` values together */
 export function readAdapters(folders: readonly string[], valuesMax = VALUES_MAX): Adapter[] {
   const sizes: AdapterSizes[] = [];
   return folders.map((folder) =>
-    readAdapter(folder, (own) => {
-      sizes.push(own);
-      checkAdapters(sizes, valuesMax);
-    }),
+    ofAdapter(folder, () =>
+      readAdapter(folder, (own) => {
+        sizes.push(own);
+        checkAdapters(sizes, valuesMax);
+      }),
+    ),
   );
 }
 
@@ -111,7 +116,7 @@ export function readAdapter(
   check: (sizes: AdapterSizes) => void = (sizes) => checkAdapters([sizes]),
 ): Adapter {
   checkFiles(folder);
-  const settings = readSettings(join(folder, ADAPTER_FILES.config));
+  const settings = readSettings(folder);
   const file = join(folder, ADAPTER_FILES.weights);
   try {
     const tensors = readSafetensors(file, (shapes) => check(sizesOf(shapes)));
@@ -132,7 +137,8 @@ function checkFiles(folder: string): void {
   throw new Error(`${folder}: the adapter's folder has no ${missing}${hint}`);
 }
 
-function readSettings(file: string): Settings {
+function readSettings(folder: string): Settings {
+  const file = join(folder, ADAPTER_FILES.config);
   const config = readAdapterConfig(file);
   const patternsOf = (field: "rank_pattern" | "alpha_pattern") => {
     try {
@@ -141,7 +147,7 @@ function readSettings(file: string): Settings {
       throw new Error(`${file}: ${field} ${(error as Error).message}`, { cause: error });
     }
   };
-  return { config, ranks: patternsOf("rank_pattern"), alphas: patternsOf("alpha_pattern") };
+  return { folder, config, ranks: patternsOf("rank_pattern"), alphas: patternsOf("alpha_pattern") };
 }
 
 function readAdapterConfig(file: string): AdapterConfig {
@@ -216,7 +222,7 @@ function modulesOf(tensors: readonly Tensor[], settings: Settings): LoraModules 
 function toModule(
   path: string,
   { A, B, magnitude }: Sides,
-  { config, ranks, alphas }: Settings,
+  { folder, config, ranks, alphas }: Settings,
 ): LoraModule {
   if (!A || !B) throw new Error(`${path} has only one of lora_A and lora_B`);
   const [rankOfA, inputs] = A.shape as [number, number];
@@ -236,7 +242,7 @@ function toModule(
     );
   }
   checkMagnitude(path, magnitude, config.use_dora ? outputs : 0);
-  const matrices = { rank: r, inputs, outputs, scale, a: A.values, b: B.values };
+  const matrices = { folder, rank: r, inputs, outputs, scale, a: A.values, b: B.values };
   return magnitude ? { ...matrices, magnitude: magnitude.values } : matrices;
 }
 

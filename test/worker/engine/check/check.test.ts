@@ -11,7 +11,7 @@ import { readConfig } from "../../../../worker/engine/model/model-config.ts";
 import { prepareDecoder } from "../../../../worker/engine/model/model-folder.ts";
 import { adapterFolder } from "../../../support/adapters.ts";
 import { roundedGraph } from "../../../support/bfloat16-graph.ts";
-import { mergedGraph } from "../../../support/changed-graph.ts";
+import { mergedGraph, tiedGraph } from "../../../support/changed-graph.ts";
 import {
   copyOf,
   LOGITS_WIDTH,
@@ -234,7 +234,7 @@ test("an adapter is described; one that the antiexpert's graph cannot have is an
       unknown,
       "no product has the name of the adapter's module model.layers.7.mlp.down_proj: the graph has no layers.7",
     ],
-    [adapterFolder({ modules, config: { use_dora: true } }), "use_dora is true"],
+    [adapterFolder({ modules, config: { use_dora: true } }), "has 0 magnitudes"],
     [
       adapterFolder({ modules: { "model.layers.0.mlp.down_proj": [63, 32] } }),
       "down_proj has 63 inputs and 32 outputs, but the graph's has 64 and 32",
@@ -244,6 +244,26 @@ test("an adapter is described; one that the antiexpert's graph cannot have is an
     expect(ok).toBe(false);
     expect(messages(problems, "error")).toEqual([expect.stringContaining(`${reason}`)]);
     expect(messages(problems, "error")[0]).toMatch(/^expert: /);
+  }
+});
+
+test("an adapter of lm_head is compared with embeddings that the graph transposes for it", async () => {
+  const base = modelFolder({ eos: 3, chatTemplate });
+  const graph = join(base, "onnx/model.onnx");
+  writeFileSync(graph, tiedGraph(readFileSync(graph)));
+  const problemsOf = async (inputs: number, outputs: number) => {
+    const adapter = adapterFolder({ modules: { lm_head: [inputs, outputs] } });
+    const { problems } = await check({ base }, { ensemble: { expert: { adapter } } });
+    return messages(problems, "error").map((message) => message.replace(adapter, "ADAPTER"));
+  };
+  expect(await problemsOf(32, LOGITS_WIDTH)).toEqual([]);
+  for (const [inputs, outputs] of [
+    [31, LOGITS_WIDTH],
+    [32, 100],
+  ] as const) {
+    expect(await problemsOf(inputs, outputs)).toEqual([
+      `expert: ${graph}: ADAPTER: the adapter's module lm_head has ${inputs} inputs and ${outputs} outputs, but the graph's has 32 and ${LOGITS_WIDTH}`,
+    ]);
   }
 });
 

@@ -38,6 +38,7 @@ const W = [1, 2, 3, 4, 5, 6];
 const SCALE = 2;
 /** A module's product adds `SCALE * (x0 + 2 x1) * [1, 10, 100]`. */
 const module = {
+  folder: "/adapter",
   rank: 1,
   inputs: IN,
   outputs: OUT,

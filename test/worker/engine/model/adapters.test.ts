@@ -223,6 +223,7 @@ describe("an adapter is refused, with file, field and reason, if", () => {
     );
   });
 
+  const lmHead = { lm_head: [16, 128] } as const;
   test.each<[string, AdapterOptions, string, string]>([
     [
       "the graph lacks a module",
@@ -243,8 +244,10 @@ describe("an adapter is refused, with file, field and reason, if", () => {
       "q_proj has 8 inputs and 16 outputs, but the graph's has 16 and 16",
     ],
   ])("%s", async (_, options, name, reason) => {
-    const adapters = [readAdapter(adapterFolder(options)).modules];
+    const [fits, own] = [adapterFolder({ modules: lmHead }), adapterFolder(options)];
+    const adapters = [fits, own].map((folder) => readAdapter(folder).modules);
     const load = loadDecoder(join(VECTORS, name, "antiexpert"), { ...OPTIONS, adapters });
+    await expect(load).rejects.toThrow(`model.onnx: ${own}: `);
     await expect(load).rejects.toThrow(reason);
   });
 

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { Input } from "../../../../shared/jobs/record.ts";
 import { loadEnsembles } from "../../../../worker/engine/model/load-ensembles.ts";
@@ -78,6 +79,27 @@ describe("an ensemble whose models fit together", () => {
     const fingerprints = [one, two, again, without].map((ensemble) => ensemble!.card.fingerprint);
     expect(fingerprints[2]).toBe(fingerprints[0]);
     expect(new Set(fingerprints).size).toBe(3);
+  });
+
+  test("is refused with the folder and the ensembles of an adapter that does not fit, though another ensemble loads its graph", async () => {
+    const entryOf = (id: string, adapter: string) => {
+      const entry = ensembleEntry(plain, { id });
+      return { ...entry, expert: { ...entry.expert, adapter } };
+    };
+    const module = "model.layers.0.mlp.down_proj";
+    const [fits, wide] = [64, 65].map((inputs) =>
+      adapterFolder({ modules: { [module]: [inputs, 32] } }),
+    ) as [string, string];
+    const missing = join(plain, "adapter");
+    for (const [adapter, reason] of [
+      [wide, `${wide}: the adapter's module ${module} has 65 inputs and 32 outputs`],
+      [missing, `${missing}: there is no such folder of an adapter`],
+    ] as const) {
+      const entries = [entryOf("good", fits), entryOf("bad", adapter), entryOf("too", adapter)];
+      const loading = load(ensembleEntry(plain, { id: "plain" }), ...entries);
+      await expect(loading).rejects.toThrow(/^Ensemble bad, too: /);
+      await expect(loading).rejects.toThrow(reason);
+    }
   });
 
   test("has a fingerprint of an adapter that does not depend on the graph's other adapters", async () => {
