@@ -15,7 +15,7 @@ import { ThroughputMeter } from "./jobs/throughput.ts";
 import { LoadingReport } from "./loading-report.ts";
 import { ManifestWatch } from "./manifest-watch.ts";
 import type { Part, PartDeps } from "./part.ts";
-import { killThisProcess } from "./processes/parent-process.ts";
+import { keepForReplacement, killThisProcess } from "./processes/parent-process.ts";
 import type { Logger } from "pino";
 import type { Metrics } from "./telemetry/metrics.ts";
 
@@ -39,11 +39,14 @@ export async function startEngine(
     log,
     metrics,
     onLoading,
+    manifestText,
   }: {
     readonly log: Logger;
     readonly metrics: Metrics;
     /** Called when the loading begins. */
     readonly onLoading: (report: LoadingReport) => void;
+    /** That with which it starts; null for that of the file. */
+    readonly manifestText: string | null;
   },
 ): Promise<StartedEngine> {
   const cacheBytesMax = env.KV_CACHE_MIB * 2 ** 20;
@@ -55,6 +58,7 @@ export async function startEngine(
   const engine = await EngineClient.start(
     {
       manifestFile: env.TRIMTAB_MODELS,
+      ...(manifestText !== null && { manifestText }),
       intraOpThreads: env.INTRA_OP_THREADS,
       executionProvider: env.EXECUTION_PROVIDER,
       cacheBytesMax,
@@ -106,14 +110,16 @@ export class Generation implements Part {
     this.#throughput = new ThroughputMeter(env.SLOTS);
     this.#slots = new Slots(env.SLOTS);
     const { engine, metrics } = started;
+    keepForReplacement(engine.manifestText);
     this.#manifest = new ManifestWatch({
       file: env.TRIMTAB_MODELS,
       changes: engine.changes,
       serve: () => this.#serve(),
+      onFollowed: keepForReplacement,
       log,
       metrics,
     });
-    // It may have changed while the models were loaded.
+    // It may have changed while the models were loaded; a replacement has started with the one that was served.
     void this.#manifest.read();
     engine.watchProgress(env.HANG_SECONDS, (thread) => {
       // The leases are not given up: a job that makes engines hang would hang the next one at once, and would never fail.

@@ -18,6 +18,8 @@ export interface ManifestWatchDeps {
   readonly changes: Pick<EnsembleChanges, "readManifest" | "add" | "hide" | "remove">;
   /** Serves the ensembles that the engine shows now. Resolves when no job of another one runs. */
   readonly serve: () => Promise<unknown>;
+  /** Gets the text of each manifest that is followed. */
+  readonly onFollowed: (text: string) => void;
   readonly log: Logger;
   readonly metrics: Pick<Metrics, "manifestRead">;
 }
@@ -65,8 +67,8 @@ export class ManifestWatch {
   }
 
   async #follow(): Promise<"unchanged" | "applied"> {
-    const { changes, serve, log } = this.#deps;
-    const { ids, added, removed } = await changes.readManifest();
+    const { changes, serve, onFollowed, log } = this.#deps;
+    const { ids, text, added, removed } = await changes.readManifest();
     const back = ids.filter((id) => this.#ending.has(id));
     if (back.length > 0) {
       log.info(
@@ -80,6 +82,7 @@ export class ManifestWatch {
       for (const warning of await changes.add(added)) log.warn(warning);
     }
     changes.hide(ended);
+    onFollowed(text);
     const end = this.#end(ended, serve());
     for (const id of ended) this.#ending.set(id, end);
     log.info({ added: added.ids, removed: ended }, "The worker follows the changed manifest");

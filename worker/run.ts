@@ -28,17 +28,23 @@ import { startTracing } from "./telemetry/tracing.ts";
 
 const STARTING = "The worker starts";
 
+export interface RunContext {
+  /** The process that generates; null if this one does, or if none does. */
+  readonly child: GeneratingProcess | null;
+  /** Aborted by the signal to end, perhaps before the call. */
+  readonly stop: AbortSignal;
+  /** The manifest that a lost process served before this one; null for that of the file. */
+  readonly manifestText: string | null;
+}
+
 /**
  * Starts the parts, and ends the process after a signal.
- * @param child the process that generates; null if this one does, or if none does
- * @param stop aborted by the signal to end, perhaps before the call
  * @throws Error with the reason if it cannot start
  */
 export async function run(
   env: WorkerEnv,
   log: Logger,
-  child: GeneratingProcess | null,
-  stop: AbortSignal,
+  { child, stop, manifestText }: RunContext,
 ): Promise<void> {
   const startedMs = performance.now();
   const metrics = new Metrics({ version: packageJson.version, commit: env.BUILD_COMMIT });
@@ -98,7 +104,7 @@ export async function run(
   // Each process loads only the modules of its roles: they take longer to load than anything else but models.
   const generation = generates ? await import("./generation.ts") : null;
   const onLoading = (report: LoadingReport) => (loading = report);
-  startingEngine = generation?.startEngine(env, { log, metrics, onLoading }) ?? null;
+  startingEngine = generation?.startEngine(env, { log, metrics, onLoading, manifestText }) ?? null;
   started = await startingEngine;
   const hasServices = [...env.ROLES].some((role) => role !== "generate");
   const services = hasServices ? await import("./services.ts") : null;

@@ -6,7 +6,7 @@
 import { readEnv, type WorkerEnv } from "./env.ts";
 import { GeneratingProcess } from "./processes/generating-process.ts";
 import { CANNOT_START } from "./processes/messages.ts";
-import { endWithParentProcess, hasParentProcess } from "./processes/parent-process.ts";
+import { endWithParentProcess, hasParentProcess, keptText } from "./processes/parent-process.ts";
 import { createLog } from "./telemetry/log.ts";
 
 /**
@@ -29,8 +29,9 @@ export async function start(program: string, stop: AbortSignal): Promise<void> {
         })
       : null;
   try {
+    const manifestText = await keptText();
     const { run } = await import("./run.ts");
-    await run(env, log, child, stop);
+    await run(env, log, { child, stop, manifestText });
   } catch (error) {
     log.fatal(error instanceof Error ? error.message : String(error));
     process.exit(hasParentProcess() ? CANNOT_START : 1);

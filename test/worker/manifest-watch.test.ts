@@ -18,6 +18,7 @@ function watchOf(served: readonly string[]) {
   let prepared = [...served];
   const calls: string[] = [];
   const results: string[] = [];
+  const followed: string[] = [];
   const lines: { level: number; msg: string; reason?: string }[] = [];
   const jobs = Promise.withResolvers<void>();
   const watch = new ManifestWatch({
@@ -32,6 +33,7 @@ function watchOf(served: readonly string[]) {
         return Promise.resolve({
           type: "manifestRead",
           ids,
+          text: ids.join(),
           added: { ids: added, entries: JSON.stringify(added) },
           removed,
         });
@@ -53,17 +55,19 @@ function watchOf(served: readonly string[]) {
       calls.push("serve");
       return jobs.promise;
     },
+    onFollowed: (text) => followed.push(text),
     log: pino({}, { write: (line) => lines.push(JSON.parse(line) as (typeof lines)[number]) }),
     metrics: { manifestRead: (result) => results.push(result) },
   });
   watches.push(watch);
-  return { watch, state, calls, results, lines, endJobs: jobs.resolve };
+  return { watch, state, calls, results, followed, lines, endJobs: jobs.resolve };
 }
 
 test("what is new is added before what is gone is hidden, and that is removed when its jobs have ended", async () => {
-  const { watch, state, calls, results, endJobs } = watchOf(["a", "b"]);
+  const { watch, state, calls, results, followed, endJobs } = watchOf(["a", "b"]);
   state.manifest = ["b", "c"];
   await watch.read();
+  expect(followed).toEqual(["b,c"]);
   expect(calls).toEqual(["add c", "hide a", "serve"]);
   // The last jobs of "a" still run.
   await watch.read();
@@ -102,7 +106,7 @@ test("a manifest that is refused while last jobs run is read again when they hav
 test.runIf(!process.stdin.isTTY && !process.stdout.isTTY)(
   "a signal has it read; what is refused and what fails is logged, counted and changes nothing",
   async () => {
-    const { state, calls, results, lines } = watchOf(["a"]);
+    const { state, calls, results, followed, lines } = watchOf(["a"]);
     state.failure = new ManifestNotFollowed("restart needed", true);
     process.emit("SIGHUP");
     await expect.poll(() => results).toEqual(["refused"]);
@@ -110,6 +114,7 @@ test.runIf(!process.stdin.isTTY && !process.stdout.isTTY)(
     process.emit("SIGHUP");
     await expect.poll(() => results).toEqual(["refused", "failed"]);
     expect(calls).toEqual([]);
+    expect(followed).toEqual([]);
     expect(lines.map(({ level, reason }) => [level, reason])).toEqual([
       [50, "restart needed"],
       [50, "it is truncated"],

@@ -6,6 +6,7 @@ export interface ManifestRead {
   readonly type: "manifestRead";
   /** All its ensembles. */
   readonly ids: readonly string[];
+  readonly text: string;
   /** Those that are new; their entries are JSON. */
   readonly added: { readonly ids: readonly string[]; readonly entries: string };
   /** Those that it lacks. */

@@ -31,6 +31,8 @@ import { EnsembleChanges } from "./ensemble-changes.ts";
 import type { LoadingProgress } from "./loading-progress.ts";
 import { ProgressWatch } from "./progress-watch.ts";
 
+/** What both threads say when they are ready. */
+type Started = FromEngine & { type: "ready" } & { readonly manifestText: string };
 type Threads = Readonly<Record<"prepare" | "engine", Worker>>;
 
 /** A run, and what receives the messages about it. */
@@ -60,6 +62,8 @@ export class EngineClient {
   readonly changes: EnsembleChanges;
   /** Why a model runs slower than it could; empty if none does. */
   readonly warnings: readonly string[];
+  /** The manifest with which it started. */
+  readonly manifestText: string;
   #bases: readonly RemoteBaseState[];
   /** Called when a base on another server can be used again, or cannot any more. */
   onBases: (bases: readonly RemoteBaseState[]) => void = () => {};
@@ -69,13 +73,11 @@ export class EngineClient {
   #lastRun = 0;
   readonly #watches: Partial<Record<keyof Threads, ProgressWatch>> = {};
 
-  private constructor(
-    threads: Threads,
-    { cards, warnings, bases }: FromEngine & { type: "ready" },
-  ) {
+  private constructor(threads: Threads, { cards, warnings, bases, manifestText }: Started) {
     this.#threads = threads;
     this.changes = new EnsembleChanges(threads, cards);
     this.warnings = warnings;
+    this.manifestText = manifestText;
     this.#bases = bases;
     threads.prepare.on("message", (message: FromPrepare) => {
       if (!("run" in message)) return;
@@ -148,10 +150,11 @@ export class EngineClient {
         firstMessage<FromPrepare>(threads.prepare),
         firstMessage<FromEngine>(threads.engine),
       ]);
-      const { warnings } = prepare as FromPrepare & { type: "ready" };
+      const { warnings, manifestText } = prepare as FromPrepare & { type: "ready" };
       const ready = engine as FromEngine & { type: "ready" };
       const client = new EngineClient(threads, {
         ...ready,
+        manifestText,
         warnings: [...helperWarnings, ...warnings, ...ready.warnings],
       });
       for (const thread of [threads.prepare, threads.engine]) thread.on("error", onCrash);

@@ -23,6 +23,8 @@ export interface EngineOptions {
   readonly executionProvider?: ExecutionProvider;
   /** Path of ensembles.json. */
   readonly manifestFile: string;
+  /** The manifest's text at the start; absent for that of the file. */
+  readonly manifestText?: string;
   /** Limit of all KV caches together, in bytes. */
   readonly cacheBytesMax: number;
   /** Whether repositories of the manifest that are not in the cache are got from the hub first. */
@@ -104,8 +106,8 @@ export interface PreparedGeneration {
 }
 
 export type FromPrepare =
-  /** With the reasons why a worker runs slower than it could. */
-  | { readonly type: "ready"; readonly warnings: readonly string[] }
+  /** With the manifest's text, and the reasons why a worker runs slower than it could. */
+  | { readonly type: "ready"; readonly manifestText: string; readonly warnings: readonly string[] }
   | { readonly type: "startFailed"; readonly reason: string }
   | Change.ManifestRead
   | Change.ManifestRefused

@@ -46,7 +46,8 @@ const STATS_INTERVAL_MS = 1000;
 
 const port = parentPort!;
 const send = (message: FromEngine) => port.postMessage(message);
-const { manifestFile, cacheBytesMax, prefixBytesMax, ...options } = workerData as EngineOptions;
+const { manifestFile, manifestText, cacheBytesMax, prefixBytesMax, ...options } =
+  workerData as EngineOptions;
 
 type Events = (FromEngine & { type: "events" })["events"][number][];
 let events: Events = [];
@@ -61,7 +62,7 @@ function sendEvent(run: number, event: RunEvent): void {
 }
 
 try {
-  const loaded = await LoadedEnsembles.load(readManifest(manifestFile), {
+  const loaded = await LoadedEnsembles.load(readManifest(manifestFile, manifestText), {
     ...options,
     onProgress: (progress) => send({ type: "loading", progress }),
   });

@@ -6,7 +6,14 @@
 import { fork, type ChildProcess } from "node:child_process";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "pino";
-import { CANNOT_START, type Answer, type ProcessState, type Question } from "./messages.ts";
+import {
+  CANNOT_START,
+  REPLACEMENT,
+  type Answer,
+  type Keep,
+  type ProcessState,
+  type Question,
+} from "./messages.ts";
 import { endsOnHangup } from "./stop-signal.ts";
 
 /** Pause before the second restart in a row; it doubles with each further one, up to the maximum. The first is at once. */
@@ -48,6 +55,8 @@ export class GeneratingProcess {
   #exited: Promise<unknown> = Promise.resolve();
   readonly #started = Promise.withResolvers<void>();
   #lossesInARow = 0;
+  /** What a replacement gets; null if no process has started. */
+  #kept: string | null = null;
   #hasAnswered = false;
   /** Questions since its last answer, one a second. */
   #unanswered = 0;
@@ -126,14 +135,20 @@ export class GeneratingProcess {
   #start(): ChildProcess {
     const { program, env } = this.#options;
     const startedAt = performance.now();
-    const child = fork(program, [], {
+    const child = fork(program, this.#kept === null ? [] : [REPLACEMENT], {
       env: { ...process.env, ...env },
       // A debugger is attached to one process; its port is in use then.
       execArgv: process.execArgv.filter((option) => !option.startsWith("--inspect")),
     });
+    if (this.#kept !== null) child.send({ keep: this.#kept } satisfies Keep, () => {});
     this.#unanswered = 0;
     this.#hasAnswered = false;
-    child.on("message", ({ id, state }: Answer) => {
+    child.on("message", (message: Answer | Keep) => {
+      if ("keep" in message) {
+        this.#kept = message.keep;
+        return;
+      }
+      const { id, state } = message;
       this.#unanswered = 0;
       this.#hasAnswered = true;
       if (id === 0) this.#started.resolve();
@@ -156,7 +171,11 @@ export class GeneratingProcess {
 
   #lost(code: number | null, signal: NodeJS.Signals | null, ranMs: number): void {
     const { log, onCannotStart } = this.#options;
-    if (code === CANNOT_START) return onCannotStart();
+    if (code === CANNOT_START) {
+      if (this.#kept === null) return onCannotStart();
+      // Without what was kept it may start.
+      this.#kept = null;
+    }
     if (ranMs > STABLE_MS) this.#lossesInARow = 0;
     const pauseMs =
       this.#lossesInARow === 0

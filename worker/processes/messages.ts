@@ -21,6 +21,14 @@ export interface Answer {
   readonly state: ProcessState;
 }
 
+/** A text for the process that takes a lost one's place: from the process that is lost later, and to its replacement as the first message. */
+export interface Keep {
+  readonly keep: string;
+}
+
+/** Argument of a process that is such a replacement. */
+export const REPLACEMENT = "replacement";
+
 /**
  * Exit code of a generating process that cannot start: a wrong model, an execution provider that does not work. A new start
  * would fail in the same way, so the parent process ends too.

@@ -1,5 +1,12 @@
 /** The generating process's side of the channel to its parent process. */
-import type { Answer, ProcessState, Question } from "./messages.ts";
+import { once } from "node:events";
+import {
+  REPLACEMENT,
+  type Answer,
+  type Keep,
+  type ProcessState,
+  type Question,
+} from "./messages.ts";
 
 /** Whether a worker process started this process. */
 export const hasParentProcess = () => process.send !== undefined;
@@ -22,8 +29,20 @@ export function reportStarted(): void {
   send({ id: 0, state: { problem: null, away: {}, metrics: [] } });
 }
 
+/** Gives the parent process, if there is one, a text for the process that takes this one's place if it is lost. */
+export function keepForReplacement(text: string): void {
+  send({ keep: text });
+}
+
+/** The text that the process before this one has kept; null if there was none. It must be called before `answerParentProcess`. */
+export async function keptText(): Promise<string | null> {
+  if (!hasParentProcess() || process.argv[2] !== REPLACEMENT) return null;
+  const [{ keep }] = (await once(process, "message")) as [Keep];
+  return keep;
+}
+
 /** A parent process that ends at this moment closes the channel: this process ends then too (`endWithParentProcess`). */
-function send(answer: Answer): void {
+function send(answer: Answer | Keep): void {
   process.send?.(answer, undefined, undefined, () => {});
 }
 

@@ -10,10 +10,10 @@ import { hubFromEnv } from "./hub.ts";
 import { pullMissing } from "./pull-missing.ts";
 
 const send = (message: FromPull) => parentPort!.postMessage(message);
-const { manifestFile } = workerData as EngineOptions;
+const { manifestFile, manifestText } = workerData as EngineOptions;
 
 try {
-  await pullMissing(readManifestRepositories(manifestFile), {
+  await pullMissing(readManifestRepositories(manifestFile, manifestText), {
     hub: hubFromEnv(),
     cache: hubCache(),
     onProgress: (progress) => send({ type: "loading", progress }),

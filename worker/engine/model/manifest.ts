@@ -10,7 +10,7 @@ import { TOOL_FORMAT_NAMES } from "../../../shared/tools/formats.ts";
 import { BASE_APIS, OPENAI_PROMPTS } from "../remote/apis/apis.ts";
 import { DTYPES, type Dtype } from "./graph-files.ts";
 import { cachedModelFolder, PINNED_REPOSITORY } from "./hub-cache.ts";
-import { readJson } from "./json-file.ts";
+import { parseJson, readText } from "./json-file.ts";
 
 const alpha = v.pipe(v.number(), v.minValue(0), v.maxValue(LIMITS.alphaMax));
 
@@ -179,8 +179,8 @@ export function withoutAdapter(entry: ModelEntry): ModelEntry {
 
 export const isRemote = (entry: ModelEntry | RemoteEntry): entry is RemoteEntry => "url" in entry;
 
-function parseManifest(file: string): v.InferOutput<typeof Manifest> {
-  const parsed = v.safeParse(Manifest, readJson(file));
+function parseManifest(file: string, text: string): v.InferOutput<typeof Manifest> {
+  const parsed = v.safeParse(Manifest, parseJson(file, text));
   if (parsed.success) return parsed.output;
   const [issue] = parsed.issues;
   throw new Error(`${file}: ${v.getDotPath(issue) ?? "(root)"}: ${issue.message}`);
@@ -189,8 +189,9 @@ function parseManifest(file: string): v.InferOutput<typeof Manifest> {
 /** The models of a manifest that are in repositories, whether or not they are in the cache. */
 export function readManifestRepositories(
   file: string,
+  text = readText(file),
 ): { readonly repo: string; readonly dtype: Dtype; readonly file?: string | undefined }[] {
-  return parseManifest(file).ensembles.flatMap(({ base, expert, antiexpert }) =>
+  return parseManifest(file, text).ensembles.flatMap(({ base, expert, antiexpert }) =>
     [base, expert, antiexpert].flatMap((entry) =>
       "url" in entry || "adapter" in entry || entry.repo === undefined
         ? []
@@ -199,9 +200,9 @@ export function readManifestRepositories(
   );
 }
 
-/** Reads a manifest and makes its paths absolute. @throws Error with file, field and reason */
-export function readManifest(file: string): Manifest {
-  const { ensembles } = parseManifest(file);
+/** Reads a manifest and makes its paths absolute. @param text the file's @throws Error with file, field and reason */
+export function readManifest(file: string, text = readText(file)): Manifest {
+  const { ensembles } = parseManifest(file, text);
   const folder = dirname(file);
   const template = ({ chatTemplate }: { chatTemplate?: string | undefined }) =>
     chatTemplate === undefined ? {} : { chatTemplate: resolve(folder, chatTemplate) };

@@ -22,6 +22,7 @@ import type {
   TokenizeRequest,
   ToPrepare,
 } from "../../engine-client/messages.ts";
+import { readText } from "../model/json-file.ts";
 import { readManifest } from "../model/manifest.ts";
 import { CompiledGrammars } from "./compiled-grammars.ts";
 import { ServedEnsembles } from "./served-ensembles.ts";
@@ -35,11 +36,12 @@ const PROMPT_CACHE_BYTES_MAX = 16 * 2 ** 20;
 
 const port = parentPort!;
 const send = (message: FromPrepare) => port.postMessage(message);
-const { manifestFile } = workerData as EngineOptions;
+const { manifestFile, manifestText: givenText } = workerData as EngineOptions;
 
 try {
   const warnings = lowerThreadPriority("prepare", { fs, os });
-  const served = new ServedEnsembles(readManifest(manifestFile));
+  const manifestText = givenText ?? readText(manifestFile);
+  const served = new ServedEnsembles(readManifest(manifestFile, manifestText));
   const preparing = {
     ensembles: served.tokenizers,
     prompts: new PromptCache(PROMPT_CACHE_BYTES_MAX),
@@ -79,17 +81,19 @@ try {
       if (!working) void work();
     }
   });
-  send({ type: "ready", warnings });
+  send({ type: "ready", manifestText, warnings });
 } catch (error) {
   send({ type: "startFailed", reason: errorMessage(error) });
 }
 
 function readAgain(served: ServedEnsembles): FromPrepare {
   try {
-    const { ids, added, removed } = served.follow(readManifest(manifestFile));
+    const text = readText(manifestFile);
+    const { ids, added, removed } = served.follow(readManifest(manifestFile, text));
     return {
       type: "manifestRead",
       ids,
+      text,
       added: { ids: added.map(({ id }) => id), entries: JSON.stringify(added) },
       removed,
     };
