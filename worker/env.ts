@@ -14,7 +14,7 @@ import { AddressList } from "../shared/webhooks/url.ts";
 const MIB = 2 ** 20;
 const KV_CACHE_MIB = 1_024;
 
-/** What the operating system says of this process. */
+/** Facts about this process from the operating system. */
 interface Machine {
   /** Bytes; above `memory` if there is no limit. */
   readonly memoryLimit: number;
@@ -49,7 +49,7 @@ const whole = (defaultValue: number, min: number, max: number) =>
   );
 
 /**
- * What a process does.
+ * The work of a process.
  * - generate: runs jobs. Only this role needs models.
  * - deliver: sends webhooks.
  * - batch: turns lines of batches into jobs, and ended jobs into result lines.
@@ -74,7 +74,7 @@ const Env = v.object({
   /** Certificates of `rediss://` connections: REDIS_TLS_* (shared/redis/url.ts). Default: none. */
   ...redisTlsVariables,
   /**
-   * What this process does, separated by commas: generate, deliver, batch, sweep. Default: all. With `generate` and another
+   * The work of this process, separated by commas: generate, deliver, batch, sweep. Default: all. With `generate` and another
    * role, jobs run in a child process, which is started again after a crash.
    */
   ROLES: v.optional(

@@ -31,7 +31,7 @@ import { EnsembleChanges } from "./ensemble-changes.ts";
 import type { LoadingProgress } from "./loading-progress.ts";
 import { ProgressWatch } from "./progress-watch.ts";
 
-/** What both threads say when they are ready. */
+/** The messages of both threads when they are ready. */
 type Started = FromEngine & { type: "ready" } & { readonly manifestText: string };
 type Threads = Readonly<Record<"prepare" | "engine", Worker>>;
 
@@ -49,7 +49,7 @@ export interface Refusal {
   readonly message: string;
 }
 
-/** What a run needs to know of its job. */
+/** The facts about a job that its run needs. */
 export interface RunOptions {
   /** Tokens of the prompt whose details an earlier attempt has logged. */
   readonly promptLogged?: number;

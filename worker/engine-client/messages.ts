@@ -35,7 +35,7 @@ export interface EngineOptions {
   readonly prefixBytesMax: number;
 }
 
-/** What the client says of a run to both threads. */
+/** The description of a run for both threads. */
 interface RunRequest {
   /** An id that the client chooses. */
   readonly run: number;
@@ -202,7 +202,7 @@ export type CallReason =
   | "longer"
   | "unlifted";
 
-/** What a remote base has cost a run, and how many of its tokens are proven. */
+/** The cost of a remote base for a run, and how many of its tokens are proven. */
 export interface RemoteCounts {
   calls: number;
   /** The same calls. */
@@ -272,7 +272,7 @@ export interface RemoteBaseState {
   readonly model: string;
   /** Why the base cannot be used now; null if it can. */
   readonly problem: string | null;
-  /** What its last check found, for the log. */
+  /** The result of its last check, for the log. */
   readonly warnings: readonly string[];
   /** The text of its server's last error, for the log alone: clients must not see it. */
   readonly serverText: string | null;

@@ -2,7 +2,7 @@
 import type { PreparedGeneration } from "../engine-client/messages.ts";
 import type { GenerateRequest } from "./loop/sequence.ts";
 
-/** What an earlier attempt has logged. */
+/** The log of an earlier attempt. */
 interface Logged {
   /** Generated tokens. */
   readonly ids: readonly number[];

@@ -21,7 +21,7 @@ export interface HeartbeatDeps {
   /** Names this worker in Redis. */
   readonly workerId: string;
   readonly version: string;
-  /** What the worker serves; it may change. */
+  /** The models that the worker serves; they may change. */
   readonly engine: Pick<EngineClient, "cards">;
   readonly away: Pick<AwayModels, "reasons" | "remote">;
   readonly throughput: Pick<ThroughputMeter, "report">;

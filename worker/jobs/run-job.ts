@@ -123,7 +123,7 @@ async function generateRest(
 interface EngineRun {
   readonly run: JobRun;
   readonly log: TokenLog;
-  /** What earlier attempts have logged. */
+  /** The log of earlier attempts. */
   readonly resume: Progress;
   readonly watch: JobWatch | undefined;
 }

@@ -55,7 +55,7 @@ export class GeneratingProcess {
   #exited: Promise<unknown> = Promise.resolve();
   readonly #started = Promise.withResolvers<void>();
   #lossesInARow = 0;
-  /** What a replacement gets; null if no process has started. */
+  /** The message for a replacement; null if no process has started. */
   #kept: string | null = null;
   #hasAnswered = false;
   /** Questions since its last answer, one a second. */

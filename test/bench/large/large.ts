@@ -1,5 +1,5 @@
 /**
- * What a model of a billion parameters with a large vocabulary costs: preparing and loading it, its memory, a step, and what is done
+ * The cost of a model of a billion parameters with a large vocabulary: preparing and loading it, its memory, a step, and what is done
  * with the logits of each token. The models are built first, one after the other, and removed (model.ts).
  */
 import { fork } from "node:child_process";

@@ -1,5 +1,5 @@
 /**
- * What one token costs besides the models: combining, guards, a mask, sampling, log-probabilities, trace.
+ * The cost of one token besides the models: combining, guards, a mask, sampling, log-probabilities, trace.
  */
 import { compileGrammar } from "../../../shared/grammar/automaton/compile.ts";
 import { compileResponseFormat } from "../../../shared/grammar/format.ts";

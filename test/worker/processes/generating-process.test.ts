@@ -1,4 +1,4 @@
-/** What a generating process hands to the one that takes its place. */
+/** The state that a generating process hands to the one that takes its place. */
 import { join } from "node:path";
 import { pino } from "pino";
 import { expect, onTestFinished, test } from "vitest";

@@ -74,7 +74,7 @@ export interface MemoryReport {
   readonly caches: number;
   readonly tokenizers: number;
   readonly needed: number;
-  /** What this machine, or the control group of this process, has. */
+  /** The resources of this machine, or of the control group of this process. */
   readonly available: number;
 }
 

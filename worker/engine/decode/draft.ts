@@ -6,7 +6,7 @@
 /** Most tokens that one verification can produce. */
 export const DRAFT_TOKENS_MAX = 8;
 
-/** What drafting can give a sequence. */
+/** The facts that decide how much a sequence gains by drafting. */
 export interface DraftChance {
   /** Fraction of drafted tokens that are accepted, 0 to 1. */
   readonly acceptance: number;

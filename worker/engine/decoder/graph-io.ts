@@ -79,7 +79,7 @@ export const SUPPORTED_INPUTS = new Set([
 ]);
 const SUPPORTED_TYPES = new Set<string>(["int64", "int32", "bool", "float32"]);
 
-/** What of a session says how its graph is fed. */
+/** The parts of a session that say how its graph is fed. */
 export type SessionMetadata = Pick<
   InferenceSession,
   "inputMetadata" | "outputMetadata" | "outputNames"

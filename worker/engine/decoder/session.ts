@@ -13,7 +13,7 @@ export interface SessionOptions {
   readonly isUnchanged?: boolean;
 }
 
-/** What decoders need of a session: one of onnxruntime, or one on another thread (thread-session.ts). */
+/** The part of a session that decoders need: one of onnxruntime, or one on another thread (thread-session.ts). */
 export interface GraphSession extends Pick<
   InferenceSession,
   "inputMetadata" | "outputMetadata" | "outputNames" | "release"

@@ -14,7 +14,7 @@ const TOKEN_SHARE = 0.03;
 const FORGETTING = 0.003;
 /** A measurement counts as at most so many times what is expected. */
 const OUTLIER = 2.5;
-/** What is expected is at least this for it. */
+/** For this bound, the expected time is at least this. */
 const EXPECTED_MIN_MS = 5;
 /** How easily the part for a token moves, beside the constant one. */
 const TOKEN_WEIGHT = 0.15;

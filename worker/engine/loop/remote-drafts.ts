@@ -27,7 +27,7 @@ const OBSERVED_VOCABULARY = 32_768;
 
 type Draft = Pick<Proposal, "token" | "margin">;
 
-/** What the next call has. */
+/** The content of the next call. */
 export interface DraftedCall {
   readonly drafts: readonly number[];
   readonly lifts: ReadonlyMap<number, number>;
@@ -51,7 +51,7 @@ export class RemoteDrafts {
   readonly path: PairPath;
   readonly policy: DraftPolicy;
   readonly #options: RemoteDraftsOptions;
-  /** What the next call shall have; null before it is decided. */
+  /** The content of the next call; null before it is decided. */
   #plan: Plan | null = null;
   #source: DraftSource = "expert";
   /** Of the positions of the plan. */
@@ -78,7 +78,7 @@ export class RemoteDrafts {
     this.#called = 0;
   }
 
-  /** What the next call has. Null if the pair must run first, for one more draft. */
+  /** The content of the next call. Null if the pair must run first, for one more draft. */
   next(): DraftedCall | null {
     if (!this.#plan) this.#begin();
     const plan = this.#plan!;

@@ -46,7 +46,7 @@ export interface Choices {
   /** Most rows of a call. */
   readonly rowsMax: number;
   readonly tokensLeft: number;
-  /** What prompt lookup found. */
+  /** The tokens that prompt lookup found. */
   readonly found: readonly number[];
   readonly hasExpert: boolean;
   /** Drafts that the expert has made already. */
@@ -165,7 +165,7 @@ export class DraftPolicy {
     return leftMs > 0 ? leftMs / (leftMs + callMs) : 0;
   }
 
-  /** What each drafter would have given at a position; null if it is not known. */
+  /** The tokens that each drafter would have given at a position; null if it is not known. */
   observe(expert: ObservedDraft | null, lookup: boolean | null, base: boolean): void {
     for (const drafts of this.#all) {
       drafts.base.observe(base ? 1 : 0);

@@ -72,7 +72,7 @@ function toPlainMessage(
 }
 
 /**
- * What the user says after a result, and further results, become one message with it: many templates want the roles to
+ * A user's message after a result, and further results, become one message with it: many templates want the roles to
  * alternate.
  */
 function joinAfterResults(joined: PlainMessage[], message: PlainMessage): PlainMessage[] {

@@ -66,7 +66,7 @@ export async function loadRemote(
   }
 }
 
-/** What hosted APIs allow, at most; a server of one's own is told otherwise when it starts. */
+/** The most that hosted APIs allow; a server of one's own is told otherwise when it starts. */
 function usualLists({ api, prompts }: RemoteEntry): {
   readonly top: number;
   readonly rows: number;

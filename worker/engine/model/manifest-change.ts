@@ -14,7 +14,7 @@ export interface ManifestChange {
   readonly removed: readonly string[];
 }
 
-/** What of an entry decides which graph is loaded, or which server is called. */
+/** The fields of an entry that decide which graph is loaded, or which server is called. */
 export function modelKey(entry: ModelEntry | RemoteEntry): string {
   if (isRemote(entry)) return JSON.stringify(entry);
   const { path, dtype, file } = entry;

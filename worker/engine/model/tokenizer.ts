@@ -61,7 +61,7 @@ export type SharedTokenizers = Map<string, Tokenizer>;
 export class ModelTokenizer {
   /** Tokenizers with the same key give the same token ids for every input. */
   readonly key: string;
-  /** What is known of a text's tokens from its length; null if nothing is. */
+  /** Bounds of a text's tokens by its length; null if there are none. */
   readonly bounds: PromptBounds | null;
   /** Null if the model has none; it then gets the messages of a chat as a plain prompt. */
   readonly chatTemplate: ChatTemplate | null;

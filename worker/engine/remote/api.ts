@@ -38,7 +38,7 @@ export interface RowsQuery {
   readonly slot?: number | null;
   /** Whether the server has not seen the context yet, so that the call may take long. */
   readonly isFirst?: boolean;
-  /** What the context stands for; absent if its tokens or its text are sent. */
+  /** The chat that the context stands for; absent if its tokens or its text are sent. */
   readonly chat?: ChatContext | undefined;
   /** Only probes ask with another temperature than 1. */
   readonly temperature?: number;
@@ -107,7 +107,7 @@ export interface BaseApi {
   readonly unusableIds?: readonly number[];
   /** Largest `top` that the server allows; null for the vocabulary. */
   readonly topMax: number | null;
-  /** What to do if the server refuses `top`. */
+  /** The next step if the server refuses `top`. */
   readonly topRemedy: string;
   /** Whether the rows of a call come from one prompt, and not from one for each draft. */
   readonly hasOnePrompt?: boolean;

@@ -1,5 +1,5 @@
 /**
- * What a remote base says about one position: log-probabilities of its most likely tokens, and of tokens that were asked for
+ * The answer of a remote base about one position: log-probabilities of its most likely tokens, and of tokens that were asked for
  * by id. All other tokens are unseen; a row bounds what they can be.
  *
  * Log-probabilities serve as logits: they differ from logits by one constant for each position, and a softmax removes it.
@@ -8,7 +8,7 @@
 /** A token and its log-probability in nats. */
 export type TokenLogprob = readonly [id: number, logprob: number];
 
-/** What a row is beside its two lists. */
+/** The values of a row beside its two lists. */
 export interface RowDetails {
   /** Log-probabilities of tokens among the k most likely ones that are never sampled, and whose ids are not known. */
   readonly unusable?: readonly number[];

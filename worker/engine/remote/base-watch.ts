@@ -15,7 +15,7 @@ const COMPARE_MS_MIN = 5_000;
 const RETRY_MS = 500;
 const RETRY_MAX_MS = 5_000;
 
-/** What may have happened since the last check. */
+/** Possible events since the last check. */
 type Suspicion = "disconnected" | "away";
 
 export interface BaseWatchOptions {
@@ -53,7 +53,7 @@ export class BaseWatch {
     return this.#problem;
   }
 
-  /** What the last check of the whole base found, for the log. */
+  /** The result of the last check of the whole base, for the log. */
   get warnings(): readonly string[] {
     return this.#warnings;
   }

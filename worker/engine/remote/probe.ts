@@ -21,7 +21,7 @@ const TOLERANCE = 0.3;
 const COMPARED = 5;
 const CACHE_PROBE_TOKENS = 160;
 
-/** What a row is asked for. */
+/** The question for a row. */
 type Place = Pick<RowsQuery, "context" | "chat">;
 
 /** The places of the probes. */

@@ -15,7 +15,7 @@ export interface Prober {
   tokenize(text: string): Promise<readonly number[] | null>;
 }
 
-/** What the base must agree with. */
+/** The values that the base must agree with. */
 export interface Expected {
   readonly prompts: PromptForm;
   readonly vocabSize: number;

@@ -47,7 +47,7 @@ export interface RemoteBaseOptions {
   readonly rowsMax: number;
 }
 
-/** What a call cost. */
+/** The cost of a call. */
 export interface CallTimes {
   readonly ms: number;
   readonly rows: number;
@@ -149,7 +149,7 @@ export class RemoteBase {
     return this.#watch?.problem ?? null;
   }
 
-  /** What its last check found, for the log. */
+  /** The result of its last check, for the log. */
   get warnings(): readonly string[] {
     const warnings = this.#watch?.warnings ?? [];
     if (this.#slots === null || this.#slots >= this.rowsMax) return warnings;

@@ -4,7 +4,7 @@
  * there, and those that have the bytes of another token. They are never sampled.
  */
 
-/** What a vocabulary is made of. */
+/** The parts of a vocabulary. */
 export interface TokenTexts {
   readonly vocabSize: number;
   readonly eosIds: ReadonlySet<number>;

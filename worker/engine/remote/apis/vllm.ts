@@ -16,7 +16,7 @@ import {
 } from "../api.ts";
 
 const IDS_MAX = 128;
-/** What vLLM writes for -Infinity. */
+/** vLLM writes this for -Infinity. */
 const CUT_LOGPROB = -9999;
 
 interface StreamChunk {
