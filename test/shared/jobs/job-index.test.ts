@@ -35,7 +35,7 @@ beforeAll(async () => {
   server = await startRedis();
   redis = new Redis(server.url);
   store = new JobStore(redis, RETENTION_MS);
-  expiring = new JobStore(redis, 1);
+  expiring = new JobStore(redis, 0);
 });
 beforeEach(() => redis.flushall());
 afterAll(async () => {
